@@ -1,0 +1,35 @@
+"""The one thing that the data side and the model side share."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+Array = np.ndarray | jax.Array
+
+
+class Batch(NamedTuple):
+    """Rows of token sequences, each row a forest of prefix trees in depth-first order.
+
+    Query `q` sees key `k` of its row when `k <= q < visible_until[k]`: causal attention along the
+    path from the root, and nothing else. Training prepends an axis of micro-batches to every array.
+
+    Attributes:
+      tokens_BT: token ids; 0 in padding.
+      positions_BT: distance from the root of the tree, what rotary embeddings see.
+      visible_until_BT: the row index at which the subtree of this token's node ends.
+      loss_index_BM: row index of the token whose hidden state predicts the target.
+      loss_target_BM: the token id to predict there.
+      loss_weight_BM: float32 weight of the entry; 0 in padding.
+      loss_slot_BM: which sequence of the row the entry belongs to; 0 in padding.
+    """
+
+    tokens_BT: Array
+    positions_BT: Array
+    visible_until_BT: Array
+    loss_index_BM: Array
+    loss_target_BM: Array
+    loss_weight_BM: Array
+    loss_slot_BM: Array

@@ -1,0 +1,124 @@
+"""What the programs share: flags, help, and errors as one line with exit code 2."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+from ml_collections import config_flags
+
+from jft import config as config_lib
+from jft.errors import UserError
+
+
+def run_with_config(main: Callable[[config_lib.Config, str], None], doc: str) -> None:
+    """Run a program that takes `--config`, overrides of its keys, and `--workdir`."""
+    _exit(lambda: main(*_parse(sys.argv, doc)))
+
+
+def run_on_dirs(main: Callable[[list[str], str], None], doc: str) -> None:
+    """Run a program that takes folders, and `--out`."""
+    _exit(lambda: main(*_parse_dirs(sys.argv, doc)))
+
+
+def _exit(program: Callable[[], None]) -> None:
+    try:
+        program()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        # A full disk or a lost permission, wherever it strikes.
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"error: {where}{error.strerror or error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _parse(argv: list[str], doc: str) -> tuple[config_lib.Config, str]:
+    if {"--help", "-h", "-help"} & set(argv):
+        print(inspect.cleandoc(doc), _key_table(), sep="\n\n")
+        sys.exit(0)
+    _check_config_file(argv)
+    for arg in argv[1:]:
+        override = re.match(r"--?(?:no)?config\.([^=]+)", arg)
+        if override:
+            config_lib.check_path(override[1])
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file(
+        "config", None, "config file", flag_values=values, sys_argv=argv
+    )
+    flags.DEFINE_string("workdir", None, "where results go", flag_values=values)
+    rest = _read_flags(values, argv)
+    if rest:
+        raise UserError(f"{rest[0]}: not a flag; overrides are written --config.section.key=value")
+    if not values.workdir:
+        raise UserError("--workdir is missing; name a folder for the results")
+    config = values.config
+    if not isinstance(config, config_lib.Config):
+        raise UserError("--config: get_config() must return the Config of jft.config.get_config()")
+    config_lib.validate(config)
+    return config, values.workdir
+
+
+def _parse_dirs(argv: list[str], doc: str) -> tuple[list[str], str]:
+    if {"--help", "-h", "-help"} & set(argv):
+        print(inspect.cleandoc(doc))
+        sys.exit(0)
+    values = flags.FlagValues()
+    flags.DEFINE_string("out", None, "where the report goes", flag_values=values)
+    dirs = _read_flags(values, argv)
+    if not dirs:
+        raise UserError("no folder given; name the workdirs of the evaluations to compare")
+    if not values.out:
+        raise UserError("--out is missing; name a folder for the report")
+    return dirs, values.out
+
+
+def _read_flags(values: flags.FlagValues, argv: list[str]) -> list[str]:
+    """Parse, and return what is not a flag."""
+    try:
+        return values(argv)[1:]
+    except flags.Error as error:
+        raise UserError(" ".join(str(error).split())) from None
+
+
+def _check_config_file(argv: list[str]) -> None:
+    """Say what is wrong with the config file in one line, before the flag library tries it."""
+    path = None
+    for arg, following in zip(argv[1:], [*argv[2:], ""], strict=True):
+        match = re.fullmatch(r"--?config(?:=(.*))?", arg)
+        if match:
+            path = following if match[1] is None else match[1]
+    if not path:
+        raise UserError("--config is missing; configs/finetune.py is a place to start")
+    file = Path(path.split(":")[0])
+    if not file.is_file():
+        raise UserError(f"--config={path}: no such file")
+    scope: dict[str, Any] = {"__name__": "config", "__file__": str(file)}
+    try:
+        exec(compile(file.read_text(encoding="utf-8"), str(file), "exec"), scope)
+        if "get_config" not in scope:
+            raise UserError("it defines no get_config()")
+        scope["get_config"](*path.split(":")[1:])
+    except Exception as error:
+        kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+        raise UserError(f"--config={path}: {kind}{error}") from None
+
+
+def _key_table() -> str:
+    rows = [
+        (path, repr(value), field.metadata["doc"] + _choices(field.metadata["choices"]))
+        for path, field, value in config_lib.keys(config_lib.get_config())
+    ]
+    left, middle = (max(len(row[i]) for row in rows) for i in (0, 1))
+    lines = [f"  {path:<{left}}  {value:<{middle}}  {doc}" for path, value, doc in rows]
+    return "\n".join(["Keys of --config, each with its default:", *lines])
+
+
+def _choices(choices: tuple[str, ...]) -> str:
+    return f" ({', '.join(choices)})" if choices else ""

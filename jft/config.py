@@ -1,0 +1,300 @@
+"""The typed schema of every config file: the only place where a default exists.
+
+A config file returns `get_config()` of this module with its own deltas assigned. A misspelt key or
+a wrong type fails at the assignment, in a file and on the command line alike.
+"""
+
+# No postponed annotations here: the flag library reads the types of the fields.
+import dataclasses
+import difflib
+import functools
+import json
+import types
+import typing
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from jft.errors import UserError
+from jft.tasks import TASKS
+
+
+def key(
+    default,
+    doc: str,
+    *,
+    choices: Sequence[str] = (),
+    minimum: float | None = None,
+    runtime: bool = False,
+):
+    """A config key. `runtime` keys may differ between a run and its resumption."""
+    metadata = {"doc": doc, "choices": choices, "minimum": minimum, "runtime": runtime}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+class Section:
+    """A group of keys that checks the name and the type of whatever is assigned to it."""
+
+    __slots__ = ()
+
+    def __setattr__(self, name: str, value) -> None:
+        """Set a key.
+
+        Raises:
+          UserError: no such key (names the nearest one), or a value of the wrong type.
+        """
+        types_ = _types(type(self))
+        if name not in types_:
+            raise UserError(_unknown_key(_label(type(self)) + name, type(self), name))
+        path = _label(type(self)) + name
+        object.__setattr__(self, name, _coerce(path, value, types_[name]))
+
+
+@dataclass(slots=True)
+class Model(Section):
+    """Which model."""
+
+    path: str = key(
+        "", "Hugging Face folder, hub id, .gguf file, jft workdir, or random:llama-tiny"
+    )
+    name: str = key("", "what results call this model; empty: made from the path and the run")
+    dtype: str = key(
+        "auto",
+        "compute type; auto: float32 on CPU, bfloat16 elsewhere; weights stay float32",
+        choices=("auto", "float32", "bfloat16"),
+    )
+
+
+@dataclass(slots=True)
+class Data(Section):
+    """Which rows, and how they become sequences."""
+
+    root: str = key(
+        "mini", "folder laid out as the paper's data/, or mini: the suite in this package"
+    )
+    task: str = key("sentiment", "the task of the training rows", choices=tuple(TASKS))
+    train: str = key(
+        "", "training rows: a file name without .json under the task, or a path to .json or .jsonl"
+    )
+    shots: int = key(
+        0, "demonstrations before every training example; 0 = FT, k > 0 = FTICL", minimum=0
+    )
+    demos: str = key("", "dataset whose demonstrations are used; empty: the training set's own")
+    demo_mode: str = key(
+        "fixed",
+        "first k always, drawn for each packed row, or drawn for each example",
+        choices=("fixed", "per_row", "per_example"),
+    )
+    prompt: int = key(0, "index into prompt_map.json", minimum=0)
+    shuffle: bool = key(True, "shuffle the examples anew each epoch; False: file order")
+    seed: int = key(0, "seed of the order and of the demonstrations", minimum=0)
+    max_length: int = key(
+        1024, "longest sequence, in tokens; longer inputs are shortened", minimum=8
+    )
+    row_length: int = key(0, "tokens of a packed row; 0: chosen from the lengths", minimum=0)
+
+
+@dataclass(slots=True)
+class Train(Section):
+    """How long, and in what portions."""
+
+    steps: int = key(0, "optimizer steps; 0: as many as train.epochs takes", minimum=0)
+    epochs: float = key(2.0, "passes over the training rows, when train.steps is 0", minimum=0)
+    batch_size: int = key(16, "examples per optimizer step", minimum=1)
+    micro_batch_tokens: int = key(
+        4096,
+        "tokens per device in one forward and backward pass, which sets the memory needed",
+        minimum=1,
+        runtime=True,
+    )
+    remat: str = key(
+        "attention",
+        "what the backward pass computes again instead of keeping it: attention, or whole layers",
+        choices=("attention", "layer"),
+        runtime=True,
+    )
+
+
+@dataclass(slots=True)
+class Optim(Section):
+    """AdamW."""
+
+    lr: float = key(2e-5, "peak learning rate", minimum=0)
+    schedule: str = key(
+        "linear", "shape of the decay to zero", choices=("linear", "cosine", "constant")
+    )
+    warmup_steps: int = key(0, "steps of linear warm-up from zero", minimum=0)
+    weight_decay: float = key(0.0, "decoupled weight decay", minimum=0)
+    b1: float = key(0.9, "decay of the first moment", minimum=0)
+    b2: float = key(0.999, "decay of the second moment", minimum=0)
+    eps: float = key(1e-8, "added to the root of the second moment", minimum=0)
+    clip: float = key(0.0, "global gradient norm limit; 0: none", minimum=0)
+
+
+@dataclass(slots=True)
+class Mesh(Section):
+    """How devices are laid out; one size may be -1: what is left."""
+
+    data: int = key(-1, "copies of the model, each on its own rows", minimum=-1, runtime=True)
+    fsdp: int = key(1, "shards of the weights, each on its own rows", minimum=-1, runtime=True)
+    tensor: int = key(1, "shards of heads and feed-forward", minimum=-1, runtime=True)
+
+
+@dataclass(slots=True)
+class Checkpoint(Section):
+    """When to save."""
+
+    every: int = key(100, "steps between checkpoints; 0: at the end only", minimum=0, runtime=True)
+    keep: int = key(2, "newest checkpoints to keep", minimum=1, runtime=True)
+
+
+@dataclass(slots=True)
+class Eval(Section):
+    """The grid to score: datasets x shots x prompts."""
+
+    datasets: tuple[str, ...] = key(
+        (), "dataset names in data.root, or task:path of your own rows; empty: all of data.task"
+    )
+    shots: tuple[int, ...] = key((0,), "demonstrations before each item", minimum=0)
+    prompts: tuple[int, ...] = key((0,), "indices into prompt_map.json", minimum=0)
+    limit: int = key(250, "score the first n rows; 0: all", minimum=0)
+    max_new_tokens: int = key(60, "longest generation", minimum=1)
+    batch_tokens: int = key(4096, "tokens per device and forward pass", minimum=1, runtime=True)
+
+
+@dataclass(slots=True)
+class Config(Section):
+    """Everything a run depends on."""
+
+    model: Model = dataclasses.field(default_factory=Model)
+    data: Data = dataclasses.field(default_factory=Data)
+    train: Train = dataclasses.field(default_factory=Train)
+    optim: Optim = dataclasses.field(default_factory=Optim)
+    mesh: Mesh = dataclasses.field(default_factory=Mesh)
+    checkpoint: Checkpoint = dataclasses.field(default_factory=Checkpoint)
+    eval: Eval = dataclasses.field(default_factory=Eval)
+
+
+def get_config() -> Config:
+    """A config with every default, for config files to change."""
+    return Config()
+
+
+def validate(config: Config) -> None:
+    """Check values against the choices and minimums that the schema declares.
+
+    Raises:
+      UserError: naming the key, its value and what it may be.
+    """
+    for path, field, value in keys(config):
+        choices, minimum = field.metadata["choices"], field.metadata["minimum"]
+        if choices and value not in choices:
+            raise UserError(f"{path}={value!r}: must be one of {', '.join(choices)}")
+        for number in value if isinstance(value, tuple) else (value,):
+            if minimum is not None and number < minimum:
+                raise UserError(f"{path}={value}: must be at least {minimum}")
+
+
+def check_path(path: str) -> None:
+    """Check that a dotted path names a key.
+
+    Raises:
+      UserError: naming the nearest key there is.
+    """
+    section, prefix = Config, ""
+    for part in path.split("."):
+        types_ = _types(section) if dataclasses.is_dataclass(section) else {}
+        if part not in types_:
+            raise UserError(_unknown_key(path, section, part, prefix))
+        section, prefix = types_[part], prefix + part + "."
+    if dataclasses.is_dataclass(section):
+        raise UserError(f"{path} is a section; give one of its keys, such as {_paths(section)[0]}")
+
+
+def keys(config: Config) -> Iterator[tuple[str, dataclasses.Field, typing.Any]]:
+    """Every key as (dotted path, its field with doc and limits, its value)."""
+    for section in dataclasses.fields(config):
+        group = getattr(config, section.name)
+        for field in dataclasses.fields(group):
+            yield f"{section.name}.{field.name}", field, getattr(group, field.name)
+
+
+def to_dict(config: Config) -> dict:
+    """The config as nested dicts, ready for JSON."""
+    return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+def from_dict(tree: dict) -> Config:
+    """The config that `to_dict` wrote."""
+    config = Config()
+    for section, values in tree.items():
+        check_section = _types(Config)
+        if section not in check_section:
+            raise UserError(_unknown_key(section, Config, section))
+        for name, value in values.items():
+            value = tuple(value) if isinstance(value, list) else value
+            setattr(getattr(config, section), name, value)
+    return config
+
+
+def differences(old: Config, new: Config) -> list[str]:
+    """The keys in which two configs differ, runtime keys aside, as `path: old -> new`."""
+    pairs = zip(keys(old), keys(new), strict=True)
+    return [
+        f"{path}: {before!r} -> {after!r}"
+        for (path, field, before), (_, _, after) in pairs
+        if before != after and not field.metadata["runtime"]
+    ]
+
+
+@functools.cache
+def _types(section: type) -> dict[str, typing.Any]:
+    hints = typing.get_type_hints(section)
+    return {field.name: hints[field.name] for field in dataclasses.fields(section)}
+
+
+def _label(section: type) -> str:
+    return "" if section is Config else section.__name__.lower() + "."
+
+
+def _paths(section: type) -> list[str]:
+    if section is not Config:
+        return [_label(section) + name for name in _types(section)]
+    return [path for inner in _types(Config).values() for path in _paths(inner)]
+
+
+def _unknown_key(path: str, section: type, part: str, prefix: str = "") -> str:
+    names = list(_types(section)) if dataclasses.is_dataclass(section) else []
+    nearest = difflib.get_close_matches(part, names, n=1, cutoff=0.5)
+    if nearest:
+        label = prefix or ("" if section is Config else _label(section))
+        return f"{path}: no such key; did you mean {label}{nearest[0]}?"
+    anywhere = difflib.get_close_matches(path, _paths(Config), n=1, cutoff=0.0)
+    return f"{path}: no such key; the nearest is {anywhere[0]}"
+
+
+def _coerce(path: str, value, wanted):
+    """`value` as the declared type; ints become floats, `a,b` and lists become tuples."""
+    if dataclasses.is_dataclass(wanted):
+        ok = isinstance(value, wanted)
+    elif isinstance(wanted, types.GenericAlias):
+        item = typing.get_args(wanted)[0]
+        if isinstance(value, str):
+            value = (value,)
+        if item is str and isinstance(value, list | tuple):
+            value = [part for text in value for part in str(text).split(",") if part]
+        ok = isinstance(value, list | tuple)
+        return (
+            tuple(_coerce(path, each, item) for each in value)
+            if ok
+            else _wrong(path, value, wanted)
+        )
+    elif wanted is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    else:
+        ok = isinstance(value, wanted) and not (wanted is int and isinstance(value, bool))
+    return value if ok else _wrong(path, value, wanted)
+
+
+def _wrong(path: str, value, wanted) -> typing.NoReturn:
+    name = wanted.__name__ if isinstance(wanted, type) and not typing.get_args(wanted) else wanted
+    raise UserError(f"{path}={value!r}: must be {name}, not {type(value).__name__}")

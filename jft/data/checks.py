@@ -1,0 +1,73 @@
+"""What is in the training data, and what should not be: the data report."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+
+from jft.data.batches import Batches
+from jft.data.sources import Dataset, Row, Suite
+from jft.errors import UserError
+from jft.tasks import Task
+
+
+def data_report(batches: Batches, source: Suite, demos: list[Row]) -> dict:
+    """Rows, lengths, labels, leaks and packing of a training run, ready for JSON."""
+    dataset = batches.dataset
+    sequences = [encoded.sequences[0] for encoded in batches.encoded]
+    used = np.array([batches.step_tokens(step) for step in range(batches.steps)])
+    rows = sum(len(plan.rows) for plan in batches.plans)
+    apart = sum(len(sequences[i].tokens) for p in batches.plans for row in p.rows for i in row)
+    return {
+        "file": str(dataset.path),
+        "rows": len(dataset.rows),
+        "labels": dict(Counter(row["output"] for row in dataset.rows))
+        if dataset.task.labels
+        else {},
+        "lengths": _summary([len(sequence.tokens) for sequence in sequences]),
+        "target_lengths": _summary([len(s.tokens) - s.start for s in sequences]),
+        "shortened_inputs": sum(encoded.shortened for encoded in batches.encoded),
+        "duplicates": len(dataset.rows) - len({_key(dataset.task, row) for row in dataset.rows}),
+        "demonstrations_in_training": overlap(dataset.task, demos, dataset.rows),
+        "test_rows_in_training": {
+            test.path.stem: overlap(dataset.task, test.rows, dataset.rows)
+            for test in _tests(source, dataset)
+        },
+        "steps": batches.steps,
+        "rows_per_step": rows / batches.steps,
+        "row_length": batches.row_length,
+        "packing_efficiency": float(used[:, 1].sum() / (rows * batches.row_length)),
+        "sharing_ratio": float(apart / used[:, 1].sum()),
+        "target_share": float(used[:, 0].sum() / used[:, 1].sum()),
+    }
+
+
+def overlap(task: Task, rows: list[Row], others: list[Row]) -> list[int]:
+    """Indices of `rows` whose inputs also stand in `others`."""
+    known = {_key(task, row) for row in others}
+    return [i for i, row in enumerate(rows) if _key(task, row) in known]
+
+
+def _key(task: Task, row: Row) -> tuple[str, ...]:
+    return tuple(row[name].strip() for name in task.fields)
+
+
+def _tests(source: Suite, dataset: Dataset) -> list[Dataset]:
+    found = []
+    for name in source.tests(dataset.task):
+        try:
+            found.append(source.test(name, dataset.task))
+        except UserError:
+            continue  # a broken test set is the evaluation's to report, not a reason not to train
+    return found
+
+
+def _summary(values: list[int]) -> dict[str, float]:
+    return {
+        "min": int(np.min(values)),
+        "median": float(np.median(values)),
+        "p95": float(np.percentile(values, 95)),
+        "max": int(np.max(values)),
+        "total": int(np.sum(values)),
+    }

@@ -1,0 +1,122 @@
+"""Test items as batches: the labels of every item branch from its prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from jft.batch import Batch
+from jft.data import prefix_tree
+from jft.data.prompts import Encoded, Encoder, Item, Prompter
+from jft.data.sources import Dataset, Row, Suite
+from jft.errors import UserError
+
+# Rows and entries are rounded up to powers of two from these, so that few shapes are compiled.
+SHORTEST_ROW = 512
+FEWEST_ENTRIES = 64
+
+
+class Setting(NamedTuple):
+    """How a dataset is asked: one cell of the grid.
+
+    Attributes:
+      dataset: the test rows.
+      shots: demonstrations before each item.
+      prompt: index into the prompt map.
+      template: of that index.
+      demos: the first `shots` of the demonstration file.
+    """
+
+    dataset: Dataset
+    shots: int
+    prompt: int
+    template: str
+    demos: tuple[Row, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """The items of one cell, packed.
+
+    Attributes:
+      indices: of the scored rows in the file.
+      skipped: rows left out because their gold label is not one of the task's.
+      encoded: the sequences of each scored row, one for each label.
+      rows: packed rows, as (item, label) pairs.
+    """
+
+    setting: Setting
+    indices: list[int]
+    skipped: int
+    encoded: list[Encoded]
+    rows: list[list[tuple[int, int]]]
+    row_length: int
+    num_entries: int
+
+    def batches(self, num_rows: int) -> Iterator[tuple[Batch, list[list[tuple[int, int]]]]]:
+        """Batches of `num_rows` rows, each with the (item, label) of every row's slots."""
+        for start in range(0, len(self.rows), num_rows):
+            rows = self.rows[start : start + num_rows]
+            sequences = [[self.encoded[i].sequences[j] for i, j in row] for row in rows]
+            yield prefix_tree.build(sequences, num_rows, self.row_length, self.num_entries), rows
+
+
+def setting(source: Suite, dataset: Dataset, shots: int, prompt: int, demos: str = "") -> Setting:
+    """A cell of the grid; `demos` names the demonstrations of a dataset that has none of its own.
+
+    Raises:
+      UserError: a prompt or demonstrations that are not there.
+    """
+    template = source.template(dataset.task, prompt)
+    own = source.root in dataset.path.parents or not demos
+    rows = source.demos(dataset.task, dataset.name if own else demos, shots)
+    return Setting(dataset, shots, prompt, template, tuple(rows[:shots]))
+
+
+def plan(
+    setting: Setting, tokenizer: Encoder, limit: int, max_length: int, row_length: int = 0
+) -> Choices:
+    """Pack the first `limit` rows (0: all) of a cell.
+
+    Raises:
+      UserError: no row with a label of the task, an item too long, or a row length too short.
+    """
+    dataset, labels = setting.dataset, setting.dataset.task.labels
+    first = dataset.rows[: limit or None]
+    indices = [i for i, row in enumerate(first) if row["output"] in labels]
+    if not indices:
+        raise UserError(
+            f"{dataset.path}: none of the first {len(first)} outputs is a label of task "
+            f"{dataset.task.name}: {', '.join(labels)}"
+        )
+    prompter = Prompter(tokenizer, dataset.task, setting.template, max_length, eos=False)
+    items = [Item(first[i], setting.demos, labels, dataset.where(i)) for i in indices]
+    encoded = prompter.encode(items)
+    slots = [(i, j) for i in range(len(items)) for j in range(len(labels))]
+    sequences = [encoded[i].sequences[j] for i, j in slots]
+    longest = max(len(sequence.tokens) for sequence in sequences)
+    if row_length and row_length < longest:
+        raise UserError(
+            f"data.row_length={row_length}: an item of {dataset.path.name} has {longest}"
+        )
+    row_length = row_length or _power_of_two(longest, SHORTEST_ROW)
+    packed = prefix_tree.pack(sequences, row_length)
+    entries = max(prefix_tree.entries([sequences[k] for k in row]) for row in packed)
+    rows = [[slots[k] for k in row] for row in packed]
+    return Choices(
+        setting=setting,
+        indices=indices,
+        skipped=len(first) - len(indices),
+        encoded=encoded,
+        rows=rows,
+        row_length=row_length,
+        num_entries=_power_of_two(entries, FEWEST_ENTRIES),
+    )
+
+
+def _power_of_two(least: int, smallest: int) -> int:
+    size = smallest
+    while size < least:
+        size *= 2
+    return size

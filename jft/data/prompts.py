@@ -1,0 +1,189 @@
+"""Rows of text as token sequences: the only place where a prompt is made, for training and scoring.
+
+A prompt is the demonstrations, each with its output and a blank line, and the row in the task's
+template. Whole texts are tokenized, never pieces: byte-level BPE merges across the seams.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from jft.data.prefix_tree import Sequence, shared_length
+from jft.errors import UserError
+from jft.tasks import Task
+
+
+class Encoder(Protocol):
+    """What prompts need of a tokenizer."""
+
+    eos_id: int
+
+    def encode(self, texts: list[str]) -> list[np.ndarray]:
+        """Token ids of each text, with the tokenizer's own prefix."""
+        ...
+
+
+class Item(NamedTuple):
+    """One prompt and the answers to predict after it.
+
+    Attributes:
+      row: the fields of the task.
+      demos: the rows that stand before it, with their outputs.
+      answers: one in training; every label in scoring.
+      where: names the row in errors, such as `paws_train_2000.json row 7`.
+    """
+
+    row: dict[str, str]
+    demos: tuple[dict[str, str], ...]
+    answers: tuple[str, ...]
+    where: str
+
+
+class Encoded(NamedTuple):
+    """The sequences of an item, one for each answer, and whether its input lost its end."""
+
+    sequences: list[Sequence]
+    shortened: bool
+
+
+def render(template: str, row: dict[str, str]) -> str:
+    """The template with the row's fields filled in."""
+    return template.format_map(row)
+
+
+def context(template: str, demos: tuple[dict[str, str], ...]) -> str:
+    """The demonstrations as they stand before a prompt."""
+    return "".join(render(template, demo) + demo["output"] + "\n\n" for demo in demos)
+
+
+class Prompter(NamedTuple):
+    """Everything that turns items into sequences.
+
+    Attributes:
+      tokenizer: an `Encoder`.
+      task: says which fields may be shortened.
+      template: of `prompt_map.json`.
+      max_length: longest sequence, in tokens, the end of sequence included.
+      eos: whether the end of sequence is predicted after the answer, as in training.
+    """
+
+    tokenizer: Encoder
+    task: Task
+    template: str
+    max_length: int
+    eos: bool
+
+    def encode(self, items: list[Item]) -> list[Encoded]:
+        """The sequences of every item; an input too long loses its end, never the answer.
+
+        Raises:
+          UserError: an item that cannot hold its answer even with an empty input.
+        """
+        encoded = self._sequences(items)
+        long = [i for i, sequences in enumerate(encoded) if not self._fits(sequences)]
+        result = [Encoded(sequences, False) for sequences in encoded]
+        shorter = self._shorten([items[i] for i in long])
+        for i, sequences in zip(long, shorter, strict=True):
+            result[i] = Encoded(sequences, True)
+        return result
+
+    def _sequences(self, items: list[Item]) -> list[list[Sequence]]:
+        contexts: dict[int, str] = {}  # items share demonstrations by identity
+        sources = []
+        for item in items:
+            if id(item.demos) not in contexts:
+                contexts[id(item.demos)] = context(self.template, item.demos)
+            sources.append(contexts[id(item.demos)] + render(self.template, item.row))
+        fulls = [s + a for s, item in zip(sources, items, strict=True) for a in item.answers]
+        ids = iter(self.tokenizer.encode(sources + fulls))
+        source_ids = [next(ids) for _ in items]
+        return [
+            [self._sequence(source, next(ids), item) for _ in item.answers]
+            for source, item in zip(source_ids, items, strict=True)
+        ]
+
+    def _sequence(self, source: np.ndarray, full: np.ndarray, item: Item) -> Sequence:
+        # Where the tokenizer merges the prompt's end with the answer's beginning, the merged token
+        # is part of the answer: it is the first that the prompt does not determine.
+        start = shared_length(source, full)
+        if start == 0:
+            raise UserError(
+                f"{item.where}: nothing stands before the answer; add text to the prompt"
+            )
+        if self.eos:
+            full = np.append(full, np.int32(self.tokenizer.eos_id))
+        return Sequence(full, start)
+
+    def _fits(self, sequences: list[Sequence]) -> bool:
+        return max(len(sequence.tokens) for sequence in sequences) <= self.max_length
+
+    def _shorten(self, items: list[Item]) -> list[list[Sequence]]:
+        """Bisect, all items at once, over the words that each input may keep."""
+        words = [_word_ends(self.task, item.row) for item in items]
+        low, high = [0] * len(items), [len(ends) - 1 for ends in words]
+
+        def cut(at: list[int]) -> list[list[Sequence]]:
+            rows = [
+                _keep(self.task, item.row, ends[n])
+                for item, ends, n in zip(items, words, at, strict=True)
+            ]
+            return self._sequences([i._replace(row=r) for i, r in zip(items, rows, strict=True)])
+
+        best = cut(low)
+        for item, sequences in zip(items, best, strict=True):
+            if not self._fits(sequences):
+                self._refuse(item, sequences)
+        while any(lo + 1 < hi for lo, hi in zip(low, high, strict=True)):
+            middle = [(lo + hi) // 2 for lo, hi in zip(low, high, strict=True)]
+            for i, sequences in enumerate(cut(middle)):
+                if self._fits(sequences):
+                    low[i], best[i] = middle[i], sequences
+                else:
+                    high[i] = middle[i]
+        return best
+
+    def _refuse(self, item: Item, sequences: list[Sequence]) -> None:
+        need = max(len(sequence.tokens) for sequence in sequences)
+        raise UserError(
+            f"{item.where}: {need} tokens even with an empty input, but "
+            f"data.max_length={self.max_length}; raise it or use fewer shots"
+        )
+
+
+def check_template(template: str, task: Task, where: str) -> None:
+    """Check that a template uses the task's fields and no others.
+
+    Raises:
+      UserError: naming the field.
+    """
+    try:
+        render(template, {name: "" for name in task.fields})
+    except KeyError as error:
+        raise UserError(
+            f"{where}: template field {{{error.args[0]}}} is not one of task {task.name}: "
+            f"{', '.join(task.fields)}"
+        ) from None
+    except (IndexError, ValueError, AttributeError) as error:
+        raise UserError(f"{where}: not a valid template: {error}") from None
+    missing = [name for name in task.texts if "{" + name not in template]
+    if missing:
+        raise UserError(f"{where}: the template lacks {{{missing[0]}}} of task {task.name}")
+
+
+def _longest(task: Task, row: dict[str, str]) -> str:
+    return max(task.texts, key=lambda name: len(row[name]))
+
+
+def _word_ends(task: Task, row: dict[str, str]) -> list[int]:
+    """Characters of the longest input up to each word's end, 0 first."""
+    text = row[_longest(task, row)]
+    ends = [i for i in range(1, len(text)) if text[i].isspace() and not text[i - 1].isspace()]
+    # A text without spaces is cut between characters.
+    return [0, *ends, len(text)] if ends else list(range(len(text) + 1))
+
+
+def _keep(task: Task, row: dict[str, str], characters: int) -> dict[str, str]:
+    name = _longest(task, row)
+    return row | {name: row[name][:characters]}

@@ -1,0 +1,23 @@
+"""Score a model on datasets x shots x prompts: a jft run, a Hugging Face model or a GGUF file.
+
+    python -m jft.eval --config=configs/evaluate.py --workdir=DIR [--config.section.key=value ...]
+
+Run the same command again to go on after an interruption: finished cells are not scored again.
+DIR gets config.json, rows.jsonl (one object per item) and cells.jsonl (one per cell of the grid).
+"""
+
+from __future__ import annotations
+
+from jft import cli
+from jft.config import Config
+
+
+def main(config: Config, workdir: str) -> None:
+    """Score one model, or go on scoring it, in a workdir."""
+    from jft.evaluation import grid  # here, so that --help need not wait for jax
+
+    grid.evaluate(config, workdir)
+
+
+if __name__ == "__main__":
+    cli.run_with_config(main, __doc__)

@@ -1,0 +1,1 @@
+"""The transformer, and getting its weights from and to files."""

@@ -1,0 +1,260 @@
+"""The Llama-family decoder: modules declared in Flax NNX, used as pure functions of a dict.
+
+Parameters are a plain nested dict with the layers stacked on axis 0; `flax.nnx` is imported here
+and nowhere else. Architecture: Touvron et al. 2023, arXiv 2302.13971; grouped-query attention:
+Ainslie et al. 2023, arXiv 2305.13245.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from jft.batch import Batch
+from jft.model import attention
+from jft.model.sharding import constrain
+
+Params = dict  # nested: name -> array or Params
+
+
+@dataclass(frozen=True, slots=True)
+class DecoderConfig:
+    """The shape of a decoder.
+
+    Attributes:
+      rope_theta: base of the rotary frequencies.
+      rope_factors: head_dim / 2 divisors of the rotary frequencies (Llama-3 or linear scaling);
+        empty: none.
+      tied_head: the head is the embedding, transposed.
+      attention_bias: biases on query, key, value and output projections.
+      max_positions: the longest sequence the model was trained on.
+    """
+
+    vocab_size: int
+    embed_dim: int
+    num_layers: int
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    mlp_dim: int
+    norm_eps: float = 1e-5
+    rope_theta: float = 10000.0
+    rope_factors: tuple[float, ...] = ()
+    tied_head: bool = True
+    attention_bias: bool = False
+    mlp_bias: bool = False
+    max_positions: int = 2048
+
+    def size(self, letter: str) -> int:
+        """The size of the dimension that the letter names."""
+        return {
+            "V": self.vocab_size,
+            "D": self.embed_dim,
+            "L": self.num_layers,
+            "N": self.num_heads,
+            "K": self.num_kv_heads,
+            "H": self.head_dim,
+            "F": self.mlp_dim,
+        }[letter]
+
+
+class Projection(nnx.Module):
+    """A linear map. Its letters give shape, initial scale and sharding at once."""
+
+    def __init__(self, c: DecoderConfig, inputs: str, outputs: str, bias: bool, rngs: nnx.Rngs):
+        shape = tuple(map(c.size, inputs + outputs))
+        fan_in = int(np.prod(shape[: len(inputs)]))
+        kernel = jax.random.normal(rngs.params(), shape) * fan_in**-0.5
+        self.kernel = nnx.Param(kernel, letters=inputs + outputs)
+        if bias:
+            self.bias = nnx.Param(jnp.zeros(shape[len(inputs) :]), letters=outputs)
+
+    def __call__(self, x: jax.Array, einsum: str) -> jax.Array:
+        y = jnp.einsum(einsum, x, self.kernel[...])
+        return y + self.bias[None, None] if hasattr(self, "bias") else y
+
+
+class Norm(nnx.Module):
+    """Root-mean-square normalization in float32 (Zhang and Sennrich 2019, arXiv 1910.07467)."""
+
+    def __init__(self, c: DecoderConfig):
+        self.scale = nnx.Param(jnp.ones(c.embed_dim), letters="D")
+        self.eps = c.norm_eps
+
+    def __call__(self, x_BTD: jax.Array) -> jax.Array:
+        x32_BTD = x_BTD.astype(jnp.float32)
+        mean_BT1 = jnp.mean(x32_BTD * x32_BTD, axis=-1, keepdims=True)
+        normal_BTD = (x32_BTD * jax.lax.rsqrt(mean_BT1 + self.eps)).astype(x_BTD.dtype)
+        return normal_BTD * self.scale[None, None]
+
+
+class Attention(nnx.Module):
+    """Grouped-query self-attention along the paths of the prefix trees."""
+
+    def __init__(self, c: DecoderConfig, rngs: nnx.Rngs):
+        self.query = Projection(c, "D", "NH", c.attention_bias, rngs)
+        self.key = Projection(c, "D", "KH", c.attention_bias, rngs)
+        self.value = Projection(c, "D", "KH", c.attention_bias, rngs)
+        self.out = Projection(c, "NH", "D", c.attention_bias, rngs)
+
+    def __call__(self, x_BTD: jax.Array, rope_2BTH: jax.Array, visible_BTT: jax.Array) -> jax.Array:
+        query_BTNH = constrain(rotate(self.query(x_BTD, "BTD,DNH->BTNH"), rope_2BTH), "BTNH")
+        key_BTKH = constrain(rotate(self.key(x_BTD, "BTD,DKH->BTKH"), rope_2BTH), "BTKH")
+        value_BTKH = constrain(self.value(x_BTD, "BTD,DKH->BTKH"), "BTKH")
+        mixed_BTNH = attention.attend(query_BTNH, key_BTKH, value_BTKH, visible_BTT)
+        return self.out(mixed_BTNH, "BTNH,NHD->BTD")
+
+
+class Mlp(nnx.Module):
+    """The gated feed-forward layer (Shazeer 2020, arXiv 2002.05202)."""
+
+    def __init__(self, c: DecoderConfig, rngs: nnx.Rngs):
+        self.gate = Projection(c, "D", "F", c.mlp_bias, rngs)
+        self.up = Projection(c, "D", "F", c.mlp_bias, rngs)
+        self.down = Projection(c, "F", "D", c.mlp_bias, rngs)
+
+    def __call__(self, x_BTD: jax.Array) -> jax.Array:
+        gate_BTF = jax.nn.silu(self.gate(x_BTD, "BTD,DF->BTF"))
+        hidden_BTF = constrain(gate_BTF * self.up(x_BTD, "BTD,DF->BTF"), "BTF")
+        return self.down(hidden_BTF, "BTF,FD->BTD")
+
+
+class Layer(nnx.Module):
+    """One pre-norm residual layer."""
+
+    def __init__(self, c: DecoderConfig, rngs: nnx.Rngs):
+        self.attention_norm = Norm(c)
+        self.attention = Attention(c, rngs)
+        self.mlp_norm = Norm(c)
+        self.mlp = Mlp(c, rngs)
+
+    def __call__(self, x_BTD: jax.Array, rope_2BTH: jax.Array, visible_BTT: jax.Array) -> jax.Array:
+        x_BTD = x_BTD + self.attention(self.attention_norm(x_BTD), rope_2BTH, visible_BTT)
+        x_BTD = x_BTD + self.mlp(self.mlp_norm(x_BTD))
+        return constrain(x_BTD, "BTD")
+
+
+class Ends(nnx.Module):
+    """What stands before and after the layers."""
+
+    def __init__(self, c: DecoderConfig, rngs: nnx.Rngs):
+        table_VD = jax.random.normal(rngs.params(), (c.vocab_size, c.embed_dim)) * 0.02
+        self.embed = nnx.Param(table_VD, letters="VD")
+        self.final_norm = Norm(c)
+        if not c.tied_head:
+            self.head = Projection(c, "D", "V", False, rngs)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def init(config: DecoderConfig, key: jax.Array) -> Params:
+    """Random float32 parameters: kernels of unit output variance, norms 1, biases 0."""
+    ends_key, layers_key = jax.random.split(key)
+    layer_keys = jax.random.split(layers_key, config.num_layers)
+    ends = _dict(Ends(config, rngs=nnx.Rngs(params=ends_key)))
+    layers = jax.vmap(lambda key: _dict(Layer(config, rngs=nnx.Rngs(params=key))))(layer_keys)
+    return ends | {"layers": layers}
+
+
+def shapes(config: DecoderConfig) -> Params:
+    """The parameters as `jax.ShapeDtypeStruct`s, in float32."""
+    return jax.eval_shape(functools.partial(init, config), jax.random.key(0))
+
+
+def letters(config: DecoderConfig) -> Params:
+    """The dimension letters of every parameter, such as `LDNH`, in the structure of `init`."""
+
+    def names(module, prefix):
+        state = nnx.state(nnx.eval_shape(lambda: module(config, rngs=nnx.Rngs(0))))
+        flat = {
+            path: prefix + leaf.get_metadata("letters") for path, leaf in nnx.to_flat_state(state)
+        }
+        return _nest(flat)
+
+    return names(Ends, "") | {"layers": names(Layer, "L")}
+
+
+def apply(
+    config: DecoderConfig, params: Params, batch: Batch, remat: str = "attention"
+) -> jax.Array:
+    """The normed hidden states, [B, T, D], in the type of the parameters.
+
+    Args:
+      config: the decoder's shape.
+      params: as `init` returns them; computing in bfloat16 means casting them first.
+      batch: of which tokens, positions and visibility are read.
+      remat: `attention`, or `layer` to keep nothing but each layer's input for the backward pass.
+    """
+    graph, _ = nnx.split(nnx.eval_shape(lambda: Layer(config, rngs=nnx.Rngs(0))))
+    rope_2BTH = rotary(config, jnp.asarray(batch.positions_BT))
+    visible_BTT = attention.visible(jnp.asarray(batch.visible_until_BT))
+
+    def layer(x_BTD, layer_params):
+        return _merge(graph, layer_params)(x_BTD, rope_2BTH, visible_BTT), None
+
+    if remat == "layer":
+        layer = jax.checkpoint(layer)
+    x_BTD = constrain(params["embed"][batch.tokens_BT], "BTD")
+    x_BTD, _ = jax.lax.scan(layer, x_BTD, params["layers"])
+    norm_graph, _ = nnx.split(nnx.eval_shape(lambda: Norm(config)))
+    return _merge(norm_graph, params["final_norm"])(x_BTD)
+
+
+def token_logprobs(
+    config: DecoderConfig, params: Params, batch: Batch, remat: str = "attention"
+) -> jax.Array:
+    """The log-probability of every loss target, [B, M] in float32.
+
+    The head, a product with the whole vocabulary, runs on the listed positions only. Training sums
+    the result by weight, evaluation by slot.
+    """
+    hidden_BTD = apply(config, params, batch, remat)
+    hidden_BMD = jnp.take_along_axis(hidden_BTD, batch.loss_index_BM[..., None], axis=1)
+    head_DV = params["embed"].T if config.tied_head else params["head"]["kernel"]
+    logits_BMV = jnp.einsum("BMD,DV->BMV", hidden_BMD, head_DV, preferred_element_type=jnp.float32)
+    logits_BMV = constrain(logits_BMV, "BMV")
+    target_BM1 = jnp.take_along_axis(logits_BMV, batch.loss_target_BM[..., None], axis=-1)
+    return target_BM1[..., 0] - jax.nn.logsumexp(logits_BMV, axis=-1)
+
+
+def rotary(config: DecoderConfig, positions_BT: jax.Array) -> jax.Array:
+    """Sine and cosine of the rotary angles, [2, B, T, H/2] (Su et al. 2021, arXiv 2104.09864)."""
+    exponent = np.arange(0, config.head_dim, 2, dtype=np.float32) / np.float32(config.head_dim)
+    frequency = 1 / np.power(np.float32(config.rope_theta), exponent)
+    if config.rope_factors:
+        frequency = frequency / np.asarray(config.rope_factors, np.float32)
+    angle_BTH = positions_BT[:, :, None].astype(jnp.float32) * frequency[None, None]
+    return jnp.stack([jnp.sin(angle_BTH), jnp.cos(angle_BTH)])
+
+
+def rotate(x_BTNH: jax.Array, rope_2BTH: jax.Array) -> jax.Array:
+    """Turn the two halves of every head by the angles, in float32."""
+    sin, cos = rope_2BTH[:, :, :, None]
+    first, second = jnp.split(x_BTNH.astype(jnp.float32), 2, axis=-1)
+    turned = jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+    return turned.astype(x_BTNH.dtype)
+
+
+def _dict(module: nnx.Module) -> Params:
+    return nnx.to_pure_dict(nnx.state(module, nnx.Param))
+
+
+def _merge(graph: nnx.GraphDef, params: Params):
+    return nnx.merge(graph, nnx.from_flat_state(_flat(params)))
+
+
+def _flat(params: Params) -> list:
+    paths = jax.tree_util.tree_leaves_with_path(params)
+    return [(tuple(key.key for key in path), nnx.Param(leaf)) for path, leaf in paths]
+
+
+def _nest(flat: dict) -> Params:
+    tree: Params = {}
+    for path, leaf in flat.items():
+        *parents, name = path
+        functools.reduce(lambda node, part: node.setdefault(part, {}), parents, tree)[name] = leaf
+    return tree

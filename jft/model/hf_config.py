@@ -1,0 +1,202 @@
+"""Hugging Face's config.json <-> DecoderConfig, for Llama and what computes the same."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+
+from jft.errors import UserError
+from jft.model.decoder import DecoderConfig
+
+# What the format means by a key that is absent (transformers, LlamaConfig and MistralConfig).
+LLAMA = {
+    "hidden_act": "silu",
+    "rms_norm_eps": 1e-6,
+    "max_position_embeddings": 2048,
+    "rope_theta": 10000.0,
+    "tie_word_embeddings": False,
+    "attention_bias": False,
+    "mlp_bias": False,
+    "sliding_window": None,
+}
+MISTRAL = LLAMA | {
+    "num_key_value_heads": 8,
+    "max_position_embeddings": 131072,
+    "sliding_window": 4096,
+}
+ARCHITECTURES = {"llama": LLAMA, "mistral": MISTRAL}
+ROPE_TYPES = ("default", "linear", "llama3")
+
+
+def read(raw: dict, file: Path) -> DecoderConfig:
+    """The decoder that a config.json describes.
+
+    Args:
+      raw: the parsed file, in the spelling of Transformers 4 or 5.
+      file: its path, for messages.
+
+    Raises:
+      UserError: naming the key, its value and what jft supports.
+    """
+    kind = raw.get("model_type")
+    if kind not in ARCHITECTURES:
+        supported = ", ".join(ARCHITECTURES)
+        raise UserError(f"{file}: model_type={kind!r}: jft supports {supported} only")
+    raw = ARCHITECTURES[kind] | raw
+    _check_computation(raw, file)
+    heads, embed_dim = _size(raw, "num_attention_heads", file), _size(raw, "hidden_size", file)
+    raw["num_key_value_heads"] = raw.get("num_key_value_heads") or heads
+    raw["head_dim"] = raw.get("head_dim") or embed_dim // heads
+    config = DecoderConfig(
+        vocab_size=_size(raw, "vocab_size", file),
+        embed_dim=embed_dim,
+        num_layers=_size(raw, "num_hidden_layers", file),
+        num_heads=heads,
+        num_kv_heads=_size(raw, "num_key_value_heads", file),
+        head_dim=_size(raw, "head_dim", file),
+        mlp_dim=_size(raw, "intermediate_size", file),
+        norm_eps=_number(raw, "rms_norm_eps", file),
+        rope_theta=_number(_rope(raw), "rope_theta", file),
+        rope_factors=_rope_factors(raw, file),
+        tied_head=bool(raw["tie_word_embeddings"]),
+        attention_bias=bool(raw["attention_bias"]),
+        mlp_bias=bool(raw["mlp_bias"]),
+        max_positions=_size(raw, "max_position_embeddings", file),
+    )
+    if config.num_heads % config.num_kv_heads:
+        raise UserError(
+            f"{file}: num_key_value_heads={config.num_kv_heads} must divide "
+            f"num_attention_heads={config.num_heads}"
+        )
+    return config
+
+
+def write(config: DecoderConfig) -> dict:
+    """The config.json of a LlamaForCausalLM, in the spelling that Transformers 4 and 5 both read.
+
+    Raises:
+      UserError: no rope type of Transformers gives the config's `rope_factors`.
+    """
+    return {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "vocab_size": config.vocab_size,
+        "hidden_size": config.embed_dim,
+        "intermediate_size": config.mlp_dim,
+        "num_hidden_layers": config.num_layers,
+        "num_attention_heads": config.num_heads,
+        "num_key_value_heads": config.num_kv_heads,
+        "head_dim": config.head_dim,
+        "hidden_act": "silu",
+        "rms_norm_eps": config.norm_eps,
+        "max_position_embeddings": config.max_positions,
+        "rope_theta": config.rope_theta,
+        "rope_scaling": _rope_scaling(config),
+        "tie_word_embeddings": config.tied_head,
+        "attention_bias": config.attention_bias,
+        "mlp_bias": config.mlp_bias,
+    }
+
+
+def llama3_factors(
+    head_dim: int, theta: float, factor: float, low: float, high: float, original: float
+) -> tuple[float, ...]:
+    """The divisors that Llama 3.1 applies to the rotary frequencies (arXiv 2407.21783).
+
+    Wavelengths above `original / low` positions are stretched by `factor`, those below
+    `original / high` are kept, and in between the frequency is interpolated.
+    """
+    wavelength = 2 * math.pi * theta ** (np.arange(0, head_dim, 2) / head_dim)
+    kept = np.clip((original / wavelength - low) / (high - low), 0.0, 1.0)
+    return tuple((1.0 / ((1.0 - kept) / factor + kept)).tolist())
+
+
+def _check_computation(raw: dict, file: Path) -> None:
+    """Refuse what changes the computation and what the decoder does not do."""
+    if raw["hidden_act"] not in ("silu", "swish"):
+        raise UserError(f"{file}: hidden_act={raw['hidden_act']!r}: jft supports silu only")
+    if raw.get("quantization_config"):
+        raise UserError(
+            f"{file}: quantization_config: jft reads float weights only; use the unquantized model "
+            "or a GGUF file"
+        )
+    window, longest = raw["sliding_window"], raw["max_position_embeddings"]
+    if window is not None and window < longest:
+        raise UserError(
+            f"{file}: sliding_window={window} is below max_position_embeddings={longest}: jft "
+            "attends to the whole sequence; use a model without a window"
+        )
+    if (part := _rope(raw).get("partial_rotary_factor", 1.0)) != 1.0:
+        raise UserError(f"{file}: partial_rotary_factor={part}: jft rotates whole heads only")
+
+
+def _rope(raw: dict) -> dict:
+    """The rotary settings: `rope_parameters` (Transformers 5), or `rope_scaling` (4)."""
+    inner = raw.get("rope_parameters") or raw.get("rope_scaling") or {}
+    keys = ("rope_theta", "partial_rotary_factor")
+    outer = {key: raw[key] for key in keys if raw.get(key) is not None}
+    default = {"original_max_position_embeddings": raw["max_position_embeddings"]}
+    return default | outer | inner
+
+
+def _rope_factors(raw: dict, file: Path) -> tuple[float, ...]:
+    rope, head_dim = _rope(raw), _size(raw, "head_dim", file)
+    kind = rope.get("rope_type", rope.get("type", "default"))
+    if kind not in ROPE_TYPES:
+        supported = ", ".join(ROPE_TYPES)
+        raise UserError(f"{file}: rope type {kind!r}: jft supports {supported}")
+    if kind == "default":
+        return ()
+    factor = _number(rope, "factor", file)
+    if kind == "linear":
+        return (factor,) * (head_dim // 2)
+    names = ("low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
+    low, high, original = (_number(rope, name, file) for name in names)
+    theta = _number(rope, "rope_theta", file)
+    return llama3_factors(head_dim, theta, factor, low, high, original)
+
+
+def _rope_scaling(config: DecoderConfig) -> dict | None:
+    """The rope type that gives `rope_factors`.
+
+    The factors are all that the decoder keeps, so llama3 is found again by trying. Scaling its
+    three other numbers together changes nothing: 1 for the lowest loses no generality, 4 for the
+    highest is what every published model has, and the original length is a power of two.
+    """
+    if not config.rope_factors:
+        return None
+    wanted, factor = np.array(config.rope_factors), round(max(config.rope_factors), 4)
+    if np.allclose(wanted, factor, rtol=1e-5):
+        return {"rope_type": "linear", "factor": factor}
+    for original in (2**exponent for exponent in range(4, 24)):
+        found = llama3_factors(config.head_dim, config.rope_theta, factor, 1.0, 4.0, original)
+        if np.allclose(found, wanted, rtol=1e-5):
+            return {
+                "rope_type": "llama3",
+                "factor": factor,
+                "low_freq_factor": 1.0,
+                "high_freq_factor": 4.0,
+                "original_max_position_embeddings": original,
+            }
+    raise UserError(
+        "this model's rope_factors fit neither Transformers' linear nor its llama3 rope type, so "
+        "no config.json can describe it; keep using the jft checkpoint"
+    )
+
+
+def _size(raw: dict, key: str, file: Path) -> int:
+    value = _number(raw, key, file)
+    if value != int(value):
+        raise UserError(f"{file}: {key}={value!r}: must be a whole number")
+    return int(value)
+
+
+def _number(raw: dict, key: str, file: Path) -> float:
+    if key not in raw:
+        raise UserError(f"{file}: the key {key} is missing; copy or download the file again")
+    value = raw[key]
+    if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
+        raise UserError(f"{file}: {key}={value!r}: must be a number above 0")
+    return float(value)

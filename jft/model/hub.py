@@ -1,0 +1,145 @@
+"""Pretrained weights in and out: Hugging Face folders, and the door to the other formats."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from jft.errors import UserError
+from jft.model import decoder, gguf, hf_config, tensors
+from jft.model.decoder import DecoderConfig, Params
+from jft.model.tensors import Pretrained, Source
+from jft.model_files import RANDOM_MODEL, locate, read_json
+
+__all__ = ["Pretrained", "load", "save"]
+
+WEIGHTS, INDEX, CONFIG = "model.safetensors", "model.safetensors.index.json", "config.json"
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+FLOATS = ("F64", "F32", "F16", "BF16")
+# The vocabulary is jft.data.tokenizer's for the same path: 256 bytes and three special tokens.
+TINY = DecoderConfig(
+    vocab_size=259,
+    embed_dim=64,
+    num_layers=2,
+    num_heads=4,
+    num_kv_heads=2,
+    head_dim=16,
+    mlp_dim=128,
+    max_positions=4096,
+)
+
+
+def load(path: str) -> Pretrained:
+    """The decoder that `model.path` names, with float32 NumPy parameters.
+
+    Args:
+      path: a Hugging Face folder or hub id with safetensors, a `.gguf` file, or
+        `random:llama-tiny`, which is the same at every call.
+
+    Raises:
+      UserError: nothing is there, it is damaged, or it is not a Llama-family decoder.
+    """
+    if path == RANDOM_MODEL:
+        return Pretrained(TINY, jax.tree.map(np.asarray, decoder.init(TINY, jax.random.key(0, impl="rbg"))))
+    if path.startswith("random:"):
+        raise UserError(f"model.path={path}: the only random model is {RANDOM_MODEL}")
+    local = locate(path, (CONFIG, "*.safetensors", INDEX))
+    return _load_folder(local) if local.is_dir() else gguf.load(str(local))
+
+
+def save(
+    config: DecoderConfig,
+    params: Params,
+    folder: str,
+    dtype: str = "float32",
+    eos_id: int | None = None,
+) -> None:
+    """Write `config.json` and `model.safetensors` as Transformers' LlamaForCausalLM loads them.
+
+    Args:
+      config: the decoder's shape.
+      params: its parameters, of any float type.
+      folder: where to; made if missing.
+      dtype: `float32`, `bfloat16` or `float16`.
+      eos_id: the token that ends a generation in Transformers; None: none does.
+
+    Raises:
+      UserError: Transformers has no rope type for the config's `rope_factors`.
+    """
+    from safetensors.numpy import save_file
+
+    special = {"dtype": dtype, "bos_token_id": None, "eos_token_id": eos_id}
+    description = json.dumps(hf_config.write(config) | special, indent=2)
+    target = Path(folder)
+    target.mkdir(parents=True, exist_ok=True)
+    arrays = tensors.dump(config, params, jax.numpy.dtype(dtype), "hf")
+    # Transformers 4 refuses a file that does not say it came from PyTorch's layout.
+    save_file(arrays, target / WEIGHTS, metadata={"format": "pt"})
+    (target / CONFIG).write_text(description + "\n", encoding="utf-8")
+
+
+def _load_folder(folder: Path) -> Pretrained:
+    config = hf_config.read(read_json(folder / CONFIG), folder / CONFIG)
+    with contextlib.ExitStack() as stack:
+        source = _open_weights(folder, config, stack)
+        return Pretrained(config, tensors.load(config, source, "hf"))
+
+
+def _open_weights(folder: Path, config: DecoderConfig, stack: contextlib.ExitStack) -> Source:
+    """The tensors of all shards, by their headers; data is read one tensor at a time."""
+    files, shapes = {}, {}
+    for file in _weight_files(folder):
+        handle = stack.enter_context(_open_safetensors(file))
+        for name in sorted(handle.keys()):
+            if _harmless(name, config):
+                continue
+            view = handle.get_slice(name)
+            if view.get_dtype() not in FLOATS:
+                raise UserError(
+                    f"{file}: the tensor {name} is of type {view.get_dtype()}: jft reads "
+                    f"{', '.join(FLOATS)}; use the unquantized model or a GGUF file"
+                )
+            files[name], shapes[name] = handle, tuple(view.get_shape())
+    return Source(str(folder), shapes, lambda name: files[name].get_tensor(name))
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    if (folder / INDEX).exists():
+        shards = read_json(folder / INDEX).get("weight_map")
+        if not isinstance(shards, dict) or not shards:
+            raise UserError(f"{folder / INDEX}: weight_map is missing; download the file again")
+        return [folder / name for name in sorted(set(shards.values()))]
+    if (folder / WEIGHTS).exists():
+        return [folder / WEIGHTS]
+    pickles = sorted(file.name for pattern in PICKLES for file in folder.glob(pattern))
+    if pickles:
+        raise UserError(
+            f"{folder}: holds {pickles[0]} but no {WEIGHTS}; jft does not load pickled weights, "
+            "which can run any code. Convert them where PyTorch is installed: "
+            "AutoModelForCausalLM.from_pretrained(folder).save_pretrained(new_folder)"
+        )
+    raise UserError(f"{folder}: holds neither {WEIGHTS} nor {INDEX}; download the weights again")
+
+
+def _open_safetensors(file: Path):
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        return safe_open(file, framework="np")
+    except FileNotFoundError:
+        raise UserError(
+            f"{file}: missing, though {INDEX} names it; download this shard again"
+        ) from None
+    except SafetensorError as error:
+        raise UserError(
+            f"{file}: truncated or not safetensors ({error}); copy or download it again"
+        ) from None
+
+
+def _harmless(name: str, config: DecoderConfig) -> bool:
+    """Tensors that old checkpoints repeat: rotary frequencies, and the head where it is tied."""
+    return name.endswith("rotary_emb.inv_freq") or (config.tied_head and name == "lm_head.weight")

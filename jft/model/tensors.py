@@ -1,0 +1,176 @@
+"""The names and layouts under which other formats store the decoder's parameters: one table.
+
+It serves reading and writing, Hugging Face and GGUF alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from jft.errors import UserError
+from jft.model import decoder
+from jft.model.decoder import DecoderConfig, Params
+
+
+class Pretrained(NamedTuple):
+    """A decoder read from files: its shape, and float32 NumPy parameters as `decoder.init`'s."""
+
+    config: DecoderConfig
+    params: Params
+
+
+class Stored(NamedTuple):
+    """How one parameter is stored elsewhere; `{}` in a name is the layer.
+
+    `layout` gives the stored dimensions in the decoder's letters: `NH D` is a matrix of N x H rows
+    and D columns, which is how PyTorch and GGUF both lay out a linear map from D to N x H.
+    """
+
+    hf: str
+    gguf: str
+    layout: str
+
+
+class Source(NamedTuple):
+    """A file or folder of named tensors: what it is called, their shapes, and reading one."""
+
+    label: str
+    shapes: dict[str, tuple[int, ...]]
+    read: Callable[[str], np.ndarray]
+
+
+def _linear(path: str, hf: str, gguf: str, outputs: str, inputs: str) -> dict[str, Stored]:
+    hf, gguf = f"model.layers.{{}}.{hf}", f"blk.{{}}.{gguf}"
+    return {
+        f"layers/{path}/kernel": Stored(f"{hf}.weight", f"{gguf}.weight", f"{outputs} {inputs}"),
+        f"layers/{path}/bias": Stored(f"{hf}.bias", f"{gguf}.bias", outputs),
+    }
+
+
+def _norm(path: str, hf: str, gguf: str) -> dict[str, Stored]:
+    stored = Stored(f"model.layers.{{}}.{hf}.weight", f"blk.{{}}.{gguf}.weight", "D")
+    return {f"layers/{path}/scale": stored}
+
+
+TABLE = {
+    "embed": Stored("model.embed_tokens.weight", "token_embd.weight", "V D"),
+    "final_norm/scale": Stored("model.norm.weight", "output_norm.weight", "D"),
+    "head/kernel": Stored("lm_head.weight", "output.weight", "V D"),
+    **_norm("attention_norm", "input_layernorm", "attn_norm"),
+    **_linear("attention/query", "self_attn.q_proj", "attn_q", "NH", "D"),
+    **_linear("attention/key", "self_attn.k_proj", "attn_k", "KH", "D"),
+    **_linear("attention/value", "self_attn.v_proj", "attn_v", "KH", "D"),
+    **_linear("attention/out", "self_attn.o_proj", "attn_output", "D", "NH"),
+    **_norm("mlp_norm", "post_attention_layernorm", "ffn_norm"),
+    **_linear("mlp/gate", "mlp.gate_proj", "ffn_gate", "F", "D"),
+    **_linear("mlp/up", "mlp.up_proj", "ffn_up", "F", "D"),
+    **_linear("mlp/down", "mlp.down_proj", "ffn_down", "D", "F"),
+}
+
+
+def load(config: DecoderConfig, source: Source, dialect: str) -> Params:
+    """The decoder's parameters, read tensor by tensor into stacked float32 arrays.
+
+    Args:
+      config: the decoder's shape, against which every tensor is checked before any is read.
+      source: the tensors.
+      dialect: whose names they have, `hf` or `gguf`.
+
+    Raises:
+      UserError: a tensor is missing, is unknown, or has another shape than the config asks for.
+    """
+    _check(source, expected_shapes(config, dialect))
+
+    def read(path, letters):
+        stored = TABLE[_key(path)]
+        name = getattr(stored, dialect)
+        array = np.empty([config.size(letter) for letter in letters], np.float32)
+        if letters[0] != "L":
+            array[...] = _unpack(config, source.read(name), stored.layout, letters)
+            return array
+        for layer in range(config.num_layers):
+            tensor = source.read(name.format(layer))
+            array[layer] = _unpack(config, tensor, stored.layout, letters[1:])
+        return array
+
+    return jax.tree_util.tree_map_with_path(read, decoder.letters(config))
+
+
+def dump(config: DecoderConfig, params: Params, dtype: np.dtype, dialect: str) -> dict:
+    """The inverse of `load`: tensor name -> contiguous array of `dtype` in the stored layout."""
+    tensors = {}
+    letters_by_path = dict(_leaves(decoder.letters(config)))
+    for key, array in _leaves(params):
+        stored, letters = TABLE[key], letters_by_path[key]
+        name = getattr(stored, dialect)
+        array = np.asarray(array).astype(dtype, copy=False)
+        layers = enumerate(array) if letters[0] == "L" else [("", array)]
+        for layer, tensor in layers:
+            packed = _pack(tensor, stored.layout, letters.removeprefix("L"))
+            tensors[name.format(layer)] = np.ascontiguousarray(packed)
+    return tensors
+
+
+def expected_shapes(config: DecoderConfig, dialect: str) -> dict[str, tuple[int, ...]]:
+    """The stored shape of every tensor that a decoder of this shape has, by stored name."""
+    shapes = {}
+    for key, letters in _leaves(decoder.letters(config)):
+        stored = TABLE[key]
+        shape = tuple(_product(config, group) for group in stored.layout.split())
+        for layer in range(config.num_layers if letters[0] == "L" else 1):
+            shapes[getattr(stored, dialect).format(layer)] = shape
+    return shapes
+
+
+def _check(source: Source, expected: dict[str, tuple[int, ...]]) -> None:
+    missing = [name for name in expected if name not in source.shapes]
+    if missing:
+        raise UserError(
+            f"{source.label}: the tensor {_some(missing)} is missing; the file is incomplete, or "
+            "its weights are not those that its config describes"
+        )
+    for name, shape in expected.items():
+        if (found := tuple(source.shapes[name])) != shape:
+            raise UserError(
+                f"{source.label}: the tensor {name} has the shape {found}, but the config asks for "
+                f"{shape}; weights and config must be of the same model"
+            )
+    unknown = [name for name in source.shapes if name not in expected]
+    if unknown:
+        raise UserError(
+            f"{source.label}: the tensor {_some(unknown)} has no place in a Llama decoder of this "
+            "config; jft does not leave weights out, so this model cannot be used"
+        )
+
+
+def _unpack(config: DecoderConfig, tensor: np.ndarray, layout: str, letters: str) -> np.ndarray:
+    stored = layout.replace(" ", "")
+    split = tensor.reshape([config.size(letter) for letter in stored])
+    return split.transpose([stored.index(letter) for letter in letters])
+
+
+def _pack(tensor: np.ndarray, layout: str, letters: str) -> np.ndarray:
+    size = dict(zip(letters, tensor.shape, strict=True))
+    ordered = tensor.transpose([letters.index(letter) for letter in layout.replace(" ", "")])
+    return ordered.reshape([int(np.prod([size[x] for x in group])) for group in layout.split()])
+
+
+def _product(config: DecoderConfig, letters: str) -> int:
+    return int(np.prod([config.size(letter) for letter in letters]))
+
+
+def _leaves(tree: Params) -> list:
+    return [(_key(path), leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)]
+
+
+def _key(path) -> str:
+    return "/".join(part.key for part in path)
+
+
+def _some(names: list[str]) -> str:
+    more = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
+    return names[0] + more

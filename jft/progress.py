@@ -1,0 +1,70 @@
+"""What a person sees while a program works: a bar on a terminal, a line now and then in a log."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+console = Console(highlight=False)
+
+# Seconds between lines where there is no terminal.
+LINE_SECONDS = 5.0
+
+
+def say(text: str) -> None:
+    """Print one line."""
+    console.print(text, markup=False, soft_wrap=True)
+
+
+@contextlib.contextmanager
+def phase(text: str) -> Iterator[None]:
+    """Say what is being done, and when it is over how long it took."""
+    start = time.monotonic()
+    with console.status(text) if console.is_terminal else contextlib.nullcontext():
+        if not console.is_terminal:
+            say(f"{text} ...")
+        yield
+    say(f"{text}: {time.monotonic() - start:.1f} s")
+
+
+class Bar:
+    """Progress of a known number of steps."""
+
+    def __init__(self, label: str, total: int, done: int = 0):
+        self.label, self.total, self.done = label, total, done
+        self._first, self._start, self._line = done, time.monotonic(), 0.0
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[info]}"),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task(label, total=total, completed=done, info="")
+
+    def __enter__(self) -> Bar:
+        """Show the bar."""
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        """Leave the bar as it stands."""
+        self._bar.stop()
+
+    def advance(self, info: str, steps: int = 1) -> None:
+        """Count steps, and show what is worth knowing of the newest."""
+        self.done += steps
+        self._bar.update(self._task, completed=self.done, info=info)
+        now = time.monotonic()
+        last = self.done >= self.total
+        if not console.is_terminal and (last or now - self._line >= LINE_SECONDS):
+            self._line = now
+            left = (now - self._start) / (self.done - self._first) * (self.total - self.done)
+            say(f"{self.label} {self.done}/{self.total}  {info}  {left:.0f} s left")

@@ -1,0 +1,300 @@
+"""Reads what evaluations left in their workdirs: models, each with its cells and their items."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from jft import workdir
+from jft.errors import UserError
+
+RELATIONS = ("in-domain", "out-of-domain", "out-of-task")
+# Where an item's value of a metric stands, if not under the metric's own name.
+ITEM_FIELDS = {"accuracy": "correct"}
+IDENTITY = ("model", "train", "train_task", "train_shots", "base", "model_path", "step")
+GRID = ("task", "dataset", "shots", "prompt")
+
+
+class Key(NamedTuple):
+    """What makes two cells comparable."""
+
+    task: str
+    dataset: str
+    shots: int
+    prompt: int
+    metric: str
+
+    def __str__(self) -> str:
+        """As messages name it."""
+        return f"{self.task}/{self.dataset} at {self.shots} shots, prompt {self.prompt}"
+
+
+class Item(NamedTuple):
+    """A scored item: the gold output, the model's, and the metric's value in [0, 1]."""
+
+    gold: str
+    prediction: str
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One model on one dataset at one number of shots with one prompt.
+
+    Attributes:
+      key: what it has in common with the same cell of another model.
+      relation: of the dataset to the model's training set.
+      value, stderr: the metric's mean and its standard error, in [0, 1].
+      n, skipped: items scored, and left out for want of a gold label.
+      cautions: what else the evaluation counted, by name (shortened inputs, leaked demonstrations).
+      items: by row number of the dataset.
+    """
+
+    key: Key
+    relation: str
+    value: float
+    stderr: float
+    n: int
+    skipped: int
+    cautions: dict[str, int]
+    items: dict[int, Item]
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model that was scored.
+
+    Attributes:
+      name: unique in the report.
+      path, step: which checkpoint.
+      base: the path of the model that it was tuned from; a base's own path.
+      train, train_task, train_shots: its training set, None for a base; 0 shots = FT, k = FTICL.
+      examples: rows of the training set, where its run lies on this machine.
+      folders: the workdirs of its evaluations.
+      configs: their `config.json`, by folder.
+      cells: by what they are compared by.
+    """
+
+    name: str
+    path: str
+    step: int | None
+    base: str | None
+    train: str | None
+    train_task: str | None
+    train_shots: int
+    examples: int | None
+    folders: tuple[str, ...]
+    configs: dict[str, str]
+    cells: dict[Key, Cell]
+
+    @property
+    def is_base(self) -> bool:
+        """Whether it was not fine-tuned here."""
+        return all(cell.relation == "base" for cell in self.cells.values())
+
+
+def collect(dirs: Sequence[str]) -> list[Model]:
+    """The models scored in these folders and the folders inside them, bases first.
+
+    Evaluations of one checkpoint are one model; different checkpoints with one name get names that
+    tell them apart.
+
+    Raises:
+      UserError: no evaluation in a folder, or files that are damaged, incomplete or contradictory.
+    """
+    folders = dict.fromkeys(folder for path in dirs for folder in _workdirs(path))
+    models: dict[tuple, Model] = {}
+    for model in map(_read, folders):
+        identity = (model.name, model.path, model.step)
+        models[identity] = _merge(models[identity], model) if identity in models else model
+    order = sorted(models.values(), key=_order)
+    return [dataclasses.replace(m, name=_unique_name(m, order)) for m in order]
+
+
+def merge_cells(models: Iterable[Model]) -> dict[Key, Cell]:
+    """The cells of several evaluations of one model.
+
+    Raises:
+      UserError: two of them score a cell differently.
+    """
+    cells: dict[Key, Cell] = {}
+    for model in models:
+        for key, cell in model.cells.items():
+            if cells.setdefault(key, cell).items != cell.items:
+                raise UserError(
+                    f"{', '.join(model.folders)}: scores {model.path} on {key} differently from "
+                    "another folder of this report; leave one of them out"
+                )
+    return cells
+
+
+def _workdirs(path: str) -> list[Path]:
+    root = Path(path).expanduser()
+    found = sorted(file.parent.resolve() for file in root.rglob("cells.jsonl"))
+    if not found:
+        problem = "holds no cells.jsonl" if root.is_dir() else "is not a folder"
+        raise UserError(f"{path} {problem}; give the --workdir of a finished python -m jft.eval")
+    return found
+
+
+def _read(folder: Path) -> Model:
+    file = folder / "cells.jsonl"
+    records = workdir.read_jsonl(file)
+    if not records:
+        raise UserError(f"{file}: no finished cell; run python -m jft.eval on this workdir again")
+    for line, record in enumerate(records, start=1):
+        _check_record(f"{file} line {line}", record, records[0])
+    items = _items(folder / "rows.jsonl", {_key(r) for r in records})
+    first, name = records[0], str(folder)
+    return Model(
+        name=first["model"],
+        path=first["model_path"],
+        step=first["step"],
+        base=first["base"],
+        train=first["train"] and Path(first["train"]).stem,
+        train_task=first["train_task"],
+        train_shots=first["train_shots"] or 0,
+        examples=_examples(first["model_path"]) if first["train"] else None,
+        folders=(name,),
+        configs={name: _config(folder)},
+        cells={_key(r): _cell(folder, r, items) for r in records},
+    )
+
+
+def _check_record(where: str, record: dict, first: dict) -> None:
+    wanted = (*IDENTITY, *GRID, "relation", "metric", "value", "stderr", "n", "skipped")
+    _check_fields(where, record, wanted)
+    for field in IDENTITY:
+        if record[field] != first[field]:
+            raise UserError(
+                f"{where}: {field}={record[field]!r}, but line 1 has {first[field]!r}; "
+                "score each model in a workdir of its own"
+            )
+    if record["relation"] not in (*RELATIONS, "base"):
+        raise UserError(
+            f"{where}: relation={record['relation']!r}; must be base, {', '.join(RELATIONS)}"
+        )
+
+
+def _check_fields(where: str, record: dict, wanted: Iterable[str]) -> None:
+    missing = [field for field in wanted if not isinstance(record, dict) or field not in record]
+    if missing:
+        raise UserError(f"{where}: {missing[0]} is missing; written by another version of jft?")
+
+
+def _items(file: Path, keys: set[Key]) -> dict[Key, dict[int, Item]]:
+    """The items of every finished cell; rows of a cell that was cut short are left out."""
+    items: dict[Key, dict[int, Item]] = {key: {} for key in keys}
+    metrics = sorted({key.metric for key in keys})
+    for line, row in enumerate(workdir.read_jsonl(file), start=1):
+        where = f"{file} line {line}"
+        _check_fields(where, row, GRID)
+        for key in (Key(*_grid(row), metric) for metric in metrics):
+            if key in items:
+                items[key][_index(where, row)] = _item(where, row, key.metric)
+    return items
+
+
+def _index(where: str, row: dict) -> int:
+    _check_fields(where, row, ("index",))
+    return row["index"]
+
+
+def _item(where: str, row: dict, metric: str) -> Item:
+    field = ITEM_FIELDS.get(metric, metric)
+    _check_fields(where, row, ("output", field))
+    value = row[field]
+    if not isinstance(value, bool | int | float) or not 0 <= value <= 1:
+        raise UserError(f"{where}: {field}={value!r}; must be a number from 0 to 1")
+    prediction = row["prediction"] if "prediction" in row else row.get("generation", "")
+    return Item(str(row["output"]), str(prediction), float(value))
+
+
+def _cell(folder: Path, record: dict, rows: dict[Key, dict[int, Item]]) -> Cell:
+    key = _key(record)
+    items = rows[key]
+    if len(items) != record["n"]:
+        raise UserError(
+            f"{folder / 'cells.jsonl'}: the cell {key} has n={record['n']}, but "
+            f"{folder / 'rows.jsonl'} holds {len(items)} rows of it; run python -m jft.eval again "
+            "in a new workdir"
+        )
+    if not items:
+        raise UserError(
+            f"{folder / 'cells.jsonl'}: the cell {key} has no items; every row was skipped, so "
+            "leave this dataset out of eval.datasets"
+        )
+    value = math.fsum(item.value for item in items.values()) / len(items)
+    if key.metric == "accuracy" and abs(value - record["value"]) > 1e-6:
+        raise UserError(
+            f"{folder / 'cells.jsonl'}: the cell {key} has accuracy {record['value']}, but its "
+            f"rows in rows.jsonl give {value}; run python -m jft.eval again in a new workdir"
+        )
+    cautions = {name: record.get(name) or 0 for name in ("shortened", "demos_among_items")}
+    stderr = math.nan if record["stderr"] is None else record["stderr"]
+    return Cell(
+        key, record["relation"], record["value"], stderr, record["n"], record["skipped"],
+        cautions, items,
+    )  # fmt: skip
+
+
+def _grid(record: dict) -> tuple[str, str, int, int]:
+    return record["task"], record["dataset"], record["shots"], record["prompt"]
+
+
+def _key(record: dict) -> Key:
+    return Key(*_grid(record), record["metric"])
+
+
+def _config(folder: Path) -> str:
+    """The file as it is, laid out; the report only shows it."""
+    file = folder / "config.json"
+    if not file.is_file():
+        return ""
+    try:
+        return json.dumps(json.loads(file.read_text(encoding="utf-8")), indent=2)
+    except ValueError as error:
+        raise UserError(f"{file}: not valid JSON: {error}; restore or remove it") from None
+
+
+def _examples(path: str) -> int | None:
+    """How many rows a run was trained on, from its data report."""
+    try:
+        rows = json.loads((Path(path) / "data_report.json").read_text(encoding="utf-8"))["rows"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return rows if isinstance(rows, int) else None
+
+
+def _merge(first: Model, second: Model) -> Model:
+    return dataclasses.replace(
+        first,
+        folders=first.folders + second.folders,
+        configs=first.configs | second.configs,
+        cells=merge_cells((first, second)),
+    )
+
+
+def _order(model: Model) -> tuple:
+    training = (model.train_task or "", model.train or "", model.train_shots)
+    return (not model.is_base, *training, model.name, model.path, model.step or 0)
+
+
+def _unique_name(model: Model, models: list[Model]) -> str:
+    namesakes = [m for m in models if m.name == model.name and m is not model]
+    if not namesakes:
+        return model.name
+    parts = [m.path.rstrip("/").split("/") for m in (model, *namesakes)]
+    ends = [part for part in parts if part != parts[0]]
+    length = 1
+    while length < len(parts[0]) and any(e[-length:] == parts[0][-length:] for e in ends):
+        length += 1
+    label = "/".join(parts[0][-length:])
+    if any(m.path == model.path for m in namesakes):
+        label += f" at step {model.step}"
+    return f"{model.name} ({label})"

@@ -1,0 +1,77 @@
+"""`report.html`: the report as one page that needs nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import jinja2
+
+from jft.reporting import wording
+from jft.reporting.collect import Model
+from jft.reporting.compare import Comparison, Report
+from jft.reporting.heatmap import heatmap
+
+WIDTH = 190
+MARGIN = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """The common axis of the interval drawings, in points left and right of zero."""
+
+    limit: float
+
+    def x(self, value: float) -> float:
+        """Where a difference stands, in pixels."""
+        half = WIDTH / 2 - MARGIN
+        return round(WIDTH / 2 + half * max(-1.0, min(1.0, value / self.limit)), 1)
+
+
+def render(report: Report) -> str:
+    """The whole page; all text from data is escaped."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("jft.reporting", "."),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters |= {
+        "capitalize_first": lambda text: text[:1].upper() + text[1:],
+        "percent": wording.percent,
+        "points": wording.points,
+        "metric": wording.metric,
+        "p_value": wording.p_value,
+    }
+    models = [*report.bases, *(subject.model for subject in report.subjects)]
+    return environment.get_template("report.html.jinja").render(
+        report=report,
+        wording=wording,
+        models=models,
+        cells=_cells(report, models),
+        total=sum(len(model.cells) for model in models),
+        heatmap=heatmap(report),
+        scale=_scale([c for subject in report.subjects for c in subject.relations]),
+        width=WIDTH,
+    )
+
+
+def _scale(comparisons: list[Comparison]) -> Scale:
+    """Wide enough for every interval, in whole steps of five points."""
+    ends = [abs(e) for c in comparisons if (d := c.difference) for e in (d.low, d.high)]
+    return Scale(max(0.05, -(-round(max(ends, default=0) * 100, 3) // 5) * 0.05))
+
+
+def _cells(report: Report, models: list[Model]) -> dict[str, list[tuple]]:
+    """Every cell of every model, with its comparison where there is one."""
+    found = {
+        (c.model, c.task, c.dataset, c.shots, c.prompt, c.metric): c
+        for subject in report.subjects
+        for c in subject.cells
+    }
+    return {
+        model.name: [
+            (cell, found.get((model.name, *key))) for key, cell in sorted(model.cells.items())
+        ]
+        for model in models
+    }

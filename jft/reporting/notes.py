@@ -1,0 +1,87 @@
+"""What a reader of the numbers should beware of: what is missing, skipped, or not the same."""
+
+from __future__ import annotations
+
+import json
+import shlex
+
+from jft.reporting.collect import Cell, Key, Model
+
+
+def missing(model: Model, reference: dict[Key, Cell], matched: bool) -> list[str]:
+    """The cells that the base lacks, and the evaluation that would supply them.
+
+    Args:
+      model: the tuned model.
+      reference: its base's cells.
+      matched: whether the base was scored at all.
+    """
+    keys = sorted(key for key in model.cells if key not in reference)
+    if not keys:
+        return []
+    what = (
+        f"its base {model.base} lacks {len(keys)} of its {len(model.cells)} cells"
+        if matched
+        else f"no evaluation of its base {model.base} is among the folders given"
+    )
+    command = _evaluation(model, keys)
+    return [f"{model.name}: {what}. To compare them, run `{command}` and add its folder."]
+
+
+def unequal(model: Model, name: str | None, reference: dict[Key, Cell]) -> list[str]:
+    """The cells in which a model and the one named were scored on different items."""
+    notes = []
+    for key, cell in sorted(model.cells.items()):
+        other = reference.get(key)
+        if other and cell.items.keys() != other.items.keys():
+            common = len(cell.items.keys() & other.items.keys())
+            notes.append(
+                f"{key}: {model.name} was scored on {cell.n} items and {name} on {other.n}; "
+                f"the {common} that both have are compared."
+            )
+    return notes
+
+
+def cautions(models: list[Model]) -> list[str]:
+    """What the evaluations counted that bears on the numbers, once for each dataset."""
+    cells = [cell for model in models for cell in model.cells.values()]
+    skipped = {(c.key.task, c.key.dataset): c.skipped for c in cells if c.skipped}
+    notes = [
+        f"{task}/{dataset}: {count} rows without a gold label were skipped."
+        for (task, dataset), count in sorted(skipped.items())
+    ]
+    for field, text in (
+        ("demos_among_items", "demonstrations are among the rows of the test set"),
+        ("shortened", "inputs were shortened to fit data.max_length"),
+    ):
+        counts: dict[tuple, int] = {}
+        for cell in cells:
+            place = cell.key[:3]
+            counts[place] = max(counts.get(place, 0), cell.cautions[field])
+        notes += [
+            f"{task}/{dataset} at {shots} shots: {count} {text}."
+            for (task, dataset, shots), count in sorted(counts.items())
+            if count
+        ]
+    return notes
+
+
+def _evaluation(model: Model, keys: list[Key]) -> str:
+    datasets = sorted({f"{key.task}/{key.dataset}" for key in keys})
+    config = next(filter(None, model.configs.values()), "{}")
+    root = json.loads(config).get("data", {}).get("root", "mini")
+    return shlex.join(
+        [
+            *("python", "-m", "jft.eval", "--config=configs/evaluate.py"),
+            f"--config.model.path={model.base}",
+            f"--config.data.root={root}",
+            f"--config.eval.datasets={','.join(datasets)}",
+            f"--config.eval.shots={_numbers({key.shots for key in keys})}",
+            f"--config.eval.prompts={_numbers({key.prompt for key in keys})}",
+            "--workdir=NEW",
+        ]
+    )
+
+
+def _numbers(numbers: set[int]) -> str:
+    return ",".join(map(str, sorted(numbers)))

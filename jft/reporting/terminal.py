@@ -1,0 +1,64 @@
+"""The summary for the terminal, at most 100 columns wide."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from jft.reporting import wording
+from jft.reporting.compare import Comparison, Report
+
+WIDTH = 100
+COLUMNS = {"": 24, "base": 7, "tuned": 7, "change": 7, "95 % interval": 16, "p (Holm)": 8, "n": 5}
+
+
+def show(report: Report, console: Console | None = None) -> None:
+    """Print each tuned model's change by relation, FTICL against FT, and the notes."""
+    console = console or Console(highlight=False)
+    console.width = min(console.width, WIDTH)
+    head = _grid()
+    head.add_row(*(Text(name, style="dim") for name in COLUMNS))
+    console.print(head)
+    for subject in report.subjects:
+        console.print(Text(wording.table_name(subject), style="bold"))
+        console.print(_rows(wording.overall(subject.relations)))
+    for contrast in report.contrasts:
+        console.print(Text(wording.contrast_title(contrast), style="bold"))
+        console.print(_rows(wording.overall(contrast.relations)))
+    for note in report.notes:
+        # Commands are to be copied whole, so no line breaks within.
+        console.print(Text(f"Note: {note}", style="yellow"), soft_wrap=True)
+
+
+def _grid() -> Table:
+    table = Table.grid(padding=(0, 1, 0, 0))
+    for name, width in COLUMNS.items():
+        table.add_column(width=width, justify="right" if name else "left", no_wrap=bool(name))
+    return table
+
+
+def _rows(comparisons: list[Comparison]) -> Table:
+    table, several = _grid(), len({c.metric for c in comparisons}) > 1
+    for c in comparisons:
+        relation = f"  {c.relation}" + (f" {wording.metric(c.metric)}" if several else "")
+        table.add_row(Text(relation), *_numbers(c))
+    return table
+
+
+def _numbers(row: Comparison) -> list[str | Text]:
+    change = row.difference.value if row.difference else None
+    return [
+        wording.percent(row.reference_value),
+        wording.percent(row.value),
+        Text(wording.points(change), style=_style(row)),
+        wording.interval(row),
+        wording.p_value(row.p_holm),
+        str(row.n),
+    ]
+
+
+def _style(row: Comparison) -> str:
+    if row.difference is None or not row.difference.significant:
+        return "dim"
+    return "bold blue" if row.difference.value > 0 else "bold dark_orange3"

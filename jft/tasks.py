@@ -1,0 +1,56 @@
+"""The table of tasks, and how a training set and a test set relate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A task: the fields of its rows, what may be shortened in them, and its labels.
+
+    Attributes:
+      name: as in `data.task` and in `prompt_map.json`.
+      fields: what a row holds besides `output`.
+      texts: the fields that may lose their end when a sequence is too long.
+      labels: the outputs allowed, in the order of ties; empty for generation.
+    """
+
+    name: str
+    fields: tuple[str, ...]
+    texts: tuple[str, ...]
+    labels: tuple[str, ...] = ()
+
+
+TASKS = {
+    task.name: task
+    for task in (
+        Task("summary", ("input",), ("input",)),
+        Task("question", ("input", "answer"), ("input",)),
+        Task("sentiment", ("input",), ("input",), ("positive", "negative")),
+        Task(
+            "inference",
+            ("input_1", "input_2"),
+            ("input_1", "input_2"),
+            ("entailment", "neutral", "contradiction"),
+        ),
+        Task("detection", ("input_1", "input_2"), ("input_1", "input_2"), ("yes", "no")),
+    )
+}
+
+
+def relation(train: tuple[str, str] | None, test: tuple[str, str]) -> str:
+    """How a test set relates to what a model was trained on.
+
+    Args:
+      train: (task, dataset) of the training set; None for a model that was not fine-tuned here.
+      test: (task, dataset) of the test set.
+
+    Returns:
+      `base`, `in-domain`, `out-of-domain` (same task, other data) or `out-of-task`.
+    """
+    if train is None:
+        return "base"
+    if train == test:
+        return "in-domain"
+    return "out-of-domain" if train[0] == test[0] else "out-of-task"

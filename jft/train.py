@@ -1,0 +1,23 @@
+"""Fine-tune a language model, plainly (FT) or with demonstrations in the prompt (FTICL).
+
+    python -m jft.train --config=configs/finetune.py --workdir=DIR [--config.section.key=value ...]
+
+Run the same command again to go on after an interruption. SIGTERM and Ctrl-C save and end.
+DIR gets config.json, metrics.jsonl, data_report.json, tensorboard/ and checkpoints/.
+"""
+
+from __future__ import annotations
+
+from jft import cli
+from jft.config import Config
+
+
+def main(config: Config, workdir: str) -> None:
+    """Train, or go on training, in a workdir."""
+    from jft.training import loop  # here, so that --help need not wait for jax
+
+    loop.train(config, workdir)
+
+
+if __name__ == "__main__":
+    cli.run_with_config(main, __doc__)

@@ -1,0 +1,194 @@
+"""The training loop: batch, step, log the previous step, save when due."""
+
+from __future__ import annotations
+
+import math
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+from tensorboardX import SummaryWriter
+
+from jft import config as config_lib
+from jft import workdir as workdir_lib
+from jft.batch import Batch
+from jft.data import batches as batches_lib
+from jft.data import checks, sources
+from jft.data import tokenizer as tokenizer_lib
+from jft.errors import UserError
+from jft.progress import Bar, phase, say
+from jft.tasks import TASKS
+from jft.training import mesh as mesh_lib
+from jft.training import optim, pretrained, setup
+from jft.training import step as step_lib
+from jft.training.checkpoint import Checkpoints
+
+
+def train(config: config_lib.Config, workdir: str) -> None:
+    """Train in a workdir to the last step, going on from its newest checkpoint if it has one.
+
+    Raises:
+      UserError: config, data, model or workdir are not fit for it; the message says why.
+    """
+    pretrained.origin(config.model.path)
+    mesh, dtype = setup.devices(config)
+    with phase("Reading the data"):
+        tokenizer = tokenizer_lib.load(pretrained.tokenizer_path(config.model.path))
+        batches = batches_lib.plan(config, tokenizer)
+    with workdir_lib.claim(workdir, config) as folder:
+        checkpoints = Checkpoints(folder, config.checkpoint.keep)
+        done = max(checkpoints.steps(), default=0)
+        if done >= batches.steps:
+            say(f"Finished: {folder} holds all {batches.steps} steps; score it with jft.eval")
+            return
+        _write_report(folder, config, batches)
+
+        optimizer = optim.create(config.optim, batches.steps)
+        with phase("Loading the model"):
+            decoder, state = _state(config, mesh, optimizer, checkpoints, done, folder)
+            pretrained.write_model(folder, decoder, batches.steps)
+            tokenizer.save(folder / "tokenizer")
+        layout = step_lib.shardings(decoder, optimizer, mesh)
+        micro_rows = batches.micro_rows(mesh_lib.row_shards(mesh), config.train.micro_batch_tokens)
+
+        def load(step: int) -> Batch:
+            return _place(batches.batch(step, micro_rows, *_process()), mesh)
+
+        with phase("Compiling the training step"):
+            train_step = step_lib.compile_step(
+                decoder, config.train.remat, dtype, optimizer, layout, mesh, load(done)
+            )
+        log = _Log(folder, config, batches, done)
+        with _Stop() as stop, log.bar:
+            step, pending = done, None
+            while step < batches.steps and not stop.asked:
+                state, metrics = train_step(state, load(step))
+                log.write(pending)  # the previous step's, while the device works on this one
+                step, pending = step + 1, (step + 1, metrics)
+                if config.checkpoint.every and step % config.checkpoint.every == 0:
+                    log.write(pending)
+                    pending = None
+                    checkpoints.save(step, state)
+            log.write(pending)
+        if step not in checkpoints.steps():
+            with phase(f"Saving step {step}"):
+                checkpoints.save(step, state)
+        checkpoints.wait()
+        checkpoints.close()
+        _say_goodbye(step, batches.steps, folder)
+
+
+def _state(config, mesh, optimizer, checkpoints: Checkpoints, done: int, folder: Path):
+    """The decoder's config, and the state to go on from."""
+    if not done:
+        decoder, params = pretrained.load(config.model.path, mesh)
+        layout = step_lib.shardings(decoder, optimizer, mesh)
+        return decoder, step_lib.create_state(params, optimizer, layout)
+    decoder = pretrained.decoder_config(pretrained.read_model(folder)["decoder"])
+    layout = step_lib.shardings(decoder, optimizer, mesh)
+    shapes = step_lib.shapes(decoder, optimizer)
+    like = jax.tree.map(lambda shape, where: shape.update(sharding=where), shapes, layout)
+    say(f"Going on from step {done} in {folder}")
+    return decoder, checkpoints.restore(like, done)
+
+
+def _write_report(folder: Path, config: config_lib.Config, batches: batches_lib.Batches) -> None:
+    task, data = TASKS[config.data.task], config.data
+    source = sources.suite(data.root)
+    demos = source.demos(task, data.demos or batches.dataset.name, data.shots)
+    report = checks.data_report(batches, source, demos[: data.shots])
+    workdir_lib.write_json(folder / "data_report.json", report)
+    say(
+        f"{report['rows']} rows, {batches.steps} steps of {batches.batch_size} examples in "
+        f"{report['rows_per_step']:.1f} rows of {batches.row_length} tokens; packing "
+        f"{report['packing_efficiency']:.0%}, sharing {report['sharing_ratio']:.2f}x"
+    )
+    if report["shortened_inputs"]:
+        say(
+            f"{report['shortened_inputs']} inputs were shortened to "
+            f"data.max_length={data.max_length}"
+        )
+
+
+def _place(batch: Batch, mesh) -> Batch:
+    """A process's rows as its part of the global arrays."""
+    layout = mesh_lib.rows(mesh, leading=1)
+    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(layout, x), batch)
+
+
+def _process() -> tuple[int, int]:
+    return jax.process_index(), jax.process_count()
+
+
+def _say_goodbye(step: int, steps: int, folder: Path) -> None:
+    if step < steps:
+        say(f"Stopped after step {step} of {steps}, saved; run the same command again to go on")
+    else:
+        say(f"Done: {steps} steps in {folder}")
+
+
+class _Log:
+    """metrics.jsonl, TensorBoard and the progress bar, of which the file is the truth."""
+
+    def __init__(self, folder: Path, config, batches: batches_lib.Batches, done: int):
+        self.file = folder / "metrics.jsonl"
+        # Steps after the checkpoint are trained, and logged, again.
+        workdir_lib.keep_jsonl(self.file, lambda record: record["step"] <= done)
+        self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=done + 1)
+        self.batches, self.lr = batches, optim.schedule(config.optim, batches.steps)
+        self.bar = Bar("Training", batches.steps, done)
+        self.time = time.monotonic()
+
+    def write(self, pending: tuple[int, step_lib.Metrics] | None) -> None:
+        """Wait for a step's metrics and record them.
+
+        Raises:
+          UserError: the loss is not a number; training on would only lose more.
+        """
+        if pending is None:
+            return
+        step, metrics = pending
+        loss, grad_norm = float(metrics.loss), float(metrics.grad_norm)
+        if not math.isfinite(loss):
+            raise UserError(f"the loss is {loss} at step {step}; lower optim.lr, or set optim.clip")
+        targets, tokens = self.batches.step_tokens(step - 1)
+        now = time.monotonic()
+        seconds, self.time = now - self.time, now
+        record = {
+            "step": step,
+            "loss": loss,
+            "examples": self.batches.batch_size,
+            "target_tokens": targets,
+            "row_tokens": tokens,
+            "seconds": round(seconds, 4),
+            "lr": float(self.lr(step - 1)),
+            "grad_norm": grad_norm,
+        }
+        workdir_lib.append_jsonl(self.file, [record])
+        for name in ("loss", "lr", "grad_norm", "seconds"):
+            self.board.add_scalar(f"train/{name}", record[name], step)
+        self.bar.advance(f"loss {loss:.4f}  {tokens / seconds:.0f} tokens/s")
+
+
+class _Stop:
+    """Turns SIGTERM and the first Ctrl-C into a wish to end after the step under way."""
+
+    def __init__(self):
+        self.asked = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> _Stop:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._before[number] = signal.signal(number, self._ask)
+        return self
+
+    def __exit__(self, *_) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _ask(self, number: int, _) -> None:
+        self.asked = True
+        say(f"{signal.Signals(number).name}: saving after this step")
+        signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -1,0 +1,104 @@
+"""A model to start from or to score: from files, or from the checkpoints of a workdir."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+from jax.sharding import Mesh
+
+from jft import config as config_lib
+from jft import workdir as workdir_lib
+from jft.errors import UserError
+from jft.model import decoder, hub
+from jft.training import mesh as mesh_lib
+from jft.training.checkpoint import Checkpoints
+from jft.training.step import TrainState
+
+
+class Origin(NamedTuple):
+    """Where a model comes from.
+
+    Attributes:
+      path: as results name it: absolute where it lies on this machine.
+      run: the config it was fine-tuned with here; None for any other model.
+      step: of that run; 0 for any other model.
+      finished: whether that run reached its last step.
+    """
+
+    path: str
+    run: config_lib.Config | None
+    step: int
+    finished: bool
+
+
+def origin(path: str) -> Origin:
+    """Look a model up without loading it.
+
+    Raises:
+      UserError: `model.path` is empty.
+    """
+    if not path:
+        raise UserError(
+            "model.path is empty; give a Hugging Face folder or hub id, a .gguf file or a workdir"
+        )
+    folder = Path(path).expanduser()
+    if not (folder / "config.json").is_file() or not (folder / "model.json").is_file():
+        return Origin(absolute(path), None, 0, True)
+    run = workdir_lib.read_config(folder)
+    facts = read_model(folder)
+    step = Checkpoints(folder, read_only=True).steps()
+    if not step:
+        raise UserError(f"model.path={path}: this run has no checkpoint yet")
+    return Origin(absolute(path), run, step[-1], step[-1] >= facts["steps"])
+
+
+def absolute(path: str) -> str:
+    """The path in full if it is on this machine; hub ids and built-in models as they are."""
+    folder = Path(path).expanduser()
+    return str(folder.resolve()) if folder.exists() else path
+
+
+def tokenizer_path(path: str) -> str:
+    """What `tokenizer.load` takes for this model."""
+    folder = Path(path).expanduser() / "tokenizer"
+    return str(folder) if folder.is_dir() else path
+
+
+def load(path: str, mesh: Mesh) -> tuple[decoder.DecoderConfig, decoder.Params]:
+    """A model's shape and its float32 parameters, laid out over the mesh."""
+    start = origin(path)
+    if start.run is None:
+        config, params = hub.load(path)
+        return config, jax.device_put(params, mesh_lib.parameters(mesh, config))
+    folder = Path(path).expanduser()
+    config = decoder_config(read_model(folder)["decoder"])
+    shaped = jax.tree.map(
+        lambda shape, sharding: shape.update(sharding=sharding),
+        decoder.shapes(config),
+        mesh_lib.parameters(mesh, config),
+    )
+    like = TrainState(step=None, params=shaped, opt_state=None)
+    return config, Checkpoints(folder, read_only=True).restore(like, start.step).params
+
+
+def write_model(workdir: Path, config: decoder.DecoderConfig, steps: int) -> None:
+    """Put beside the checkpoints what is needed to read them: the shape, and the run's length."""
+    workdir_lib.write_json(workdir / "model.json", {"decoder": asdict(config), "steps": steps})
+
+
+def read_model(workdir: Path) -> dict:
+    """What `write_model` wrote."""
+    try:
+        return json.loads((workdir / "model.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{workdir / 'model.json'}: cannot be read: {error}") from None
+
+
+def decoder_config(fields: dict) -> decoder.DecoderConfig:
+    """A decoder's shape from JSON, where tuples are lists."""
+    config = decoder.DecoderConfig(**fields)
+    return replace(config, rope_factors=tuple(config.rope_factors))

@@ -1,0 +1,133 @@
+"""The training step: a pure function from state and batch to state and metrics."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+
+from jft.batch import Batch
+from jft.model import decoder
+from jft.training import mesh as mesh_lib
+
+
+class TrainState(NamedTuple):
+    """Everything that a step changes.
+
+    Attributes:
+      step: finished optimizer steps, int32.
+      params: float32 master weights.
+      opt_state: of the optimizer.
+    """
+
+    step: Any  # arrays, or what stands for them: shapes, shardings, None for a part not wanted
+    params: decoder.Params
+    opt_state: Any
+
+
+class Metrics(NamedTuple):
+    """Scalars of one step: the mean loss per target token, and the norm of its gradient."""
+
+    loss: jax.Array
+    grad_norm: jax.Array
+
+
+def loss_sum(
+    config: decoder.DecoderConfig,
+    remat: str,
+    dtype: jnp.dtype,
+    params: decoder.Params,
+    batch: Batch,
+) -> jax.Array:
+    """The weighted cross-entropy of a micro-batch, summed, computed in `dtype`."""
+    cast = jax.tree.map(lambda x: x.astype(dtype), params)
+    logprobs_BM = decoder.token_logprobs(config, cast, batch, remat)
+    return -jnp.sum(logprobs_BM * batch.loss_weight_BM)
+
+
+def train_step(
+    config: decoder.DecoderConfig,
+    remat: str,
+    dtype: jnp.dtype,
+    optimizer: optax.GradientTransformation,
+    state: TrainState,
+    batch: Batch,
+) -> tuple[TrainState, Metrics]:
+    """One optimizer step over all micro-batches of a batch, whose arrays are [A, B, ...].
+
+    The loss is the weighted cross-entropy over the number of target tokens in the whole step, which
+    is what separate, padded rows would give.
+    """
+    targets = jnp.sum(batch.loss_weight_BM != 0)
+    filled = jnp.sum(jnp.any(batch.loss_weight_BM != 0, axis=(1, 2)))
+    value_and_grad = jax.value_and_grad(functools.partial(loss_sum, config, remat, dtype))
+
+    def add(a: jax.Array, sums):
+        micro_batch = jax.tree.map(lambda x: x[a], batch)
+        return jax.tree.map(jnp.add, sums, value_and_grad(state.params, micro_batch))
+
+    zeros = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, state.params))
+    # The number of turns is data: a step with fewer rows than the longest one costs less.
+    loss, grads = jax.lax.fori_loop(0, filled, add, zeros)
+    loss, grads = jax.tree.map(lambda x: x / targets, (loss, grads))
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    metrics = Metrics(loss, optax.tree.norm(grads))
+    return TrainState(state.step + 1, params, opt_state), metrics
+
+
+def shapes(config: decoder.DecoderConfig, optimizer: optax.GradientTransformation) -> TrainState:
+    """The state as `jax.ShapeDtypeStruct`s."""
+    params = decoder.shapes(config)
+    step = jax.ShapeDtypeStruct((), jnp.int32)
+    return TrainState(step, params, jax.eval_shape(optimizer.init, params))
+
+
+def shardings(
+    config: decoder.DecoderConfig, optimizer: optax.GradientTransformation, mesh: Mesh
+) -> TrainState:
+    """Where each part of the state lies: moments with their weights, counters everywhere."""
+    params = mesh_lib.parameters(mesh, config)
+    opt_state = optax.tree_utils.tree_map_params(
+        optimizer,
+        lambda _, sharding: sharding,
+        shapes(config, optimizer).opt_state,
+        params,
+        transform_non_params=lambda _: mesh_lib.replicated(mesh),
+    )
+    return TrainState(mesh_lib.replicated(mesh), params, opt_state)
+
+
+def create_state(
+    params: decoder.Params, optimizer: optax.GradientTransformation, layout: TrainState
+) -> TrainState:
+    """The state before the first step, laid out over the mesh."""
+    params = jax.device_put(params, layout.params)
+    opt_state = jax.jit(optimizer.init, out_shardings=layout.opt_state)(params)
+    return TrainState(jax.device_put(jnp.int32(0), layout.step), params, opt_state)
+
+
+def compile_step(
+    config: decoder.DecoderConfig,
+    remat: str,
+    dtype: jnp.dtype,
+    optimizer: optax.GradientTransformation,
+    layout: TrainState,
+    mesh: Mesh,
+    batch: Batch,
+) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+    """`train_step` compiled for batches shaped as this one; it takes the state's buffers over."""
+    batch_layout = jax.tree.map(lambda _: mesh_lib.rows(mesh, leading=1), batch)
+    step = jax.jit(
+        functools.partial(train_step, config, remat, dtype, optimizer),
+        in_shardings=(layout, batch_layout),
+        out_shardings=(layout, mesh_lib.replicated(mesh)),
+        donate_argnums=0,
+    )
+    with jax.set_mesh(mesh):
+        return step.lower(shapes(config, optimizer), batch).compile()

@@ -1,0 +1,119 @@
+"""What programs leave in a workdir, written so that a kill at any moment loses nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from jft import config as config_lib
+from jft.errors import UserError
+
+# What takes time to make: a workdir with any of these is not given to another config.
+RESULTS = ("checkpoints", "metrics.jsonl", "rows.jsonl", "cells.jsonl")
+
+
+@contextlib.contextmanager
+def claim(workdir: str, config: config_lib.Config) -> Iterator[Path]:
+    """Hold a workdir for one run: new, or of the same config.
+
+    Yields:
+      The folder, with `config.json` in it.
+
+    Raises:
+      UserError: the folder cannot be written, is in use, or holds the run of another config.
+    """
+    path = Path(workdir).expanduser()
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        lock = (path / ".lock").open("w")
+    except OSError as error:
+        raise UserError(f"--workdir={workdir}: cannot write there: {error.strerror}") from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UserError(f"--workdir={workdir}: another program is writing there") from None
+        _same_config(path, config)
+        yield path
+
+
+def _same_config(path: Path, config: config_lib.Config) -> None:
+    if (path / "config.json").exists():
+        changed = config_lib.differences(read_config(path), config)
+        if changed and any((path / name).exists() for name in RESULTS):
+            raise UserError(
+                f"--workdir={path} holds a run of another config ({'; '.join(changed)}); "
+                "choose another workdir, or remove this one"
+            )
+    elif any(p.name not in (".lock", "config.json.part") for p in path.iterdir()):
+        raise UserError(f"--workdir={path} holds other files; choose an empty or new folder")
+    write_json(path / "config.json", config_lib.to_dict(config))
+
+
+def read_config(path: Path) -> config_lib.Config:
+    """The config that a workdir was made with.
+
+    Raises:
+      UserError: it cannot be read.
+    """
+    file = path / "config.json"
+    try:
+        return config_lib.from_dict(json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise UserError(f"{file}: not a jft config: {error}") from None
+
+
+def write_json(path: Path, value) -> None:
+    """Replace a file at once: it holds the old value or the new one, never a part."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """As `write_json`, for text."""
+    part = path.with_name(path.name + ".part")
+    with part.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+
+
+def append_jsonl(path: Path, records: Iterable[dict]) -> None:
+    """Add records to a file of JSON lines, on disk when this returns."""
+    with path.open("a", encoding="utf-8") as file:
+        for record in records:
+            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_jsonl(path: Path) -> list[dict]:
+    """The records of a file of JSON lines; none if there is no file.
+
+    A last line that a kill cut off is left out.
+
+    Raises:
+      UserError: another line is malformed.
+    """
+    if not path.exists():
+        return []
+    *lines, _ = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    records = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            raise UserError(f"{path} line {number}: not valid JSON: {error.msg}") from None
+    return records
+
+
+def keep_jsonl(path: Path, wanted) -> list[dict]:
+    """Drop the records that `wanted` refuses, and return the rest."""
+    records = [record for record in read_jsonl(path) if wanted(record)]
+    if path.exists():
+        write_text(path, "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in records))
+    return records

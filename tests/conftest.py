@@ -1,0 +1,89 @@
+"""Eight CPU devices, strict shapes, a tiny model and a small data set for every test."""
+
+import json
+import os
+
+os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+)
+os.environ["JAX_PLATFORMS"] = "cpu"
+
+import jax
+import numpy as np
+import pytest
+
+from jft import config as config_lib
+from jft.model.decoder import DecoderConfig
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture(scope="session")
+def decoder_config():
+    return DecoderConfig(
+        vocab_size=61,
+        embed_dim=16,
+        num_layers=2,
+        num_heads=4,
+        num_kv_heads=2,
+        head_dim=8,
+        mlp_dim=32,
+    )
+
+
+@pytest.fixture
+def suite_root(tmp_path):
+    """A data folder in the paper's layout: sentiment and detection, 20 rows a set, 8 demos."""
+    root = tmp_path / "data"
+    rng = np.random.default_rng(0)
+    words = "red blue tall small old new round flat loud calm".split()
+
+    def text():
+        return " ".join(rng.choice(words, 4))
+
+    def sentiment(n):
+        return [
+            {"input": text() + f" {i}", "output": ("positive", "negative")[i % 2]} for i in range(n)
+        ]
+
+    def detection(n):
+        return [
+            {"input_1": text() + f" {i}", "input_2": text(), "output": ("yes", "no")[i % 2]}
+            for i in range(n)
+        ]
+
+    prompts = [
+        {
+            "sentiment": "Text: {input}\nSentiment:",
+            "detection": "A: {input_1}\nB: {input_2}\nSame:",
+        },
+        {"sentiment": "{input} is", "detection": "{input_1} and {input_2}?"},
+    ]
+    write(root / "prompt_map.json", prompts)
+    for task, make, names in (
+        ("sentiment", sentiment, ("shops", "films")),
+        ("detection", detection, ("pairs",)),
+    ):
+        for name in names:
+            write(root / task / f"{name}_train_20.json", make(20))
+            write(root / task / f"{name}_test_20.json", make(20))
+            write(root / task / "few_shot" / f"{name}_few_shot.json", make(8))
+    return root
+
+
+def write(path, value):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value), encoding="utf-8")
+
+
+@pytest.fixture
+def config(suite_root):
+    """The tiny random model on the small data set."""
+    config = config_lib.get_config()
+    config.model.path = "random:llama-tiny"
+    config.data.root = str(suite_root)
+    config.data.train = "shops_train_20"
+    config.train.batch_size = 4
+    config.train.steps = 3
+    config.optim.lr = 1e-3
+    return config

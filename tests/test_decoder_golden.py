@@ -1,0 +1,60 @@
+"""The decoder against Transformers' logits; tests/golden/make_golden.py says how they were made."""
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jft.batch import Batch
+from jft.model import decoder, hub
+
+GOLDEN = Path(__file__).parent / "golden"
+VARIANTS = ("tied", "untied", "llama3", "linear", "bias", "mistral")
+
+
+def _golden(name):
+    expected = np.load(GOLDEN / name / "expected.npz", allow_pickle=False)
+    return hub.load(str(GOLDEN / name)), expected
+
+
+def _batch(expected, vocab_size):
+    """One plain row; its loss entries ask for the whole vocabulary at each golden position."""
+    at, length = expected["at"], len(expected["tokens"])
+    index_M = np.repeat(at, vocab_size)
+    target_M = np.tile(np.arange(vocab_size), len(at))
+    row = [expected["tokens"], expected["positions"], np.full(length, length), index_M, target_M]
+    arrays = [jnp.asarray(values, jnp.int32)[None] for values in row]
+    return Batch(*arrays, jnp.ones((1, len(index_M))), jnp.zeros((1, len(index_M)), jnp.int32))
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_logits_equal_transformers(name):
+    """Positions run to several thousand, where a wrong rotary scaling cannot hide."""
+    (config, params), expected = _golden(name)
+    hidden_TD = decoder.apply(config, params, _batch(expected, config.vocab_size))[0]
+    head_DV = params["embed"].T if config.tied_head else params["head"]["kernel"]
+    logits = np.asarray(hidden_TD[expected["at"]] @ head_DV)
+    assert expected["positions"].max() > 5000
+    assert np.std(expected["logits"]) > 0.5
+    np.testing.assert_allclose(logits, expected["logits"], rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_logprobs_equal_transformers(name):
+    (config, params), expected = _golden(name)
+    logprobs = decoder.token_logprobs(config, params, _batch(expected, config.vocab_size))
+    wanted = jax.nn.log_softmax(expected["logits"], axis=-1)
+    np.testing.assert_allclose(logprobs.reshape(wanted.shape), wanted, rtol=0, atol=1e-4)
+
+
+def test_variants_differ_in_what_they_are_named_for():
+    configs = {name: hub.load(str(GOLDEN / name)).config for name in VARIANTS}
+    assert [name for name in VARIANTS if configs[name].tied_head] == ["tied", "linear"]
+    assert [name for name in VARIANTS if configs[name].attention_bias] == ["bias"]
+    assert [name for name in VARIANTS if configs[name].mlp_bias] == ["bias"]
+    assert configs["linear"].rope_factors == (4.0,) * 4
+    factors = configs["llama3"].rope_factors
+    assert (factors[0], factors[-1]) == (1.0, 8.0)
+    assert len(set(factors)) > 2

