@@ -192,6 +192,8 @@ def validate(config: Config) -> None:
         for number in value if isinstance(value, tuple) else (value,):
             if minimum is not None and number < minimum:
                 raise UserError(f"{path}={value}: must be at least {minimum}")
+    if not config.train.steps and not config.train.epochs:
+        raise UserError("train.steps=0 and train.epochs=0: give one of them")
 
 
 def check_path(path: str) -> None:

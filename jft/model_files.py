@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import typing
@@ -66,6 +67,8 @@ def read_json(path: Path) -> dict:
     return value
 
 
+# Reading the metadata takes seconds, and the weights and the tokenizer both need it.
+@functools.lru_cache(maxsize=1)
 def open_gguf(path: Path) -> GGUFReader:
     """A reader of a GGUF file's metadata and tensors, memory-mapped.
 
@@ -104,7 +107,7 @@ def _download(repo: str, patterns: Sequence[str]) -> Path:
         # Subfolders hold the same weights in other formats: `original/`, `onnx/`.
         folder = snapshot_download(repo, allow_patterns=list(patterns), ignore_patterns="*/*")
     except GatedRepoError:
-        remedy = f"accept its terms at https://huggingface.co/{repo} and run `hf auth login`"
+        remedy = "accept its terms on its page there and run `hf auth login`"
         raise UserError(f"model.path={repo}: access is gated; {remedy}, {elsewhere}") from None
     except RepositoryNotFoundError:
         raise UserError(

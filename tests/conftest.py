@@ -36,7 +36,7 @@ def suite_root(tmp_path):
     """A data folder in the paper's layout: sentiment and detection, 20 rows a set, 8 demos."""
     root = tmp_path / "data"
     rng = np.random.default_rng(0)
-    words = "red blue tall small old new round flat loud calm".split()
+    words = ["red", "blue", "tall", "small", "old", "new", "round", "flat", "loud", "calm"]
 
     def text():
         return " ".join(rng.choice(words, 4))

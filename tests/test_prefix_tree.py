@@ -188,7 +188,9 @@ def test_changing_one_sequence_leaves_the_others_bit_equal(forest, data):
     after = np.asarray(logprobs(config, params, batch._replace(tokens_BT=tokens_BT)))[0]
     kept = (batch.loss_slot_BM[0] != slot) & (batch.loss_weight_BM[0] > 0)
     np.testing.assert_array_equal(before[kept], after[kept])
-    if row[slot].start < len(changed) and shared < len(changed) - 1:  # it must see the change itself
+    if (
+        row[slot].start < len(changed) and shared < len(changed) - 1
+    ):  # it must see the change itself
         assert (before[~kept] != after[~kept]).any()
 
 

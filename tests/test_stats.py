@@ -117,6 +117,13 @@ def test_the_sign_flip_test_agrees_with_all_flips():
     assert stats.paired_difference(tuned, base).p_value == pytest.approx(exact, abs=0.02)
 
 
+def test_the_sign_flip_test_of_agreeing_prompts_is_mcnemars():
+    tuned, base = np.zeros(100), np.zeros(100)
+    tuned[:14], base[14:20] = 1, 1
+    found = stats.paired_difference(np.tile(tuned, 2), np.tile(base, 2), np.tile(range(100), 2))
+    assert found.p_value == pytest.approx(stats.mcnemar(14, 6), abs=0.02)
+
+
 def test_a_p_value_that_the_draws_cannot_resolve_is_still_small():
     tuned = np.random.default_rng(3).random(200)
     assert 0 < stats.paired_difference(tuned, tuned * 0.3).p_value < 1e-6

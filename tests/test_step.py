@@ -142,7 +142,7 @@ def test_parameters_are_split_as_the_table_says(decoder_config):
 
 @pytest.mark.parametrize("sizes", [(3, 1, 1), (-1, -1, 1), (1, 1, 1), (-1, 3, 1), (0, 1, 1)])
 def test_a_mesh_that_does_not_fit_the_devices_is_refused(sizes):
-    with pytest.raises(UserError, match="mesh.data"):
+    with pytest.raises(UserError, match=r"mesh\.data"):
         mesh_lib.create(config_lib.Mesh(*sizes))
 
 

@@ -44,11 +44,24 @@ def load(path: str) -> Pretrained:
       UserError: nothing is there, it is damaged, or it is not a Llama-family decoder.
     """
     if path == RANDOM_MODEL:
-        return Pretrained(TINY, jax.tree.map(np.asarray, decoder.init(TINY, jax.random.key(0, impl="rbg"))))
+        return Pretrained(
+            TINY, jax.tree.map(np.asarray, decoder.init(TINY, jax.random.key(0, impl="rbg")))
+        )
     if path.startswith("random:"):
         raise UserError(f"model.path={path}: the only random model is {RANDOM_MODEL}")
     local = locate(path, (CONFIG, "*.safetensors", INDEX))
     return _load_folder(local) if local.is_dir() else gguf.load(str(local))
+
+
+def check(path: str) -> None:
+    """Refuse early, before any slow work, a folder that does not describe a Llama-family decoder.
+
+    Raises:
+      UserError: as `load`, as far as `config.json` tells.
+    """
+    folder = Path(path).expanduser()
+    if folder.is_dir():
+        hf_config.read(read_json(folder / CONFIG), folder / CONFIG)
 
 
 def save(

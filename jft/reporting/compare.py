@@ -102,12 +102,14 @@ class Report:
       bases: models that were not fine-tuned here.
       subjects: the tuned models.
       contrasts: FTICL against FT.
-      notes: what could not be compared, and what to beware of.
+      gaps: the evaluations that are missing, and the commands for them.
+      notes: what else to beware of.
     """
 
     bases: list[Model]
     subjects: list[Subject]
     contrasts: list[Contrast]
+    gaps: list[str]
     notes: list[str]
 
     @property
@@ -129,23 +131,27 @@ def compare(models: list[Model]) -> Report:
     """
     bases = [model for model in models if model.is_base]
     tuned = [model for model in models if not model.is_base]
+    gaps = [note for model in tuned for note in notes_lib.missing(model, _bases(model, bases))]
     notes: list[str] = []
-    subjects = [_subject(model, bases, notes) for model in tuned]
+    subjects = [_subject(model, _bases(model, bases), notes) for model in tuned]
     contrasts = [_contrast(fticl, ft) for fticl in tuned for ft in tuned if _contrasts(fticl, ft)]
     notes += notes_lib.cautions(models)
     return Report(
-        bases,
-        _adjust_subjects(subjects),
-        _adjust(contrasts, "relations"),
-        list(dict.fromkeys(notes)),
+        bases=bases,
+        subjects=_adjust_subjects(subjects),
+        contrasts=_adjust(contrasts, "relations"),
+        gaps=gaps,
+        notes=list(dict.fromkeys(notes)),
     )
 
 
+def _bases(model: Model, bases: list[Model]) -> list[Model]:
+    return [base for base in bases if base.path == model.base]
+
+
 def _subject(model: Model, bases: list[Model], notes: list[str]) -> Subject:
-    matches = [base for base in bases if base.path == model.base]
-    name = matches[0].name if matches else None
-    reference = merge_cells(matches)
-    notes += notes_lib.missing(model, reference, bool(matches))
+    name = bases[0].name if bases else None
+    reference = merge_cells(bases)
     notes += notes_lib.unequal(model, name, reference)
     pairs = _pairs(model, name, reference)
     return Subject(

@@ -19,6 +19,7 @@ def render(report: Report) -> str:
     parts = [
         "# What the fine-tuning did",
         escape(wording.introduction(report)),
+        *(f"> {escape(gap)}" for gap in report.gaps),
         *_answer(report),
         "## Summary",
         _summary(report),

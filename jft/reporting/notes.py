@@ -8,20 +8,20 @@ import shlex
 from jft.reporting.collect import Cell, Key, Model
 
 
-def missing(model: Model, reference: dict[Key, Cell], matched: bool) -> list[str]:
+def missing(model: Model, bases: list[Model]) -> list[str]:
     """The cells that the base lacks, and the evaluation that would supply them.
 
     Args:
       model: the tuned model.
-      reference: its base's cells.
-      matched: whether the base was scored at all.
+      bases: the evaluations of its base.
     """
-    keys = sorted(key for key in model.cells if key not in reference)
+    known = {key for base in bases for key in base.cells}
+    keys = sorted(key for key in model.cells if key not in known)
     if not keys:
         return []
     what = (
         f"its base {model.base} lacks {len(keys)} of its {len(model.cells)} cells"
-        if matched
+        if bases
         else f"no evaluation of its base {model.base} is among the folders given"
     )
     command = _evaluation(model, keys)

@@ -26,7 +26,7 @@ def show(report: Report, console: Console | None = None) -> None:
     for contrast in report.contrasts:
         console.print(Text(wording.contrast_title(contrast), style="bold"))
         console.print(_rows(wording.overall(contrast.relations)))
-    for note in report.notes:
+    for note in [*report.gaps, *report.notes]:
         # Commands are to be copied whole, so no line breaks within.
         console.print(Text(f"Note: {note}", style="yellow"), soft_wrap=True)
 

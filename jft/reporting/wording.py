@@ -126,6 +126,7 @@ def caveats(report: Report) -> list[str]:
         for level in ("relation", "dataset", "cell")
     }
     return [
+        *report.gaps,
         *report.notes,
         f"Intervals are at 95{SPACE}% each and are not widened for their number: of "
         f"{sum(count.values())} comparisons ({count['relation']} by relation, "

@@ -7,19 +7,22 @@ temporary folder, removed at the next start. The only importer of orbax.
 from __future__ import annotations
 
 import hashlib
+import logging
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from absl import logging
+from absl import logging as absl_logging
 from jax.experimental import multihost_utils
 
 from jft.errors import UserError
 
-# Orbax reports every file it touches; its errors still arrive as exceptions.
-logging.set_verbosity(logging.ERROR)
+# Orbax reports every file it touches, and every task that failed; its errors still arrive as
+# exceptions.
+absl_logging.set_verbosity(absl_logging.FATAL)
+logging.getLogger("asyncio").setLevel(logging.CRITICAL)
 
 # The items of a step: a state's leaves by path, and their hashes by path.
 MODEL, OPTIMIZER, MANIFEST = "model", "optimizer", "manifest"
@@ -117,7 +120,7 @@ class Checkpoints:
                 args = jax.tree.map(lambda x: ocp.ArrayRestoreArgs(sharding=x.sharding), part)
                 found |= self._item(step, item, ocp.args.PyTreeRestore(part, restore_args=args))
         hashes = _hashes(found)
-        wrong = [path for path in found if hashes[path] != manifest[path]["sha256"]]
+        wrong = [path for path in found if hashes[path] != manifest[path]]
         if wrong:
             raise self._damaged(step, f"{wrong[0]} differs from its SHA-256 in the manifest")
         leaves, tree = jax.tree_util.tree_flatten_with_path(like)

@@ -47,6 +47,7 @@ def origin(path: str) -> Origin:
         )
     folder = Path(path).expanduser()
     if not (folder / "config.json").is_file() or not (folder / "model.json").is_file():
+        hub.check(path)
         return Origin(absolute(path), None, 0, True)
     run = workdir_lib.read_config(folder)
     facts = read_model(folder)

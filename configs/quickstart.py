@@ -1,0 +1,22 @@
+"""SmolLM2-135M on mini's product reviews, for two CPU cores: what `launch/quickstart.sh` runs.
+
+    bash launch/quickstart.sh
+
+FT should gain some ten points or more in-domain over the base model, with an interval above zero.
+"""
+
+from jft import config as config_lib
+
+
+def get_config():
+    config = config_lib.get_config()
+    config.data.task = "sentiment"
+    config.data.train = "gadgets_train_480"
+    config.train.steps = 16
+    config.optim.lr = 1e-4
+    config.checkpoint.every = 0
+    config.eval.datasets = ("gadgets", "films", "hotels", "village", "errands")
+    config.eval.shots = (0, 2)
+    config.eval.limit = 48
+    config.eval.batch_tokens = 512
+    return config

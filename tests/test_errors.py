@@ -1,0 +1,308 @@
+"""Bad input ends with exit code 2 and one readable message, and nothing is written over."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import jft.eval
+import jft.train
+from jft import cli
+from jft.data import tokenizer as tokenizer_lib
+from jft.model import hub
+
+REPO = Path(__file__).parent.parent
+CONFIG = """
+from jft import config as config_lib
+
+def get_config():
+    config = config_lib.get_config()
+    config.model.path = "random:llama-tiny"
+    config.data.root = {root!r}
+    config.data.train = "shops_train_20"
+    config.train.steps = 2
+    config.eval.datasets = ("shops",)
+    {delta}
+    return config
+"""
+
+
+class Place:
+    """A config file, data, a model folder and a workdir, to be spoilt."""
+
+    def __init__(self, tmp_path: Path, root: Path):
+        self.tmp, self.root, self.workdir = tmp_path, root, tmp_path / "run"
+        self.config("")
+
+    def config(self, delta: str) -> None:
+        text = CONFIG.format(root=str(self.root), delta=delta or "pass")
+        (self.tmp / "config.py").write_text(text)
+
+    def rows(self, change, name="sentiment/shops_train_20.json") -> None:
+        """Rewrite a data file through `change`, a function of its rows."""
+        rows = json.loads((self.root / name).read_text())
+        (self.root / name).write_text(json.dumps(change(rows)))
+
+    def raw(self, data: bytes, name="sentiment/shops_train_20.json") -> None:
+        (self.root / name).write_bytes(data)
+
+    def model(self) -> Path:
+        """A whole Hugging Face folder of the tiny model."""
+        folder = self.tmp / "model"
+        pretrained = hub.load("random:llama-tiny")
+        hub.save(pretrained.config, pretrained.params, str(folder))
+        tokenizer_lib.load("random:llama-tiny").save(str(folder))
+        self.config(f"config.model.path = {str(folder)!r}")
+        return folder
+
+
+@pytest.fixture
+def place(tmp_path, suite_root):
+    return Place(tmp_path, suite_root)
+
+
+def run(program, place, monkeypatch, *args):
+    """Exit code of a program, run here."""
+    base = [f"--config={place.tmp / 'config.py'}", f"--workdir={place.workdir}"]
+    given = {arg.split("=")[0] for arg in args}
+    argv = [arg for arg in base if arg.split("=")[0] not in given]
+    monkeypatch.setattr(sys, "argv", ["jft", *argv, *[a for a in args if a != "--workdir"]])
+    with pytest.raises(SystemExit) as exit_:
+        cli.run_with_config(program.main, program.__doc__)
+    return exit_.value.code
+
+
+def edit(key, value):
+    return lambda rows: [rows[0] | {key: value}, *rows[1:]]
+
+
+def drop(key):
+    return lambda rows: [*rows[:3], {k: v for k, v in rows[3].items() if k != key}, *rows[4:]]
+
+
+def truncate(file: Path, size: int) -> None:
+    file.write_bytes(file.read_bytes()[:size])
+
+
+def change_json(file: Path, **changes) -> None:
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+
+
+def pickle_only(p: Place) -> None:
+    folder = p.model()
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").write_bytes(b"\x80\x04")
+
+
+def missing_shard(p: Place) -> None:
+    folder = p.model()
+    (folder / "model.safetensors").unlink()
+    index = {"weight_map": {"model.norm.weight": "model-00001-of-00002.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+def rival_run(p: Place) -> None:
+    """A workdir with results of another learning rate."""
+    p.workdir.mkdir()
+    (p.workdir / "metrics.jsonl").write_text('{"step": 1}\n')
+    p.config("config.optim.lr = 0.5")
+    from jft import config as config_lib
+
+    (p.workdir / "config.json").write_text(json.dumps(config_lib.to_dict(config_lib.get_config())))
+
+
+def foreign_folder(p: Place) -> None:
+    p.workdir.mkdir()
+    (p.workdir / "thesis.txt").write_text("months of work")
+
+
+T, E = jft.train, jft.eval
+NOTHING = lambda p: None  # noqa: E731
+
+# id: (program, what is spoilt, arguments, what the message must say)
+CASES = {
+    "unknown key": (T, NOTHING, ["--config.data.tsak=sentiment"], "data.tsak.*data.task"),
+    "unknown section": (T, NOTHING, ["--config.optm.lr=1"], "optm.*optim"),
+    "unknown key in file": (
+        T,
+        lambda p: p.config("config.train.stesp = 3"),
+        [],
+        "stesp.*train.steps",
+    ),
+    "a section as a value": (T, NOTHING, ["--config.data=3"], "data is a section"),
+    "wrong type": (T, NOTHING, ["--config.train.steps=many"], "train.steps.*many"),
+    "wrong type in file": (
+        T,
+        lambda p: p.config("config.train.steps = '3'"),
+        [],
+        "train.steps='3'.*int",
+    ),
+    "error in config file": (
+        T,
+        lambda p: p.config("config.train.steps = 1 / 0"),
+        [],
+        "ZeroDivision",
+    ),
+    "syntax error": (T, lambda p: p.config("config.train.steps = = 1"), [], "config.py.*line"),
+    "missing config": (T, NOTHING, ["--config=/nowhere/c.py"], "/nowhere/c.py: no such file"),
+    "unknown flag": (T, NOTHING, ["--wrokdir=x"], "wrokdir"),
+    "no workdir": (T, NOTHING, ["--workdir"], "--workdir"),
+    "unknown choice": (T, NOTHING, ["--config.data.demo_mode=some"], "demo_mode='some'.*per_row"),
+    "unknown task": (T, NOTHING, ["--config.data.task=sentimant"], "task='sentimant'.*sentiment"),
+    "batch size 0": (T, NOTHING, ["--config.train.batch_size=0"], "batch_size=0.*at least 1"),
+    "negative rate": (T, NOTHING, ["--config.optim.lr=-1"], "optim.lr=-1.0.*at least 0"),
+    "no epochs": (
+        T,
+        NOTHING,
+        ["--config.train.steps=0", "--config.train.epochs=0"],
+        "train.epochs",
+    ),
+    "no model": (T, NOTHING, ["--config.model.path="], "model.path is empty"),
+    "missing model": (T, NOTHING, ["--config.model.path=./nowhere"], "./nowhere"),
+    "missing data root": (T, NOTHING, ["--config.data.root=/nowhere"], "data.root=/nowhere"),
+    "missing training set": (
+        T,
+        NOTHING,
+        ["--config.data.train=shop_train_20"],
+        "mean shops_train_20",
+    ),
+    "missing own file": (T, NOTHING, ["--config.data.train=my.jsonl"], "my.jsonl"),
+    "malformed JSON": (T, lambda p: p.raw(b'[{"input": "a"'), [], "shops_train_20.json line 1"),
+    "not UTF-8": (T, lambda p: p.raw(b'[{"input": "caf\xe9"}]'), [], "not UTF-8 at byte 15"),
+    "not a list": (T, lambda p: p.rows(lambda rows: {"rows": rows}), [], "JSON list"),
+    "no rows": (T, lambda p: p.rows(lambda rows: []), [], "holds no rows"),
+    "missing field": (T, lambda p: p.rows(drop("input")), [], "row 3.*'input'"),
+    "missing output": (T, lambda p: p.rows(drop("output")), [], "row 3.*'output'"),
+    "empty output": (T, lambda p: p.rows(edit("output", "")), [], "row 0.*empty"),
+    "not text": (T, lambda p: p.rows(edit("input", 7)), [], "row 0.*text, not int"),
+    "unknown label": (T, lambda p: p.rows(edit("output", "meh")), [], "'meh'.*positive, negative"),
+    "too many shots": (T, NOTHING, ["--config.data.shots=9"], "shots=9.*holds 8"),
+    "no demonstrations": (
+        T,
+        lambda p: (p.root / "sentiment/few_shot/shops_few_shot.json").unlink(),
+        ["--config.data.shots=2"],
+        "data.demos=shops",
+    ),
+    "prompt out of range": (T, NOTHING, ["--config.data.prompt=2"], "data.prompt=2.*2 prompts"),
+    "field not in task": (
+        T,
+        lambda p: p.raw(b'[{"sentiment": "{text}:"}]', "prompt_map.json"),
+        [],
+        "{text}.*input",
+    ),
+    "template without input": (
+        T,
+        lambda p: p.raw(b'[{"sentiment": "Sentiment:"}]', "prompt_map.json"),
+        [],
+        "lacks {input}",
+    ),
+    "no template": (T, lambda p: p.raw(b"[{}]", "prompt_map.json"), [], "no template.*sentiment"),
+    "row too short": (T, NOTHING, ["--config.data.row_length=16"], "row_length=16.*row"),
+    "answer too long": (T, lambda p: p.config("config.data.max_length = 12"), [], "max_length=12"),
+    "mesh": (T, NOTHING, ["--config.mesh.data=3"], "mesh.data=3.*8 devices"),
+    "truncated weights": (
+        T,
+        lambda p: truncate(p.model() / "model.safetensors", 5000),
+        [],
+        "model.safetensors.*truncated",
+    ),
+    "missing shard": (T, missing_shard, [], "model-00001-of-00002.safetensors: missing"),
+    "wrong shapes": (
+        T,
+        lambda p: change_json(p.model() / "config.json", intermediate_size=64),
+        [],
+        "shape",
+    ),
+    "unknown architecture": (
+        T,
+        lambda p: change_json(p.model() / "config.json", model_type="bert"),
+        [],
+        "bert",
+    ),
+    "pickle weights": (T, pickle_only, [], "pickle"),
+    "no config.json": (T, lambda p: (p.model() / "config.json").unlink(), [], "config.json"),
+    "no tokenizer": (T, lambda p: (p.model() / "tokenizer.json").unlink(), [], "tokenizer.json"),
+    "another config": (T, rival_run, [], "another config.*optim.lr"),
+    "a folder of other things": (T, foreign_folder, [], "holds other files"),
+    "a file for a workdir": (T, lambda p: p.workdir.write_text("x"), [], "--workdir"),
+    "unknown dataset": (E, NOTHING, ["--config.eval.datasets=shop"], "eval.datasets=shop.*shops"),
+    "dataset without labels": (
+        E,
+        lambda p: p.raw(b'[{"input": "a", "output": "b"}]', "sentiment/../summary_test_1.json"),
+        ["--config.eval.datasets=summary:" + "{root}/summary_test_1.json"],
+        "no labels",
+    ),
+    "no known label": (
+        E,
+        lambda p: p.rows(
+            lambda rows: [r | {"output": "-"} for r in rows], "sentiment/shops_test_20.json"
+        ),
+        [],
+        "none of the first 20",
+    ),
+    "too many shots to score": (E, NOTHING, ["--config.eval.shots=9"], "shots=9.*holds 8"),
+    "prompt to score": (E, NOTHING, ["--config.eval.prompts=5"], "prompt=5.*2 prompts"),
+    "a workdir nobody can make": (T, NOTHING, ["--workdir=/proc/run"], "/proc/run: cannot write"),
+    "negative shots": (E, NOTHING, ["--config.eval.shots=-1"], "eval.shots.*at least 0"),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_bad_input(name, place, monkeypatch, capsys):
+    program, spoil, args, message = CASES[name]
+    spoil(place)
+    before = snapshot(place.tmp)
+    code = run(
+        program, place, monkeypatch, *[arg.replace("{root}", str(place.root)) for arg in args]
+    )
+    error = capsys.readouterr().err
+    assert code == 2, error
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1, error
+    assert re.search(message, error), error
+    after = snapshot(place.tmp)
+    assert {path: after.get(path) for path in before} == before
+
+
+def snapshot(folder: Path) -> dict:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_read_only_workdir(place, monkeypatch, capsys):
+    place.workdir.mkdir(mode=0o500)
+    assert run(T, place, monkeypatch) == 2
+    assert "cannot write" in capsys.readouterr().err
+
+
+def test_malformed_line_of_json_lines_is_numbered(place, monkeypatch, capsys):
+    file = place.tmp / "mine.jsonl"
+    good = json.dumps({"input": "a", "output": "positive"})
+    file.write_text(f"{good}\n\n{good}\n{{oops\n")
+    assert run(T, place, monkeypatch, f"--config.data.train={file}") == 2
+    assert "mine.jsonl line 4" in capsys.readouterr().err
+
+
+def test_a_workdir_in_use_is_refused(place, monkeypatch, capsys):
+    import fcntl
+
+    place.workdir.mkdir()
+    with (place.workdir / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert run(T, place, monkeypatch) == 2
+    assert "another program" in capsys.readouterr().err
+
+
+def test_help_lists_every_key_without_jax():
+    code = "import sys, runpy; sys.argv = ['jft.train', '--help']\n"
+    code += "try: runpy.run_module('jft.train', run_name='__main__')\n"
+    code += "except SystemExit as e: assert e.code == 0\n"
+    code += "assert 'jax' not in sys.modules and 'transformers' not in sys.modules"
+    out = subprocess.run([sys.executable, "-c", code], cwd=REPO, capture_output=True, text=True)
+    assert out.returncode == 0, out.stderr
+    for key in ("model.path", "data.demo_mode", "optim.warmup_steps", "mesh.tensor", "eval.shots"):
+        assert key in out.stdout

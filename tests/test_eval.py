@@ -1,0 +1,189 @@
+"""Scoring: the records as fixed, equal to direct scoring, and never done twice."""
+
+import functools
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from jft import config as config_lib
+from jft.batch import Batch
+from jft.data import choices, sources
+from jft.data import tokenizer as tokenizer_lib
+from jft.evaluation import grid
+from jft.model import decoder, hub
+from jft.tasks import relation
+from jft.training import loop
+
+ROW_KEYS = {
+    "model", "task", "dataset", "shots", "prompt", "index", "output", "prediction", "scores",
+    "correct",
+}  # fmt: skip
+CELL_KEYS = {
+    "model", "dataset", "shots", "prompt", "relation", "metric", "value", "stderr", "n", "skipped",
+}  # fmt: skip
+
+
+def read(file):
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+@pytest.fixture
+def eval_config(config):
+    config.eval.datasets = ("shops", "pairs")
+    config.eval.shots = (0, 2)
+    config.eval.prompts = (0, 1)
+    config.eval.limit = 7
+    return config
+
+
+def test_the_grid_is_scored_and_recorded(eval_config, tmp_path):
+    grid.evaluate(eval_config, str(tmp_path / "eval"))
+    rows, cells = (read(tmp_path / "eval" / f"{name}.jsonl") for name in ("rows", "cells"))
+    assert len(cells) == 2 * 2 * 2
+    assert len(rows) == 7 * len(cells)
+    assert set(rows[0]) == ROW_KEYS
+    assert set(cells[0]) >= CELL_KEYS
+    assert {(c["dataset"], c["shots"], c["prompt"]) for c in cells} == {
+        (dataset, shots, prompt)
+        for dataset in ("shops", "pairs")
+        for shots in (0, 2)
+        for prompt in (0, 1)
+    }
+    for cell in cells:
+        mine = [r for r in rows if all(r[k] == cell[k] for k in ("dataset", "shots", "prompt"))]
+        assert [r["index"] for r in mine] == list(range(7))
+        assert cell["value"] == pytest.approx(
+            np.mean([r["prediction"] == r["output"] for r in mine])
+        )
+        assert cell["relation"] == "base"
+        for row in mine:
+            assert row["prediction"] == max(row["scores"], key=row["scores"].get)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def log_softmax(config, params, tokens_BT):
+    """The next token's log-probabilities at every position of one plain row."""
+    positions_BT = jax.numpy.arange(tokens_BT.shape[1])[None]
+    everywhere_BT = jax.numpy.full_like(positions_BT, tokens_BT.shape[1])
+    batch = Batch(tokens_BT, positions_BT, everywhere_BT, *[None] * 4)
+    hidden_TD = decoder.apply(config, params, batch)[0]
+    return jax.nn.log_softmax(hidden_TD @ params["embed"].T)
+
+
+def direct_score(tokenizer, config, params, text, label):
+    """One text in one plain row, token by token."""
+    (ids,), (prompt,) = tokenizer.encode([text + label]), tokenizer.encode([text])
+    padded = np.zeros((1, 256), np.int32)
+    padded[0, : len(ids)] = ids
+    logprobs = np.asarray(log_softmax(config, params, padded))
+    return sum(logprobs[i - 1, ids[i]] for i in range(len(prompt), len(ids)))
+
+
+@pytest.mark.parametrize("batch_tokens", [1, 100_000])
+def test_scores_equal_direct_scoring_whatever_the_batch(eval_config, tmp_path, batch_tokens):
+    eval_config.eval.batch_tokens = batch_tokens
+    eval_config.eval.datasets, eval_config.eval.prompts = ("pairs",), (1,)
+    grid.evaluate(eval_config, str(tmp_path / "eval"))
+    tokenizer = tokenizer_lib.load("random:llama-tiny")
+    config, params = hub.load("random:llama-tiny")
+    source = sources.suite(eval_config.data.root)
+    task = sources.TASKS["detection"]
+    demos = source.demos(task, "pairs", 2)[:2]
+    items = source.test("pairs", task).rows
+    template = "{input_1} and {input_2}?"
+    before = "".join(template.format_map(d) + d["output"] + "\n\n" for d in demos)
+    for row in read(tmp_path / "eval" / "rows.jsonl"):
+        text = (before if row["shots"] else "") + template.format_map(items[row["index"]])
+        for label, score in row["scores"].items():
+            expected = direct_score(tokenizer, config, params, text, label)
+            assert score == pytest.approx(expected, abs=2e-4)
+
+
+def test_finished_cells_are_not_scored_again(eval_config, tmp_path, monkeypatch):
+    folder = tmp_path / "eval"
+    grid.evaluate(eval_config, str(folder))
+    whole = {name: (folder / name).read_text() for name in ("rows.jsonl", "cells.jsonl")}
+    # As if killed while writing the items of the fourth cell.
+    kept = whole["cells.jsonl"].splitlines(keepends=True)[:3]
+    (folder / "cells.jsonl").write_text("".join(kept))
+    (folder / "rows.jsonl").write_text(whole["rows.jsonl"][:4000])
+    rows = whole["rows.jsonl"].splitlines(keepends=True)
+    (folder / "rows.jsonl").write_text("".join(rows[:24]) + rows[24][:30])
+    scored = []
+    real = grid.scoring.score
+
+    def counting(model, cell, advance):
+        scored.append((cell.setting.dataset.name, cell.setting.shots, cell.setting.prompt))
+        return real(model, cell, advance)
+
+    monkeypatch.setattr(grid.scoring, "score", counting)
+    grid.evaluate(eval_config, str(folder))
+    assert len(scored) == 5
+    assert {name: (folder / name).read_text() for name in whole} == whole
+    grid.evaluate(eval_config, str(folder))
+    assert len(scored) == 5
+
+
+def test_a_trained_workdir_is_scored_with_its_relations_and_base(eval_config, tmp_path):
+    loop.train(eval_config, str(tmp_path / "ft"))
+    eval_config.model.path = str(tmp_path / "ft")
+    eval_config.eval.datasets = ("shops", "films", "pairs")
+    eval_config.eval.shots, eval_config.eval.prompts = (0,), (0,)
+    grid.evaluate(eval_config, str(tmp_path / "eval"))
+    cells = {cell["dataset"]: cell for cell in read(tmp_path / "eval" / "cells.jsonl")}
+    assert {name: cell["relation"] for name, cell in cells.items()} == {
+        "shops": "in-domain",
+        "films": "out-of-domain",
+        "pairs": "out-of-task",
+    }
+    assert cells["shops"]["model"] == "FT shops_train_20"
+    assert cells["shops"]["base"] == "random:llama-tiny"
+    assert cells["shops"]["step"] == 3
+    assert cells["shops"]["bos"] is True
+
+
+def test_relation():
+    assert relation(None, ("detection", "paws")) == "base"
+    assert relation(("detection", "paws"), ("detection", "paws")) == "in-domain"
+    assert relation(("detection", "paws"), ("detection", "qqp")) == "out-of-domain"
+    assert relation(("detection", "paws"), ("sentiment", "paws")) == "out-of-task"
+
+
+def test_gold_labels_outside_the_task_are_skipped_and_counted(eval_config, suite_root, tmp_path):
+    file = suite_root / "sentiment/shops_test_20.json"
+    rows = json.loads(file.read_text())
+    rows[2]["output"] = "-"
+    file.write_text(json.dumps(rows))
+    eval_config.eval.datasets, eval_config.eval.shots = ("shops",), (0,)
+    grid.evaluate(eval_config, str(tmp_path / "eval"))
+    cell = read(tmp_path / "eval" / "cells.jsonl")[0]
+    assert (cell["n"], cell["skipped"]) == (6, 1)
+    assert 2 not in [row["index"] for row in read(tmp_path / "eval" / "rows.jsonl")]
+
+
+def test_labels_branch_from_prompts_that_share_their_demonstrations(eval_config):
+    source = sources.suite(eval_config.data.root)
+    dataset = source.test("pairs", sources.TASKS["detection"])
+    tokenizer = tokenizer_lib.load("random:llama-tiny")
+    cell = choices.setting(source, dataset, 2, 0)
+    plan = choices.plan(cell, tokenizer, 20, 2048)
+    apart = sum(len(s.tokens) for encoded in plan.encoded for s in encoded.sequences)
+    used = sum(int((batch.visible_until_BT[0] > np.arange(1, plan.row_length + 1)).sum())
+               for batch, _ in plan.batches(1))  # fmt: skip
+    assert used < apart / 3
+
+
+def test_own_rows_and_task_prefixes(eval_config, tmp_path):
+    own = tmp_path / "own.jsonl"
+    own.write_text(json.dumps({"input_1": "a", "input_2": "b", "output": "no"}) + "\n")
+    eval_config.eval.datasets = (f"detection:{own}", "sentiment/films", "shops_test_20")
+    eval_config.eval.shots = (0,)
+    names = [(c.dataset.task.name, c.dataset.name) for c in grid.settings(eval_config)]
+    assert names[::2] == [("detection", "own"), ("sentiment", "films"), ("sentiment", "shops")]
+
+
+def test_a_config_round_trips(config):
+    config.eval.shots = (0, 4)
+    assert config_lib.from_dict(config_lib.to_dict(config)) == config

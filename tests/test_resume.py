@@ -1,0 +1,181 @@
+"""Nothing is lost: killed at any moment and run again, a run ends bit-equal to one left alone."""
+
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from jft.training import checkpoint, pretrained
+from jft.training import mesh as mesh_lib
+
+REPO = Path(__file__).parent.parent
+STEPS = 60
+
+
+@pytest.fixture
+def command(suite_root, tmp_path):
+    """The arguments of a run that saves every third step, for any workdir."""
+
+    def arguments(workdir, *more):
+        return [
+            *(sys.executable, "-m", "jft.train", "--config=configs/finetune.py"),
+            *(f"--workdir={workdir}", "--config.model.path=random:llama-tiny"),
+            *(f"--config.data.root={suite_root}", "--config.data.train=shops_train_20"),
+            *("--config.data.shots=2", "--config.data.demo_mode=per_row"),
+            *(f"--config.train.steps={STEPS}", "--config.train.batch_size=4"),
+            *("--config.optim.lr=1e-3", "--config.checkpoint.every=3", *more),
+        ]
+
+    return arguments
+
+
+def environment(tmp_path):
+    # One device, and a compilation cache of its own, so that starting again is quick.
+    return {**os.environ, "XLA_FLAGS": "", "XDG_CACHE_HOME": str(tmp_path / "cache")}
+
+
+def run(arguments, tmp_path, expect=0):
+    done = subprocess.run(
+        arguments, cwd=REPO, env=environment(tmp_path), capture_output=True, text=True
+    )
+    assert done.returncode == expect, done.stdout + done.stderr
+    return done
+
+
+def interrupt(arguments, tmp_path, when, number):
+    """Start a run, send it a signal when `when()` is first true, and return its exit code and text."""
+    with (tmp_path / "log").open("w+") as log:
+        process = subprocess.Popen(
+            arguments, cwd=REPO, env=environment(tmp_path), stdout=log, stderr=subprocess.STDOUT
+        )
+        while process.poll() is None and not when():
+            time.sleep(0.002)
+        process.send_signal(number)
+        code = process.wait()
+        log.seek(0)
+        return code, log.read()
+
+
+def losses(workdir):
+    lines = (workdir / "metrics.jsonl").read_text().splitlines()
+    return [(record["step"], record["loss"]) for record in map(json.loads, lines)]
+
+
+def params(workdir):
+    mesh = mesh_lib.create(mesh_lib.config_lib.Mesh())
+    return jax.tree.leaves(pretrained.load(str(workdir), mesh)[1])
+
+
+def assert_equal_runs(one, other):
+    assert losses(one) == losses(other)
+    assert [step for step, _ in losses(one)] == list(range(1, STEPS + 1))
+    for a, b in zip(params(one), params(other), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def reached(workdir, step):
+    """Whether the run has logged a step."""
+
+    def when():
+        file = workdir / "metrics.jsonl"
+        return file.exists() and file.read_bytes().count(b"\n") >= step
+
+    return when
+
+
+def saving(workdir, after):
+    """Whether the run is in the middle of a save, past a step."""
+
+    def when():
+        return reached(workdir, after)() and any((workdir / "checkpoints").glob("*-tmp*"))
+
+    return when
+
+
+def test_killed_at_five_moments_saving_included(command, tmp_path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    run(command(whole), tmp_path)
+    rng = random.Random(time.time_ns())  # other moments each time: that is the point
+    moments = sorted(rng.sample(range(1, STEPS - 6), 5))
+    print("killed at", moments)
+    hits = 0
+    for i, moment in enumerate(moments):
+        when = saving(killed, moment) if i % 2 else reached(killed, moment)
+        code, _ = interrupt(command(killed), tmp_path, when, signal.SIGKILL)
+        hits += code == -signal.SIGKILL
+    assert hits >= 3  # the others had finished before the signal came
+    run(command(killed), tmp_path)
+    assert_equal_runs(whole, killed)
+    assert "holds all" in run(command(killed), tmp_path).stdout
+
+
+def test_sigterm_saves_says_how_to_go_on_and_loses_no_step(command, tmp_path):
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    every = "--config.checkpoint.every=0"
+    run(command(whole, every), tmp_path)
+    code, text = interrupt(command(stopped, every), tmp_path, reached(stopped, 7), signal.SIGTERM)
+    assert code == 0, text
+    assert "run the same command again to go on" in text
+    done = losses(stopped)
+    assert 7 <= len(done) < STEPS
+    again = run(command(stopped, every), tmp_path)
+    assert f"Going on from step {len(done)}" in again.stdout
+    assert losses(stopped)[: len(done)] == done
+    assert_equal_runs(whole, stopped)
+
+
+def flip_a_byte(file):
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 0x10
+    file.write_bytes(data)
+
+
+def test_a_flipped_byte_is_named_and_the_step_before_offered(command, tmp_path):
+    workdir = tmp_path / "run"
+    interrupt(command(workdir), tmp_path, reached(workdir, 20), signal.SIGTERM)
+    steps = sorted(int(path.name) for path in (workdir / "checkpoints").glob("[0-9]*"))
+    assert len(steps) == 2
+    newest = workdir / "checkpoints" / str(steps[-1])
+    (array,) = newest.glob("optimizer/*mu*query*")
+    flip_a_byte(max(array.rglob("*"), key=lambda path: path.stat().st_size))
+    error = run(command(workdir), tmp_path, expect=2).stderr
+    assert "mu.layers.attention.query.kernel" in error
+    assert f"to go on from step {steps[0]}, remove" in error
+    newest.rename(tmp_path / "removed")
+    assert f"Going on from step {steps[0]}" in run(command(workdir), tmp_path).stdout
+    assert len(losses(workdir)) == STEPS
+
+
+def test_a_full_disk_is_loud_and_the_last_checkpoint_stays(command, tmp_path):
+    """The largest file a process may write stands for the disk: arrays no longer fit, logs do."""
+    workdir = tmp_path / "run"
+    interrupt(command(workdir), tmp_path, reached(workdir, 10), signal.SIGTERM)
+    newest = max(int(path.name) for path in (workdir / "checkpoints").glob("[0-9]*"))
+    limited = ["bash", "-c", "trap '' XFSZ; ulimit -f 40; exec \"$@\"", "_", *command(workdir)]
+    error = run(limited, tmp_path, expect=2).stderr
+    # Tensorstore's threads may complain before it; the last line is what a person reads.
+    last = error.splitlines()[-1]
+    assert re.fullmatch(rf"error: .*saving failed: .*; step {newest} is whole; .*", last)
+    assert (workdir / "checkpoints" / str(newest) / "manifest").is_dir()
+    run(command(workdir), tmp_path)
+    assert len(losses(workdir)) == STEPS
+
+
+def test_restoring_into_another_shape_is_refused(tmp_path):
+    store = checkpoint.Checkpoints(tmp_path)
+    store.save(1, {"params": {"w": jax.numpy.zeros((2, 3))}, "step": jax.numpy.int32(1)})
+    store.wait()
+    sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    like = {"params": {"w": jax.ShapeDtypeStruct((3, 2), np.float32, sharding=sharding)}}
+    with pytest.raises(checkpoint.UserError, match=r"params.w is float32\[2, 3\].*float32\[3, 2\]"):
+        store.restore(like)
+    store.close()
