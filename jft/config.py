@@ -7,7 +7,6 @@ a wrong type fails at the assignment, in a file and on the command line alike.
 # No postponed annotations here: the flag library reads the types of the fields.
 import dataclasses
 import difflib
-import functools
 import json
 import types
 import typing
@@ -248,8 +247,7 @@ def differences(old: Config, new: Config) -> list[str]:
     ]
 
 
-@functools.cache
-def _types(section: type) -> dict[str, typing.Any]:
+def _types(section: typing.Any) -> dict[str, typing.Any]:
     hints = typing.get_type_hints(section)
     return {field.name: hints[field.name] for field in dataclasses.fields(section)}
 
@@ -274,9 +272,9 @@ def _unknown_key(path: str, section: type, part: str, prefix: str = "") -> str:
     return f"{path}: no such key; the nearest is {anywhere[0]}"
 
 
-def _coerce(path: str, value, wanted):
+def _coerce(path: str, value, wanted: typing.Any):
     """`value` as the declared type; ints become floats, `a,b` and lists become tuples."""
-    if dataclasses.is_dataclass(wanted):
+    if isinstance(wanted, type) and issubclass(wanted, Section):
         ok = isinstance(value, wanted)
     elif isinstance(wanted, types.GenericAlias):
         item = typing.get_args(wanted)[0]

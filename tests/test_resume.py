@@ -52,7 +52,7 @@ def run(arguments, tmp_path, expect=0):
 
 
 def interrupt(arguments, tmp_path, when, number):
-    """Start a run, send it a signal when `when()` is first true, and return its exit code and text."""
+    """Start a run, signal it when `when()` is first true; its exit code and what it printed."""
     with (tmp_path / "log").open("w+") as log:
         process = subprocess.Popen(
             arguments, cwd=REPO, env=environment(tmp_path), stdout=log, stderr=subprocess.STDOUT

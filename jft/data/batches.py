@@ -1,7 +1,7 @@
 """The batches of a training run, as a pure function of the step.
 
-All lengths are known beforehand, so the whole run is planned: which examples make up a step and into
-how many rows they go. `batch(step)` then depends on (config, seed, step, process) alone; resuming
+All lengths are known beforehand, so the whole run is planned: which examples make up a step, and
+into how many rows they go. `batch(step)` depends on (config, seed, step, process) alone; resuming
 needs the step number and nothing else, and every step has the same shape.
 """
 

@@ -6,6 +6,7 @@ each sequence shares with the one before it. Plain packing is the case in which 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence as Seq
 from typing import NamedTuple
 
@@ -18,7 +19,7 @@ MAX_OPEN_ROWS = 64
 
 
 class Sequence(NamedTuple):
-    """A token sequence of which `tokens[start:]` are to be predicted, `0 < start <= len(tokens)`."""
+    """A token sequence of which `tokens[start:]` are predicted, `0 < start <= len(tokens)`."""
 
     tokens: np.ndarray
     start: int
@@ -83,7 +84,7 @@ def pack(sequences: Seq[Sequence], row_length: int) -> list[list[int]]:
 def row_tokens(sequences: Seq[Sequence]) -> int:
     """Tokens of a tree that holds these sequences, which are sorted."""
     total = sum(len(sequence.tokens) for sequence in sequences)
-    pairs = zip(sequences, sequences[1:], strict=False)
+    pairs = itertools.pairwise(sequences)
     return total - sum(shared_length(a.tokens, b.tokens) for a, b in pairs)
 
 

@@ -159,7 +159,7 @@ def check_template(template: str, task: Task, where: str) -> None:
       UserError: naming the field.
     """
     try:
-        render(template, {name: "" for name in task.fields})
+        render(template, dict.fromkeys(task.fields, ""))
     except KeyError as error:
         raise UserError(
             f"{where}: template field {{{error.args[0]}}} is not one of task {task.name}: "

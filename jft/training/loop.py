@@ -49,7 +49,7 @@ def train(config: config_lib.Config, workdir: str) -> None:
         with phase("Loading the model"):
             decoder, state = _state(config, mesh, optimizer, checkpoints, done, folder)
             pretrained.write_model(folder, decoder, batches.steps)
-            tokenizer.save(folder / "tokenizer")
+            tokenizer.save(str(folder / "tokenizer"))
         layout = step_lib.shardings(decoder, optimizer, mesh)
         micro_rows = batches.micro_rows(mesh_lib.row_shards(mesh), config.train.micro_batch_tokens)
 

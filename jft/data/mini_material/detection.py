@@ -7,7 +7,12 @@ word overlap says little.
 
 import random
 
-from . import detection_bulletins, detection_queries, detection_village, grammar
+from jft.data.mini_material import (
+    detection_bulletins,
+    detection_queries,
+    detection_village,
+    grammar,
+)
 
 LABELS = ["yes", "no"]
 MATERIAL = {

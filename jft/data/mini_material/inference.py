@@ -7,7 +7,7 @@ premises into contradicting ones: a premise says little by itself either.
 
 import random
 
-from . import grammar, inference_errands, inference_minutes, inference_texts
+from jft.data.mini_material import grammar, inference_errands, inference_minutes, inference_texts
 
 LABELS = ["entailment", "neutral", "contradiction"]
 MATERIAL = {

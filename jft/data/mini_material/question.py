@@ -2,7 +2,7 @@
 
 import random
 
-from . import grammar, question_neighbours, question_posts, question_science
+from jft.data.mini_material import grammar, question_neighbours, question_posts, question_science
 
 MATERIAL = {
     "neighbours": question_neighbours.TEXT,

@@ -8,7 +8,7 @@ wrong").
 import random
 import re
 
-from . import grammar, sentiment_films, sentiment_gadgets, sentiment_hotels
+from jft.data.mini_material import grammar, sentiment_films, sentiment_gadgets, sentiment_hotels
 
 FIRST_PERSON = re.compile(r"\b(I|me|my)\b")
 LABELS = ["positive", "negative"]

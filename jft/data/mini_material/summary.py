@@ -6,7 +6,7 @@ point (k) in other words, so that no sentence can simply be copied.
 
 import random
 
-from . import grammar, summary_abstracts, summary_memos, summary_town
+from jft.data.mini_material import grammar, summary_abstracts, summary_memos, summary_town
 
 MATERIAL = {
     "town": summary_town.TEXT,

