@@ -67,14 +67,16 @@ def train_step(
     filled = jnp.sum(jnp.any(batch.loss_weight_BM != 0, axis=(1, 2)))
     value_and_grad = jax.value_and_grad(functools.partial(loss_sum, config, remat, dtype))
 
-    def add(a: jax.Array, sums):
-        micro_batch = jax.tree.map(lambda x: x[a], batch)
-        return jax.tree.map(jnp.add, sums, value_and_grad(state.params, micro_batch))
+    def sums(a):
+        return value_and_grad(state.params, jax.tree.map(lambda x: x[a], batch))
 
-    zeros = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, state.params))
-    # The number of turns is data: a step with fewer rows than the longest one costs less.
-    loss, grads = jax.lax.fori_loop(0, filled, add, zeros)
-    loss, grads = jax.tree.map(lambda x: x / targets, (loss, grads))
+    totals = sums(0)  # outside the loop: adding to zeros would pass over all weights twice
+    if len(batch.tokens_BT) > 1:
+        # The number of turns is data: a step with fewer rows than the longest one costs less.
+        totals = jax.lax.fori_loop(
+            1, filled, lambda a, totals: jax.tree.map(jnp.add, totals, sums(a)), totals
+        )
+    loss, grads = jax.tree.map(lambda x: x / targets, totals)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     metrics = Metrics(loss, optax.tree.norm(grads))
