@@ -18,6 +18,12 @@ from jft.model.decoder import DecoderConfig
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def compilation_cache(tmp_path_factory):
+    """One for the tests alone: most compile what another test has compiled."""
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.getbasetemp() / "cache")
+
+
 @pytest.fixture(scope="session")
 def decoder_config():
     return DecoderConfig(

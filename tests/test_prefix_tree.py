@@ -21,7 +21,7 @@ tokens = st.lists(st.integers(0, 2), min_size=2, max_size=9)
 forests = st.lists(
     tokens.flatmap(lambda t: st.tuples(st.just(t), st.integers(1, len(t)))), min_size=1, max_size=8
 )
-few = settings(deadline=None, max_examples=25)
+few = settings(deadline=None, max_examples=20)
 
 
 def sequences_of(forest):

@@ -39,8 +39,8 @@ def command(suite_root, tmp_path):
 
 
 def environment(tmp_path):
-    # One device, and a compilation cache of its own, so that starting again is quick.
-    return {**os.environ, "XLA_FLAGS": "", "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    # One device, and a compilation cache of these tests' own: a kill may leave half an entry.
+    return {**os.environ, "XLA_FLAGS": "", "XDG_CACHE_HOME": str(tmp_path.parent / "cache")}
 
 
 def run(arguments, tmp_path, expect=0):

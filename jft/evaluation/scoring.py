@@ -69,7 +69,7 @@ def score(model: Scorer, choices: Choices, advance: Callable[[int], None]) -> np
     labels = len(choices.encoded[0].sequences)
     scores = np.zeros((len(choices.encoded), labels))
     left = np.full(len(choices.encoded), labels)
-    rows = max(1, model.batch_tokens // choices.row_length) * mesh_lib.row_shards(model.mesh)
+    rows = _rows_of_a_batch(model, choices)
 
     def collect(logprobs, batch, slots) -> None:
         values_BM = np.asarray(logprobs, np.float64) * batch.loss_weight_BM
@@ -91,3 +91,13 @@ def score(model: Scorer, choices: Choices, advance: Callable[[int], None]) -> np
     if pending:
         collect(*pending)
     return scores
+
+
+def _rows_of_a_batch(model: Scorer, choices: Choices) -> int:
+    """As many as fit, but not padding without end; powers of two, so that few are compiled."""
+    shards = mesh_lib.row_shards(model.mesh)
+    most = max(1, model.batch_tokens // choices.row_length)
+    needed = 1
+    while needed * shards < len(choices.rows):
+        needed *= 2
+    return min(most, needed) * shards
