@@ -467,7 +467,7 @@ def test_skipped_rows_and_leaked_demonstrations_are_caveats(study, tmp_path):
 def test_configs_and_training_size_are_shown(study, tmp_path):
     run = tmp_path / "run"
     run.mkdir()
-    (run / "data_report.json").write_text(json.dumps({"rows": 400}))
+    (run / "data_report.json").write_text(json.dumps({"rows_trained_on": 400}))
     edit(Path(study[1]) / "cells.jsonl", lambda c: c | {"model_path": str(run)})
     files = written(study, tmp_path / "out")
     assert "FT on gadgets_train_400 (400 examples)" in files["report.html"]

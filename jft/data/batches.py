@@ -45,6 +45,7 @@ class Batches:
     Attributes:
       dataset: the training rows.
       encoded: every distinct sequence of the run; steps refer to them by id.
+      examples: the training row of each of them.
       plans: the steps, in order.
       row_length: T.
       num_entries: M, the most loss entries of any row.
@@ -53,6 +54,7 @@ class Batches:
 
     dataset: Dataset
     encoded: list[Encoded]
+    examples: list[int]
     plans: list[StepPlan]
     row_length: int
     num_entries: int
@@ -139,7 +141,9 @@ def plan(config: config_lib.Config, tokenizer: Encoder) -> Batches:
         plans = pool.redraw_per_row(plans, row_length)
     rows = [[pool.encoded[i].sequences[0] for i in row] for p in plans for row in p.rows]
     entries = max(map(prefix_tree.entries, rows))
-    return Batches(dataset, pool.encoded, plans, row_length, entries, config.train.batch_size)
+    return Batches(
+        dataset, pool.encoded, pool.examples, plans, row_length, entries, config.train.batch_size
+    )
 
 
 class _Pool:

@@ -22,6 +22,9 @@ def data_report(batches: Batches, source: Suite, demos: list[Row]) -> dict:
     return {
         "file": str(dataset.path),
         "rows": len(dataset.rows),
+        "rows_trained_on": len(
+            {batches.examples[i] for p in batches.plans for r in p.rows for i in r}
+        ),
         "labels": dict(Counter(row["output"] for row in dataset.rows))
         if dataset.task.labels
         else {},

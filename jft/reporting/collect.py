@@ -74,7 +74,7 @@ class Model:
       path, step: which checkpoint.
       base: the path of the model that it was tuned from; a base's own path.
       train, train_task, train_shots: its training set, None for a base; 0 shots = FT, k = FTICL.
-      examples: rows of the training set, where its run lies on this machine.
+      examples: distinct rows it was trained on, where its run lies on this machine.
       folders: the workdirs of its evaluations.
       configs: their `config.json`, by folder.
       cells: by what they are compared by.
@@ -265,7 +265,9 @@ def _config(folder: Path) -> str:
 def _examples(path: str) -> int | None:
     """How many rows a run was trained on, from its data report."""
     try:
-        rows = json.loads((Path(path) / "data_report.json").read_text(encoding="utf-8"))["rows"]
+        rows = json.loads((Path(path) / "data_report.json").read_text(encoding="utf-8"))[
+            "rows_trained_on"
+        ]
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return rows if isinstance(rows, int) else None

@@ -72,10 +72,11 @@ def train(config: config_lib.Config, workdir: str) -> None:
                     pending = None
                     checkpoints.save(step, state)
             log.write(pending)
-        if step not in checkpoints.steps():
-            with phase(f"Saving step {step}"):
+        with phase(f"Saving step {step}"):
+            checkpoints.wait()
+            if step not in checkpoints.steps():
                 checkpoints.save(step, state)
-        checkpoints.wait()
+                checkpoints.wait()
         checkpoints.close()
         _say_goodbye(step, batches.steps, folder)
 
