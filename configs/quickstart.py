@@ -14,10 +14,10 @@ def get_config():
     config.data.train = "gadgets_train_480"
     config.train.steps = 24
     config.train.batch_size = 8
-    config.optim.lr = 1e-4
+    config.optim.lr = 2e-4
     config.checkpoint.every = 0
-    config.eval.datasets = ("gadgets", "films", "hotels", "village", "errands")
+    config.eval.datasets = ("gadgets", "films", "village", "errands")
     config.eval.shots = (0, 2)
-    config.eval.limit = 40
+    config.eval.limit = 60
     config.eval.batch_tokens = 512
     return config

