@@ -18,6 +18,6 @@ def get_config():
     config.checkpoint.every = 0
     config.eval.datasets = ("gadgets", "films", "village", "errands")
     config.eval.shots = (0, 2)
-    config.eval.limit = 60
+    config.eval.limit = 48
     config.eval.batch_tokens = 512
     return config

@@ -54,6 +54,15 @@ def _same_config(path: Path, config: config_lib.Config) -> None:
     write_json(path / "config.json", config_lib.to_dict(config))
 
 
+def is_workdir(path: Path) -> bool:
+    """Whether the folder's `config.json` is jft's: Hugging Face folders have one too."""
+    try:
+        content = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and {"model", "data", "train"} <= set(content)
+
+
 def read_config(path: Path) -> config_lib.Config:
     """The config that a workdir was made with.
 

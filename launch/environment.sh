@@ -9,7 +9,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 find_python() {
   local python
-  for python in "${PYTHON:-}" python3.13 python3.12 python3.11 python3 python; do
+  for python in "${PYTHON:-}" python3.12 python3.11 python3.13 python3 python; do
     if [ -n "$python" ] && "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
       echo "$python"
       return

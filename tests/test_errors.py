@@ -12,6 +12,7 @@ import pytest
 import jft.eval
 import jft.train
 from jft import cli
+from jft import config as config_lib
 from jft.data import tokenizer as tokenizer_lib
 from jft.model import hub
 
@@ -110,9 +111,13 @@ def rival_run(p: Place) -> None:
     p.workdir.mkdir()
     (p.workdir / "metrics.jsonl").write_text('{"step": 1}\n')
     p.config("config.optim.lr = 0.5")
-    from jft import config as config_lib
-
     (p.workdir / "config.json").write_text(json.dumps(config_lib.to_dict(config_lib.get_config())))
+
+
+def run_before_its_first_checkpoint(p: Place) -> None:
+    folder = p.root / "early"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(config_lib.to_dict(config_lib.get_config())))
 
 
 def foreign_folder(p: Place) -> None:
@@ -243,6 +248,12 @@ CASES = {
         ),
         [],
         "none of the first 20",
+    ),
+    "run without a checkpoint": (
+        E,
+        run_before_its_first_checkpoint,
+        ["--config.model.path={root}/early"],
+        "early: no checkpoint",
     ),
     "too many shots to score": (E, NOTHING, ["--config.eval.shots=9"], "shots=9.*holds 8"),
     "prompt to score": (E, NOTHING, ["--config.eval.prompts=5"], "prompt=5.*2 prompts"),

@@ -52,7 +52,8 @@ def read(file):
 def test_training_losses(config, tmp_path, name):
     case = REFERENCE["train"][name]
     config.data.task, config.data.train = case["task"], case["train"]
-    config.data.shots, config.train.steps = case["shots"], case["steps"]
+    config.data.shots, config.train.batch_size = case["shots"], case["batch_size"]
+    config.train.steps = len(case["losses"])
     config.checkpoint.every = 0
     loop.train(config, str(tmp_path / "run"))
     losses = [record["loss"] for record in read(tmp_path / "run" / "metrics.jsonl")]

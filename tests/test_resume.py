@@ -18,7 +18,7 @@ from jft.training import checkpoint, pretrained
 from jft.training import mesh as mesh_lib
 
 REPO = Path(__file__).parent.parent
-STEPS = 60
+STEPS = 40
 
 
 @pytest.fixture

@@ -40,7 +40,7 @@ class Checkpoints:
     def __init__(self, workdir: Path, keep: int = 1, read_only: bool = False):
         self.folder = (workdir / "checkpoints").absolute()
         if read_only and not self.folder.is_dir():
-            raise UserError(f"{workdir}: holds no checkpoints; train it first")
+            raise UserError(f"{workdir}: no checkpoint there; jft.train makes them")
         # One folder for each array, so that a damaged file names its array; no compression, since
         # weights hardly compress and a flipped bit then stays one.
         arrays = {

@@ -39,22 +39,21 @@ def origin(path: str) -> Origin:
     """Look a model up without loading it.
 
     Raises:
-      UserError: `model.path` is empty.
+      UserError: `model.path` is empty, or a workdir without a checkpoint.
     """
     if not path:
         raise UserError(
             "model.path is empty; give a Hugging Face folder or hub id, a .gguf file or a workdir"
         )
     folder = Path(path).expanduser()
-    if not (folder / "config.json").is_file() or not (folder / "model.json").is_file():
+    if not workdir_lib.is_workdir(folder):
         hub.check(path)
         return Origin(absolute(path), None, 0, True)
     run = workdir_lib.read_config(folder)
-    facts = read_model(folder)
-    step = Checkpoints(folder, read_only=True).steps()
-    if not step:
-        raise UserError(f"model.path={path}: this run has no checkpoint yet")
-    return Origin(absolute(path), run, step[-1], step[-1] >= facts["steps"])
+    steps = Checkpoints(folder, read_only=True).steps()
+    if not steps:
+        raise UserError(f"model.path={path}: no checkpoint there; jft.train makes them")
+    return Origin(absolute(path), run, steps[-1], steps[-1] >= read_model(folder)["steps"])
 
 
 def absolute(path: str) -> str:
