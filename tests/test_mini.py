@@ -15,8 +15,8 @@ LABELLED = {
     "inference": ["contradiction", "entailment", "neutral"],
     "detection": ["no", "yes"],
 }
-SETS = [(task, name) for task, module in make_mini.TASKS.items() for name in module.MATERIAL]
-TRAINED = {task: next(iter(module.MATERIAL)) for task, module in make_mini.TASKS.items()}
+SETS = [(task, name) for task, module in make_mini.TASKS.items() for name in module.DATASETS]
+TRAINED = {task: module.DATASETS[0] for task, module in make_mini.TASKS.items()}
 
 
 def load(task, name):
@@ -53,7 +53,7 @@ def test_every_task_has_one_training_set_and_three_test_sets():
 
 @pytest.mark.parametrize("task", make_mini.TASKS)
 def test_no_set_breaks_a_bound(task):
-    datasets = list(make_mini.TASKS[task].MATERIAL)
+    datasets = list(make_mini.TASKS[task].DATASETS)
     measured = list(cues.measure(make_mini.ROOT, task, datasets))
     assert len(measured) == 4
     assert {name: bad for name, *rest in measured if (bad := cues.broken(task, name, *rest))} == {}
@@ -64,7 +64,7 @@ def test_check_fails_when_a_cue_gives_the_answer_away(tmp_path):
         if path.startswith("detection"):
             (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / path).write_text(text, encoding="utf-8")
-    sets = {"detection": list(make_mini.TASKS["detection"].MATERIAL)}
+    sets = {"detection": list(make_mini.TASKS["detection"].DATASETS)}
     assert cues.report(tmp_path, sets) == 0
     target = tmp_path / "detection" / "queries_test_120.json"
     rows = json.loads(target.read_text(encoding="utf-8"))
@@ -84,14 +84,14 @@ def test_no_row_occurs_twice_or_in_two_sets(task, dataset):
 @pytest.mark.parametrize("task", make_mini.TASKS)
 def test_no_test_text_occurs_in_training(task):
     trained = {make_mini.content(row) for row in load(task, f"{TRAINED[task]}_train_480")}
-    for dataset in make_mini.TASKS[task].MATERIAL:
+    for dataset in make_mini.TASKS[task].DATASETS:
         tested = {make_mini.content(row) for row in load(task, f"{dataset}_test_120")}
         assert not tested & trained
 
 
 @pytest.mark.parametrize("task", LABELLED)
 def test_labels_are_balanced_from_the_first_demonstrations_on(task):
-    for dataset in make_mini.TASKS[task].MATERIAL:
+    for dataset in make_mini.TASKS[task].DATASETS:
         for name, rows in files_of(task, dataset).items():
             counts = collections.Counter(row["output"] for row in rows)
             assert sorted(counts) == LABELLED[task], name
@@ -122,7 +122,7 @@ def test_texts_are_filled_and_tidy(task, dataset):
             assert text == text.strip() != ""
 
 
-@pytest.mark.parametrize("dataset", make_mini.TASKS["summary"].MATERIAL)
+@pytest.mark.parametrize("dataset", make_mini.TASKS["summary"].DATASETS)
 def test_names_and_numbers_of_a_summary_stand_in_its_article(dataset):
     for rows in files_of("summary", dataset).values():
         for row in rows:
@@ -132,7 +132,7 @@ def test_names_and_numbers_of_a_summary_stand_in_its_article(dataset):
 
 
 def test_inference_premises_of_a_hypothesis_carry_all_labels():
-    for dataset in make_mini.TASKS["inference"].MATERIAL:
+    for dataset in make_mini.TASKS["inference"].DATASETS:
         labels = collections.defaultdict(collections.Counter)
         for row in load("inference", f"{dataset}_test_120"):
             labels[row["input_2"]][row["output"]] += 1

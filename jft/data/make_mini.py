@@ -121,7 +121,7 @@ def build() -> dict[str, str]:
     """The text of every file of the suite, by its path in the suite's folder."""
     files = {"prompt_map.json": json.dumps(PROMPTS, indent=4, ensure_ascii=False) + "\n"}
     for task, module in TASKS.items():
-        for number, dataset in enumerate(module.MATERIAL):
+        for number, dataset in enumerate(module.DATASETS):
             draw = Draw(task, dataset)
             sets = {}
             if number == 0:
@@ -149,7 +149,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--check", action="store_true", help="read the files and print a table")
     args = parser.parse_args(argv)
     if args.check:
-        return cues.report(args.out, {task: list(TASKS[task].MATERIAL) for task in TASKS})
+        return cues.report(args.out, {task: list(TASKS[task].DATASETS) for task in TASKS})
     for path, text in build().items():
         (args.out / path).parent.mkdir(parents=True, exist_ok=True)
         (args.out / path).write_text(text, encoding="utf-8")

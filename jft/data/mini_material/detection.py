@@ -7,19 +7,10 @@ word overlap says little.
 
 import random
 
-from jft.data.mini_material import (
-    detection_bulletins,
-    detection_queries,
-    detection_village,
-    grammar,
-)
+from jft.data.mini_material import grammar
 
 LABELS = ["yes", "no"]
-MATERIAL = {
-    "village": detection_village.TEXT,
-    "queries": detection_queries.TEXT,
-    "bulletins": detection_bulletins.TEXT,
-}
+DATASETS = ("village", "queries", "bulletins")
 
 
 def _pair(material, frame, label, rng):
@@ -44,12 +35,8 @@ def _pair(material, frame, label, rng):
 
 def rows(dataset: str, rng: random.Random, held_out: bool):
     """Endless rows of one data set; `held_out` allows the frames that training never shows."""
-    material = grammar.parse(MATERIAL[dataset])
-    frames = material.frames
-    if not held_out:
-        frames = [frame for i, frame in enumerate(frames) if i % 6 != 5]
-    while True:
-        for frame in rng.sample(frames, len(frames)):
-            label = rng.choice(LABELS)
-            first, second = _pair(material, frame, label, rng)
-            yield [{"input_1": first, "input_2": second, "output": label}]
+    material = grammar.read(f"detection_{dataset}")
+    for frame in material.draw(rng, held_out):
+        label = rng.choice(LABELS)
+        first, second = _pair(material, frame, label, rng)
+        yield [{"input_1": first, "input_2": second, "output": label}]

@@ -1,7 +1,7 @@
 """The small language in which the material of `mini` is written, and how it becomes text.
 
-A material file is one string. `## slots` opens lists of fillers, one list a line, fillers divided
-by `|` and the linked forms of one filler by `/`:
+`# ` begins a comment. `## slots` opens lists of fillers, one list a line, fillers divided by `|`
+and the linked forms of one filler by `/`:
 
     name: Anna/she/her/her | Ben/he/him/his
 
@@ -12,9 +12,12 @@ and `[big|large]` is either word.
 """
 
 import dataclasses
+import pathlib
 import random
 import re
+from collections.abc import Iterator
 
+FOLDER = pathlib.Path(__file__).parent
 SLOT = re.compile(r"\{(a )?([a-z_]+)(\d?)(?:\.(\d))?\}")
 CHOICE = re.compile(r"\[([^\[\]]*)\]")
 # Spelt with a vowel but spoken with a consonant, or the other way round.
@@ -31,12 +34,21 @@ class Material:
     slots: dict[str, list[list[str]]]
     frames: list[Frame]
 
+    def draw(self, rng: random.Random, held_out: bool) -> Iterator[Frame]:
+        """Endless frames, all of them in each round; every sixth one for `held_out` only."""
+        frames = [frame for i, frame in enumerate(self.frames) if held_out or i % 6 != 5]
+        while True:
+            yield from rng.sample(frames, len(frames))
 
-def parse(text: str) -> Material:
-    """Reads one material string; see the module's docstring for the format."""
+
+def read(name: str) -> Material:
+    """The material of `<task>_<dataset>`; see the module's docstring for the format."""
+    text = (FOLDER / f"{name}.txt").read_text(encoding="utf-8")
     sections: dict[str, list[str]] = {"slots": [], "frames": []}
     current: list[str] = []
     for line in text.strip().splitlines():
+        if line.startswith("# "):
+            continue
         if line.startswith("## "):
             current = sections[line[3:].strip()]
         elif line.startswith("  "):

@@ -7,14 +7,10 @@ premises into contradicting ones: a premise says little by itself either.
 
 import random
 
-from jft.data.mini_material import grammar, inference_errands, inference_minutes, inference_texts
+from jft.data.mini_material import grammar
 
 LABELS = ["entailment", "neutral", "contradiction"]
-MATERIAL = {
-    "errands": inference_errands.TEXT,
-    "texts": inference_texts.TEXT,
-    "minutes": inference_minutes.TEXT,
-}
+DATASETS = ("errands", "texts", "minutes")
 # What the premises tagged e, n and c are to a hypothesis (h) and to its denial (d).
 PREMISES = {"h": "enc", "d": "cne"}
 
@@ -31,10 +27,6 @@ def _triple(dataset, material, frame, rng):
 
 def rows(dataset: str, rng: random.Random, held_out: bool):
     """Endless triples of one data set; `held_out` allows the frames that training never shows."""
-    material = grammar.parse(MATERIAL[dataset])
-    frames = material.frames
-    if not held_out:
-        frames = [frame for i, frame in enumerate(frames) if i % 6 != 5]
-    while True:
-        for frame in rng.sample(frames, len(frames)):
-            yield list(_triple(dataset, material, frame, rng))
+    material = grammar.read(f"inference_{dataset}")
+    for frame in material.draw(rng, held_out):
+        yield list(_triple(dataset, material, frame, rng))

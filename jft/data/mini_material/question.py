@@ -2,32 +2,18 @@
 
 import random
 
-from jft.data.mini_material import grammar, question_neighbours, question_posts, question_science
+from jft.data.mini_material import grammar
 
-MATERIAL = {
-    "neighbours": question_neighbours.TEXT,
-    "science": question_science.TEXT,
-    "posts": question_posts.TEXT,
-}
+DATASETS = ("neighbours", "science", "posts")
 
 
 def rows(dataset: str, rng: random.Random, held_out: bool):
     """Endless rows of one data set; `held_out` allows the frames that training never shows."""
-    material = grammar.parse(MATERIAL[dataset])
-    frames = material.frames
-    if not held_out:
-        frames = [frame for i, frame in enumerate(frames) if i % 6 != 5]
-    # Posts keep their lower case.
-    formal = dataset != "posts"
-    while True:
-        for frame in rng.sample(frames, len(frames)):
-            filler = grammar.Filler(material.slots, rng)
-            context = filler.fill(grammar.texts(frame, "c")[0], formal)
-            answer, _, question = rng.choice(grammar.texts(frame, "q")).partition(" => ")
-            yield [
-                {
-                    "input": context,
-                    "answer": filler.fill(answer, sentence_case=False),
-                    "output": filler.fill(question, formal),
-                }
-            ]
+    material = grammar.read(f"question_{dataset}")
+    formal = dataset != "posts"  # posts keep their lower case
+    for frame in material.draw(rng, held_out):
+        filler = grammar.Filler(material.slots, rng)
+        context = filler.fill(grammar.texts(frame, "c")[0], formal)
+        answer, _, question = rng.choice(grammar.texts(frame, "q")).partition(" => ")
+        row = {"input": context, "answer": filler.fill(answer, sentence_case=False)}
+        yield [row | {"output": filler.fill(question, formal)}]

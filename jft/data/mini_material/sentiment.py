@@ -8,15 +8,11 @@ wrong").
 import random
 import re
 
-from jft.data.mini_material import grammar, sentiment_films, sentiment_gadgets, sentiment_hotels
+from jft.data.mini_material import grammar
 
 FIRST_PERSON = re.compile(r"\b(I|me|my)\b")
 LABELS = ["positive", "negative"]
-MATERIAL = {
-    "gadgets": sentiment_gadgets.TEXT,
-    "films": sentiment_films.TEXT,
-    "hotels": sentiment_hotels.TEXT,
-}
+DATASETS = ("gadgets", "films", "hotels")
 
 
 def _pair(text: str) -> list[str]:
@@ -60,7 +56,7 @@ def _short_row(material, number, side, rng):
 
 def rows(dataset: str, rng: random.Random, held_out: bool):
     """Endless rows of one data set; `held_out` allows the shapes that training never shows."""
-    material = grammar.parse(MATERIAL[dataset])
+    material = grammar.read(f"sentiment_{dataset}")
     number = 0
     while True:
         side = number % 2

@@ -6,13 +6,9 @@ point (k) in other words, so that no sentence can simply be copied.
 
 import random
 
-from jft.data.mini_material import grammar, summary_abstracts, summary_memos, summary_town
+from jft.data.mini_material import grammar
 
-MATERIAL = {
-    "town": summary_town.TEXT,
-    "abstracts": summary_abstracts.TEXT,
-    "memos": summary_memos.TEXT,
-}
+DATASETS = ("town", "abstracts", "memos")
 
 
 def _article(frame, rng):
@@ -32,13 +28,9 @@ def _order(line):
 
 def rows(dataset: str, rng: random.Random, held_out: bool):
     """Endless rows of one data set; `held_out` allows the frames that training never shows."""
-    material = grammar.parse(MATERIAL[dataset])
-    frames = material.frames
-    if not held_out:
-        frames = [frame for i, frame in enumerate(frames) if i % 6 != 5]
-    while True:
-        for frame in rng.sample(frames, len(frames)):
-            filler = grammar.Filler(material.slots, rng)
-            article = filler.fill(" ".join(_article(frame, rng)))
-            summary = filler.fill(rng.choice(grammar.texts(frame, "s")))
-            yield [{"input": article, "output": summary}]
+    material = grammar.read(f"summary_{dataset}")
+    for frame in material.draw(rng, held_out):
+        filler = grammar.Filler(material.slots, rng)
+        article = filler.fill(" ".join(_article(frame, rng)))
+        summary = filler.fill(rng.choice(grammar.texts(frame, "s")))
+        yield [{"input": article, "output": summary}]
