@@ -235,16 +235,15 @@ def _split(pairs: list[Pair], by) -> list[list[Pair]]:
 
 def _comparison(level: str, model: str, reference: str | None, pairs: list[Pair]) -> Comparison:
     """The mean over some cells; those without a reference count only where none has one."""
-    paired = [pair for pair in pairs if pair[1]]
-    pairs = paired or pairs
-    cells = [cell for cell, _ in pairs]
+    paired = [(cell, other) for cell, other in pairs if other]
+    cells = [cell for cell, _ in paired or pairs]
     groups = [index for cell in cells for index in cell.items]
     names = sorted({f"{cell.key.task}/{cell.key.dataset}" for cell in cells})
     strata = [
         names.index(f"{cell.key.task}/{cell.key.dataset}") for cell in cells for _ in cell.items
     ]
     values = [item.value for cell in cells for item in cell.items.values()]
-    others = [item.value for _, other in paired for item in other.items.values()]  # type: ignore
+    others = [item.value for _, other in paired for item in other.items.values()]
     shared = _shared([cell.key for cell in cells], level)
     return Comparison(
         level=level,
@@ -279,8 +278,9 @@ def _flips(pairs: list[Pair]) -> list[Flips]:
 
 def _flips_of(pairs: list[Pair]) -> Flips:
     rows = [
-        Example(cell.key, index, other.items[index], item)  # type: ignore
+        Example(cell.key, index, other.items[index], item)
         for cell, other in pairs
+        if other
         for index, item in cell.items.items()
     ]
     lost = [row for row in rows if row.tuned.value < row.base.value]
