@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import re
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -27,8 +29,13 @@ def run_on_dirs(main: Callable[[list[str], str], None], doc: str) -> None:
 
 
 def _exit(program: Callable[[], None]) -> None:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         program()
+    except KeyboardInterrupt:
+        # Training in its loop saves instead; everywhere else, what is finished is on disk already.
+        print("interrupted; run the same command again to go on", file=sys.stderr)
+        sys.exit(130)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
@@ -44,10 +51,7 @@ def _parse(argv: list[str], doc: str) -> tuple[config_lib.Config, str]:
         print(inspect.cleandoc(doc), _key_table(), sep="\n\n")
         sys.exit(0)
     _check_config_file(argv)
-    for arg in argv[1:]:
-        override = re.match(r"--?(?:no)?config\.([^=]+)", arg)
-        if override:
-            config_lib.check_path(override[1])
+    argv = [argv[0], *map(_check_override, argv[1:])]
     values = flags.FlagValues()
     config_flags.DEFINE_config_file(
         "config", None, "config file", flag_values=values, sys_argv=argv
@@ -63,6 +67,18 @@ def _parse(argv: list[str], doc: str) -> tuple[config_lib.Config, str]:
         raise UserError("--config: get_config() must return the Config of jft.config.get_config()")
     config_lib.validate(config)
     return config, values.workdir
+
+
+def _check_override(arg: str) -> str:
+    """An argument as the flag library takes it: it reads `a,b` as a list, but not `a,b:c`."""
+    override = re.fullmatch(r"--?(?:no)?config\.([^=]+)(?:=(.*))?", arg, re.DOTALL)
+    if not override:
+        return arg
+    path, value = override.groups()
+    names = config_lib.check_path(path) == tuple[str, ...]
+    if not names or not value or value[0] in "([\"'":
+        return arg
+    return f"--config.{path}={tuple(value.split(','))!r}"
 
 
 def _parse_dirs(argv: list[str], doc: str) -> tuple[list[str], str]:
@@ -90,7 +106,7 @@ def _read_flags(values: flags.FlagValues, argv: list[str]) -> list[str]:
 def _check_config_file(argv: list[str]) -> None:
     """Say what is wrong with the config file in one line, before the flag library tries it."""
     path = None
-    for arg, following in zip(argv[1:], [*argv[2:], ""], strict=True):
+    for arg, following in itertools.pairwise([*argv[1:], ""]):
         match = re.fullmatch(r"--?config(?:=(.*))?", arg)
         if match:
             path = following if match[1] is None else match[1]

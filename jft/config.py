@@ -195,8 +195,8 @@ def validate(config: Config) -> None:
         raise UserError("train.steps=0 and train.epochs=0: give one of them")
 
 
-def check_path(path: str) -> None:
-    """Check that a dotted path names a key.
+def check_path(path: str) -> typing.Any:
+    """The type of the key that a dotted path names.
 
     Raises:
       UserError: naming the nearest key there is.
@@ -209,6 +209,7 @@ def check_path(path: str) -> None:
         section, prefix = types_[part], prefix + part + "."
     if dataclasses.is_dataclass(section):
         raise UserError(f"{path} is a section; give one of its keys, such as {_paths(section)[0]}")
+    return section
 
 
 def keys(config: Config) -> Iterator[tuple[str, dataclasses.Field, typing.Any]]:

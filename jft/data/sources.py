@@ -132,7 +132,10 @@ class Suite(NamedTuple):
             known = [
                 p.stem.removesuffix("_few_shot") for p in sorted(folder.glob("*_few_shot.json"))
             ]
-            raise UserError(f"data.demos={dataset}: no file {path}{_nearest(dataset, known)}")
+            raise UserError(
+                f"data.demos={dataset}: no demonstrations in {path}; set data.demos to a file of "
+                f"yours, or to one of {_list(known)}; or use 0 shots"
+            )
         rows = read_dataset(path, task).rows
         if shots > len(rows):
             raise UserError(f"shots={shots}: {path.name} holds {len(rows)} demonstrations")
