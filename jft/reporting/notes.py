@@ -67,17 +67,22 @@ def cautions(models: list[Model]) -> list[str]:
 
 
 def _evaluation(model: Model, keys: list[Key]) -> str:
-    datasets = sorted({f"{key.task}/{key.dataset}" for key in keys})
-    config = next(filter(None, model.configs.values()), "{}")
-    root = json.loads(config).get("data", {}).get("root", "mini")
+    config = json.loads(next(filter(None, model.configs.values()), "{}"))
+    data, grid = config.get("data", {}), config.get("eval", {})
+    # As they were given, since a name alone does not find a file again.
+    datasets = grid.get("datasets") or sorted({f"{key.task}/{key.dataset}" for key in keys})
+    demos = [f"--config.data.demos={data['demos']}"] if data.get("demos") else []
+    limit = [f"--config.eval.limit={grid['limit']}"] if "limit" in grid else []
     return shlex.join(
         [
             *("python", "-m", "jft.eval", "--config=configs/evaluate.py"),
             f"--config.model.path={model.base}",
-            f"--config.data.root={root}",
+            f"--config.data.root={data.get('root', 'mini')}",
+            *demos,
             f"--config.eval.datasets={','.join(datasets)}",
             f"--config.eval.shots={_numbers({key.shots for key in keys})}",
             f"--config.eval.prompts={_numbers({key.prompt for key in keys})}",
+            *limit,
             "--workdir=NEW",
         ]
     )

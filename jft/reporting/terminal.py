@@ -17,6 +17,9 @@ def show(report: Report, console: Console | None = None) -> None:
     """Print each tuned model's change by relation, FTICL against FT, and the notes."""
     console = console or Console(highlight=False)
     console.width = min(console.width, WIDTH)
+    console.print(Text(wording.introduction(report)))
+    console.print(Text(wording.LEGEND, style="dim"))
+    console.print()
     head = _grid()
     head.add_row(*(Text(name, style="dim") for name in COLUMNS))
     console.print(head)

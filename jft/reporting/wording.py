@@ -11,6 +11,10 @@ MINUS, DASH, SPACE = "\N{MINUS SIGN}", "\N{EN DASH}", "\N{NO-BREAK SPACE}"
 ARROW, PLUS_MINUS = "\N{RIGHTWARDS ARROW}", "\N{PLUS-MINUS SIGN}"
 METRICS = {"accuracy": "accuracy", "rougeL": "ROUGE-L", "bleu": "BLEU"}
 ALPHA = 0.05
+LEGEND = (
+    "A change counts as better or worse where its 95 % interval leaves out zero. p (Holm) is "
+    "adjusted for all comparisons by relation."
+)
 
 
 def percent(value: float | None) -> str:

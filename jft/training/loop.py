@@ -102,9 +102,10 @@ def _write_report(folder: Path, config: config_lib.Config, batches: batches_lib.
     report = checks.data_report(batches, source, demos[: data.shots])
     workdir_lib.write_json(folder / "data_report.json", report)
     say(
-        f"{report['rows']} rows, {batches.steps} steps of {batches.batch_size} examples in "
-        f"{report['rows_per_step']:.1f} rows of {batches.row_length} tokens; packing "
-        f"{report['packing_efficiency']:.0%}, sharing {report['sharing_ratio']:.2f}x"
+        f"{report['rows_trained_on']} of {report['rows']} examples; steps: {batches.steps}, of "
+        f"{batches.batch_size} examples in {report['rows_per_step']:.1f} packed rows of "
+        f"{batches.row_length} tokens, {report['packing_efficiency']:.0%} full; shared prefixes "
+        f"spare {1 - 1 / report['sharing_ratio']:.0%} of the tokens"
     )
     if report["shortened_inputs"]:
         say(
