@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Run the tests in an environment of their own: `bash launch/test.sh [pytest arguments]`.
+# Run the tests, installing what they need into .venv: `bash launch/test.sh [pytest arguments]`.
 set -euo pipefail
 source "$(dirname "$0")/environment.sh"
 install dev

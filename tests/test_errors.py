@@ -177,6 +177,12 @@ CASES = {
         "mean shops_train_20",
     ),
     "missing own file": (T, NOTHING, ["--config.data.train=my.jsonl"], "my.jsonl"),
+    "own file of another kind": (
+        T,
+        lambda p: (p.root / "rows.csv").write_text("input,output\n"),
+        ["--config.data.train={root}/rows.csv"],
+        "data.train=.*rows.csv.*jsonl",
+    ),
     "malformed JSON": (T, lambda p: p.raw(b'[{"input": "a"'), [], "shops_train_20.json line 1"),
     "not UTF-8": (T, lambda p: p.raw(b'[{"input": "caf\xe9"}]'), [], "not UTF-8 at byte 15"),
     "not a list": (T, lambda p: p.rows(lambda rows: {"rows": rows}), [], "JSON list"),
@@ -235,6 +241,12 @@ CASES = {
     "another config": (T, rival_run, [], "another config.*optim.lr"),
     "a folder of other things": (T, foreign_folder, [], "holds other files"),
     "a file for a workdir": (T, lambda p: p.workdir.write_text("x"), [], "--workdir"),
+    "unknown task of a file": (
+        E,
+        NOTHING,
+        ["--config.eval.datasets=sentimnt:my.jsonl"],
+        "no task sentimnt; did you mean sentiment",
+    ),
     "unknown dataset": (E, NOTHING, ["--config.eval.datasets=shop"], "eval.datasets=shop.*shops"),
     "dataset without labels": (
         E,

@@ -464,6 +464,20 @@ def test_skipped_rows_and_leaked_demonstrations_are_caveats(study, tmp_path):
     assert "films at 0 shots: 2" not in text
 
 
+def test_a_model_that_always_says_the_same_label_is_a_caveat(study, tmp_path):
+    base, ft, _ = study
+
+    def always(label):
+        return lambda row: row | {"prediction": label} if row["dataset"] == "films" else row
+
+    edit(Path(ft) / "rows.jsonl", always("positive"))
+    notes = compare(collect([str(base), str(ft)])).notes
+    assert [note for note in notes if "nearly every item" in note] == [
+        "FT gadgets_train_400 answers 'positive' to nearly every item of sentiment/films at 0, 2 "
+        "shots, so its accuracy there is that label's share of the items, whatever the model knows."
+    ]
+
+
 def test_configs_and_training_size_are_shown(study, tmp_path):
     run = tmp_path / "run"
     run.mkdir()

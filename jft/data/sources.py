@@ -40,7 +40,7 @@ class Dataset(NamedTuple):
 
     def where(self, index: int) -> str:
         """What errors call a row."""
-        return f"{self.path.name} row {index}"
+        return f"{self.path.name} row {index} (from 0)"
 
 
 class Suite(NamedTuple):
@@ -75,11 +75,11 @@ class Suite(NamedTuple):
         if not train:
             known = self._names(task, "train")
             raise UserError(f"data.train is empty; {self.root / task.name} holds {_list(known)}")
-        own = Path(train).expanduser()
-        path = own if own.suffix in (".json", ".jsonl") else self.root / task.name / f"{train}.json"
+        path = _own_file("data.train", train) or self.root / task.name / f"{train}.json"
         if not path.is_file():
-            known = [] if path == own else self._names(task, "train")
-            raise UserError(f"data.train={train}: no file {path}{_nearest(train, known)}")
+            raise UserError(
+                f"data.train={train}: no file {path}{_nearest(train, self._names(task, 'train'))}"
+            )
         dataset = read_dataset(path, task)
         for index, row in enumerate(dataset.rows):
             if task.labels and row["output"] not in task.labels:
@@ -97,12 +97,12 @@ class Suite(NamedTuple):
           task: whose rows a path holds when no task stands before it.
         """
         before, colon, after = name.partition(":")
-        if colon and before in TASKS:
+        if before in TASKS and colon:
             name, task = after, TASKS[before]
-        own = Path(name).expanduser()
-        if own.suffix in (".json", ".jsonl"):
-            if not own.is_file():
-                raise UserError(f"eval.datasets={name}: no file {own}")
+        elif colon and not Path(name).expanduser().exists():
+            raise UserError(f"eval.datasets={name}: no task {before}{_nearest(before, [*TASKS])}")
+        own = _own_file("eval.datasets", name)
+        if own:
             return read_dataset(own, task)
         found = [(t, path) for t in TASKS.values() for path in self._tests(t) if _is(name, t, path)]
         if not found:
@@ -125,9 +125,8 @@ class Suite(NamedTuple):
         """
         if shots == 0:
             return []
-        own = Path(dataset).expanduser()
         folder = self.root / task.name / "few_shot"
-        path = own if own.suffix in (".json", ".jsonl") else folder / f"{dataset}_few_shot.json"
+        path = _own_file("data.demos", dataset) or folder / f"{dataset}_few_shot.json"
         if not path.is_file():
             known = [
                 p.stem.removesuffix("_few_shot") for p in sorted(folder.glob("*_few_shot.json"))
@@ -229,6 +228,18 @@ def _is(name: str, task: Task, path: Path) -> bool:
         f"{task.name}/{dataset_name(path)}",
         f"{task.name}/{path.stem}",
     )
+
+
+def _own_file(key: str, name: str) -> Path | None:
+    """The file that a key's value is the path of; None for the name of a set of the suite."""
+    path = Path(name).expanduser()
+    if path.suffix in (".json", ".jsonl"):
+        if not path.is_file():
+            raise UserError(f"{key}={name}: no file {path}")
+        return path
+    if path.is_file():
+        raise UserError(f"{key}={name}: rows of your own come in a .json or a .jsonl file")
+    return None
 
 
 def _nearest(name: str, known: list[str]) -> str:

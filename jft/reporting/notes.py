@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections import Counter
 
 from jft.reporting.collect import Cell, Key, Model
+
+CONSTANT = 0.95
 
 
 def missing(model: Model, bases: list[Model]) -> list[str]:
@@ -63,7 +66,25 @@ def cautions(models: list[Model]) -> list[str]:
             for (task, dataset, shots), count in sorted(counts.items())
             if count
         ]
-    return notes
+    return notes + _constant(models)
+
+
+def _constant(models: list[Model]) -> list[str]:
+    """Where a model says one label whatever the item: its accuracy is that label's share then."""
+    found: dict[tuple, list[Cell]] = {}
+    for model in models:
+        for key, cell in sorted(model.cells.items()):
+            if key.metric == "accuracy" and len({item.gold for item in cell.items.values()}) > 1:
+                label, count = Counter(i.prediction for i in cell.items.values()).most_common(1)[0]
+                if count >= CONSTANT * cell.n:
+                    place = (model.name, label, key.task, key.dataset)
+                    found.setdefault(place, []).append(cell)
+    return [
+        f"{name} answers {label!r} to nearly every item of {task}/{dataset} at "
+        f"{', '.join(map(str, sorted({c.key.shots for c in cells})))} shots, so its accuracy there is that label's "
+        "share of the items, whatever the model knows."
+        for (name, label, task, dataset), cells in found.items()
+    ]
 
 
 def _evaluation(model: Model, keys: list[Key]) -> str:
