@@ -31,6 +31,7 @@ def run_on_dirs(main: Callable[[list[str], str], None], doc: str) -> None:
 def _exit(program: Callable[[], None]) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
+        _check_utf8(sys.argv)
         program()
     except KeyboardInterrupt:
         # Training in its loop saves instead; everywhere else, what is finished is on disk already.
@@ -44,6 +45,15 @@ def _exit(program: Callable[[], None]) -> None:
         where = f"{error.filename}: " if error.filename else ""
         print(f"error: {where}{error.strerror or error}", file=sys.stderr)
         sys.exit(2)
+
+
+def _check_utf8(argv: list[str]) -> None:
+    """Results name what they were made from, and are written in UTF-8."""
+    for arg in argv:
+        try:
+            arg.encode()
+        except UnicodeEncodeError:
+            raise UserError(f"{arg!r} is not UTF-8; rename the file") from None
 
 
 def _parse(argv: list[str], doc: str) -> tuple[config_lib.Config, str]:

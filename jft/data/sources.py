@@ -19,6 +19,7 @@ from jft.errors import UserError
 from jft.tasks import TASKS, Task
 
 MINI = Path(__file__).parent / "mini"
+LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 Row = dict[str, str]
 
@@ -193,6 +194,8 @@ def _parse(text: str, path: Path, line: int):
         raise UserError(
             f"{path} line {line + error.lineno}, column {error.colno}: not valid JSON: {error.msg}"
         ) from None
+    except (ValueError, RecursionError) as error:  # a number too long, lists nested too deep
+        raise UserError(f"{path} line {line + 1}: not readable as JSON: {error}") from None
 
 
 def _read_text(path: Path) -> str:
@@ -212,6 +215,8 @@ def _check_row(row, task: Task, where: str) -> None:
             raise UserError(f"{where}: missing field {name!r} of task {task.name}")
         if not isinstance(row[name], str):
             raise UserError(f"{where}: field {name!r} must be text, not {type(row[name]).__name__}")
+        if LONE_SURROGATE.search(row[name]):
+            raise UserError(f"{where}: field {name!r} holds half a character (a lone surrogate)")
     if not row["output"]:
         raise UserError(f"{where}: output is empty; an example needs an answer")
 

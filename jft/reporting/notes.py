@@ -81,8 +81,8 @@ def _constant(models: list[Model]) -> list[str]:
                     found.setdefault(place, []).append(cell)
     return [
         f"{name} answers {label!r} to nearly every item of {task}/{dataset} at "
-        f"{', '.join(map(str, sorted({c.key.shots for c in cells})))} shots, so its accuracy there is that label's "
-        "share of the items, whatever the model knows."
+        f"{_numbers({c.key.shots for c in cells}, ', ')} shots, so its accuracy there is that "
+        "label's share of the items, whatever the model knows."
         for (name, label, task, dataset), cells in found.items()
     ]
 
@@ -109,5 +109,5 @@ def _evaluation(model: Model, keys: list[Key]) -> str:
     )
 
 
-def _numbers(numbers: set[int]) -> str:
-    return ",".join(map(str, sorted(numbers)))
+def _numbers(numbers: set[int], joint: str = ",") -> str:
+    return joint.join(map(str, sorted(numbers)))
