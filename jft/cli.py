@@ -7,7 +7,7 @@ import itertools
 import re
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,7 @@ def _parse(argv: list[str], doc: str) -> tuple[config_lib.Config, str]:
         print(inspect.cleandoc(doc), _key_table(), sep="\n\n")
         sys.exit(0)
     _check_config_file(argv)
-    argv = [argv[0], *map(_check_override, argv[1:])]
+    argv = [argv[0], *_last_of_each(map(_check_override, argv[1:]))]
     values = flags.FlagValues()
     config_flags.DEFINE_config_file(
         "config", None, "config file", flag_values=values, sys_argv=argv
@@ -89,6 +89,15 @@ def _check_override(arg: str) -> str:
     if not names or not value or value[0] in "([\"'":
         return arg
     return f"--config.{path}={tuple(value.split(','))!r}"
+
+
+def _last_of_each(args: Iterable[str]) -> Iterable[str]:
+    """Of a key given twice the last counts; the flag library would join lists."""
+    kept: dict[str, str] = {}
+    for number, arg in enumerate(args):
+        override = re.match(r"--?(config\.[^=]+)=", arg)
+        kept[override[1] if override else f"argument {number}"] = arg
+    return kept.values()
 
 
 def _parse_dirs(argv: list[str], doc: str) -> tuple[list[str], str]:

@@ -8,6 +8,7 @@ a wrong type fails at the assignment, in a file and on the command line alike.
 import dataclasses
 import difflib
 import json
+import math
 import types
 import typing
 from collections.abc import Iterator, Sequence
@@ -22,11 +23,13 @@ def key(
     doc: str,
     *,
     choices: Sequence[str] = (),
-    minimum: float | None = None,
+    minimum: float = -math.inf,
+    below: float = math.inf,
     runtime: bool = False,
 ):
     """A config key. `runtime` keys may differ between a run and its resumption."""
-    metadata = {"doc": doc, "choices": choices, "minimum": minimum, "runtime": runtime}
+    limits = {"choices": choices, "minimum": minimum, "below": below}
+    metadata = {"doc": doc, "runtime": runtime} | limits
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -77,7 +80,9 @@ class Data(Section):
     shots: int = key(
         0, "demonstrations before every training example; 0 = FT, k > 0 = FTICL", minimum=0
     )
-    demos: str = key("", "dataset whose demonstrations are used; empty: the training set's own")
+    demos: str = key(
+        "", "dataset, or file, whose demonstrations are used for data.task; empty: each set's own"
+    )
     demo_mode: str = key(
         "fixed",
         "first k always, drawn for each packed row, or drawn for each example",
@@ -123,8 +128,8 @@ class Optim(Section):
     )
     warmup_steps: int = key(0, "steps of linear warm-up from zero", minimum=0)
     weight_decay: float = key(0.0, "decoupled weight decay", minimum=0)
-    b1: float = key(0.9, "decay of the first moment", minimum=0)
-    b2: float = key(0.999, "decay of the second moment", minimum=0)
+    b1: float = key(0.9, "decay of the first moment", minimum=0, below=1)
+    b2: float = key(0.999, "decay of the second moment", minimum=0, below=1)
     eps: float = key(1e-8, "added to the root of the second moment", minimum=0)
     clip: float = key(0.0, "global gradient norm limit; 0: none", minimum=0)
 
@@ -185,14 +190,22 @@ def validate(config: Config) -> None:
       UserError: naming the key, its value and what it may be.
     """
     for path, field, value in keys(config):
-        choices, minimum = field.metadata["choices"], field.metadata["minimum"]
+        choices = field.metadata["choices"]
         if choices and value not in choices:
             raise UserError(f"{path}={value!r}: must be one of {', '.join(choices)}")
         for number in value if isinstance(value, tuple) else (value,):
-            if minimum is not None and number < minimum:
-                raise UserError(f"{path}={value}: must be at least {minimum}")
+            if isinstance(number, int | float):
+                _check_number(path, number, field.metadata["minimum"], field.metadata["below"])
     if not config.train.steps and not config.train.epochs:
         raise UserError("train.steps=0 and train.epochs=0: give one of them")
+
+
+def _check_number(path: str, number: float, minimum: float, below: float) -> None:
+    if number < minimum:
+        raise UserError(f"{path}={number}: must be at least {minimum}")
+    if not number < below:  # nor is nan
+        limit = f"less than {below}" if below < math.inf else "a finite number"
+        raise UserError(f"{path}={number}: must be {limit}")
 
 
 def check_path(path: str) -> typing.Any:

@@ -66,5 +66,7 @@ class Bar:
         last = self.done >= self.total
         if not console.is_terminal and (last or now - self._line >= LINE_SECONDS):
             self._line = now
-            left = (now - self._start) / (self.done - self._first) * (self.total - self.done)
-            say(f"{self.label} {self.done}/{self.total}  {info}  {left:.0f} s left")
+            new = self.done - self._first
+            left = (now - self._start) / new * (self.total - self.done) if new else None
+            time_left = "" if left is None else f"  {left:.0f} s left"
+            say(f"{self.label} {self.done}/{self.total}  {info}{time_left}")

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -290,6 +291,33 @@ CASES = {
     "too many shots to score": (E, NOTHING, ["--config.eval.shots=9"], "shots=9.*holds 8"),
     "prompt to score": (E, NOTHING, ["--config.eval.prompts=5"], "prompt=5.*2 prompts"),
     "a workdir nobody can make": (T, NOTHING, ["--workdir=/proc/run"], "/proc/run: cannot write"),
+    "no shots": (E, NOTHING, ["--config.eval.shots=()"], "eval.shots is empty"),
+    "no prompts": (E, NOTHING, ["--config.eval.prompts=()"], "eval.prompts is empty"),
+    "two test sets of one name": (
+        E,
+        lambda p: shutil.copy(p.root / "sentiment/films_test_20.json", p.tmp / "shops.json"),
+        ["--config.eval.datasets=shops,sentiment:{root}/../shops.json"],
+        "shops_test_20.json and .*shops.json are both called shops",
+    ),
+    "demonstrations to score with": (
+        E,
+        NOTHING,
+        ["--config.data.demos=nobody", "--config.eval.shots=2"],
+        "data.demos=nobody.*shops",
+    ),
+    "epochs that are no number": (
+        T,
+        NOTHING,
+        ["--config.train.steps=0", "--config.train.epochs=nan"],
+        "train.epochs=nan.*finite",
+    ),
+    "endless epochs": (
+        T,
+        NOTHING,
+        ["--config.train.steps=0", "--config.train.epochs=inf"],
+        "train.epochs=inf.*finite",
+    ),
+    "a moment that never decays": (T, NOTHING, ["--config.optim.b2=1"], "b2=1.0.*less than 1"),
     "negative shots": (E, NOTHING, ["--config.eval.shots=-1"], "eval.shots.*at least 0"),
 }
 
@@ -349,8 +377,9 @@ def test_a_list_of_names_may_hold_paths(place, monkeypatch):
     seen = []
     monkeypatch.setattr(E, "main", lambda config, _: seen.append(config.eval.datasets))
     argument = "--config.eval.datasets=shops,sentiment:/a b/c.jsonl"
-    argv = ["jft", f"--config={place.tmp / 'config.py'}", f"--workdir={place.workdir}", argument]
-    monkeypatch.setattr(sys, "argv", argv)
+    first = f"--config={place.tmp / 'config.py'}", f"--workdir={place.workdir}"
+    # Of a key given twice the last counts.
+    monkeypatch.setattr(sys, "argv", ["jft", *first, "--config.eval.datasets=films", argument])
     cli.run_with_config(E.main, E.__doc__)
     assert seen == [("shops", "sentiment:/a b/c.jsonl")]
 

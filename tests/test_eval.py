@@ -184,6 +184,23 @@ def test_own_rows_and_task_prefixes(eval_config, tmp_path):
     assert names[::2] == [("detection", "own"), ("sentiment", "films"), ("sentiment", "shops")]
 
 
+def test_a_dataset_named_twice_is_scored_once(eval_config):
+    eval_config.eval.datasets = ("shops", "sentiment/shops", "shops_test_20")
+    eval_config.eval.shots, eval_config.eval.prompts = (2, 0, 2), (1,)
+    cells = grid.settings(eval_config)
+    assert [(cell.dataset.name, cell.shots) for cell in cells] == [("shops", 2), ("shops", 0)]
+
+
+def test_demonstrations_asked_for_are_used_where_they_fit(eval_config):
+    eval_config.data.demos, eval_config.eval.shots = "films", (2,)
+    eval_config.eval.prompts = (0,)
+    demos = {cell.dataset.name: cell.demos for cell in grid.settings(eval_config)}
+    source = sources.suite(eval_config.data.root)
+    films = source.demos(sources.TASKS["sentiment"], "films", 2)
+    pairs = source.demos(sources.TASKS["detection"], "pairs", 2)
+    assert demos == {"shops": tuple(films[:2]), "pairs": tuple(pairs[:2])}
+
+
 def test_a_config_round_trips(config):
     config.eval.shots = (0, 4)
     assert config_lib.from_dict(config_lib.to_dict(config)) == config

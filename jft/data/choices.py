@@ -63,14 +63,13 @@ class Choices:
 
 
 def setting(source: Suite, dataset: Dataset, shots: int, prompt: int, demos: str = "") -> Setting:
-    """A cell of the grid; `demos` names the demonstrations of a dataset that has none of its own.
+    """A cell of the grid; `demos` as `data.demos`: whose demonstrations, or the dataset's own.
 
     Raises:
       UserError: a prompt or demonstrations that are not there.
     """
     template = source.template(dataset.task, prompt)
-    own = source.root in dataset.path.parents or not demos
-    rows = source.demos(dataset.task, dataset.name if own else demos, shots)
+    rows = source.demos(dataset.task, demos or dataset.name, shots)
     return Setting(dataset, shots, prompt, template, tuple(rows[:shots]))
 
 

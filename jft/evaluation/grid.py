@@ -12,6 +12,7 @@ from jft import workdir as workdir_lib
 from jft.data import checks, choices, sources
 from jft.data import tokenizer as tokenizer_lib
 from jft.data.choices import Choices, Setting
+from jft.data.sources import Dataset, Suite
 from jft.errors import UserError
 from jft.evaluation import scoring
 from jft.evaluation.stats import standard_error
@@ -49,8 +50,12 @@ def settings(config: config_lib.Config) -> list[Setting]:
     """The cells that a config asks for.
 
     Raises:
-      UserError: a dataset, a prompt or demonstrations that are not there, or a task without labels.
+      UserError: a dataset, a prompt or demonstrations that are not there, a task without labels, or
+        two data sets of one name.
     """
+    for name in ("shots", "prompts"):
+        if not getattr(config.eval, name):
+            raise UserError(f"eval.{name} is empty; give at least one, such as 0")
     source, task = sources.suite(config.data.root), TASKS[config.data.task]
     names = config.eval.datasets or source.tests(task)
     if not names:
@@ -63,12 +68,32 @@ def settings(config: config_lib.Config) -> list[Setting]:
                 f"eval.datasets={dataset.name}: task {dataset.task.name} has no labels to score; "
                 f"tasks with labels are {', '.join(scored)}"
             )
-    return [
-        choices.setting(source, dataset, shots, prompt, config.data.demos)
+    _check_names(datasets)
+    cells = [
+        choices.setting(source, dataset, shots, prompt, _demos(config, source, dataset))
         for dataset in datasets
         for shots in config.eval.shots
         for prompt in config.eval.prompts
     ]
+    return list({_key(cell): cell for cell in cells}.values())
+
+
+def _check_names(datasets: list[Dataset]) -> None:
+    """Results know a data set by its task and name."""
+    paths: dict[tuple[str, str], Path] = {}
+    for dataset in datasets:
+        known = paths.setdefault((dataset.task.name, dataset.name), dataset.path)
+        if known.resolve() != dataset.path.resolve():
+            raise UserError(
+                f"eval.datasets: {known} and {dataset.path} are both called {dataset.name}; "
+                "leave one out, or rename it"
+            )
+
+
+def _demos(config: config_lib.Config, source: Suite, dataset: Dataset) -> str:
+    """The demonstrations asked for, where they fit; a suite has some for its other tasks, too."""
+    fits = dataset.task.name == config.data.task or source.root not in dataset.path.parents
+    return config.data.demos if fits else ""
 
 
 def model_name(config: config_lib.Config, origin: Origin) -> str:
