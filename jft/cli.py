@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
+import os
 import re
 import signal
 import sys
@@ -29,14 +30,11 @@ def run_on_dirs(main: Callable[[list[str], str], None], doc: str) -> None:
 
 
 def _exit(program: Callable[[], None]) -> None:
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     try:
         _check_utf8(sys.argv)
         program()
-    except KeyboardInterrupt:
-        # Training in its loop saves instead; everywhere else, what is finished is on disk already.
-        print("interrupted; run the same command again to go on", file=sys.stderr)
-        sys.exit(130)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
@@ -45,6 +43,16 @@ def _exit(program: Callable[[], None]) -> None:
         where = f"{error.filename}: " if error.filename else ""
         print(f"error: {where}{error.strerror or error}", file=sys.stderr)
         sys.exit(2)
+
+
+def _interrupt(number: int, _) -> None:
+    """End at once: outside the training loop, which saves, what is finished is on disk already.
+
+    An exception instead would be lost wherever Python swallows them, such as in a destructor.
+    """
+    show_cursor = b"\x1b[?25h\n" if os.isatty(2) else b""
+    os.write(2, show_cursor + b"interrupted; run the same command again to go on\n")
+    os._exit(128 + number)
 
 
 def _check_utf8(argv: list[str]) -> None:
