@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import io
 import itertools
 import os
 import re
@@ -32,17 +33,26 @@ def run_on_dirs(main: Callable[[list[str], str], None], doc: str) -> None:
 def _exit(program: Callable[[], None]) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal may lack a sign or two
+            stream.reconfigure(errors="replace")
     try:
         _check_utf8(sys.argv)
         program()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        _fail(str(error))
     except OSError as error:
         # A full disk or a lost permission, wherever it strikes.
         where = f"{error.filename}: " if error.filename else ""
-        print(f"error: {where}{error.strerror or error}", file=sys.stderr)
-        sys.exit(2)
+        _fail(f"{where}{error.strerror or error}")
+
+
+def _fail(message: str) -> None:
+    print(f"error: {message}", file=sys.stderr)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # The threads of a save that failed would bury the message under theirs, or never end.
+    os._exit(2)
 
 
 def _interrupt(number: int, _) -> None:
@@ -81,8 +91,6 @@ def _parse(argv: list[str], doc: str) -> tuple[config_lib.Config, str]:
     if not values.workdir:
         raise UserError("--workdir is missing; name a folder for the results")
     config = values.config
-    if not isinstance(config, config_lib.Config):
-        raise UserError("--config: get_config() must return the Config of jft.config.get_config()")
     config_lib.validate(config)
     return config, values.workdir
 
@@ -147,10 +155,12 @@ def _check_config_file(argv: list[str]) -> None:
         exec(compile(file.read_text(encoding="utf-8"), str(file), "exec"), scope)
         if "get_config" not in scope:
             raise UserError("it defines no get_config()")
-        scope["get_config"](*path.split(":")[1:])
-    except Exception as error:
+        config = scope["get_config"](*path.split(":")[1:])
+        if not isinstance(config, config_lib.Config):
+            raise UserError("get_config() must return the Config of jft.config.get_config()")
+    except (Exception, SystemExit) as error:
         kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
-        raise UserError(f"--config={path}: {kind}{error}") from None
+        raise UserError(f"--config={path}: {kind}{' '.join(str(error).split())}") from None
 
 
 def _key_table() -> str:

@@ -196,6 +196,8 @@ def validate(config: Config) -> None:
         for number in value if isinstance(value, tuple) else (value,):
             if isinstance(number, int | float):
                 _check_number(path, number, field.metadata["minimum"], field.metadata["below"])
+    if not config.model.name.isprintable():
+        raise UserError(f"model.name={config.model.name!r}: must be one line of printable text")
     if not config.train.steps and not config.train.epochs:
         raise UserError("train.steps=0 and train.epochs=0: give one of them")
 

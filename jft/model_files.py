@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 import re
 import typing
@@ -16,6 +17,9 @@ if typing.TYPE_CHECKING:
 
 RANDOM_MODEL = "random:llama-tiny"
 FILE_SUFFIXES = (".gguf", ".safetensors", ".json", ".bin", ".pt", ".pth", ".ckpt")
+# What decides a model's numbers; its fingerprint reads at most so many blocks of each file.
+FINGERPRINTED = ("config.json", "*.safetensors", "tokenizer.json", "tokenizer_config.json")
+BLOCK, BLOCKS = 1 << 16, 256
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
 
@@ -46,6 +50,28 @@ def locate(path: str, patterns: Sequence[str]) -> Path:
             f"a hub id such as HuggingFaceTB/SmolLM2-135M, or {RANDOM_MODEL}"
         )
     return _download(path, patterns)
+
+
+def fingerprint(path: str) -> str:
+    """A SHA-256 of what a model is made of: of small files the bytes, of large ones samples.
+
+    Args:
+      path: as `locate` takes it.
+    """
+    if path == RANDOM_MODEL:
+        return path
+    found = locate(path, FINGERPRINTED)
+    files = [found] if found.is_file() else sorted(f for p in FINGERPRINTED for f in found.glob(p))
+    digest = hashlib.sha256()
+    for file in files:
+        size = file.stat().st_size
+        digest.update(f"{file.name} {size}\n".encode())
+        step = max(BLOCK, size // BLOCKS)
+        with file.open("rb") as content:
+            for start in range(0, size, step):
+                content.seek(start)
+                digest.update(content.read(BLOCK))
+    return digest.hexdigest()
 
 
 def read_json(path: Path) -> dict:

@@ -6,28 +6,43 @@ import contextlib
 import fcntl
 import json
 import os
-from collections.abc import Iterable, Iterator
+import types
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from jft import config as config_lib
 from jft.errors import UserError
 
-# What takes time to make: a workdir with any of these is not given to another config.
-RESULTS = ("checkpoints", "metrics.jsonl", "rows.jsonl", "cells.jsonl")
+# What takes time to make, by who makes it: a workdir with any of these is given to no other config
+# and to no other program.
+RESULTS = {
+    "jft.train": ("checkpoints/*", "metrics.jsonl"),
+    "jft.eval": ("rows.jsonl", "cells.jsonl"),
+}
+
+# The fields of a record and their types.
+Schema = Mapping[str, type | types.UnionType]
 
 
 @contextlib.contextmanager
-def claim(workdir: str, config: config_lib.Config) -> Iterator[Path]:
+def claim(workdir: str, config: config_lib.Config, program: str) -> Iterator[Path]:
     """Hold a workdir for one run: new, or of the same config.
+
+    Args:
+      workdir: made if missing.
+      config: of the run.
+      program: one of `RESULTS`.
 
     Yields:
       The folder, with `config.json` in it.
 
     Raises:
-      UserError: the folder cannot be written, is in use, or holds the run of another config.
+      UserError: the folder cannot be written, is in use, or holds something else.
     """
     path = Path(workdir).expanduser()
     try:
+        if path.is_dir() and not is_workdir(path) and any(map(_foreign, path.iterdir())):
+            raise UserError(f"--workdir={path} holds other files; choose an empty or new folder")
         path.mkdir(parents=True, exist_ok=True)
         lock = (path / ".lock").open("w")
     except OSError as error:
@@ -37,20 +52,27 @@ def claim(workdir: str, config: config_lib.Config) -> Iterator[Path]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise UserError(f"--workdir={workdir}: another program is writing there") from None
-        _same_config(path, config)
+        _same_run(path, config, program)
         yield path
 
 
-def _same_config(path: Path, config: config_lib.Config) -> None:
-    if (path / "config.json").exists():
+def _foreign(path: Path) -> bool:
+    return path.name not in (".lock", "config.json.part")
+
+
+def _same_run(path: Path, config: config_lib.Config, program: str) -> None:
+    holds = {
+        name for name, results in RESULTS.items() for result in results if any(path.glob(result))
+    }
+    if holds - {program}:
+        raise UserError(f"--workdir={path} is one of {holds.pop()}; choose another for {program}")
+    if is_workdir(path) and holds:
         changed = config_lib.differences(read_config(path), config)
-        if changed and any((path / name).exists() for name in RESULTS):
+        if changed:
             raise UserError(
                 f"--workdir={path} holds a run of another config ({'; '.join(changed)}); "
                 "choose another workdir, or remove this one"
             )
-    elif any(p.name not in (".lock", "config.json.part") for p in path.iterdir()):
-        raise UserError(f"--workdir={path} holds other files; choose an empty or new folder")
     write_json(path / "config.json", config_lib.to_dict(config))
 
 
@@ -58,7 +80,7 @@ def is_workdir(path: Path) -> bool:
     """Whether the folder's `config.json` is jft's: Hugging Face folders have one too."""
     try:
         content = json.loads((path / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
     return isinstance(content, dict) and {"model", "data", "train"} <= set(content)
 
@@ -100,13 +122,17 @@ def append_jsonl(path: Path, records: Iterable[dict]) -> None:
         os.fsync(file.fileno())
 
 
-def read_jsonl(path: Path) -> list[dict]:
+def read_jsonl(path: Path, schema: Schema) -> list[dict]:
     """The records of a file of JSON lines; none if there is no file.
 
     A last line that a kill cut off is left out.
 
+    Args:
+      path: the file.
+      schema: the type of every field that a record must have.
+
     Raises:
-      UserError: another line is malformed.
+      UserError: another line is malformed, or not of the schema.
     """
     if not path.exists():
         return []
@@ -114,15 +140,29 @@ def read_jsonl(path: Path) -> list[dict]:
     records = []
     for number, line in enumerate(lines, start=1):
         try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError as error:
-            raise UserError(f"{path} line {number}: not valid JSON: {error.msg}") from None
+            record = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{path} line {number}: not valid JSON: {error}") from None
+        _check(f"{path} line {number}", record, schema)
+        records.append(record)
     return records
 
 
-def keep_jsonl(path: Path, wanted) -> list[dict]:
+def _check(where: str, record, schema: Schema) -> None:
+    if not isinstance(record, dict):
+        raise UserError(f"{where}: must be an object, not {type(record).__name__}")
+    for field, kind in schema.items():
+        if field not in record:
+            raise UserError(f"{where}: {field} is missing; written by another version of jft?")
+        if not isinstance(record[field], kind):
+            raise UserError(f"{where}: {field}={record[field]!r} is not what jft writes there")
+
+
+def keep_jsonl(
+    path: Path, schema: Schema, wanted: Callable[[dict], bool] = lambda record: True
+) -> list[dict]:
     """Drop the records that `wanted` refuses, and return the rest."""
-    records = [record for record in read_jsonl(path) if wanted(record)]
+    records = [record for record in read_jsonl(path, schema) if wanted(record)]
     if path.exists():
         write_text(path, "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in records))
     return records

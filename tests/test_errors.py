@@ -69,8 +69,9 @@ def place(tmp_path, suite_root):
 
 
 @pytest.fixture(autouse=True)
-def signals():
-    """The programs set handlers; leave pytest its own."""
+def leave_pytest_alone(monkeypatch):
+    """The programs set handlers of signals, and end without further ado."""
+    monkeypatch.setattr(os, "_exit", sys.exit)
     handlers = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
     yield
     for number, handler in handlers.items():
@@ -117,12 +118,27 @@ def missing_shard(p: Place) -> None:
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
 
 
+def larger_vocabulary(p: Place) -> None:
+    """A tokenizer that knows a token more, which the rows hold."""
+    file = p.model() / "tokenizer.json"
+    raw = json.loads(file.read_text())
+    token = raw["added_tokens"][-1] | {"id": 259, "content": "red", "special": False}
+    file.write_text(json.dumps(raw | {"added_tokens": [*raw["added_tokens"], token]}))
+    p.rows(edit("input", "a red one"))
+
+
 def rival_run(p: Place) -> None:
     """A workdir with results of another learning rate."""
     p.workdir.mkdir()
     (p.workdir / "metrics.jsonl").write_text('{"step": 1}\n')
     p.config("config.optim.lr = 0.5")
     (p.workdir / "config.json").write_text(json.dumps(config_lib.to_dict(config_lib.get_config())))
+
+
+def training_run(p: Place) -> None:
+    """A workdir of jft.train with the very same config."""
+    rival_run(p)
+    p.config("")
 
 
 def run_before_its_first_checkpoint(p: Place) -> None:
@@ -258,6 +274,31 @@ CASES = {
         [],
         "shape",
     ),
+    "another model's tokenizer": (
+        T,
+        larger_vocabulary,
+        [],
+        "id 259, but it has embeddings for 259",
+    ),
+    "a batch larger than all epochs": (
+        T,
+        NOTHING,
+        ["--config.train.steps=0", "--config.train.batch_size=41"],
+        "batch_size=41: train.epochs=2.0 of 20 rows",
+    ),
+    "a name of two lines": (T, NOTHING, ["--config.model.name=a\nb"], "model.name"),
+    "a config that is none": (
+        T,
+        lambda p: (p.tmp / "config.py").write_text("def get_config(): return {}"),
+        ["--config.train.steps=3"],
+        "must return the Config",
+    ),
+    "a config file that exits": (
+        T,
+        lambda p: p.config("raise SystemExit('several\\nlines')"),
+        [],
+        "SystemExit: several lines",
+    ),
     "unknown architecture": (
         T,
         lambda p: change_json(p.model() / "config.json", model_type="bert"),
@@ -267,6 +308,37 @@ CASES = {
     "pickle weights": (T, pickle_only, [], "pickle"),
     "no config.json": (T, lambda p: (p.model() / "config.json").unlink(), [], "config.json"),
     "no tokenizer": (T, lambda p: (p.model() / "tokenizer.json").unlink(), [], "tokenizer.json"),
+    "a template with an index": (
+        T,
+        lambda p: p.raw(b'[{"sentiment": "{input[0]}"}]', "prompt_map.json"),
+        [],
+        r"prompt_map.json prompt 0: template field {input\[0\]} is not",
+    ),
+    "a template with a format": (
+        T,
+        lambda p: p.raw(b'[{"sentiment": "{input:>9999999999}"}]', "prompt_map.json"),
+        [],
+        "{input} must stand without a format",
+    ),
+    "a template cut off": (
+        T,
+        lambda p: p.raw(b'[{"sentiment": "{input"}]', "prompt_map.json"),
+        [],
+        "not a valid template",
+    ),
+    "the other program's workdir": (E, training_run, [], "is one of jft.train"),
+    "a model for a workdir": (
+        T,
+        lambda p: p.model().rename(p.workdir),
+        ["--config.model.path=random:llama-tiny"],
+        "holds other files",
+    ),
+    "too many layers": (
+        T,
+        lambda p: change_json(p.model() / "config.json", num_hidden_layers=10**9),
+        [],
+        "1000000000 layers, but holds",
+    ),
     "another config": (T, rival_run, [], "another config.*optim.lr"),
     "a folder of other things": (T, foreign_folder, [], "holds other files"),
     "a file for a workdir": (T, lambda p: p.workdir.write_text("x"), [], "--workdir"),

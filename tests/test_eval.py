@@ -2,6 +2,7 @@
 
 import functools
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -11,6 +12,7 @@ from jft import config as config_lib
 from jft.batch import Batch
 from jft.data import choices, sources
 from jft.data import tokenizer as tokenizer_lib
+from jft.errors import UserError
 from jft.evaluation import grid
 from jft.model import decoder, hub
 from jft.tasks import relation
@@ -124,6 +126,70 @@ def test_finished_cells_are_not_scored_again(eval_config, tmp_path, monkeypatch)
     assert {name: (folder / name).read_text() for name in whole} == whole
     grid.evaluate(eval_config, str(folder))
     assert len(scored) == 5
+
+
+def test_a_cell_whose_items_are_lost_is_scored_again(eval_config, tmp_path):
+    eval_config.eval.shots, eval_config.eval.prompts = (0,), (0,)
+    folder = tmp_path / "eval"
+    grid.evaluate(eval_config, str(folder))
+    whole = {name: read(folder / name) for name in ("rows.jsonl", "cells.jsonl")}
+    lines = (folder / "rows.jsonl").read_text().splitlines(keepends=True)
+    (folder / "rows.jsonl").write_text("".join(lines[1:]))
+    grid.evaluate(eval_config, str(folder))
+    for name, records in whole.items():
+        again = read(folder / name)
+        assert sorted(again, key=str) == sorted(records, key=str)
+
+
+def change_rows(config, root):
+    file = root / "sentiment/shops_test_20.json"
+    file.write_text(file.read_text().replace("negative", "positive"))
+
+
+def change_demos(config, root):
+    file = root / "sentiment/few_shot/shops_few_shot.json"
+    file.write_text(file.read_text().replace("negative", "positive"))
+
+
+def change_model(config, root):
+    """Another model in the same folder."""
+    shutil.copytree(root.parent / "other", config.model.path, dirs_exist_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (change_rows, "its rows have changed"),
+        (change_demos, "its template or its demonstrations have changed"),
+        (change_model, "the model .*/model has changed"),
+    ],
+)
+def test_what_changed_since_is_not_mixed_in(eval_config, suite_root, tmp_path, change, message):
+    config, params = hub.load("random:llama-tiny")
+    for name, factor in (("model", 1.0), ("other", 0.5)):
+        scaled = jax.tree.map(lambda x, by=factor: x * by, params)
+        hub.save(config, scaled, str(tmp_path / name))
+        tokenizer_lib.load("random:llama-tiny").save(str(tmp_path / name))
+    eval_config.model.path = str(tmp_path / "model")
+    eval_config.eval.datasets, eval_config.eval.shots = ("shops",), (2,)
+    eval_config.eval.prompts = (0,)
+    grid.evaluate(eval_config, str(tmp_path / "eval"))
+    change(eval_config, suite_root)
+    with pytest.raises(UserError, match=f"shops at 2 shots, but {message} since"):
+        grid.evaluate(eval_config, str(tmp_path / "eval"))
+
+
+def test_scores_that_are_no_numbers_are_an_error(eval_config, tmp_path):
+    config, params = hub.load("random:llama-tiny")
+    params["embed"] = np.full_like(params["embed"], np.nan)
+    hub.save(config, params, str(tmp_path / "model"))
+    tokenizer_lib.load("random:llama-tiny").save(str(tmp_path / "model"))
+    eval_config.model.path = str(tmp_path / "model")
+    with pytest.raises(UserError, match=r"shops_test_20\.json row 0.*\[nan, nan\] for positive"):
+        grid.evaluate(eval_config, str(tmp_path / "eval"))
+    eval_config.data.train, eval_config.train.steps = "shops_train_20", 2
+    with pytest.raises(UserError, match=r"the loss is nan .* at step 1; nothing is trained yet"):
+        loop.train(eval_config, str(tmp_path / "run"))
 
 
 def test_a_trained_workdir_is_scored_with_its_relations_and_base(eval_config, tmp_path):

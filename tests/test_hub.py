@@ -1,4 +1,5 @@
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -167,6 +168,11 @@ def test_rope_factors_without_a_rope_type_are_not_written(tmp_path):
         ({"num_key_value_heads": 3}, "num_key_value_heads=3"),
         ({"hidden_size": "wide"}, "hidden_size='wide'"),
         ({"hidden_size": 16.5}, "hidden_size=16.5"),
+        ({"hidden_size": math.inf}, "hidden_size=inf"),
+        ({"model_type": ["llama"]}, "model_type=.'llama'"),
+        ({"sliding_window": "x"}, "sliding_window='x'"),
+        ({"rope_parameters": [1]}, "rope_scaling=.1.: must be an object"),
+        ({"head_dim": 15}, "head_dim=15"),
         ({"quantization_config": {"bits": 4}}, "quantization_config"),
         ({"intermediate_size": 32}, r"mlp.down_proj.weight has the shape \(16, 24\).*\(16, 32\)"),
         ({"num_hidden_layers": 3}, "model.layers.2.* is missing"),
@@ -247,9 +253,10 @@ def test_missing_shard(sharded):
 
 
 def test_index_without_a_map(sharded):
-    (sharded / "model.safetensors.index.json").write_text("{}")
-    with pytest.raises(UserError, match="weight_map"):
-        hub.load(str(sharded))
+    for content in ({}, {"weight_map": {"a": 5}}, {"weight_map": {"a": "../x.safetensors"}}):
+        (sharded / "model.safetensors.index.json").write_text(json.dumps(content))
+        with pytest.raises(UserError, match="weight_map"):
+            hub.load(str(sharded))
 
 
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "consolidated.00.pth", "a.ckpt"])

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 import os
 import re
 import subprocess
@@ -306,8 +307,13 @@ DAMAGE = {
     "no metric": (
         "rows.jsonl",
         lambda r: {k: v for k, v in r.items() if k != "correct"},
-        r"rows\.jsonl line 1: correct is missing",
+        r"rows\.jsonl line 1: correct=None",
     ),
+    "no number": ("cells.jsonl", lambda c: c | {"value": "x"}, "line 1: value='x' is not"),
+    "not a number": ("cells.jsonl", lambda c: c | {"value": math.nan}, "accuracy nan, but"),
+    "a list for a name": ("cells.jsonl", lambda c: c | {"dataset": ["films"]}, "dataset="),
+    "a list for an index": ("rows.jsonl", lambda r: r | {"index": [1]}, "line 1: index="),
+    "no object": ("rows.jsonl", lambda r: 5, "line 1: must be an object, not int"),
     "a wrong relation": ("cells.jsonl", lambda c: c | {"relation": "x"}, "relation='x'"),
     "two models": (
         "cells.jsonl",

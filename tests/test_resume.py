@@ -72,7 +72,7 @@ def losses(workdir):
 
 def params(workdir):
     mesh = mesh_lib.create(mesh_lib.config_lib.Mesh())
-    return jax.tree.leaves(pretrained.load(str(workdir), mesh)[1])
+    return jax.tree.leaves(pretrained.load(pretrained.origin(str(workdir)), mesh)[1])
 
 
 def assert_equal_runs(one, other):
@@ -168,6 +168,22 @@ def test_a_full_disk_is_loud_and_the_last_checkpoint_stays(command, tmp_path):
     assert (workdir / "checkpoints" / str(newest) / "manifest").is_dir()
     run(command(workdir), tmp_path)
     assert len(losses(workdir)) == STEPS
+
+
+def test_other_data_is_refused_and_a_folder_that_is_no_step_is_named(command, suite_root, tmp_path):
+    workdir = tmp_path / "run"
+    interrupt(command(workdir), tmp_path, reached(workdir, 4), signal.SIGTERM)
+    file = suite_root / "sentiment/shops_train_20.json"
+    before = file.read_text()
+    file.write_text(before.replace("negative", "positive"))
+    assert "was begun with other data" in run(command(workdir), tmp_path, expect=2).stderr
+    file.write_text(before)
+    (workdir / "checkpoints" / str(STEPS)).mkdir()
+    error = run(command(workdir), tmp_path, expect=2).stderr
+    assert f"checkpoints/{STEPS} is damaged: manifest" in error
+    assert "to go on from step" in error
+    (workdir / "checkpoints" / str(STEPS)).rmdir()
+    assert "Going on from step" in run(command(workdir), tmp_path).stdout
 
 
 def test_restoring_into_another_shape_is_refused(tmp_path):

@@ -7,6 +7,7 @@ needs the step number and nothing else, and every step has the same shape.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -108,6 +109,14 @@ class Batches:
         ]
         flat = prefix_tree.build(mine, count * share, self.row_length, self.num_entries)
         return Batch(*(array.reshape(count, share, *array.shape[1:]) for array in flat))
+
+    def sha256(self) -> str:
+        """Of every token of the run: it changes when rows, prompts or the tokenizer do."""
+        digest = hashlib.sha256()
+        for encoded in self.encoded:
+            tokens, start = encoded.sequences[0]
+            digest.update(np.array([len(tokens), start], np.int64).tobytes() + tokens.tobytes())
+        return digest.hexdigest()
 
     def step_tokens(self, step: int) -> tuple[int, int]:
         """The step's (target tokens, tokens in the rows without padding)."""
@@ -229,7 +238,12 @@ class _Pool:
 def _order(config: config_lib.Config, num_examples: int) -> list[np.ndarray]:
     """The example indices of every step: epoch after epoch, each in an order of its own."""
     size, data = config.train.batch_size, config.data
-    steps = config.train.steps or max(1, int(config.train.epochs * num_examples) // size)
+    steps = config.train.steps or int(config.train.epochs * num_examples) // size
+    if not steps:
+        raise UserError(
+            f"train.batch_size={size}: train.epochs={config.train.epochs} of {num_examples} rows "
+            "are less than one step; lower it, or set train.steps"
+        )
     epochs = math.ceil(steps * size / num_examples)
     order = [
         np.random.default_rng([data.seed, 0, epoch]).permutation(num_examples)

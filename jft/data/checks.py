@@ -7,8 +7,10 @@ from collections import Counter
 import numpy as np
 
 from jft.data.batches import Batches
+from jft.data.prompts import Encoded
 from jft.data.sources import Dataset, Row, Suite
 from jft.errors import UserError
+from jft.progress import say
 from jft.tasks import Task
 
 
@@ -21,6 +23,7 @@ def data_report(batches: Batches, source: Suite, demos: list[Row]) -> dict:
     apart = sum(len(sequences[i].tokens) for p in batches.plans for row in p.rows for i in row)
     return {
         "file": str(dataset.path),
+        "sha256": batches.sha256(),
         "rows": len(dataset.rows),
         "rows_trained_on": len(
             {batches.examples[i] for p in batches.plans for r in p.rows for i in r}
@@ -44,6 +47,26 @@ def data_report(batches: Batches, source: Suite, demos: list[Row]) -> dict:
         "sharing_ratio": float(apart / used[:, 1].sum()),
         "target_share": float(used[:, 0].sum() / used[:, 1].sum()),
     }
+
+
+def check_tokens(encoded: list[Encoded], vocab_size: int, max_positions: int, model: str) -> None:
+    """See that a model can take the sequences; say so where they are longer than it was made for.
+
+    Raises:
+      UserError: a token id that it has no embedding for.
+    """
+    sequences = [sequence.tokens for each in encoded for sequence in each.sequences]
+    largest, longest = max(int(ids.max()) for ids in sequences), max(map(len, sequences))
+    if largest >= vocab_size:
+        raise UserError(
+            f"model.path={model}: its tokenizer gives the id {largest}, but it has embeddings for "
+            f"{vocab_size} tokens; the tokenizer is another model's"
+        )
+    if longest > max_positions:
+        say(
+            f"note: sequences of up to {longest} tokens, but {model} was made for {max_positions}; "
+            "data.max_length shortens them"
+        )
 
 
 def overlap(task: Task, rows: list[Row], others: list[Row]) -> list[int]:

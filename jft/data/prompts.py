@@ -6,6 +6,7 @@ template. Whole texts are tokenized, never pieces: byte-level BPE merges across 
 
 from __future__ import annotations
 
+import string
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -159,14 +160,17 @@ def check_template(template: str, task: Task, where: str) -> None:
       UserError: naming the field.
     """
     try:
-        render(template, dict.fromkeys(task.fields, ""))
-    except KeyError as error:
-        raise UserError(
-            f"{where}: template field {{{error.args[0]}}} is not one of task {task.name}: "
-            f"{', '.join(task.fields)}"
-        ) from None
-    except (IndexError, ValueError, AttributeError) as error:
+        parts = [part[1:] for part in string.Formatter().parse(template) if part[1] is not None]
+    except ValueError as error:
         raise UserError(f"{where}: not a valid template: {error}") from None
+    for name, form, conversion in parts:
+        if name not in task.fields:
+            raise UserError(
+                f"{where}: template field {{{name}}} is not one of task {task.name}: "
+                f"{', '.join(task.fields)}"
+            )
+        if form or conversion:
+            raise UserError(f"{where}: template field {{{name}}} must stand without a format")
     missing = [name for name in task.texts if "{" + name not in template]
     if missing:
         raise UserError(f"{where}: the template lacks {{{missing[0]}}} of task {task.name}")

@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from pathlib import Path
-
-import numpy as np
 
 from jft import config as config_lib
 from jft import workdir as workdir_lib
 from jft.data import checks, choices, sources
 from jft.data import tokenizer as tokenizer_lib
-from jft.data.choices import Choices, Setting
+from jft.data.choices import Setting
 from jft.data.sources import Dataset, Suite
 from jft.errors import UserError
-from jft.evaluation import scoring
-from jft.evaluation.stats import standard_error
+from jft.evaluation import cells as cells_lib
+from jft.evaluation import records, scoring
 from jft.progress import Bar, phase, say
-from jft.tasks import TASKS, relation
+from jft.tasks import TASKS
 from jft.training import pretrained, setup
 from jft.training.pretrained import Origin
 
-Key = tuple[str, str, int, int]
+# What a finished cell was made from, and what to say where it is not the same any more.
+CHANGED = {
+    "step": "{path} has been trained on",
+    "model_sha256": "the model {path} has changed",
+    "rows_sha256": "its rows have changed",
+    "prompt_sha256": "its template or its demonstrations have changed",
+}
 
 
 def evaluate(config: config_lib.Config, workdir: str) -> None:
@@ -34,9 +39,9 @@ def evaluate(config: config_lib.Config, workdir: str) -> None:
     if not origin.finished:
         say(f"note: {config.model.path} stopped at step {origin.step}; this scores that step")
     cells = settings(config)
-    with workdir_lib.claim(workdir, config) as folder:
-        finished = _finished(folder, origin)
-        todo = [cell for cell in cells if _key(cell) not in finished]
+    with workdir_lib.claim(workdir, config, "jft.eval") as folder:
+        finished = _finished(folder, config, origin, cells)
+        todo = [cell for cell in cells if cells_lib.key(cell) not in finished]
         if not todo:
             say(f"Finished: {folder} holds all {len(cells)} cells")
             return
@@ -75,7 +80,7 @@ def settings(config: config_lib.Config) -> list[Setting]:
         for shots in config.eval.shots
         for prompt in config.eval.prompts
     ]
-    return list({_key(cell): cell for cell in cells}.values())
+    return list({cells_lib.key(cell): cell for cell in cells}.values())
 
 
 def _check_names(datasets: list[Dataset]) -> None:
@@ -96,17 +101,6 @@ def _demos(config: config_lib.Config, source: Suite, dataset: Dataset) -> str:
     return config.data.demos if fits else ""
 
 
-def model_name(config: config_lib.Config, origin: Origin) -> str:
-    """What results call a model: its own name, or how it was trained and on what."""
-    if config.model.name:
-        return config.model.name
-    if origin.run is None:
-        return Path(origin.path).stem if origin.path.endswith(".gguf") else Path(origin.path).name
-    data = origin.run.data
-    kind = f"FTICL-{data.shots}" if data.shots else "FT"
-    return f"{kind} {Path(data.train).stem}"
-
-
 def _score_cells(
     config: config_lib.Config, origin: Origin, folder: Path, cells: list[Setting]
 ) -> None:
@@ -120,93 +114,52 @@ def _score_cells(
             for cell in cells
         ]
     with phase("Loading the model"):
-        decoder, params = pretrained.load(config.model.path, mesh)
+        decoder, params = pretrained.load(origin, mesh)
+        encoded = [each for cell in planned for each in cell.encoded]
+        checks.check_tokens(encoded, decoder.vocab_size, decoder.max_positions, origin.path)
         model = scoring.scorer(decoder, params, mesh, dtype, config.eval.batch_tokens)
-    name = model_name(config, origin)
+    name, digest = cells_lib.model_name(config, origin), pretrained.fingerprint(origin)
     with Bar(f"Scoring {name}", sum(len(cell.encoded) for cell in planned)) as bar:
         for cell in planned:
             label = f"{cell.setting.dataset.name} at {cell.setting.shots} shots"
             scores = scoring.score(model, cell, functools.partial(bar.advance, label))
-            rows = item_rows(name, cell, scores)
+            rows = cells_lib.item_rows(name, cell, scores)
             workdir_lib.append_jsonl(folder / "rows.jsonl", rows)
-            record = cell_record(name, origin, cell, rows) | {"bos": bool(tokenizer.prefix)}
+            record = (
+                cells_lib.cell_record(name, origin, cell, rows)
+                | {"bos": bool(tokenizer.prefix)}
+                | cells_lib.inputs(digest, cell.setting, config.eval.limit)
+            )
             workdir_lib.append_jsonl(folder / "cells.jsonl", [record])
 
 
-def item_rows(model: str, cell: Choices, scores: np.ndarray) -> list[dict]:
-    """One record for each item; ties go to the label that comes first."""
-    dataset, labels = cell.setting.dataset, cell.setting.dataset.task.labels
-    records = []
-    for index, values in zip(cell.indices, scores, strict=True):
-        gold, prediction = dataset.rows[index]["output"], labels[int(values.argmax())]
-        records.append(
-            _identity(model, cell.setting)
-            | {"index": index, "output": gold, "prediction": prediction}
-            | {"scores": dict(zip(labels, values.tolist(), strict=True))}
-            | {"correct": prediction == gold}
-        )
-    return records
-
-
-def cell_record(model: str, origin: Origin, cell: Choices, rows: list[dict]) -> dict:
-    """The record of a cell, of which its items are known."""
-    dataset, run = cell.setting.dataset, origin.run
-    train = (run.data.task, _dataset_name(run.data.train)) if run else None
-    correct = [float(row["correct"]) for row in rows]
-    demos = list(cell.setting.demos)
-    return _identity(model, cell.setting) | {
-        "relation": relation(train, (dataset.task.name, dataset.name)),
-        "metric": "accuracy",
-        "value": float(np.mean(correct)),
-        "stderr": standard_error(correct),
-        "n": len(rows),
-        "skipped": cell.skipped,
-        "shortened": sum(encoded.shortened for encoded in cell.encoded),
-        "demos_among_items": len(checks.overlap(dataset.task, demos, dataset.rows)),
-        "train": run.data.train if run else None,
-        "train_task": run.data.task if run else None,
-        "train_shots": run.data.shots if run else None,
-        "base": pretrained.absolute(run.model.path) if run else origin.path,
-        "model_path": origin.path,
-        "step": origin.step,
-    }
-
-
-def _identity(model: str, cell: Setting) -> dict:
-    return {
-        "model": model,
-        "task": cell.dataset.task.name,
-        "dataset": cell.dataset.name,
-        "shots": cell.shots,
-        "prompt": cell.prompt,
-    }
-
-
-def _dataset_name(train: str) -> str:
-    return sources.dataset_name(Path(train))
-
-
-def _key(cell: Setting) -> Key:
-    return (cell.dataset.task.name, cell.dataset.name, cell.shots, cell.prompt)
-
-
-def _record_key(record: dict) -> Key:
-    return (record["task"], record["dataset"], record["shots"], record["prompt"])
-
-
-def _finished(folder: Path, origin: Origin) -> set[Key]:
+def _finished(
+    folder: Path, config: config_lib.Config, origin: Origin, cells: list[Setting]
+) -> set[records.Key]:
     """The cells that are whole; items of a cell that a kill cut short are dropped.
 
     Raises:
-      UserError: the model has been trained on since.
+      UserError: the model, the rows or the prompts are not those of the finished cells any more.
     """
-    cells = workdir_lib.keep_jsonl(folder / "cells.jsonl", lambda record: True)
-    for cell in cells:
-        if cell["step"] != origin.step:
+    file = folder / "cells.jsonl"
+    finished = {records.key(cell): cell for cell in workdir_lib.keep_jsonl(file, records.CELL)}
+    asked = {cells_lib.key(cell): cell for cell in cells}
+    digest = pretrained.fingerprint(origin) if finished else ""
+    for key in finished.keys() & asked.keys():
+        now = cells_lib.inputs(digest, asked[key], config.eval.limit) | {"step": origin.step}
+        changed = [name for name in now if finished[key].get(name, now[name]) != now[name]]
+        if changed:
+            task, dataset, shots, _ = key
             raise UserError(
-                f"--workdir={folder} holds scores of step {cell['step']}, but {origin.path} is now "
-                f"at step {origin.step}; choose another workdir"
+                f"--workdir={folder} holds scores of {task}/{dataset} at {shots} shots, but "
+                f"{CHANGED[changed[0]].format(path=origin.path)} since; choose another workdir"
             )
-    whole = {_record_key(cell) for cell in cells}
-    workdir_lib.keep_jsonl(folder / "rows.jsonl", lambda record: _record_key(record) in whole)
+    rows = workdir_lib.keep_jsonl(
+        folder / "rows.jsonl", records.ROW, lambda record: records.key(record) in finished
+    )
+    counts = Counter(map(records.key, rows))
+    whole = {key for key, cell in finished.items() if counts[key] == cell["n"]}
+    if whole != finished.keys():
+        for name in ("cells.jsonl", "rows.jsonl"):
+            workdir_lib.keep_jsonl(folder / name, records.GRID, lambda r: records.key(r) in whole)
     return whole

@@ -41,7 +41,7 @@ def read(raw: dict, file: Path) -> DecoderConfig:
       UserError: naming the key, its value and what jft supports.
     """
     kind = raw.get("model_type")
-    if kind not in ARCHITECTURES:
+    if not isinstance(kind, str) or kind not in ARCHITECTURES:
         supported = ", ".join(ARCHITECTURES)
         raise UserError(f"{file}: model_type={kind!r}: jft supports {supported} only")
     raw = ARCHITECTURES[kind] | raw
@@ -58,7 +58,7 @@ def read(raw: dict, file: Path) -> DecoderConfig:
         head_dim=_size(raw, "head_dim", file),
         mlp_dim=_size(raw, "intermediate_size", file),
         norm_eps=_number(raw, "rms_norm_eps", file),
-        rope_theta=_number(_rope(raw), "rope_theta", file),
+        rope_theta=_number(_rope(raw, file), "rope_theta", file),
         rope_factors=_rope_factors(raw, file),
         tied_head=bool(raw["tie_word_embeddings"]),
         attention_bias=bool(raw["attention_bias"]),
@@ -70,6 +70,8 @@ def read(raw: dict, file: Path) -> DecoderConfig:
             f"{file}: num_key_value_heads={config.num_kv_heads} must divide "
             f"num_attention_heads={config.num_heads}"
         )
+    if config.head_dim % 2:
+        raise UserError(f"{file}: head_dim={config.head_dim}: rotary embeddings need an even one")
     return config
 
 
@@ -122,19 +124,22 @@ def _check_computation(raw: dict, file: Path) -> None:
             f"{file}: quantization_config: jft reads float weights only; use the unquantized model "
             "or a GGUF file"
         )
-    window, longest = raw["sliding_window"], raw["max_position_embeddings"]
-    if window is not None and window < longest:
+    window = raw["sliding_window"] and _number(raw, "sliding_window", file)
+    longest = _number(raw, "max_position_embeddings", file)
+    if window and window < longest:
         raise UserError(
-            f"{file}: sliding_window={window} is below max_position_embeddings={longest}: jft "
-            "attends to the whole sequence; use a model without a window"
+            f"{file}: sliding_window={window:.0f} is below max_position_embeddings={longest:.0f}: "
+            "jft attends to the whole sequence; use a model without a window"
         )
-    if (part := _rope(raw).get("partial_rotary_factor", 1.0)) != 1.0:
+    if (part := _rope(raw, file).get("partial_rotary_factor", 1.0)) != 1.0:
         raise UserError(f"{file}: partial_rotary_factor={part}: jft rotates whole heads only")
 
 
-def _rope(raw: dict) -> dict:
+def _rope(raw: dict, file: Path) -> dict:
     """The rotary settings: `rope_parameters` (Transformers 5), or `rope_scaling` (4)."""
     inner = raw.get("rope_parameters") or raw.get("rope_scaling") or {}
+    if not isinstance(inner, dict):
+        raise UserError(f"{file}: rope_scaling={inner!r}: must be an object")
     keys = ("rope_theta", "partial_rotary_factor")
     outer = {key: raw[key] for key in keys if raw.get(key) is not None}
     default = {"original_max_position_embeddings": raw["max_position_embeddings"]}
@@ -142,7 +147,7 @@ def _rope(raw: dict) -> dict:
 
 
 def _rope_factors(raw: dict, file: Path) -> tuple[float, ...]:
-    rope, head_dim = _rope(raw), _size(raw, "head_dim", file)
+    rope, head_dim = _rope(raw, file), _size(raw, "head_dim", file)
     kind = rope.get("rope_type", rope.get("type", "default"))
     if kind not in ROPE_TYPES:
         supported = ", ".join(ROPE_TYPES)
@@ -197,6 +202,7 @@ def _number(raw: dict, key: str, file: Path) -> float:
     if key not in raw:
         raise UserError(f"{file}: the key {key} is missing; copy or download the file again")
     value = raw[key]
-    if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not 0 < value < math.inf:
         raise UserError(f"{file}: {key}={value!r}: must be a number above 0")
     return float(value)

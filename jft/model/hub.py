@@ -125,6 +125,9 @@ def _weight_files(folder: Path) -> list[Path]:
         shards = read_json(folder / INDEX).get("weight_map")
         if not isinstance(shards, dict) or not shards:
             raise UserError(f"{folder / INDEX}: weight_map is missing; download the file again")
+        for name in shards.values():
+            if not isinstance(name, str) or Path(name).name != name:
+                raise UserError(f"{folder / INDEX}: weight_map names {name!r}, which is no file")
         return [folder / name for name in sorted(set(shards.values()))]
     if (folder / WEIGHTS).exists():
         return [folder / WEIGHTS]
@@ -147,7 +150,7 @@ def _open_safetensors(file: Path):
         raise UserError(
             f"{file}: missing, though {INDEX} names it; download this shard again"
         ) from None
-    except SafetensorError as error:
+    except (SafetensorError, OSError) as error:
         raise UserError(
             f"{file}: truncated or not safetensors ({error}); copy or download it again"
         ) from None

@@ -83,6 +83,11 @@ def load(config: DecoderConfig, source: Source, dialect: str) -> Params:
     Raises:
       UserError: a tensor is missing, is unknown, or has another shape than the config asks for.
     """
+    if config.num_layers > len(source.shapes):
+        raise UserError(
+            f"{source.label}: is to have {config.num_layers} layers, but holds "
+            f"{len(source.shapes)} tensors; copy or download it again"
+        )
     _check(source, expected_shapes(config, dialect))
 
     def read(path, letters):

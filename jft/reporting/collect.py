@@ -12,12 +12,12 @@ from typing import NamedTuple
 
 from jft import workdir
 from jft.errors import UserError
+from jft.evaluation import records as records_lib
 
 RELATIONS = ("in-domain", "out-of-domain", "out-of-task")
 # Where an item's value of a metric stands, if not under the metric's own name.
 ITEM_FIELDS = {"accuracy": "correct"}
 IDENTITY = ("model", "train", "train_task", "train_shots", "base", "model_path", "step")
-GRID = ("task", "dataset", "shots", "prompt")
 
 
 class Key(NamedTuple):
@@ -144,7 +144,7 @@ def _workdirs(path: str) -> list[Path]:
 
 def _read(folder: Path) -> Model:
     file = folder / "cells.jsonl"
-    records = workdir.read_jsonl(file)
+    records = workdir.read_jsonl(file, records_lib.CELL)
     if not records:
         raise UserError(f"{file}: no finished cell; run python -m jft.eval on this workdir again")
     for line, record in enumerate(records, start=1):
@@ -167,8 +167,6 @@ def _read(folder: Path) -> Model:
 
 
 def _check_record(where: str, record: dict, first: dict) -> None:
-    wanted = (*IDENTITY, *GRID, "relation", "metric", "value", "stderr", "n", "skipped")
-    _check_fields(where, record, wanted)
     for field in IDENTITY:
         if record[field] != first[field]:
             raise UserError(
@@ -181,34 +179,21 @@ def _check_record(where: str, record: dict, first: dict) -> None:
         )
 
 
-def _check_fields(where: str, record: dict, wanted: Iterable[str]) -> None:
-    missing = [field for field in wanted if not isinstance(record, dict) or field not in record]
-    if missing:
-        raise UserError(f"{where}: {missing[0]} is missing; written by another version of jft?")
-
-
 def _items(file: Path, keys: set[Key]) -> dict[Key, dict[int, Item]]:
     """The items of every finished cell; rows of a cell that was cut short are left out."""
     items: dict[Key, dict[int, Item]] = {key: {} for key in keys}
     metrics = sorted({key.metric for key in keys})
-    for line, row in enumerate(workdir.read_jsonl(file), start=1):
+    for line, row in enumerate(workdir.read_jsonl(file, records_lib.ROW), start=1):
         where = f"{file} line {line}"
-        _check_fields(where, row, GRID)
-        for key in (Key(*_grid(row), metric) for metric in metrics):
+        for key in (Key(*records_lib.key(row), metric) for metric in metrics):
             if key in items:
-                items[key][_index(where, row)] = _item(where, row, key.metric)
+                items[key][row["index"]] = _item(where, row, key.metric)
     return items
-
-
-def _index(where: str, row: dict) -> int:
-    _check_fields(where, row, ("index",))
-    return row["index"]
 
 
 def _item(where: str, row: dict, metric: str) -> Item:
     field = ITEM_FIELDS.get(metric, metric)
-    _check_fields(where, row, ("output", field))
-    value = row[field]
+    value = row.get(field)
     if not isinstance(value, bool | int | float) or not 0 <= value <= 1:
         raise UserError(f"{where}: {field}={value!r}; must be a number from 0 to 1")
     prediction = row["prediction"] if "prediction" in row else row.get("generation", "")
@@ -230,7 +215,7 @@ def _cell(folder: Path, record: dict, rows: dict[Key, dict[int, Item]]) -> Cell:
             "leave this dataset out of eval.datasets"
         )
     value = math.fsum(item.value for item in items.values()) / len(items)
-    if key.metric == "accuracy" and abs(value - record["value"]) > 1e-6:
+    if key.metric == "accuracy" and not abs(value - record["value"]) <= 1e-6:
         raise UserError(
             f"{folder / 'cells.jsonl'}: the cell {key} has accuracy {record['value']}, but its "
             f"rows in rows.jsonl give {value}; run python -m jft.eval again in a new workdir"
@@ -243,12 +228,8 @@ def _cell(folder: Path, record: dict, rows: dict[Key, dict[int, Item]]) -> Cell:
     )  # fmt: skip
 
 
-def _grid(record: dict) -> tuple[str, str, int, int]:
-    return record["task"], record["dataset"], record["shots"], record["prompt"]
-
-
 def _key(record: dict) -> Key:
-    return Key(*_grid(record), record["metric"])
+    return Key(*records_lib.key(record), record["metric"])
 
 
 def _config(folder: Path) -> str:

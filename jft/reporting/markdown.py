@@ -159,7 +159,7 @@ def _configs(report: Report) -> Iterable[str]:
 
 
 def _details(title: str, body: str) -> str:
-    summary = html.escape(title, quote=False)
+    summary = html.escape(" ".join(title.split()), quote=False)
     return f"<details><summary>{summary}</summary>\n\n{body}\n\n</details>"
 
 

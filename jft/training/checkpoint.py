@@ -10,6 +10,7 @@ import hashlib
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -61,6 +62,20 @@ class Checkpoints:
         """The steps that are whole, ascending."""
         return sorted(self._manager.all_steps())
 
+    def manifest(self, step: int) -> dict[str, dict[str, Any]]:
+        """Shape, type and SHA-256 of every array of a step, by path.
+
+        Raises:
+          UserError: it cannot be read, or is of another step.
+        """
+        raw = self._item(step, MANIFEST, ocp.args.JsonRestore())
+        if not isinstance(raw, dict) or raw.get("step") != step:
+            raise self._damaged(step, "its manifest is not of this step")
+        arrays = raw.get("arrays")
+        if not isinstance(arrays, dict) or any(map(_not_a_hash, arrays.values())):
+            raise self._damaged(step, "its manifest is not what jft writes")
+        return arrays
+
     def save(self, step: int, state) -> None:
         """Write a state in the background; returns as soon as its arrays may be overwritten.
 
@@ -76,7 +91,7 @@ class Checkpoints:
                     **{
                         MODEL: ocp.args.PyTreeSave(_part(arrays, MODEL)),
                         OPTIMIZER: ocp.args.PyTreeSave(_part(arrays, OPTIMIZER)),
-                        MANIFEST: ocp.args.JsonSave(_hashes(arrays)),
+                        MANIFEST: ocp.args.JsonSave({"step": step, "arrays": _hashes(arrays)}),
                     }
                 ),
             )
@@ -111,7 +126,7 @@ class Checkpoints:
         if step not in steps:
             raise UserError(f"{self.folder}: no step {step}; there is {steps or 'none'}")
         wanted = _by_path(like)
-        manifest = self._item(step, MANIFEST, ocp.args.JsonRestore())
+        manifest = self.manifest(step)
         self._check_metadata(step, wanted, manifest)
         found: dict[str, jax.Array] = {}
         for item in (MODEL, OPTIMIZER):
@@ -177,6 +192,10 @@ def _hashes(arrays: dict) -> dict[str, dict]:
 
     with ThreadPoolExecutor() as pool:
         return dict(zip(arrays, pool.map(record, arrays.values()), strict=True))
+
+
+def _not_a_hash(value) -> bool:
+    return not isinstance(value, dict) or value.keys() != {"shape", "dtype", "sha256"}
 
 
 def _on_host(array) -> np.ndarray:

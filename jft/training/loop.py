@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import signal
 import time
@@ -24,6 +25,7 @@ from jft.training import mesh as mesh_lib
 from jft.training import optim, pretrained, setup
 from jft.training import step as step_lib
 from jft.training.checkpoint import Checkpoints
+from jft.training.pretrained import Origin
 
 
 def train(config: config_lib.Config, workdir: str) -> None:
@@ -32,22 +34,27 @@ def train(config: config_lib.Config, workdir: str) -> None:
     Raises:
       UserError: config, data, model or workdir are not fit for it; the message says why.
     """
-    pretrained.origin(config.model.path)
+    base = pretrained.origin(config.model.path)
     mesh, dtype = setup.devices(config)
     with phase("Reading the data"):
         tokenizer = tokenizer_lib.load(pretrained.tokenizer_path(config.model.path))
         batches = batches_lib.plan(config, tokenizer)
-    with workdir_lib.claim(workdir, config) as folder:
+    with workdir_lib.claim(workdir, config, "jft.train") as folder:
         checkpoints = Checkpoints(folder, config.checkpoint.keep)
         done = max(checkpoints.steps(), default=0)
+        if done:
+            checkpoints.manifest(done)
         if done >= batches.steps:
             say(f"Finished: {folder} holds all {batches.steps} steps; score it with jft.eval")
             return
-        _write_report(folder, config, batches)
+        _write_report(folder, config, batches, done)
 
         optimizer = optim.create(config.optim, batches.steps)
         with phase("Loading the model"):
-            decoder, state = _state(config, mesh, optimizer, checkpoints, done, folder)
+            decoder, state = _state(base, mesh, optimizer, checkpoints, done, folder)
+            checks.check_tokens(
+                batches.encoded, decoder.vocab_size, decoder.max_positions, config.model.path
+            )
             pretrained.write_model(folder, decoder, batches.steps)
             tokenizer.save(str(folder / "tokenizer"))
         layout = step_lib.shardings(decoder, optimizer, mesh)
@@ -81,13 +88,13 @@ def train(config: config_lib.Config, workdir: str) -> None:
         _say_goodbye(step, batches.steps, folder)
 
 
-def _state(config, mesh, optimizer, checkpoints: Checkpoints, done: int, folder: Path):
+def _state(base: Origin, mesh, optimizer, checkpoints: Checkpoints, done: int, folder: Path):
     """The decoder's config, and the state to go on from."""
     if not done:
-        decoder, params = pretrained.load(config.model.path, mesh)
+        decoder, params = pretrained.load(base, mesh)
         layout = step_lib.shardings(decoder, optimizer, mesh)
         return decoder, step_lib.create_state(params, optimizer, layout)
-    decoder = pretrained.decoder_config(pretrained.read_model(folder)["decoder"])
+    decoder = pretrained.read_model(folder).decoder
     layout = step_lib.shardings(decoder, optimizer, mesh)
     shapes = step_lib.shapes(decoder, optimizer)
     like = jax.tree.map(lambda shape, where: shape.update(sharding=where), shapes, layout)
@@ -95,11 +102,15 @@ def _state(config, mesh, optimizer, checkpoints: Checkpoints, done: int, folder:
     return decoder, checkpoints.restore(like, done)
 
 
-def _write_report(folder: Path, config: config_lib.Config, batches: batches_lib.Batches) -> None:
+def _write_report(
+    folder: Path, config: config_lib.Config, batches: batches_lib.Batches, done: int
+) -> None:
     task, data = TASKS[config.data.task], config.data
     source = sources.suite(data.root)
     demos = source.demos(task, data.demos or batches.dataset.name, data.shots)
     report = checks.data_report(batches, source, demos[: data.shots])
+    if done:
+        _check_same_data(folder / "data_report.json", report)
     workdir_lib.write_json(folder / "data_report.json", report)
     say(
         f"{report['rows_trained_on']} of {report['rows']} examples; steps: {batches.steps}, of "
@@ -111,6 +122,17 @@ def _write_report(folder: Path, config: config_lib.Config, batches: batches_lib.
         say(
             f"{report['shortened_inputs']} inputs were shortened to "
             f"data.max_length={data.max_length}"
+        )
+
+
+def _check_same_data(file: Path, report: dict) -> None:
+    """Half a run on some rows and half on others would be neither."""
+    before = json.loads(file.read_text(encoding="utf-8")) if file.exists() else report
+    if before.get("sha256") != report["sha256"]:
+        raise UserError(
+            f"{file.parent} was begun with other data: {report['file']}, the prompt, the "
+            "demonstrations or the tokenizer have changed since; restore them, or choose another "
+            "workdir"
         )
 
 
@@ -137,7 +159,9 @@ class _Log:
     def __init__(self, folder: Path, config, batches: batches_lib.Batches, done: int):
         self.file = folder / "metrics.jsonl"
         # Steps after the checkpoint are trained, and logged, again.
-        workdir_lib.keep_jsonl(self.file, lambda record: record["step"] <= done)
+        kept = workdir_lib.keep_jsonl(self.file, {"step": int}, lambda r: r["step"] <= done)
+        if len(kept) != done:
+            say(f"note: {self.file} has {len(kept)} of the {done} steps until here")
         self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=done + 1)
         self.batches, self.lr = batches, optim.schedule(config.optim, batches.steps)
         self.bar = Bar("Training", batches.steps, done)
@@ -153,8 +177,15 @@ class _Log:
             return
         step, metrics = pending
         loss, grad_norm = float(metrics.loss), float(metrics.grad_norm)
-        if not math.isfinite(loss):
-            raise UserError(f"the loss is {loss} at step {step}; lower optim.lr, or set optim.clip")
+        if not math.isfinite(loss) or not math.isfinite(grad_norm):
+            remedy = (
+                "lower optim.lr, or set optim.clip"
+                if step > 1
+                else "nothing is trained yet, so the model is damaged, or too large for model.dtype"
+            )
+            raise UserError(
+                f"the loss is {loss} and its gradient {grad_norm} at step {step}; {remedy}"
+            )
         targets, tokens = self.batches.step_tokens(step - 1)
         now = time.monotonic()
         seconds, self.time = now - self.time, now

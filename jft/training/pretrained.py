@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import jax
 from jax.sharding import Mesh
 
 from jft import config as config_lib
+from jft import model_files
 from jft import workdir as workdir_lib
 from jft.errors import UserError
 from jft.model import decoder, hub
@@ -35,6 +37,13 @@ class Origin(NamedTuple):
     finished: bool
 
 
+class SavedModel(NamedTuple):
+    """What stands beside a run's checkpoints: the decoder's shape, and the run's length."""
+
+    decoder: decoder.DecoderConfig
+    steps: int
+
+
 def origin(path: str) -> Origin:
     """Look a model up without loading it.
 
@@ -53,7 +62,7 @@ def origin(path: str) -> Origin:
     steps = Checkpoints(folder, read_only=True).steps()
     if not steps:
         raise UserError(f"model.path={path}: no checkpoint there; jft.train makes them")
-    return Origin(absolute(path), run, steps[-1], steps[-1] >= read_model(folder)["steps"])
+    return Origin(absolute(path), run, steps[-1], steps[-1] >= read_model(folder).steps)
 
 
 def absolute(path: str) -> str:
@@ -62,27 +71,39 @@ def absolute(path: str) -> str:
     return str(folder.resolve()) if folder.exists() else path
 
 
+def fingerprint(origin: Origin) -> str:
+    """A SHA-256 that changes when the model's weights or its tokenizer do.
+
+    Of a run it is that of the manifest and the tokenizer; of files that of samples of them.
+    """
+    if origin.run is None:
+        return model_files.fingerprint(origin.path)
+    folder = Path(origin.path)
+    manifest = Checkpoints(folder, read_only=True).manifest(origin.step)
+    tokenizer = model_files.fingerprint(str(folder / "tokenizer"))
+    return hashlib.sha256(json.dumps([manifest, tokenizer]).encode()).hexdigest()
+
+
 def tokenizer_path(path: str) -> str:
     """What `tokenizer.load` takes for this model."""
     folder = Path(path).expanduser() / "tokenizer"
     return str(folder) if folder.is_dir() else path
 
 
-def load(path: str, mesh: Mesh) -> tuple[decoder.DecoderConfig, decoder.Params]:
+def load(origin: Origin, mesh: Mesh) -> tuple[decoder.DecoderConfig, decoder.Params]:
     """A model's shape and its float32 parameters, laid out over the mesh."""
-    start = origin(path)
-    if start.run is None:
-        config, params = hub.load(path)
+    if origin.run is None:
+        config, params = hub.load(origin.path)
         return config, jax.device_put(params, mesh_lib.parameters(mesh, config))
-    folder = Path(path).expanduser()
-    config = decoder_config(read_model(folder)["decoder"])
+    folder = Path(origin.path)
+    config = read_model(folder).decoder
     shaped = jax.tree.map(
         lambda shape, sharding: shape.update(sharding=sharding),
         decoder.shapes(config),
         mesh_lib.parameters(mesh, config),
     )
     like = TrainState(step=None, params=shaped, opt_state=None)
-    return config, Checkpoints(folder, read_only=True).restore(like, start.step).params
+    return config, Checkpoints(folder, read_only=True).restore(like, origin.step).params
 
 
 def write_model(workdir: Path, config: decoder.DecoderConfig, steps: int) -> None:
@@ -90,15 +111,12 @@ def write_model(workdir: Path, config: decoder.DecoderConfig, steps: int) -> Non
     workdir_lib.write_json(workdir / "model.json", {"decoder": asdict(config), "steps": steps})
 
 
-def read_model(workdir: Path) -> dict:
+def read_model(workdir: Path) -> SavedModel:
     """What `write_model` wrote."""
+    file = workdir / "model.json"
     try:
-        return json.loads((workdir / "model.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{workdir / 'model.json'}: cannot be read: {error}") from None
-
-
-def decoder_config(fields: dict) -> decoder.DecoderConfig:
-    """A decoder's shape from JSON, where tuples are lists."""
-    config = decoder.DecoderConfig(**fields)
-    return replace(config, rope_factors=tuple(config.rope_factors))
+        raw = json.loads(file.read_text(encoding="utf-8"))
+        shape = decoder.DecoderConfig(**raw["decoder"])
+        return SavedModel(replace(shape, rope_factors=tuple(shape.rope_factors)), int(raw["steps"]))
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{file}: damaged: {error!r}; restore it, or train again") from None
