@@ -106,7 +106,7 @@ def write_json(path: Path, value) -> None:
 def write_text(path: Path, text: str) -> None:
     """As `write_json`, for text."""
     part = path.with_name(path.name + ".part")
-    with part.open("w", encoding="utf-8") as file:
+    with _naming(part), part.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
@@ -115,11 +115,20 @@ def write_text(path: Path, text: str) -> None:
 
 def append_jsonl(path: Path, records: Iterable[dict]) -> None:
     """Add records to a file of JSON lines, on disk when this returns."""
-    with path.open("a", encoding="utf-8") as file:
+    with _naming(path), path.open("a", encoding="utf-8") as file:
         for record in records:
             file.write(json.dumps(record, ensure_ascii=False) + "\n")
         file.flush()
         os.fsync(file.fileno())
+
+
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """A write that fails, unlike an open, does not say of which file."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 def read_jsonl(path: Path, schema: Schema) -> list[dict]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,15 @@ from jft.errors import UserError
 # exceptions.
 absl_logging.set_verbosity(absl_logging.FATAL)
 logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+
+
+def _quiet(unraisable) -> None:
+    """Tasks of a save that failed call back when nobody listens; that it failed is known by then."""
+    if str(unraisable.exc_value) != "Event loop is closed":
+        sys.__unraisablehook__(unraisable)
+
+
+sys.unraisablehook = _quiet
 
 # The items of a step: a state's leaves by path, and their hashes by path.
 MODEL, OPTIMIZER, MANIFEST = "model", "optimizer", "manifest"
@@ -219,4 +230,5 @@ def _part(arrays: dict, item: str) -> dict:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0] or type(error).__name__
+    # Tensorstore adds a description of the whole store.
+    return re.split(r"\n|\. See full", str(error).strip())[0] or type(error).__name__
