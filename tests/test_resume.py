@@ -14,7 +14,8 @@ import jax
 import numpy as np
 import pytest
 
-from jft.training import checkpoint, pretrained
+from jft.errors import UserError
+from jft.training import checkpoint, loop, pretrained
 from jft.training import mesh as mesh_lib
 
 REPO = Path(__file__).parent.parent
@@ -168,20 +169,24 @@ def test_a_full_disk_is_loud_and_the_last_checkpoint_stays(command, tmp_path):
     assert len(losses(workdir)) == STEPS
 
 
-def test_other_data_is_refused_and_a_folder_that_is_no_step_is_named(command, suite_root, tmp_path):
+def test_other_data_is_refused_and_a_folder_that_is_no_step_is_named(config, suite_root, tmp_path):
     workdir = tmp_path / "run"
-    interrupt(command(workdir), tmp_path, reached(workdir, 4), signal.SIGTERM)
+    config.data.train, config.train.steps, config.checkpoint.every = "shops_train_20", 3, 1
+    loop.train(config, str(workdir))
+    newest = workdir / "checkpoints" / "3"
+    newest.rename(tmp_path / "removed")
     file = suite_root / "sentiment/shops_train_20.json"
     before = file.read_text()
     file.write_text(before.replace("negative", "positive"))
-    assert "was begun with other data" in run(command(workdir), tmp_path, expect=2).stderr
+    with pytest.raises(UserError, match="was begun with other data"):
+        loop.train(config, str(workdir))
     file.write_text(before)
-    (workdir / "checkpoints" / str(STEPS)).mkdir()
-    error = run(command(workdir), tmp_path, expect=2).stderr
-    assert f"checkpoints/{STEPS} is damaged: manifest" in error
-    assert "to go on from step" in error
-    (workdir / "checkpoints" / str(STEPS)).rmdir()
-    assert "Going on from step" in run(command(workdir), tmp_path).stdout
+    newest.mkdir()
+    with pytest.raises(UserError, match=r"3 is damaged: manifest .*to go on from step 2"):
+        loop.train(config, str(workdir))
+    newest.rmdir()
+    loop.train(config, str(workdir))
+    assert [step for step, _ in losses(workdir)] == [1, 2, 3]
 
 
 def test_restoring_into_another_shape_is_refused(tmp_path):
@@ -190,6 +195,6 @@ def test_restoring_into_another_shape_is_refused(tmp_path):
     store.wait()
     sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     like = {"params": {"w": jax.ShapeDtypeStruct((3, 2), np.float32, sharding=sharding)}}
-    with pytest.raises(checkpoint.UserError, match=r"params.w is float32\[2, 3\].*float32\[3, 2\]"):
+    with pytest.raises(UserError, match=r"params.w is float32\[2, 3\].*float32\[3, 2\]"):
         store.restore(like)
     store.close()

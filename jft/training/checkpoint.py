@@ -29,7 +29,7 @@ logging.getLogger("asyncio").setLevel(logging.CRITICAL)
 
 
 def _quiet(unraisable) -> None:
-    """Tasks of a save that failed call back when nobody listens; that it failed is known by then."""
+    """Tasks of a save that failed call back when nobody listens; the failure is known by then."""
     if str(unraisable.exc_value) != "Event loop is closed":
         sys.__unraisablehook__(unraisable)
 
