@@ -479,8 +479,8 @@ def test_a_model_that_always_says_the_same_label_is_a_caveat(study, tmp_path):
     edit(Path(ft) / "rows.jsonl", always("positive"))
     notes = compare(collect([str(base), str(ft)])).notes
     assert [note for note in notes if "nearly every item" in note] == [
-        "FT gadgets_train_400 answers 'positive' to nearly every item of sentiment/films at 0, 2 "
-        "shots, so its accuracy there is that label's share of the items, whatever the model knows."
+        "FT gadgets_train_400 gives one label to nearly every item of sentiment/films (positive at "
+        "0, 2 shots): its accuracy there is that label's share of the items, whatever it knows."
     ]
 
 

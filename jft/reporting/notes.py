@@ -71,20 +71,24 @@ def cautions(models: list[Model]) -> list[str]:
 
 def _constant(models: list[Model]) -> list[str]:
     """Where a model says one label whatever the item: its accuracy is that label's share then."""
-    found: dict[tuple, list[Cell]] = {}
+    notes = []
     for model in models:
+        found: dict[tuple[str, str, str], set[int]] = {}
         for key, cell in sorted(model.cells.items()):
             if key.metric == "accuracy" and len({item.gold for item in cell.items.values()}) > 1:
                 label, count = Counter(i.prediction for i in cell.items.values()).most_common(1)[0]
                 if count >= CONSTANT * cell.n:
-                    place = (model.name, label, key.task, key.dataset)
-                    found.setdefault(place, []).append(cell)
-    return [
-        f"{name} answers {label!r} to nearly every item of {task}/{dataset} at "
-        f"{_numbers({c.key.shots for c in cells}, ', ')} shots, so its accuracy there is that "
-        "label's share of the items, whatever the model knows."
-        for (name, label, task, dataset), cells in found.items()
-    ]
+                    found.setdefault((key.task, key.dataset, label), set()).add(key.shots)
+        places = [
+            f"{task}/{dataset} ({label} at {_numbers(shots, ', ')} shots)"
+            for (task, dataset, label), shots in found.items()
+        ]
+        if places:
+            notes.append(
+                f"{model.name} gives one label to nearly every item of {', '.join(places)}: its "
+                "accuracy there is that label's share of the items, whatever it knows."
+            )
+    return notes
 
 
 def _evaluation(model: Model, keys: list[Key]) -> str:
