@@ -349,12 +349,6 @@ CASES = {
         "no task sentimnt; did you mean sentiment",
     ),
     "unknown dataset": (E, NOTHING, ["--config.eval.datasets=shop"], "eval.datasets=shop.*shops"),
-    "dataset without labels": (
-        E,
-        lambda p: p.raw(b'[{"input": "a", "output": "b"}]', "sentiment/../summary_test_1.json"),
-        ["--config.eval.datasets=summary:" + "{root}/summary_test_1.json"],
-        "no labels",
-    ),
     "no known label": (
         E,
         lambda p: p.rows(

@@ -10,7 +10,7 @@ import pytest
 
 from jft import config as config_lib
 from jft.batch import Batch
-from jft.data import choices, sources
+from jft.data import items, sources
 from jft.data import tokenizer as tokenizer_lib
 from jft.errors import UserError
 from jft.evaluation import grid
@@ -93,11 +93,11 @@ def test_scores_equal_direct_scoring_whatever_the_batch(eval_config, tmp_path, b
     source = sources.suite(eval_config.data.root)
     task = sources.TASKS["detection"]
     demos = source.demos(task, "pairs", 2)[:2]
-    items = source.test("pairs", task).rows
+    rows = source.test("pairs", task).rows
     template = "{input_1} and {input_2}?"
     before = "".join(template.format_map(d) + d["output"] + "\n\n" for d in demos)
     for row in read(tmp_path / "eval" / "rows.jsonl"):
-        text = (before if row["shots"] else "") + template.format_map(items[row["index"]])
+        text = (before if row["shots"] else "") + template.format_map(rows[row["index"]])
         for label, score in row["scores"].items():
             expected = direct_score(tokenizer, config, params, text, label)
             assert score == pytest.approx(expected, abs=2e-4)
@@ -233,8 +233,8 @@ def test_labels_branch_from_prompts_that_share_their_demonstrations(eval_config)
     source = sources.suite(eval_config.data.root)
     dataset = source.test("pairs", sources.TASKS["detection"])
     tokenizer = tokenizer_lib.load("random:llama-tiny")
-    cell = choices.setting(source, dataset, 2, 0)
-    plan = choices.plan(cell, tokenizer, 20, 2048)
+    cell = items.setting(source, dataset, 2, 0)
+    plan = items.plan(cell, tokenizer, 20, 2048)
     apart = sum(len(s.tokens) for encoded in plan.encoded for s in encoded.sequences)
     used = sum(int((batch.visible_until_BT[0] > np.arange(1, plan.row_length + 1)).sum())
                for batch, _ in plan.batches(1))  # fmt: skip

@@ -14,12 +14,17 @@ import numpy as np
 
 from jft.batch import Batch
 
+NO_TARGET = np.zeros(1, np.int32)
 # Rows that still take sequences while packing: bounds the work per sequence to a constant.
 MAX_OPEN_ROWS = 64
 
 
 class Sequence(NamedTuple):
-    """A token sequence of which `tokens[start:]` are predicted, `0 < start <= len(tokens)`."""
+    """A token sequence of which `tokens[start:]` are predicted, `0 < start <= len(tokens)`.
+
+    Where nothing is known to come after the start, its one entry is at its end, without a target:
+    there a generation goes on.
+    """
 
     tokens: np.ndarray
     start: int
@@ -90,7 +95,7 @@ def row_tokens(sequences: Seq[Sequence]) -> int:
 
 def entries(sequences: Seq[Sequence]) -> int:
     """Loss entries that these sequences bring."""
-    return sum(len(sequence.tokens) - sequence.start for sequence in sequences)
+    return sum(max(1, len(sequence.tokens) - sequence.start) for sequence in sequences)
 
 
 def build(rows: Seq[Seq[Sequence]], num_rows: int, row_length: int, num_entries: int) -> Batch:
@@ -131,9 +136,10 @@ def _lay_out(sequences: Seq[Sequence], row: Batch) -> None:
         row.tokens_BT[new] = tokens[shared:]
         row.positions_BT[new] = np.arange(shared, len(tokens))
         path = np.concatenate([path[:shared], np.arange(new.start, new.stop)])
-        entry = slice(filled, filled + len(tokens) - start)
-        row.loss_index_BM[entry] = path[start - 1 : -1]
-        row.loss_target_BM[entry] = tokens[start:]
+        targets = tokens[start:] if start < len(tokens) else NO_TARGET
+        entry = slice(filled, filled + len(targets))
+        row.loss_index_BM[entry] = path[start - 1 :][: len(targets)]
+        row.loss_target_BM[entry] = targets
         row.loss_weight_BM[entry] = 1.0
         row.loss_slot_BM[entry] = slot
         used, filled, previous = new.stop, entry.stop, tokens

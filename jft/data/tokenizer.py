@@ -52,6 +52,11 @@ class Tokenizer:
         """The text of the ids, without special tokens."""
         return self._backend.decode([int(i) for i in ids], skip_special_tokens=True)
 
+    def token_texts(self) -> list[str]:
+        """The text of every token by itself; empty for special tokens and gaps."""
+        ids = [[i] for i in range(self.vocab_size)]
+        return self._backend.decode_batch(ids, skip_special_tokens=True)
+
     def save(self, folder: str) -> None:
         """Write the files from which `load`, and Transformers' AutoTokenizer, get the same ids."""
         target = Path(folder)

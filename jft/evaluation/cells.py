@@ -11,8 +11,9 @@ import numpy as np
 
 from jft import config as config_lib
 from jft.data import checks, sources
-from jft.data.choices import Choices, Setting
+from jft.data.items import Items, Setting
 from jft.errors import UserError
+from jft.evaluation import metrics
 from jft.evaluation.records import Key
 from jft.evaluation.stats import standard_error
 from jft.tasks import relation
@@ -36,45 +37,53 @@ def model_name(config: config_lib.Config, origin: Origin) -> str:
     return f"{kind} {Path(data.train).stem}"
 
 
-def item_rows(model: str, cell: Choices, scores: np.ndarray) -> list[dict]:
-    """One record for each item; ties go to the label that comes first.
+def label_rows(model: str, items: Items, scores: np.ndarray) -> list[dict]:
+    """One record for each item that was scored; ties go to the label that comes first.
 
     Raises:
       UserError: a score that is not a number, which would make the first label every answer.
     """
-    dataset, labels = cell.setting.dataset, cell.setting.dataset.task.labels
+    dataset, labels = items.setting.dataset, items.setting.dataset.task.labels
     records = []
-    for index, values in zip(cell.indices, scores, strict=True):
+    for index, values in zip(items.indices, scores, strict=True):
         if not np.isfinite(values).all():
             raise UserError(
                 f"{dataset.where(index)}: the model gives {values.tolist()} for "
                 f"{', '.join(labels)}; its weights are damaged, or too large for model.dtype"
             )
-        gold, prediction = dataset.rows[index]["output"], labels[int(values.argmax())]
+        prediction = labels[int(values.argmax())]
         records.append(
-            _identity(model, cell.setting)
-            | {"index": index, "output": gold, "prediction": prediction}
+            _row(model, items.setting, index, prediction)
             | {"scores": dict(zip(labels, values.tolist(), strict=True))}
-            | {"correct": prediction == gold}
+            | {"correct": prediction == dataset.rows[index]["output"]}
         )
     return records
 
 
-def cell_record(model: str, origin: Origin, cell: Choices, rows: list[dict]) -> dict:
-    """The record of a cell, of which its items are known."""
-    dataset, run = cell.setting.dataset, origin.run
+def text_rows(model: str, items: Items, texts: list[str]) -> list[dict]:
+    """One record for each item that a text was generated for."""
+    rows = items.setting.dataset.rows
+    return [
+        _row(model, items.setting, index, text)
+        | {"generation": text}
+        | {"rougeL": metrics.rouge_l(text, rows[index]["output"])}
+        | {"bleu": metrics.sentence_bleu(text, rows[index]["output"])}
+        for index, text in zip(items.indices, texts, strict=True)
+    ]
+
+
+def record(model: str, origin: Origin, items: Items, rows: list[dict]) -> dict:
+    """The record of a cell, of which its rows are known."""
+    setting, run = items.setting, origin.run
+    dataset = setting.dataset
     train = (run.data.task, sources.dataset_name(Path(run.data.train))) if run else None
-    correct = [float(row["correct"]) for row in rows]
-    stderr = standard_error(correct)
-    demos = list(cell.setting.demos)
-    return _identity(model, cell.setting) | {
+    demos = list(setting.demos)
+    return _identity(model, setting) | {
         "relation": relation(train, (dataset.task.name, dataset.name)),
-        "metric": "accuracy",
-        "value": float(np.mean(correct)),
-        "stderr": None if math.isnan(stderr) else stderr,
+        **(_accuracy(rows) if dataset.task.labels else _rouge_l(rows)),
         "n": len(rows),
-        "skipped": cell.skipped,
-        "shortened": sum(encoded.shortened for encoded in cell.encoded),
+        "skipped": items.skipped,
+        "shortened": sum(encoded.shortened for encoded in items.encoded),
         "demos_among_items": len(checks.overlap(dataset.task, demos, dataset.rows)),
         "train": run.data.train if run else None,
         "train_task": run.data.task if run else None,
@@ -82,6 +91,25 @@ def cell_record(model: str, origin: Origin, cell: Choices, rows: list[dict]) -> 
         "base": pretrained.absolute(run.model.path) if run else origin.path,
         "model_path": origin.path,
         "step": origin.step,
+    }
+
+
+def _accuracy(rows: list[dict]) -> dict:
+    return _mean(metrics.ACCURACY, rows)
+
+
+def _rouge_l(rows: list[dict]) -> dict:
+    texts, references = [row["generation"] for row in rows], [row["output"] for row in rows]
+    return _mean(metrics.ROUGE_L, rows) | {"bleu": metrics.corpus_bleu(texts, references)}
+
+
+def _mean(metric: str, rows: list[dict]) -> dict:
+    values = [float(row[metrics.ITEM_FIELDS[metric]]) for row in rows]
+    stderr = standard_error(values)
+    return {
+        "metric": metric,
+        "value": float(np.mean(values)),
+        "stderr": None if math.isnan(stderr) else stderr,
     }
 
 
@@ -93,6 +121,11 @@ def inputs(model_digest: str, setting: Setting, limit: int) -> dict[str, str]:
         "rows_sha256": _digest(rows),
         "prompt_sha256": _digest([setting.template, setting.demos]),
     }
+
+
+def _row(model: str, setting: Setting, index: int, prediction: str) -> dict:
+    gold = setting.dataset.rows[index]["output"]
+    return _identity(model, setting) | {"index": index, "output": gold, "prediction": prediction}
 
 
 def _identity(model: str, cell: Setting) -> dict:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 from jft import config as config_lib
 from jft import workdir as workdir_lib
-from jft.data import checks, choices, sources
+from jft.data import checks, items, sources
 from jft.data import tokenizer as tokenizer_lib
-from jft.data.choices import Setting
+from jft.data.items import Items, Setting
 from jft.data.sources import Dataset, Suite
+from jft.data.tokenizer import Tokenizer
 from jft.errors import UserError
 from jft.evaluation import cells as cells_lib
-from jft.evaluation import records, scoring
+from jft.evaluation import decoding, records, runner, scoring
+from jft.evaluation.runner import Runner
 from jft.progress import Bar, phase, say
 from jft.tasks import TASKS
 from jft.training import pretrained, setup
@@ -55,8 +58,8 @@ def settings(config: config_lib.Config) -> list[Setting]:
     """The cells that a config asks for.
 
     Raises:
-      UserError: a dataset, a prompt or demonstrations that are not there, a task without labels, or
-        two data sets of one name.
+      UserError: a dataset, a prompt or demonstrations that are not there, or two data sets of
+        one name.
     """
     for name in ("shots", "prompts"):
         if not getattr(config.eval, name):
@@ -66,16 +69,9 @@ def settings(config: config_lib.Config) -> list[Setting]:
     if not names:
         raise UserError(f"eval.datasets is empty, and {source.root / task.name} holds no test set")
     datasets = [source.test(name, task) for name in names]
-    for dataset in datasets:
-        if not dataset.task.labels:
-            scored = [name for name, t in TASKS.items() if t.labels]
-            raise UserError(
-                f"eval.datasets={dataset.name}: task {dataset.task.name} has no labels to score; "
-                f"tasks with labels are {', '.join(scored)}"
-            )
     _check_names(datasets)
     cells = [
-        choices.setting(source, dataset, shots, prompt, _demos(config, source, dataset))
+        items.setting(source, dataset, shots, prompt, _demos(config, source, dataset))
         for dataset in datasets
         for shots in config.eval.shots
         for prompt in config.eval.prompts
@@ -105,32 +101,39 @@ def _score_cells(
     config: config_lib.Config, origin: Origin, folder: Path, cells: list[Setting]
 ) -> None:
     mesh, dtype = setup.devices(config)
+    grid, data = config.eval, config.data
     with phase("Reading the data"):
         tokenizer = tokenizer_lib.load(pretrained.tokenizer_path(config.model.path))
         planned = [
-            choices.plan(
-                cell, tokenizer, config.eval.limit, config.data.max_length, config.data.row_length
-            )
+            items.plan(cell, tokenizer, grid.limit, data.max_length, data.row_length)
             for cell in cells
         ]
     with phase("Loading the model"):
         decoder, params = pretrained.load(origin, mesh)
         encoded = [each for cell in planned for each in cell.encoded]
         checks.check_tokens(encoded, decoder.vocab_size, decoder.max_positions, origin.path)
-        model = scoring.scorer(decoder, params, mesh, dtype, config.eval.batch_tokens)
+        model = runner.create(decoder, params, mesh, dtype, grid.batch_tokens, grid.max_new_tokens)
     name, digest = cells_lib.model_name(config, origin), pretrained.fingerprint(origin)
     with Bar(f"Scoring {name}", sum(len(cell.encoded) for cell in planned)) as bar:
         for cell in planned:
             label = f"{cell.setting.dataset.name} at {cell.setting.shots} shots"
-            scores = scoring.score(model, cell, functools.partial(bar.advance, label))
-            rows = cells_lib.item_rows(name, cell, scores)
+            rows = _rows(name, model, cell, tokenizer, functools.partial(bar.advance, label))
             workdir_lib.append_jsonl(folder / "rows.jsonl", rows)
             record = (
-                cells_lib.cell_record(name, origin, cell, rows)
+                cells_lib.record(name, origin, cell, rows)
                 | {"bos": bool(tokenizer.prefix)}
-                | cells_lib.inputs(digest, cell.setting, config.eval.limit)
+                | cells_lib.inputs(digest, cell.setting, grid.limit)
             )
             workdir_lib.append_jsonl(folder / "cells.jsonl", [record])
+
+
+def _rows(
+    name: str, model: Runner, cell: Items, tokenizer: Tokenizer, advance: Callable[[int], None]
+) -> list[dict]:
+    if cell.setting.dataset.task.labels:
+        return cells_lib.label_rows(name, cell, scoring.score(model, cell, advance))
+    texts = decoding.generate(model, cell, tokenizer, advance)
+    return cells_lib.text_rows(name, cell, texts)
 
 
 def _finished(

@@ -8,7 +8,9 @@ Ainslie et al. 2023, arXiv 2305.13245.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +22,8 @@ from jft.model import attention
 from jft.model.sharding import constrain
 
 Params = dict  # nested: name -> array or Params
+# Query, key and value of one layer -> what each query takes from the values, and what to remember.
+Attend = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +106,12 @@ class Attention(nnx.Module):
         self.value = Projection(c, "D", "KH", c.attention_bias, rngs)
         self.out = Projection(c, "NH", "D", c.attention_bias, rngs)
 
-    def __call__(self, x_BTD: jax.Array, rope_2BTH: jax.Array, visible_BTT: jax.Array) -> jax.Array:
+    def __call__(self, x_BTD: jax.Array, rope_2BTH: jax.Array, attend: Attend):
         query_BTNH = constrain(rotate(self.query(x_BTD, "BTD,DNH->BTNH"), rope_2BTH), "BTNH")
         key_BTKH = constrain(rotate(self.key(x_BTD, "BTD,DKH->BTKH"), rope_2BTH), "BTKH")
         value_BTKH = constrain(self.value(x_BTD, "BTD,DKH->BTKH"), "BTKH")
-        mixed_BTNH = attention.attend(query_BTNH, key_BTKH, value_BTKH, visible_BTT)
-        return self.out(mixed_BTNH, "BTNH,NHD->BTD")
+        mixed_BTNH, memory = attend(query_BTNH, key_BTKH, value_BTKH)
+        return self.out(mixed_BTNH, "BTNH,NHD->BTD"), memory
 
 
 class Mlp(nnx.Module):
@@ -133,10 +137,11 @@ class Layer(nnx.Module):
         self.mlp_norm = Norm(c)
         self.mlp = Mlp(c, rngs)
 
-    def __call__(self, x_BTD: jax.Array, rope_2BTH: jax.Array, visible_BTT: jax.Array) -> jax.Array:
-        x_BTD = x_BTD + self.attention(self.attention_norm(x_BTD), rope_2BTH, visible_BTT)
+    def __call__(self, x_BTD: jax.Array, rope_2BTH: jax.Array, attend: Attend):
+        mixed_BTD, memory = self.attention(self.attention_norm(x_BTD), rope_2BTH, attend)
+        x_BTD = x_BTD + mixed_BTD
         x_BTD = x_BTD + self.mlp(self.mlp_norm(x_BTD))
-        return constrain(x_BTD, "BTD")
+        return constrain(x_BTD, "BTD"), memory
 
 
 class Ends(nnx.Module):
@@ -189,19 +194,21 @@ def apply(
       batch: of which tokens, positions and visibility are read.
       remat: `attention`, or `layer` to keep nothing but each layer's input for the backward pass.
     """
-    graph, _ = nnx.split(nnx.eval_shape(lambda: Layer(config, rngs=nnx.Rngs(0))))
-    rope_2BTH = rotary(config, jnp.asarray(batch.positions_BT))
     visible_BTT = attention.visible(jnp.asarray(batch.visible_until_BT))
 
-    def layer(x_BTD, layer_params):
-        return _merge(graph, layer_params)(x_BTD, rope_2BTH, visible_BTT), None
+    def attend(query_BTNH, key_BTKH, value_BTKH):
+        return attention.attend(query_BTNH, key_BTKH, value_BTKH, visible_BTT), None
+
+    run = layer(config)
+    x_BTD, rope_2BTH = embed(config, params, batch.tokens_BT, batch.positions_BT)
+
+    def body(x_BTD, layer_params):
+        return run(layer_params, x_BTD, rope_2BTH, attend)
 
     if remat == "layer":
-        layer = jax.checkpoint(layer)
-    x_BTD = constrain(params["embed"][batch.tokens_BT], "BTD")
-    x_BTD, _ = jax.lax.scan(layer, x_BTD, params["layers"])
-    norm_graph, _ = nnx.split(nnx.eval_shape(lambda: Norm(config)))
-    return _merge(norm_graph, params["final_norm"])(x_BTD)
+        body = jax.checkpoint(body)
+    x_BTD, _ = jax.lax.scan(body, x_BTD, params["layers"])
+    return final_norm(config, params, x_BTD)
 
 
 def token_logprobs(
@@ -214,11 +221,38 @@ def token_logprobs(
     """
     hidden_BTD = apply(config, params, batch, remat)
     hidden_BMD = jnp.take_along_axis(hidden_BTD, batch.loss_index_BM[..., None], axis=1)
-    head_DV = params["embed"].T if config.tied_head else params["head"]["kernel"]
-    logits_BMV = jnp.einsum("BMD,DV->BMV", hidden_BMD, head_DV, preferred_element_type=jnp.float32)
-    logits_BMV = constrain(logits_BMV, "BMV")
+    logits_BMV = logits(config, params, hidden_BMD)
     target_BM1 = jnp.take_along_axis(logits_BMV, batch.loss_target_BM[..., None], axis=-1)
     return target_BM1[..., 0] - jax.nn.logsumexp(logits_BMV, axis=-1)
+
+
+def layer(config: DecoderConfig) -> Callable[..., tuple[jax.Array, Any]]:
+    """One layer as a pure function: (its parameters, x_BTD, rope_2BTH, attend) -> (x_BTD, memory).
+
+    `attend` mixes the values, and so decides what a query sees; `memory` is what it returns beside.
+    """
+    graph, _ = nnx.split(nnx.eval_shape(lambda: Layer(config, rngs=nnx.Rngs(0))))
+    return lambda params, x_BTD, rope_2BTH, attend: _merge(graph, params)(x_BTD, rope_2BTH, attend)
+
+
+def embed(
+    config: DecoderConfig, params: Params, tokens_BT, positions_BT
+) -> tuple[jax.Array, jax.Array]:
+    """What the first layer takes: x_BTD and the rotary angles."""
+    return constrain(params["embed"][tokens_BT], "BTD"), rotary(config, jnp.asarray(positions_BT))
+
+
+def final_norm(config: DecoderConfig, params: Params, x_BTD: jax.Array) -> jax.Array:
+    """The norm after the last layer."""
+    graph, _ = nnx.split(nnx.eval_shape(lambda: Norm(config)))
+    return _merge(graph, params["final_norm"])(x_BTD)
+
+
+def logits(config: DecoderConfig, params: Params, hidden_BMD: jax.Array) -> jax.Array:
+    """The head: float32 scores of the whole vocabulary, [B, M, V]."""
+    head_DV = params["embed"].T if config.tied_head else params["head"]["kernel"]
+    logits_BMV = jnp.einsum("BMD,DV->BMV", hidden_BMD, head_DV, preferred_element_type=jnp.float32)
+    return constrain(logits_BMV, "BMV")
 
 
 def rotary(config: DecoderConfig, positions_BT: jax.Array) -> jax.Array:

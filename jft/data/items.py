@@ -1,4 +1,4 @@
-"""Test items as batches: the labels of every item branch from its prompt."""
+"""Test items as batches: what a model is to score or to continue branches from shared prompts."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from jft.data.prompts import Encoded, Encoder, Item, Prompter
 from jft.data.sources import Dataset, Row, Suite
 from jft.errors import UserError
 
-# Rows and entries are rounded up to powers of two from these, so that few shapes are compiled.
+# Sizes are rounded up so that few shapes are compiled: to powers of two from these, and the prompts
+# of a row, of which every one costs a step of decoding, to multiples.
 SHORTEST_ROW = 512
-FEWEST_ENTRIES = 64
+FEWEST_LABEL_ENTRIES = 64
+PROMPTS_MULTIPLE = 4
 
 
 class Setting(NamedTuple):
@@ -36,14 +38,15 @@ class Setting(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Choices:
+class Items:
     """The items of one cell, packed.
 
     Attributes:
       indices: of the scored rows in the file.
       skipped: rows left out because their gold label is not one of the task's.
-      encoded: the sequences of each scored row, one for each label.
-      rows: packed rows, as (item, label) pairs.
+      encoded: the sequences of each scored row: one for each label, or the prompt alone where the
+        task has none and the model is to go on from it.
+      rows: packed rows, as (item, sequence) pairs.
     """
 
     setting: Setting
@@ -55,7 +58,7 @@ class Choices:
     num_entries: int
 
     def batches(self, num_rows: int) -> Iterator[tuple[Batch, list[list[tuple[int, int]]]]]:
-        """Batches of `num_rows` rows, each with the (item, label) of every row's slots."""
+        """Batches of `num_rows` rows, each with the (item, sequence) of every row's slots."""
         for start in range(0, len(self.rows), num_rows):
             rows = self.rows[start : start + num_rows]
             sequences = [[self.encoded[i].sequences[j] for i, j in row] for row in rows]
@@ -75,7 +78,7 @@ def setting(source: Suite, dataset: Dataset, shots: int, prompt: int, demos: str
 
 def plan(
     setting: Setting, tokenizer: Encoder, limit: int, max_length: int, row_length: int = 0
-) -> Choices:
+) -> Items:
     """Pack the first `limit` rows (0: all) of a cell.
 
     Raises:
@@ -83,34 +86,37 @@ def plan(
     """
     dataset, labels = setting.dataset, setting.dataset.task.labels
     first = dataset.rows[: limit or None]
-    indices = [i for i, row in enumerate(first) if row["output"] in labels]
+    indices = [i for i, row in enumerate(first) if not labels or row["output"] in labels]
     if not indices:
         raise UserError(
             f"{dataset.path}: none of the first {len(first)} outputs is a label of task "
             f"{dataset.task.name}: {', '.join(labels)}"
         )
     prompter = Prompter(tokenizer, dataset.task, setting.template, max_length, eos=False)
-    items = [Item(first[i], setting.demos, labels, dataset.where(i)) for i in indices]
-    encoded = prompter.encode(items)
-    slots = [(i, j) for i in range(len(items)) for j in range(len(labels))]
+    answers = labels or ("",)
+    encoded = prompter.encode(
+        [Item(first[i], setting.demos, answers, dataset.where(i)) for i in indices]
+    )
+    slots = [(i, j) for i in range(len(indices)) for j in range(len(answers))]
     sequences = [encoded[i].sequences[j] for i, j in slots]
     longest = max(len(sequence.tokens) for sequence in sequences)
     if row_length and row_length < longest:
         raise UserError(
-            f"data.row_length={row_length}: an item of {dataset.path.name} has {longest}"
+            f"data.row_length={row_length}: an item of {dataset.path.name} has {longest} tokens"
         )
     row_length = row_length or _power_of_two(longest, SHORTEST_ROW)
     packed = prefix_tree.pack(sequences, row_length)
     entries = max(prefix_tree.entries([sequences[k] for k in row]) for row in packed)
-    rows = [[slots[k] for k in row] for row in packed]
-    return Choices(
+    return Items(
         setting=setting,
         indices=indices,
         skipped=len(first) - len(indices),
         encoded=encoded,
-        rows=rows,
+        rows=[[slots[k] for k in row] for row in packed],
         row_length=row_length,
-        num_entries=_power_of_two(entries, FEWEST_ENTRIES),
+        num_entries=_power_of_two(entries, FEWEST_LABEL_ENTRIES)
+        if labels
+        else -(-entries // PROMPTS_MULTIPLE) * PROMPTS_MULTIPLE,
     )
 
 

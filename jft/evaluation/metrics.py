@@ -1,0 +1,36 @@
+"""Metrics of an item and of a cell; those of texts by the libraries that everyone compares with."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+
+# What a cell's records call its main metric, and where each item's value of it stands.
+ACCURACY, ROUGE_L = "accuracy", "rougeL"
+ITEM_FIELDS = {ACCURACY: "correct", ROUGE_L: "rougeL"}
+
+
+def rouge_l(prediction: str, reference: str) -> float:
+    """The F-measure of the longest common subsequence, in [0, 1] (`rouge-score`, no stemming)."""
+    return _rouge().score(reference, prediction)["rougeL"].fmeasure
+
+
+def sentence_bleu(prediction: str, reference: str) -> float:
+    """BLEU of one text, in [0, 100] (`sacrebleu`'s defaults)."""
+    import sacrebleu
+
+    return sacrebleu.sentence_bleu(prediction, [reference]).score
+
+
+def corpus_bleu(predictions: Sequence[str], references: Sequence[str]) -> float:
+    """BLEU of many texts together, in [0, 100] (`sacrebleu`'s defaults)."""
+    import sacrebleu
+
+    return sacrebleu.corpus_bleu(list(predictions), [list(references)]).score
+
+
+@functools.cache
+def _rouge():
+    from rouge_score import rouge_scorer
+
+    return rouge_scorer.RougeScorer(["rougeL"], use_stemmer=False)

@@ -1,0 +1,80 @@
+"""A model on its devices, ready to score and to generate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from jft.data.items import Items
+from jft.model import decoder, generate
+from jft.training import mesh as mesh_lib
+
+
+class Runner(NamedTuple):
+    """The programs of a model on a mesh, each compiled for a shape when it first comes.
+
+    Attributes:
+      logprobs: `decoder.token_logprobs` of a batch.
+      prefill: `generate.prefill` of a batch.
+      decode: `generate.decode` of its result and what else that takes but the parameters.
+      vocab_size: V.
+      shards: how many devices share the rows of a batch.
+      batch_tokens: the most tokens that a device takes at once; at least one row.
+    """
+
+    logprobs: Callable[..., Any]
+    prefill: Callable[..., Any]
+    decode: Callable[..., Any]
+    vocab_size: int
+    shards: int
+    batch_tokens: int
+
+    def rows(self, items: Items) -> int:
+        """Of a batch: as many as fit, but no padding without end; powers of two, to compile few."""
+        most = max(1, self.batch_tokens // items.row_length)
+        needed = 1
+        while needed * self.shards < len(items.rows):
+            needed *= 2
+        return min(most, needed) * self.shards
+
+
+def create(
+    config: decoder.DecoderConfig,
+    params: decoder.Params,
+    mesh: Mesh,
+    dtype: jnp.dtype,
+    batch_tokens: int,
+    max_new_tokens: int,
+) -> Runner:
+    """Cast the parameters to the type to compute in; generations end after `max_new_tokens`."""
+    layout = mesh_lib.parameters(mesh, config)
+    cast = jax.jit(
+        lambda tree: jax.tree.map(lambda x: x.astype(dtype), tree), out_shardings=layout
+    )(params)
+    rows, everywhere = mesh_lib.rows(mesh, leading=0), mesh_lib.replicated(mesh)
+
+    def program(function, out=None):
+        run = jax.jit(function, out_shardings=out)
+
+        def on_mesh(*args):
+            with jax.set_mesh(mesh):
+                return run(cast, *args)
+
+        return on_mesh
+
+    def of_batch(run):
+        return lambda batch: run(jax.tree.map(lambda x: jax.device_put(x, rows), batch))
+
+    return Runner(
+        logprobs=of_batch(program(partial(decoder.token_logprobs, config), everywhere)),
+        prefill=of_batch(program(partial(generate.prefill, config))),
+        decode=program(partial(generate.decode, config, max_new_tokens), everywhere),
+        vocab_size=config.vocab_size,
+        shards=mesh_lib.row_shards(mesh),
+        batch_tokens=batch_tokens,
+    )

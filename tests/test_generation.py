@@ -1,0 +1,133 @@
+"""Greedy generation: equal to predicting one token after the other, and ended where text ends."""
+
+import functools
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import sacrebleu
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rouge_score import rouge_scorer
+
+from jft.batch import Batch
+from jft.data import items
+from jft.data import tokenizer as tokenizer_lib
+from jft.evaluation import decoding, grid, runner
+from jft.model import decoder, generate, hub
+from jft.training import mesh as mesh_lib
+
+NEW_TOKENS = 12
+HALF = "\N{REPLACEMENT CHARACTER}"  # what a token of half a character decodes to
+PIECES = ["", " ", "a", "\n", "\n\n", "a\n", "\nb", "\n \n", " \n\nc", HALF]
+
+
+@pytest.fixture
+def eval_config(config, suite_root):
+    rows = [{"input": f"{word} {i}", "output": f"all {word}"} for i, word in enumerate("abcdefg")]
+    (suite_root / "summary" / "few_shot").mkdir(parents=True)
+    (suite_root / "summary" / "notes_test_7.json").write_text(json.dumps(rows))
+    demos = suite_root / "summary" / "few_shot" / "notes_few_shot.json"
+    demos.write_text(json.dumps([{"input": "x y", "output": "z"}, {"input": "y", "output": "x"}]))
+    file = suite_root / "prompt_map.json"
+    prompts = json.loads(file.read_text())
+    templates = ("Text: {input}\nSummary:", "{input} In short:")
+    for prompt, template in zip(prompts, templates, strict=True):
+        prompt["summary"] = template
+    file.write_text(json.dumps(prompts))
+    config.eval.datasets, config.eval.shots, config.eval.prompts = ("notes",), (0, 2), (0, 1)
+    config.eval.max_new_tokens = NEW_TOKENS
+    return config
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def logits(config, params, tokens_BT):
+    """Of every position of one plain row."""
+    positions_BT = jnp.arange(tokens_BT.shape[1])[None]
+    everywhere_BT = jnp.full_like(positions_BT, tokens_BT.shape[1])
+    batch = Batch(tokens_BT, positions_BT, everywhere_BT, *[None] * 4)
+    return decoder.logits(config, params, decoder.apply(config, params, batch))[0]
+
+
+def one_by_one(config, params, ids):
+    """The most likely tokens, each from a forward pass over all before it."""
+    row = np.zeros((1, 128), np.int32)
+    row[0, : len(ids)] = ids
+    for at in range(len(ids), len(ids) + NEW_TOKENS):
+        row[0, at] = logits(config, params, row)[at - 1].argmax()
+    return row[0, len(ids) : len(ids) + NEW_TOKENS]
+
+
+@pytest.mark.parametrize(("batch_tokens", "together"), [(1, 1), (4096, 1), (4096, 100)])
+def test_tokens_equal_one_by_one(eval_config, monkeypatch, batch_tokens, together):
+    tokenizer = tokenizer_lib.load("random:llama-tiny")
+    config, params = hub.load("random:llama-tiny")
+    plan = items.plan(grid.settings(eval_config)[-1], tokenizer, 7, 1024)
+    wanted = [one_by_one(config, params, each.sequences[0].tokens) for each in plan.encoded]
+    mesh = mesh_lib.create(eval_config.mesh)
+    program = runner.create(config, params, mesh, jnp.float32, batch_tokens, NEW_TOKENS)
+    never = generate.Stops(np.array([-1], np.int32), np.zeros(config.vocab_size, np.uint8))
+    monkeypatch.setattr(decoding, "PROMPTS", together)
+    monkeypatch.setattr(decoding, "stops_of", lambda *_: never)
+    monkeypatch.setattr(tokenizer, "decode", lambda ids: " ".join(map(str, ids)))
+    found = decoding.generate(program, plan, tokenizer, lambda count: None)
+    assert [list(map(int, text.split())) for text in found] == np.array(wanted).tolist()
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, len(PIECES) - 1), min_size=1, max_size=9))
+def test_a_generation_ends_at_the_first_blank_line_after_text(pieces):
+    class Texts:
+        eos_id = 99
+
+        def token_texts(self):
+            return PIECES
+
+    stops = decoding.stops_of(Texts(), len(PIECES))
+    one = jnp.zeros(1, bool)
+    state = generate.Progress(
+        jnp.int32(0), jnp.full((1, 9), -1), jnp.zeros(1, jnp.int32), one, one, one, one, one
+    )
+    for piece in pieces:
+        state = generate.append(state, jnp.array([piece], jnp.int32), stops)
+    texts = ["".join(PIECES[p] for p in pieces[: n + 1]) for n in range(len(pieces))]
+    length = int((state.tokens_RS >= 0).sum())
+    assert decoding.cut(texts[length - 1]) == decoding.cut(texts[-1])
+    if HALF not in texts[-1]:  # which may pass for white space, so that a blank line is missed
+        ended = [n + 1 for n, text in enumerate(texts) if "\n\n" in text.lstrip()]
+        assert length == (ended[0] if ended else len(pieces))
+
+
+def test_eos_ends_a_generation():
+    stops = generate.Stops(np.array([2, 3], np.int32), np.zeros(5, np.uint8))
+    one = jnp.zeros(2, bool)
+    state = generate.Progress(
+        jnp.int32(0), jnp.full((2, 4), -1), jnp.zeros(2, jnp.int32), one, one, one, one, one
+    )
+    for tokens in ([1, 3], [2, 1], [1, 1]):
+        state = generate.append(state, jnp.array(tokens, jnp.int32), stops)
+    assert state.tokens_RS.tolist() == [[1, 2, -1, -1], [3, -1, -1, -1]]
+    assert state.done_R.tolist() == [True, True]
+
+
+def test_generated_rows_have_the_libraries_own_numbers(eval_config, tmp_path):
+    grid.evaluate(eval_config, str(tmp_path / "eval"))
+    rows, cells = (
+        [json.loads(line) for line in (tmp_path / "eval" / f"{name}.jsonl").open()]
+        for name in ("rows", "cells")
+    )
+    assert [(c["shots"], c["prompt"], c["n"]) for c in cells] == [
+        (0, 0, 7), (0, 1, 7), (2, 0, 7), (2, 1, 7),
+    ]  # fmt: skip
+    scorer = rouge_scorer.RougeScorer(["rougeL"])
+    for cell in cells:
+        mine = [r for r in rows if (r["shots"], r["prompt"]) == (cell["shots"], cell["prompt"])]
+        scores = [scorer.score(r["output"], r["generation"])["rougeL"].fmeasure for r in mine]
+        assert [r["rougeL"] for r in mine] == scores
+        assert (cell["metric"], cell["value"]) == ("rougeL", pytest.approx(np.mean(scores)))
+        texts, golds = [r["generation"] for r in mine], [r["output"] for r in mine]
+        assert cell["bleu"] == sacrebleu.corpus_bleu(texts, [golds]).score
+        for row in mine:
+            assert row["bleu"] == sacrebleu.sentence_bleu(row["generation"], [row["output"]]).score
