@@ -19,7 +19,7 @@ from jft.training import checkpoint, loop, pretrained
 from jft.training import mesh as mesh_lib
 
 REPO = Path(__file__).parent.parent
-STEPS = 40
+STEPS = 28
 
 
 @pytest.fixture
