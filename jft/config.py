@@ -73,10 +73,21 @@ class Data(Section):
     root: str = key(
         "mini", "folder laid out as the paper's data/, or mini: the suite in this package"
     )
-    task: str = key("sentiment", "the task of the training rows", choices=tuple(TASKS))
-    train: str = key(
-        "", "training rows: a file name without .json under the task, or a path to .json or .jsonl"
+    task: str = key(
+        "sentiment", f"the task: {', '.join(TASKS)}, or one that data.template describes"
     )
+    train: str = key(
+        "",
+        "training rows: a file name without .json under the task; a .json, .jsonl, .csv or "
+        ".parquet file; hf:NAME[/CONFIG]/SPLIT; tfds:NAME[/CONFIG]:SPLIT",
+    )
+    fields: tuple[str, ...] = key(
+        (), "in rows of your own, field=column where they differ, such as input=text,output=label"
+    )
+    labels: tuple[str, ...] = key(
+        (), "in rows of your own, value=label; for a task of your own its labels; empty: text"
+    )
+    template: str = key("", "prompt with {fields}, instead of prompt_map.json's for data.task")
     shots: int = key(
         0, "demonstrations before every training example; 0 = FT, k > 0 = FTICL", minimum=0
     )
@@ -156,7 +167,7 @@ class Eval(Section):
     """The grid to score: datasets x shots x prompts."""
 
     datasets: tuple[str, ...] = key(
-        (), "dataset names in data.root, or task:path of your own rows; empty: all of data.task"
+        (), "dataset names in data.root, or task:rows as data.train; empty: all of data.task"
     )
     shots: tuple[int, ...] = key((0,), "demonstrations before each item", minimum=0)
     prompts: tuple[int, ...] = key((0,), "indices into prompt_map.json", minimum=0)

@@ -27,7 +27,7 @@ def texts(plan, tokenizer, step):
 def test_a_step_holds_the_prompts_and_answers_of_its_examples(config, tokenizer):
     config.data.shuffle = False
     plan = batches_lib.plan(config, tokenizer)
-    rows = sources.suite(config.data.root).training(TASKS["sentiment"], "shops_train_20").rows
+    rows = sources.suite(config.data).training().rows
     expected = [f"Text: {row['input']}\nSentiment:{row['output']}" for row in rows[4:8]]
     assert texts(plan, tokenizer, 1) == sorted(expected)
 
@@ -43,7 +43,7 @@ def test_targets_are_the_answer_and_the_end_of_sequence(config, tokenizer):
 def test_demonstrations_stand_before_every_example(config, tokenizer):
     config.data.shots = 2
     plan = batches_lib.plan(config, tokenizer)
-    demos = sources.suite(config.data.root).demos(TASKS["sentiment"], "shops", 2)
+    demos = sources.suite(config.data).demos(TASKS["sentiment"], "shops", 2)
     before = "".join(f"Text: {d['input']}\nSentiment:{d['output']}\n\n" for d in demos[:2])
     for step in range(plan.steps):
         assert all(text.startswith(before) for text in texts(plan, tokenizer, step))

@@ -205,9 +205,9 @@ CASES = {
     "missing own file": (T, NOTHING, ["--config.data.train=my.jsonl"], "my.jsonl"),
     "own file of another kind": (
         T,
-        lambda p: (p.root / "rows.csv").write_text("input,output\n"),
-        ["--config.data.train={root}/rows.csv"],
-        "data.train=.*rows.csv.*jsonl",
+        lambda p: (p.root / "rows.txt").write_text("input,output\n"),
+        ["--config.data.train={root}/rows.txt"],
+        "data.train=.*rows.txt.*jsonl, .csv",
     ),
     "JSON nested too deep": (
         T,
@@ -312,13 +312,13 @@ CASES = {
         T,
         lambda p: p.raw(b'[{"sentiment": "{input[0]}"}]', "prompt_map.json"),
         [],
-        r"prompt_map.json prompt 0: template field {input\[0\]} is not",
+        r"prompt_map.json prompt 0: {input\[0\]} must be the name",
     ),
     "a template with a format": (
         T,
         lambda p: p.raw(b'[{"sentiment": "{input:>9999999999}"}]', "prompt_map.json"),
         [],
-        "{input} must stand without a format",
+        "{input} must be the name of a field, and nothing else",
     ),
     "a template cut off": (
         T,

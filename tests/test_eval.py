@@ -90,10 +90,10 @@ def test_scores_equal_direct_scoring_whatever_the_batch(eval_config, tmp_path, b
     grid.evaluate(eval_config, str(tmp_path / "eval"))
     tokenizer = tokenizer_lib.load("random:llama-tiny")
     config, params = hub.load("random:llama-tiny")
-    source = sources.suite(eval_config.data.root)
+    source = sources.suite(eval_config.data)
     task = sources.TASKS["detection"]
     demos = source.demos(task, "pairs", 2)[:2]
-    rows = source.test("pairs", task).rows
+    rows = source.test("pairs").rows
     template = "{input_1} and {input_2}?"
     before = "".join(template.format_map(d) + d["output"] + "\n\n" for d in demos)
     for row in read(tmp_path / "eval" / "rows.jsonl"):
@@ -230,8 +230,8 @@ def test_gold_labels_outside_the_task_are_skipped_and_counted(eval_config, suite
 
 
 def test_labels_branch_from_prompts_that_share_their_demonstrations(eval_config):
-    source = sources.suite(eval_config.data.root)
-    dataset = source.test("pairs", sources.TASKS["detection"])
+    source = sources.suite(eval_config.data)
+    dataset = source.test("pairs")
     tokenizer = tokenizer_lib.load("random:llama-tiny")
     cell = items.setting(source, dataset, 2, 0)
     plan = items.plan(cell, tokenizer, 20, 2048)
@@ -261,7 +261,7 @@ def test_demonstrations_asked_for_are_used_where_they_fit(eval_config):
     eval_config.data.demos, eval_config.eval.shots = "films", (2,)
     eval_config.eval.prompts = (0,)
     demos = {cell.dataset.name: cell.demos for cell in grid.settings(eval_config)}
-    source = sources.suite(eval_config.data.root)
+    source = sources.suite(eval_config.data)
     films = source.demos(sources.TASKS["sentiment"], "films", 2)
     pairs = source.demos(sources.TASKS["detection"], "pairs", 2)
     assert demos == {"shops": tuple(films[:2]), "pairs": tuple(pairs[:2])}

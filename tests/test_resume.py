@@ -41,7 +41,8 @@ def command(suite_root, tmp_path):
 
 def environment(tmp_path):
     # One device, and a compilation cache of these tests' own: a kill may leave half an entry.
-    return {**os.environ, "XLA_FLAGS": "", "XDG_CACHE_HOME": str(tmp_path.parent / "cache")}
+    flags = "--xla_backend_optimization_level=1"
+    return {**os.environ, "XLA_FLAGS": flags, "XDG_CACHE_HOME": str(tmp_path.parent / "cache")}
 
 
 def run(arguments, tmp_path, expect=0):

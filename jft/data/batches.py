@@ -21,7 +21,6 @@ from jft.data.prefix_tree import Sequence
 from jft.data.prompts import Encoded, Encoder, Item, Prompter
 from jft.data.sources import Dataset, Row, suite
 from jft.errors import UserError
-from jft.tasks import TASKS
 
 # Row lengths are multiples of this: compilers and accelerators like round shapes.
 ROW_MULTIPLE = 128
@@ -134,9 +133,8 @@ def plan(config: config_lib.Config, tokenizer: Encoder) -> Batches:
       UserError: data that cannot be trained on; the message names the file and the row.
     """
     data = config.data
-    task = TASKS[data.task]
-    source = suite(data.root)
-    dataset = source.training(task, data.train)
+    source = suite(data)
+    task, dataset = source.task, source.training()
     demos = source.demos(task, data.demos or dataset.name, data.shots)
     template = source.template(task, data.prompt)
     prompter = Prompter(tokenizer, task, template, data.max_length, eos=True)

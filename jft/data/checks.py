@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 
@@ -22,7 +23,7 @@ def data_report(batches: Batches, source: Suite, demos: list[Row]) -> dict:
     rows = sum(len(plan.rows) for plan in batches.plans)
     apart = sum(len(sequences[i].tokens) for p in batches.plans for row in p.rows for i in row)
     return {
-        "file": str(dataset.path),
+        "file": dataset.source,
         "sha256": batches.sha256(),
         "rows": len(dataset.rows),
         "rows_trained_on": len(
@@ -37,8 +38,8 @@ def data_report(batches: Batches, source: Suite, demos: list[Row]) -> dict:
         "duplicates": len(dataset.rows) - len({_key(dataset.task, row) for row in dataset.rows}),
         "demonstrations_in_training": overlap(dataset.task, demos, dataset.rows),
         "test_rows_in_training": {
-            test.path.stem: overlap(dataset.task, test.rows, dataset.rows)
-            for test in _tests(source, dataset)
+            Path(test.source).stem: overlap(dataset.task, test.rows, dataset.rows)
+            for test in _tests(source)
         },
         "steps": batches.steps,
         "rows_per_step": rows / batches.steps,
@@ -79,11 +80,11 @@ def _key(task: Task, row: Row) -> tuple[str, ...]:
     return tuple(row[name].strip() for name in task.fields)
 
 
-def _tests(source: Suite, dataset: Dataset) -> list[Dataset]:
+def _tests(source: Suite) -> list[Dataset]:
     found = []
-    for name in source.tests(dataset.task):
+    for name in source.tests():
         try:
-            found.append(source.test(name, dataset.task))
+            found.append(source.test(name))
         except UserError:
             continue  # a broken test set is the evaluation's to report, not a reason not to train
     return found

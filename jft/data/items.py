@@ -89,7 +89,7 @@ def plan(
     indices = [i for i, row in enumerate(first) if not labels or row["output"] in labels]
     if not indices:
         raise UserError(
-            f"{dataset.path}: none of the first {len(first)} outputs is a label of task "
+            f"{dataset.source}: none of the first {len(first)} outputs is a label of task "
             f"{dataset.task.name}: {', '.join(labels)}"
         )
     prompter = Prompter(tokenizer, dataset.task, setting.template, max_length, eos=False)
@@ -102,7 +102,7 @@ def plan(
     longest = max(len(sequence.tokens) for sequence in sequences)
     if row_length and row_length < longest:
         raise UserError(
-            f"data.row_length={row_length}: an item of {dataset.path.name} has {longest} tokens"
+            f"data.row_length={row_length}: an item of {dataset.name} has {longest} tokens"
         )
     row_length = row_length or _power_of_two(longest, SHORTEST_ROW)
     packed = prefix_tree.pack(sequences, row_length)

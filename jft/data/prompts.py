@@ -153,25 +153,36 @@ class Prompter(NamedTuple):
         )
 
 
-def check_template(template: str, task: Task, where: str) -> None:
-    """Check that a template uses the task's fields and no others.
+def template_fields(template: str, where: str) -> tuple[str, ...]:
+    """The fields that a template asks for.
 
     Raises:
-      UserError: naming the field.
+      UserError: it is malformed, or more than fields in braces.
     """
     try:
         parts = [part[1:] for part in string.Formatter().parse(template) if part[1] is not None]
     except ValueError as error:
         raise UserError(f"{where}: not a valid template: {error}") from None
     for name, form, conversion in parts:
-        if name not in task.fields:
-            raise UserError(
-                f"{where}: template field {{{name}}} is not one of task {task.name}: "
-                f"{', '.join(task.fields)}"
-            )
-        if form or conversion:
-            raise UserError(f"{where}: template field {{{name}}} must stand without a format")
-    missing = [name for name in task.texts if "{" + name not in template]
+        if form or conversion or not str(name).isidentifier():
+            raise UserError(f"{where}: {{{name}}} must be the name of a field, and nothing else")
+    return tuple(dict.fromkeys(str(name) for name, _, _ in parts))
+
+
+def check_template(template: str, task: Task, where: str) -> None:
+    """Check that a template uses the task's fields and no others.
+
+    Raises:
+      UserError: naming the field.
+    """
+    used = template_fields(template, where)
+    unknown = [name for name in used if name not in task.fields]
+    if unknown:
+        raise UserError(
+            f"{where}: template field {{{unknown[0]}}} is not one of task {task.name}: "
+            f"{', '.join(task.fields)}"
+        )
+    missing = [name for name in task.texts if name not in used]
     if missing:
         raise UserError(f"{where}: the template lacks {{{missing[0]}}} of task {task.name}")
 

@@ -1,4 +1,4 @@
-"""Rows from files: the paper's folder layout, JSON and JSONL rows of your own, and `mini`.
+"""Data sets: the paper's folder layout with its prompts, `mini`, and rows of your own.
 
 ROOT/prompt_map.json                             a list of {task: template}
 ROOT/<task>/<dataset>_train_<n>.json             a list of rows
@@ -9,12 +9,12 @@ ROOT/<task>/few_shot/<dataset>_few_shot.json     demonstrations
 from __future__ import annotations
 
 import difflib
-import json
 import re
 from pathlib import Path
 from typing import NamedTuple
 
-from jft.data.prompts import check_template
+from jft import config as config_lib
+from jft.data import mappings, prompts, rows
 from jft.errors import UserError
 from jft.tasks import TASKS, Task
 
@@ -30,24 +30,39 @@ class Dataset(NamedTuple):
     Attributes:
       name: the dataset, without `_train_2000`.
       task: whose fields the rows have.
-      path: the file.
+      source: the file, or what else was read.
+      own: whether the rows are of one's own, not of the suite.
       rows: in file order; every field of the task and `output` are text.
     """
 
     name: str
     task: Task
-    path: Path
+    source: str
+    own: bool
     rows: list[Row]
 
     def where(self, index: int) -> str:
         """What errors call a row."""
-        return f"{self.path.name} row {index} (from 0)"
+        return f"{self.source.rsplit('/', 1)[-1]} row {index} (from 0)"
 
 
 class Suite(NamedTuple):
-    """A folder in the paper's layout."""
+    """Where a config's data comes from: a folder in the paper's layout, and rows of one's own.
+
+    Attributes:
+      root: the folder.
+      data: the section of the config.
+      task: its task.
+    """
 
     root: Path
+    data: config_lib.Data
+    task: Task
+
+    @property
+    def tasks(self) -> dict[str, Task]:
+        """All tasks by name: the table's, and the config's."""
+        return TASKS | {self.task.name: self.task}
 
     def template(self, task: Task, index: int) -> str:
         """The task's prompt template.
@@ -55,8 +70,12 @@ class Suite(NamedTuple):
         Raises:
           UserError: no such index, no template for the task, or fields that the task lacks.
         """
+        if self.data.template and task.name == self.task.name:
+            if index:
+                raise UserError(f"data.prompt={index}: data.template is the only prompt, 0")
+            return self.data.template
         path = self.root / "prompt_map.json"
-        templates = read_json(path)
+        templates = rows.read_json(path)
         if not isinstance(templates, list) or not all(isinstance(t, dict) for t in templates):
             raise UserError(f"{path}: must be a list of objects, task to template")
         if index >= len(templates):
@@ -64,24 +83,26 @@ class Suite(NamedTuple):
         template = templates[index].get(task.name)
         if not isinstance(template, str):
             raise UserError(f"{path}: prompt {index} has no template for task {task.name}")
-        check_template(template, task, f"{path} prompt {index}")
+        prompts.check_template(template, task, f"{path} prompt {index}")
         return template
 
-    def training(self, task: Task, train: str) -> Dataset:
+    def training(self) -> Dataset:
         """The training set that `data.train` names.
 
         Raises:
           UserError: no such file (names the nearest), or rows that are not of the task.
         """
+        train, task = self.data.train, self.task
         if not train:
-            known = self._names(task, "train")
+            known = self._names("train")
             raise UserError(f"data.train is empty; {self.root / task.name} holds {_list(known)}")
-        path = _own_file("data.train", train) or self.root / task.name / f"{train}.json"
-        if not path.is_file():
-            raise UserError(
-                f"data.train={train}: no file {path}{_nearest(train, self._names(task, 'train'))}"
-            )
-        dataset = read_dataset(path, task)
+        dataset = self._own("data.train", train, task)
+        if dataset is None:
+            path = self.root / task.name / f"{train}.json"
+            if not path.is_file():
+                nearest = _nearest(train, self._names("train"))
+                raise UserError(f"data.train={train}: no file {path}{nearest}")
+            dataset = _of_suite(path, task)
         for index, row in enumerate(dataset.rows):
             if task.labels and row["output"] not in task.labels:
                 raise UserError(
@@ -90,35 +111,37 @@ class Suite(NamedTuple):
                 )
         return dataset
 
-    def test(self, name: str, task: Task) -> Dataset:
-        """The test set of this name: `paws`, `detection/paws`, `paws_test_500` or `task:path`.
+    def test(self, name: str) -> Dataset:
+        """The test set of this name: `paws`, `detection/paws`, `paws_test_500`, or `task:rows`.
 
         Args:
-          name: one of `eval.datasets`.
-          task: whose rows a path holds when no task stands before it.
+          name: one of `eval.datasets`; rows without a task before them are of the config's.
         """
-        before, colon, after = name.partition(":")
-        if before in TASKS and colon:
-            name, task = after, TASKS[before]
-        elif colon and not Path(name).expanduser().exists():
-            raise UserError(f"eval.datasets={name}: no task {before}{_nearest(before, [*TASKS])}")
-        own = _own_file("eval.datasets", name)
+        task, before, colon = self.task, *name.partition(":")[:2]
+        if before in self.tasks and colon:
+            name, task = name.partition(":")[2], self.tasks[before]
+        elif colon and before not in rows.LIBRARIES and not Path(name).expanduser().exists():
+            nearest = _nearest(before, [*self.tasks])
+            raise UserError(f"eval.datasets={name}: no task {before}{nearest}")
+        own = self._own("eval.datasets", name, task)
         if own:
-            return read_dataset(own, task)
-        found = [(t, path) for t in TASKS.values() for path in self._tests(t) if _is(name, t, path)]
+            return own
+        found = [(t, p) for t in self.tasks.values() for p in self._tests(t) if _is(name, t, p)]
         if not found:
-            known = sorted({dataset_name(path) for t in TASKS.values() for path in self._tests(t)})
+            known = sorted(
+                {rows.name_of(str(p)) for t in self.tasks.values() for p in self._tests(t)}
+            )
             raise UserError(f"eval.datasets={name}: no such test set{_nearest(name, known)}")
         if len(found) > 1:
             choice = " or ".join(f"{t.name}/{path.stem}" for t, path in found)
             raise UserError(f"eval.datasets={name}: several test sets; say {choice}")
-        return read_dataset(found[0][1], found[0][0])
+        return _of_suite(found[0][1], found[0][0])
 
-    def tests(self, task: Task) -> list[str]:
-        """The names of a task's test sets, as `test` takes them."""
-        return [f"{task.name}/{path.stem}" for path in self._tests(task)]
+    def tests(self) -> list[str]:
+        """The names of the task's test sets, as `test` takes them."""
+        return [f"{self.task.name}/{path.stem}" for path in self._tests(self.task)]
 
-    def demos(self, task: Task, dataset: str, shots: int) -> list[Row]:
+    def demos(self, task: Task, name: str, shots: int) -> list[Row]:
         """All demonstrations of a dataset; none are needed, and none read, at 0 shots.
 
         Raises:
@@ -127,84 +150,83 @@ class Suite(NamedTuple):
         if shots == 0:
             return []
         folder = self.root / task.name / "few_shot"
-        path = _own_file("data.demos", dataset) or folder / f"{dataset}_few_shot.json"
-        if not path.is_file():
+        path = folder / f"{name}_few_shot.json"
+        found = self._own("data.demos", name, task)
+        if found is None and path.is_file():
+            found = _of_suite(path, task)
+        if found is None:
             known = [
                 p.stem.removesuffix("_few_shot") for p in sorted(folder.glob("*_few_shot.json"))
             ]
             raise UserError(
-                f"data.demos={dataset}: no demonstrations in {path}; set data.demos to a file of "
+                f"data.demos={name}: no demonstrations in {path}; set data.demos to a file of "
                 f"yours, or to one of {_list(known)}; or use 0 shots"
             )
-        rows = read_dataset(path, task).rows
-        if shots > len(rows):
-            raise UserError(f"shots={shots}: {path.name} holds {len(rows)} demonstrations")
-        return rows
+        if shots > len(found.rows):
+            raise UserError(f"shots={shots}: {found.source} holds {len(found.rows)} demonstrations")
+        return found.rows
+
+    def _own(self, key: str, name: str, task: Task) -> Dataset | None:
+        """Rows of one's own; None for the name of a set of the suite."""
+        if not rows.is_reference(name):
+            if Path(name).expanduser().is_file():
+                kinds = ", ".join(rows.READERS)
+                raise UserError(f"{key}={name}: rows of your own come as {kinds}, hf: or tfds:")
+            return None
+        mapping = mappings.ready(rows.name_of(name))
+        if task.name == self.task.name and (self.data.fields or self.data.labels):
+            mapping = mappings.configured(self.data.fields, self.data.labels)
+        raw = rows.read(name, key)
+        dataset = Dataset(rows.name_of(name), task, name, True, raw)
+        if mapping.columns or mapping.labels:
+            mapped = [mapping.apply(r, task, dataset.where(i)) for i, r in enumerate(raw)]
+            dataset = dataset._replace(rows=mapped)
+        return _checked(dataset)
 
     def _tests(self, task: Task) -> list[Path]:
         return sorted((self.root / task.name).glob("*_test_*.json"))
 
-    def _names(self, task: Task, kind: str) -> list[str]:
-        return [path.stem for path in sorted((self.root / task.name).glob(f"*_{kind}_*.json"))]
+    def _names(self, kind: str) -> list[str]:
+        return [path.stem for path in sorted((self.root / self.task.name).glob(f"*_{kind}_*.json"))]
 
 
-def suite(root: str) -> Suite:
-    """The suite in a folder, or `mini`.
-
-    Raises:
-      UserError: no such folder, or no `prompt_map.json` in it.
-    """
-    path = MINI if root == "mini" else Path(root).expanduser()
-    if not (path / "prompt_map.json").is_file():
-        raise UserError(f"data.root={root}: no file {path / 'prompt_map.json'}")
-    return Suite(path)
-
-
-def read_dataset(path: Path, task: Task) -> Dataset:
-    """The rows of a JSON list or of JSON lines, checked field by field.
+def suite(data: config_lib.Data) -> Suite:
+    """What a config says of its data.
 
     Raises:
-      UserError: naming the file and the row, for rows that are not what the task needs.
+      UserError: no such folder, no `prompt_map.json` in it, or a task that nothing describes.
     """
-    raw = _read_lines(path) if path.suffix == ".jsonl" else read_json(path)
-    if not isinstance(raw, list):
-        raise UserError(f"{path}: must be a JSON list of rows, not {type(raw).__name__}")
-    if not raw:
-        raise UserError(f"{path}: holds no rows")
-    dataset = Dataset(dataset_name(path), task, path, raw)
-    for index, row in enumerate(raw):
-        _check_row(row, task, dataset.where(index))
+    path = MINI if data.root == "mini" else Path(data.root).expanduser()
+    if not data.template and not (path / "prompt_map.json").is_file():
+        raise UserError(f"data.root={data.root}: no file {path / 'prompt_map.json'}")
+    return Suite(path, data, _task(data))
+
+
+def _task(data: config_lib.Data) -> Task:
+    """The table's task, or one that a template and labels make."""
+    task = TASKS.get(data.task)
+    if task is None:
+        if not data.template:
+            raise UserError(
+                f"data.task={data.task!r}: no such task{_nearest(data.task, [*TASKS])} (one of "
+                "your own needs data.template)"
+            )
+        fields = prompts.template_fields(data.template, "data.template")
+        return Task(data.task, fields, fields, mappings.label_names(data.labels))
+    if data.template:
+        prompts.check_template(data.template, task, "data.template")
+    return task
+
+
+def _of_suite(path: Path, task: Task) -> Dataset:
+    found = rows.read(str(path), "data.root")
+    return _checked(Dataset(rows.name_of(str(path)), task, str(path), False, found))
+
+
+def _checked(dataset: Dataset) -> Dataset:
+    for index, row in enumerate(dataset.rows):
+        _check_row(row, dataset.task, dataset.where(index))
     return dataset
-
-
-def read_json(path: Path):
-    """A JSON file's content; UserError names the file and the line that is malformed."""
-    return _parse(_read_text(path), path, 0)
-
-
-def _read_lines(path: Path) -> list:
-    lines = _read_text(path).split("\n")
-    return [_parse(line, path, number) for number, line in enumerate(lines) if line.strip()]
-
-
-def _parse(text: str, path: Path, line: int):
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise UserError(
-            f"{path} line {line + error.lineno}, column {error.colno}: not valid JSON: {error.msg}"
-        ) from None
-    except (ValueError, RecursionError) as error:  # a number too long, lists nested too deep
-        raise UserError(f"{path} line {line + 1}: not readable as JSON: {error}") from None
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 at byte {error.start}; convert it to UTF-8") from None
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from None
 
 
 def _check_row(row, task: Task, where: str) -> None:
@@ -221,30 +243,13 @@ def _check_row(row, task: Task, where: str) -> None:
         raise UserError(f"{where}: output is empty; an example needs an answer")
 
 
-def dataset_name(path: Path) -> str:
-    """The dataset of a file named `paws_train_2000`, `paws_test_500`, `paws_few_shot` or `paws`."""
-    return re.sub(r"_(train|test|few_shot)(_\d+)?$", "", path.stem)
-
-
 def _is(name: str, task: Task, path: Path) -> bool:
     return name in (
-        dataset_name(path),
+        rows.name_of(str(path)),
         path.stem,
-        f"{task.name}/{dataset_name(path)}",
+        f"{task.name}/{rows.name_of(str(path))}",
         f"{task.name}/{path.stem}",
     )
-
-
-def _own_file(key: str, name: str) -> Path | None:
-    """The file that a key's value is the path of; None for the name of a set of the suite."""
-    path = Path(name).expanduser()
-    if path.suffix in (".json", ".jsonl"):
-        if not path.is_file():
-            raise UserError(f"{key}={name}: no file {path}")
-        return path
-    if path.is_file():
-        raise UserError(f"{key}={name}: rows of your own come in a .json or a .jsonl file")
-    return None
 
 
 def _nearest(name: str, known: list[str]) -> str:

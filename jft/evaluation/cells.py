@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from jft import config as config_lib
-from jft.data import checks, sources
+from jft.data import checks
+from jft.data import rows as rows_lib
 from jft.data.items import Items, Setting
 from jft.errors import UserError
 from jft.evaluation import metrics
@@ -34,7 +35,7 @@ def model_name(config: config_lib.Config, origin: Origin) -> str:
         return Path(origin.path).stem if origin.path.endswith(".gguf") else Path(origin.path).name
     data = origin.run.data
     kind = f"FTICL-{data.shots}" if data.shots else "FT"
-    return f"{kind} {Path(data.train).stem}"
+    return f"{kind} {rows_lib.title(data.train)}"
 
 
 def label_rows(model: str, items: Items, scores: np.ndarray) -> list[dict]:
@@ -76,7 +77,7 @@ def record(model: str, origin: Origin, items: Items, rows: list[dict]) -> dict:
     """The record of a cell, of which its rows are known."""
     setting, run = items.setting, origin.run
     dataset = setting.dataset
-    train = (run.data.task, sources.dataset_name(Path(run.data.train))) if run else None
+    train = (run.data.task, rows_lib.name_of(run.data.train)) if run else None
     demos = list(setting.demos)
     return _identity(model, setting) | {
         "relation": relation(train, (dataset.task.name, dataset.name)),

@@ -12,14 +12,13 @@ from jft import workdir as workdir_lib
 from jft.data import checks, items, sources
 from jft.data import tokenizer as tokenizer_lib
 from jft.data.items import Items, Setting
-from jft.data.sources import Dataset, Suite
+from jft.data.sources import Dataset
 from jft.data.tokenizer import Tokenizer
 from jft.errors import UserError
 from jft.evaluation import cells as cells_lib
 from jft.evaluation import decoding, records, runner, scoring
 from jft.evaluation.runner import Runner
 from jft.progress import Bar, phase, say
-from jft.tasks import TASKS
 from jft.training import pretrained, setup
 from jft.training.pretrained import Origin
 
@@ -64,14 +63,15 @@ def settings(config: config_lib.Config) -> list[Setting]:
     for name in ("shots", "prompts"):
         if not getattr(config.eval, name):
             raise UserError(f"eval.{name} is empty; give at least one, such as 0")
-    source, task = sources.suite(config.data.root), TASKS[config.data.task]
-    names = config.eval.datasets or source.tests(task)
+    source = sources.suite(config.data)
+    names = config.eval.datasets or source.tests()
     if not names:
-        raise UserError(f"eval.datasets is empty, and {source.root / task.name} holds no test set")
-    datasets = [source.test(name, task) for name in names]
+        folder = source.root / source.task.name
+        raise UserError(f"eval.datasets is empty, and {folder} holds no test set")
+    datasets = [source.test(name) for name in names]
     _check_names(datasets)
     cells = [
-        items.setting(source, dataset, shots, prompt, _demos(config, source, dataset))
+        items.setting(source, dataset, shots, prompt, _demos(config, dataset))
         for dataset in datasets
         for shots in config.eval.shots
         for prompt in config.eval.prompts
@@ -81,19 +81,19 @@ def settings(config: config_lib.Config) -> list[Setting]:
 
 def _check_names(datasets: list[Dataset]) -> None:
     """Results know a data set by its task and name."""
-    paths: dict[tuple[str, str], Path] = {}
+    found: dict[tuple[str, str], str] = {}
     for dataset in datasets:
-        known = paths.setdefault((dataset.task.name, dataset.name), dataset.path)
-        if known.resolve() != dataset.path.resolve():
+        known = found.setdefault((dataset.task.name, dataset.name), dataset.source)
+        if known != dataset.source:
             raise UserError(
-                f"eval.datasets: {known} and {dataset.path} are both called {dataset.name}; "
+                f"eval.datasets: {known} and {dataset.source} are both called {dataset.name}; "
                 "leave one out, or rename it"
             )
 
 
-def _demos(config: config_lib.Config, source: Suite, dataset: Dataset) -> str:
+def _demos(config: config_lib.Config, dataset: Dataset) -> str:
     """The demonstrations asked for, where they fit; a suite has some for its other tasks, too."""
-    fits = dataset.task.name == config.data.task or source.root not in dataset.path.parents
+    fits = dataset.task.name == config.data.task or dataset.own
     return config.data.demos if fits else ""
 
 

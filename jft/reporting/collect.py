@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jft import workdir
+from jft.data import rows as rows_lib
 from jft.errors import UserError
 from jft.evaluation import records as records_lib
 
@@ -156,7 +157,7 @@ def _read(folder: Path) -> Model:
         path=first["model_path"],
         step=first["step"],
         base=first["base"],
-        train=first["train"] and Path(first["train"]).stem,
+        train=first["train"] and rows_lib.title(first["train"]),
         train_task=first["train_task"],
         train_shots=first["train_shots"] or 0,
         examples=_examples(first["model_path"]) if first["train"] else None,

@@ -9,6 +9,8 @@ from collections import Counter
 from jft.reporting.collect import Cell, Key, Model
 
 CONSTANT = 0.95
+# What of the data's config makes the base's scores those of the same items.
+DATA_KEYS = ("root", "task", "demos", "fields", "labels", "template")
 
 
 def missing(model: Model, bases: list[Model]) -> list[str]:
@@ -96,14 +98,13 @@ def _evaluation(model: Model, keys: list[Key]) -> str:
     data, grid = config.get("data", {}), config.get("eval", {})
     # As they were given, since a name alone does not find a file again.
     datasets = grid.get("datasets") or sorted({f"{key.task}/{key.dataset}" for key in keys})
-    demos = [f"--config.data.demos={data['demos']}"] if data.get("demos") else []
+    of_data = [f"--config.data.{name}={_text(data[name])}" for name in DATA_KEYS if data.get(name)]
     limit = [f"--config.eval.limit={grid['limit']}"] if "limit" in grid else []
     return shlex.join(
         [
             *("python", "-m", "jft.eval", "--config=configs/evaluate.py"),
             f"--config.model.path={model.base}",
-            f"--config.data.root={data.get('root', 'mini')}",
-            *demos,
+            *of_data,
             f"--config.eval.datasets={','.join(datasets)}",
             f"--config.eval.shots={_numbers({key.shots for key in keys})}",
             f"--config.eval.prompts={_numbers({key.prompt for key in keys})}",
@@ -111,6 +112,10 @@ def _evaluation(model: Model, keys: list[Key]) -> str:
             "--workdir=NEW",
         ]
     )
+
+
+def _text(value: str | list[str]) -> str:
+    return value if isinstance(value, str) else repr(tuple(value))
 
 
 def _numbers(numbers: set[int], joint: str = ",") -> str:

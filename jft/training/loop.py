@@ -20,7 +20,6 @@ from jft.data import checks, sources
 from jft.data import tokenizer as tokenizer_lib
 from jft.errors import UserError
 from jft.progress import Bar, phase, say
-from jft.tasks import TASKS
 from jft.training import mesh as mesh_lib
 from jft.training import optim, pretrained, setup
 from jft.training import step as step_lib
@@ -105,9 +104,8 @@ def _state(base: Origin, mesh, optimizer, checkpoints: Checkpoints, done: int, f
 def _write_report(
     folder: Path, config: config_lib.Config, batches: batches_lib.Batches, done: int
 ) -> None:
-    task, data = TASKS[config.data.task], config.data
-    source = sources.suite(data.root)
-    demos = source.demos(task, data.demos or batches.dataset.name, data.shots)
+    data, source = config.data, sources.suite(config.data)
+    demos = source.demos(source.task, data.demos or batches.dataset.name, data.shots)
     report = checks.data_report(batches, source, demos[: data.shots])
     if done:
         _check_same_data(folder / "data_report.json", report)

@@ -1,0 +1,203 @@
+"""Raw rows, whatever they lie in: files of your own, the Hugging Face hub, TensorFlow Datasets.
+
+PATH.json  PATH.jsonl  PATH.csv  PATH.parquet     a file of rows
+hf:NAME[/CONFIG]/SPLIT                            NAME: on the hub, or a local folder
+tfds:NAME[/CONFIG]:SPLIT
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from jft.errors import UserError
+
+Raw = list[dict[str, Any]]
+
+
+def is_reference(name: str) -> bool:
+    """Whether a name means rows of one's own, not a set of the suite."""
+    return name.partition(":")[0] in LIBRARIES or Path(name).suffix in READERS
+
+
+def name_of(reference: str) -> str:
+    """The data set of `paws_train_2000`, `paws_test_500.jsonl`, `paws`, or `hf:paws/train`.
+
+    A set's splits have one name, so that a test set of the training set's name is in-domain.
+    """
+    if reference.startswith("hf:"):
+        *place, _ = reference.removeprefix("hf:").rstrip("/").split("/")
+        folder, inside = _local("/".join(place))
+        return "-".join([folder.name, *inside] if folder else place)
+    if reference.startswith("tfds:"):
+        return reference.removeprefix("tfds:").rpartition(":")[0].replace("/", "-")
+    return re.sub(r"_(train|test|few_shot)(_\d+)?$", "", Path(reference).stem)
+
+
+def title(reference: str) -> str:
+    """What results call a training set: `paws_train_2000`, or the name of what has no file's."""
+    file = Path(reference).stem
+    return name_of(reference) if reference.partition(":")[0] in LIBRARIES else file
+
+
+def read(reference: str, key: str) -> Raw:
+    """All rows of a reference.
+
+    Args:
+      reference: a path, or `hf:...` or `tfds:...`.
+      key: the config key that it is the value of, for messages.
+
+    Raises:
+      UserError: nothing is there, or it does not hold rows.
+    """
+    library, _, place = reference.partition(":")
+    path = Path(reference).expanduser()
+    if library in LIBRARIES:
+        rows = _read_library(LIBRARIES[library], place, f"{key}={reference}")
+    elif path.is_file():
+        rows = READERS[path.suffix](path)
+    else:
+        raise UserError(f"{key}={reference}: no file {path}")
+    if not isinstance(rows, list):
+        raise UserError(f"{reference}: must be a JSON list of rows, not {type(rows).__name__}")
+    if not rows:
+        raise UserError(f"{reference}: holds no rows")
+    return rows
+
+
+def read_json(path: Path):
+    """A JSON file's content; UserError names the file and the line that is malformed."""
+    return _parse(_read_text(path), path, 0)
+
+
+def _read_jsonl(path: Path) -> Raw:
+    lines = _read_text(path).split("\n")
+    return [_parse(line, path, number) for number, line in enumerate(lines) if line.strip()]
+
+
+def _read_csv(path: Path) -> Raw:
+    reader = csv.DictReader(io.StringIO(_read_text(path), newline=""), strict=True)
+    try:
+        rows = list(reader)
+    except csv.Error as error:
+        raise UserError(f"{path} line {reader.line_num}: not valid CSV: {error}") from None
+    for row in rows:
+        if None in row or None in row.values():
+            raise UserError(
+                f"{path}: a row has not the {len(reader.fieldnames or ())} columns of the first "
+                f"line: {list(row.values())}"
+            )
+    return rows
+
+
+def _read_parquet(path: Path) -> Raw:
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ModuleNotFoundError:
+        raise UserError(f"{path}: needs pyarrow; pip install 'jft[data]'") from None
+    try:
+        return parquet.read_table(path).to_pylist()
+    except (pyarrow.ArrowException, OSError) as error:
+        raise UserError(f"{path}: not a Parquet file: {str(error).splitlines()[0]}") from None
+
+
+READERS: dict[str, Callable[[Path], Any]] = {
+    ".json": read_json,
+    ".jsonl": _read_jsonl,
+    ".csv": _read_csv,
+    ".parquet": _read_parquet,
+}
+
+
+def _read_library(reader: Callable[[str], Raw], place: str, where: str) -> Raw:
+    try:
+        return reader(place)
+    except ModuleNotFoundError as error:
+        raise UserError(f"{where}: needs {error.name}; pip install 'jft[data]'") from None
+    except (OSError, ValueError, KeyError, RuntimeError, AttributeError) as error:
+        raise UserError(f"{where}: {' '.join(str(error).split())[:300]}") from None
+
+
+def _read_hf(place: str) -> Raw:
+    """Rows by `datasets`, which runs no code of a data set's own."""
+    import datasets
+
+    datasets.disable_progress_bars()
+    name, _, split = place.rstrip("/").rpartition("/")
+    if not name:
+        raise ValueError("is written hf:NAME[/CONFIG]/SPLIT")
+    folder, inside = _local(name)
+    if folder is None:
+        return _from_hub(name, split).to_list()
+    if (folder / "dataset_dict.json").exists():
+        return datasets.load_from_disk(str(folder))[split].to_list()
+    return datasets.load_dataset(str(folder), *inside, split=split).to_list()
+
+
+def _from_hub(place: str, split: str):
+    """`a/b` may be a user's data set or a configuration of a data set that has no user."""
+    import datasets
+
+    parts = place.split("/")
+    if len(parts) == 2:
+        try:
+            return datasets.load_dataset(place, split=split)
+        except datasets.exceptions.DatasetNotFoundError:
+            return datasets.load_dataset(*parts, split=split)
+    return datasets.load_dataset("/".join(parts[:2]), *parts[2:], split=split)
+
+
+def _local(place: str) -> tuple[Path | None, list[str]]:
+    """The folder that a place begins with, if any, and what of the place is left."""
+    path = Path(place).expanduser()
+    for inside in (0, 1):
+        folder = path if inside == 0 else path.parent
+        if folder.is_dir() and folder != Path():
+            return folder, list(path.parts[len(path.parts) - inside :])
+    return None, []
+
+
+def _read_tfds(place: str) -> Raw:
+    """Rows by the data source of `tensorflow_datasets`, without TensorFlow."""
+    import tensorflow_datasets as tfds
+
+    name, _, split = place.rpartition(":")
+    if not name:
+        raise ValueError("is written tfds:NAME[/CONFIG]:SPLIT")
+    source = tfds.data_source(name, split=split)
+    return [{field: _plain(value) for field, value in row.items()} for row in source]
+
+
+LIBRARIES: dict[str, Callable[[str], Raw]] = {"hf": _read_hf, "tfds": _read_tfds}
+
+
+def _plain(value):
+    """Text and numbers instead of bytes and NumPy scalars."""
+    value = value.item() if hasattr(value, "item") and getattr(value, "ndim", 1) == 0 else value
+    return value.decode("utf-8", errors="replace") if isinstance(value, bytes) else value
+
+
+def _parse(text: str, path: Path, line: int):
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UserError(
+            f"{path} line {line + error.lineno}, column {error.colno}: not valid JSON: {error.msg}"
+        ) from None
+    except (ValueError, RecursionError) as error:  # a number too long, lists nested too deep
+        raise UserError(f"{path} line {line + 1}: not readable as JSON: {error}") from None
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 at byte {error.start}; convert it to UTF-8") from None
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None

@@ -1,0 +1,197 @@
+"""Rows of one's own: files, `datasets`, `tensorflow_datasets`, and tasks made by a config."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from jft.data import mappings, rows, sources
+from jft.errors import UserError
+from jft.evaluation import grid
+from jft.tasks import TASKS
+from jft.training import loop
+
+ROWS = [
+    {"input": "so, so\ngood", "output": "positive"},
+    {"input": 'a "bad" one', "output": "negative"},
+]
+
+
+def write_file(path: Path) -> None:
+    """The rows in the format that the file's name tells."""
+    if path.suffix == ".csv":
+        with path.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, list(ROWS[0]))
+            writer.writeheader()
+            writer.writerows(ROWS)
+    elif path.suffix == ".parquet":
+        import pyarrow
+        from pyarrow import parquet
+
+        parquet.write_table(pyarrow.Table.from_pylist(ROWS), path)
+    elif path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    else:
+        path.write_text(json.dumps(ROWS))
+
+
+@pytest.mark.parametrize("suffix", [".json", ".jsonl", ".csv", ".parquet"])
+def test_files(suffix, config, tmp_path):
+    path = tmp_path / f"mine_test_2{suffix}"
+    write_file(path)
+    dataset = sources.suite(config.data).test(f"sentiment:{path}")
+    assert (dataset.name, dataset.rows) == ("mine", ROWS)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("short.csv", "input,output\na\n", "2 columns of the first line"),
+        ("long.csv", "input,output\na,b,c\n", "2 columns of the first line"),
+        ("quote.csv", 'input,output\n"a,b\n', "not valid CSV"),
+        ("empty.csv", "input,output\n", "holds no rows"),
+        ("not.parquet", "input", "not a Parquet file"),
+    ],
+)
+def test_damaged_files(name, content, message, config, tmp_path):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(UserError, match=message):
+        sources.suite(config.data).test(f"sentiment:{tmp_path / name}")
+
+
+@pytest.fixture
+def hub_folder(tmp_path):
+    """SST-2's columns, as `datasets` saves a data set with its splits."""
+    import datasets
+
+    features = datasets.Features(
+        {
+            "sentence": datasets.Value("string"),
+            "label": datasets.ClassLabel(names=["negative", "positive"]),
+        }
+    )
+    columns = {"sentence": ["so good", "a bad one"], "label": [1, 0]}
+    dataset = datasets.Dataset.from_dict(columns, features=features)
+    folder = tmp_path / "hub" / "sst2"
+    datasets.DatasetDict({"train": dataset, "test": dataset}).save_to_disk(str(folder))
+    plain = tmp_path / "hub" / "plain"
+    plain.mkdir()
+    dataset.to_parquet(str(plain / "train-00000-of-00001.parquet"))
+    return tmp_path / "hub"
+
+
+def test_a_folder_of_datasets_with_a_ready_mapping(config, hub_folder):
+    suite = sources.suite(config.data)
+    dataset = suite.test(f"sentiment:hf:{hub_folder}/sst2/test")
+    assert dataset.name == "sst2"
+    assert dataset.rows == [
+        {"input": "so good", "output": "positive"},
+        {"input": "a bad one", "output": "negative"},
+    ]
+    assert rows.name_of(f"hf:{hub_folder}/sst2/train") == dataset.name
+    with pytest.raises(UserError, match="sst2/nope"):
+        suite.test(f"sentiment:hf:{hub_folder}/sst2/nope")
+
+
+def test_a_mapping_of_ones_own(config, hub_folder):
+    config.data.train = f"hf:{hub_folder}/plain/train"
+    config.data.fields = ("input=sentence", "output=label")
+    config.data.labels = ("1=positive", "0=negative")
+    assert sources.suite(config.data).training().rows[0] == {
+        "input": "so good",
+        "output": "positive",
+    }
+    config.data.fields = ("input=text", "output=label")
+    with pytest.raises(UserError, match="no column 'text' for the field 'input'"):
+        sources.suite(config.data).training()
+    config.data.fields = ("input",)
+    with pytest.raises(UserError, match=r"data\.fields=input: is written field=column"):
+        sources.suite(config.data).training()
+
+
+TFDS = """
+import sys
+import numpy as np
+import tensorflow_datasets as tfds
+
+class Sst2(tfds.core.GeneratorBasedBuilder):
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self):
+        features = {"sentence": tfds.features.Text(), "idx": np.int32}
+        features["label"] = tfds.features.ClassLabel(names=["negative", "positive"])
+        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+
+    def _split_generators(self, manager):
+        return {"train": self._generate_examples(5), "test": self._generate_examples(3)}
+
+    def _generate_examples(self, n):
+        for i in range(n):
+            yield i, {"sentence": f"row {i} \\u00fc", "label": i % 2, "idx": i}
+
+Sst2(data_dir=sys.argv[1], file_format="array_record").download_and_prepare()
+"""
+
+
+def test_tensorflow_datasets(config, tmp_path, monkeypatch):
+    written = subprocess.run(
+        [sys.executable, "-c", TFDS, str(tmp_path)], capture_output=True, text=True
+    )
+    assert written.returncode == 0, written.stderr
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    dataset = sources.suite(config.data).test("sentiment:tfds:sst2:test")
+    assert dataset.name == "sst2"
+    assert sorted((row["input"], row["output"]) for row in dataset.rows) == [
+        ("row 0 ü", "negative"),
+        ("row 1 ü", "positive"),
+        ("row 2 ü", "negative"),
+    ]
+    with pytest.raises(UserError, match="tfds:sst2:nope"):
+        sources.suite(config.data).test("sentiment:tfds:sst2:nope")
+    assert "tensorflow" not in sys.modules
+
+
+def test_every_ready_mapping_is_of_some_task():
+    fields = [{*task.fields, "output"} for task in TASKS.values()]
+    for name, mapping in mappings.READY.items():
+        assert {*mapping.columns} in fields, name
+        labels = {*mapping.labels.values()}
+        assert not labels or any(labels <= {*task.labels} for task in TASKS.values()), name
+    row = {"context": "c", "answerA": "x", "answerB": "y", "answerC": "z", "label": "2"}
+    mapped = mappings.ready("allenai-social_i_qa").apply(
+        row | {"question": "q"}, TASKS["question"], ""
+    )
+    assert mapped == {"input": "c", "answer": "y", "output": "q"}
+
+
+def test_a_task_of_ones_own_by_config_alone(config, tmp_path):
+    lines = [{"text": f"win {i} now", "kind": ("spam", "ham")[i % 2]} for i in range(12)]
+    for split in ("train", "test"):
+        file = tmp_path / f"mails_{split}.jsonl"
+        file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    config.data.task, config.data.template = "mail", "Mail: {input}\nKind:"
+    config.data.fields = ("input=text", "output=kind")
+    config.data.labels = ("spam", "ham")
+    config.data.train = str(tmp_path / "mails_train.jsonl")
+    config.train.steps, config.train.batch_size = 2, 4
+    loop.train(config, str(tmp_path / "run"))
+    config.model.path = str(tmp_path / "run")
+    config.eval.datasets = (f"mail:{tmp_path / 'mails_test.jsonl'}", "shops")
+    config.eval.shots, config.eval.prompts = (0,), (0,)
+    grid.evaluate(config, str(tmp_path / "eval"))
+    cells = [json.loads(line) for line in (tmp_path / "eval" / "cells.jsonl").open()]
+    assert [(c["task"], c["dataset"], c["relation"], c["n"]) for c in cells] == [
+        ("mail", "mails", "in-domain", 12),
+        ("sentiment", "shops", "out-of-task", 20),
+    ]
+    row = json.loads((tmp_path / "eval" / "rows.jsonl").open().readline())
+    assert set(row["scores"]) == {"spam", "ham"}
+
+
+def test_a_misspelt_task_is_named(config):
+    config.data.task = "sentimant"
+    with pytest.raises(UserError, match=r"'sentimant'.*did you mean sentiment\?.*template"):
+        sources.suite(config.data)
