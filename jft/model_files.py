@@ -18,7 +18,7 @@ if typing.TYPE_CHECKING:
 RANDOM_MODEL = "random:llama-tiny"
 FILE_SUFFIXES = (".gguf", ".safetensors", ".json", ".bin", ".pt", ".pth", ".ckpt")
 # What decides a model's numbers; its fingerprint reads at most so many blocks of each file.
-FINGERPRINTED = ("config.json", "*.safetensors", "tokenizer.json", "tokenizer_config.json")
+FINGERPRINTED = ("config.json", "*.safetensors", "tokenizer*.json", "vocab.*", "*.model")
 BLOCK, BLOCKS = 1 << 16, 256
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 

@@ -79,10 +79,24 @@ def _same_run(path: Path, config: config_lib.Config, program: str) -> None:
 def is_workdir(path: Path) -> bool:
     """Whether the folder's `config.json` is jft's: Hugging Face folders have one too."""
     try:
-        content = json.loads((path / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        return {"model", "data", "train"} <= read_json(path / "config.json").keys()
+    except UserError:
         return False
-    return isinstance(content, dict) and {"model", "data", "train"} <= set(content)
+
+
+def read_json(file: Path) -> dict:
+    """The object that `write_json` wrote.
+
+    Raises:
+      UserError: the file is missing or damaged.
+    """
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{file}: missing or damaged: {error}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{file}: damaged: holds a {type(content).__name__}, not an object")
+    return content
 
 
 def read_config(path: Path) -> config_lib.Config:
@@ -93,8 +107,8 @@ def read_config(path: Path) -> config_lib.Config:
     """
     file = path / "config.json"
     try:
-        return config_lib.from_dict(json.loads(file.read_text(encoding="utf-8")))
-    except (OSError, ValueError, AttributeError, TypeError) as error:
+        return config_lib.from_dict(read_json(file))
+    except (AttributeError, TypeError) as error:
         raise UserError(f"{file}: not a jft config: {error}") from None
 
 

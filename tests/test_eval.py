@@ -1,20 +1,19 @@
 """Scoring: the records as fixed, equal to direct scoring, and never done twice."""
 
-import functools
 import json
 import shutil
 
 import jax
 import numpy as np
+import plain_row
 import pytest
 
 from jft import config as config_lib
-from jft.batch import Batch
 from jft.data import items, sources
 from jft.data import tokenizer as tokenizer_lib
 from jft.errors import UserError
 from jft.evaluation import grid
-from jft.model import decoder, hub
+from jft.model import hub
 from jft.tasks import relation
 from jft.training import loop
 
@@ -64,22 +63,12 @@ def test_the_grid_is_scored_and_recorded(eval_config, tmp_path):
             assert row["prediction"] == max(row["scores"], key=row["scores"].get)
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def log_softmax(config, params, tokens_BT):
-    """The next token's log-probabilities at every position of one plain row."""
-    positions_BT = jax.numpy.arange(tokens_BT.shape[1])[None]
-    everywhere_BT = jax.numpy.full_like(positions_BT, tokens_BT.shape[1])
-    batch = Batch(tokens_BT, positions_BT, everywhere_BT, *[None] * 4)
-    hidden_TD = decoder.apply(config, params, batch)[0]
-    return jax.nn.log_softmax(hidden_TD @ params["embed"].T)
-
-
 def direct_score(tokenizer, config, params, text, label):
     """One text in one plain row, token by token."""
     (ids,), (prompt,) = tokenizer.encode([text + label]), tokenizer.encode([text])
     padded = np.zeros((1, 256), np.int32)
     padded[0, : len(ids)] = ids
-    logprobs = np.asarray(log_softmax(config, params, padded))
+    logprobs = np.asarray(jax.nn.log_softmax(plain_row.logits(config, params, padded)))
     return sum(logprobs[i - 1, ids[i]] for i in range(len(prompt), len(ids)))
 
 

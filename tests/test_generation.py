@@ -1,22 +1,20 @@
 """Greedy generation: equal to predicting one token after the other, and ended where text ends."""
 
-import functools
 import json
 
-import jax
 import jax.numpy as jnp
 import numpy as np
+import plain_row
 import pytest
 import sacrebleu
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rouge_score import rouge_scorer
 
-from jft.batch import Batch
 from jft.data import items
 from jft.data import tokenizer as tokenizer_lib
 from jft.evaluation import decoding, grid, runner
-from jft.model import decoder, generate, hub
+from jft.model import generate, hub
 from jft.training import mesh as mesh_lib
 
 NEW_TOKENS = 12
@@ -42,21 +40,12 @@ def eval_config(config, suite_root):
     return config
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def logits(config, params, tokens_BT):
-    """Of every position of one plain row."""
-    positions_BT = jnp.arange(tokens_BT.shape[1])[None]
-    everywhere_BT = jnp.full_like(positions_BT, tokens_BT.shape[1])
-    batch = Batch(tokens_BT, positions_BT, everywhere_BT, *[None] * 4)
-    return decoder.logits(config, params, decoder.apply(config, params, batch))[0]
-
-
 def one_by_one(config, params, ids):
     """The most likely tokens, each from a forward pass over all before it."""
     row = np.zeros((1, 128), np.int32)
     row[0, : len(ids)] = ids
     for at in range(len(ids), len(ids) + NEW_TOKENS):
-        row[0, at] = logits(config, params, row)[at - 1].argmax()
+        row[0, at] = plain_row.logits(config, params, row)[at - 1].argmax()
     return row[0, len(ids) : len(ids) + NEW_TOKENS]
 
 
@@ -112,7 +101,9 @@ def test_eos_ends_a_generation():
     assert state.done_R.tolist() == [True, True]
 
 
-def test_generated_rows_have_the_libraries_own_numbers(eval_config, tmp_path):
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_generated_rows_have_the_libraries_own_numbers(dtype, eval_config, tmp_path):
+    eval_config.model.dtype = dtype
     grid.evaluate(eval_config, str(tmp_path / "eval"))
     rows, cells = (
         [json.loads(line) for line in (tmp_path / "eval" / f"{name}.jsonl").open()]

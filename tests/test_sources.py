@@ -46,6 +46,13 @@ def test_files(suffix, config, tmp_path):
     assert (dataset.name, dataset.rows) == ("mine", ROWS)
 
 
+def test_csv_of_a_spreadsheet_with_an_article_in_a_field(config, tmp_path):
+    article = "word " * 40_000
+    file = tmp_path / "sheet.csv"
+    file.write_text(f"input,output\n{article},positive\n", encoding="utf-8-sig")
+    assert sources.suite(config.data).test(f"sentiment:{file}").rows[0]["input"] == article
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -107,6 +108,10 @@ def plan(
     row_length = row_length or _power_of_two(longest, SHORTEST_ROW)
     packed = prefix_tree.pack(sequences, row_length)
     entries = max(prefix_tree.entries([sequences[k] for k in row]) for row in packed)
+    if labels:
+        entries = _power_of_two(entries, FEWEST_LABEL_ENTRIES)
+    else:
+        entries = math.ceil(entries / PROMPTS_MULTIPLE) * PROMPTS_MULTIPLE
     return Items(
         setting=setting,
         indices=indices,
@@ -114,9 +119,7 @@ def plan(
         encoded=encoded,
         rows=[[slots[k] for k in row] for row in packed],
         row_length=row_length,
-        num_entries=_power_of_two(entries, FEWEST_LABEL_ENTRIES)
-        if labels
-        else -(-entries // PROMPTS_MULTIPLE) * PROMPTS_MULTIPLE,
+        num_entries=entries,
     )
 
 

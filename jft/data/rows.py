@@ -11,6 +11,7 @@ import csv
 import io
 import json
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -41,8 +42,9 @@ def name_of(reference: str) -> str:
 
 def title(reference: str) -> str:
     """What results call a training set: `paws_train_2000`, or the name of what has no file's."""
-    file = Path(reference).stem
-    return name_of(reference) if reference.partition(":")[0] in LIBRARIES else file
+    if reference.partition(":")[0] in LIBRARIES:
+        return name_of(reference)
+    return Path(reference).stem
 
 
 def read(reference: str, key: str) -> Raw:
@@ -81,7 +83,10 @@ def _read_jsonl(path: Path) -> Raw:
 
 
 def _read_csv(path: Path) -> Raw:
-    reader = csv.DictReader(io.StringIO(_read_text(path), newline=""), strict=True)
+    csv.field_size_limit(sys.maxsize)  # whole articles stand in one field
+    # Spreadsheets put a mark before the first column's name.
+    text = _read_text(path).removeprefix("\N{ZERO WIDTH NO-BREAK SPACE}")
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     try:
         rows = list(reader)
     except csv.Error as error:

@@ -117,9 +117,9 @@ class Suite(NamedTuple):
         Args:
           name: one of `eval.datasets`; rows without a task before them are of the config's.
         """
-        task, before, colon = self.task, *name.partition(":")[:2]
+        task, (before, colon, after) = self.task, name.partition(":")
         if before in self.tasks and colon:
-            name, task = name.partition(":")[2], self.tasks[before]
+            name, task = after, self.tasks[before]
         elif colon and before not in rows.LIBRARIES and not Path(name).expanduser().exists():
             nearest = _nearest(before, [*self.tasks])
             raise UserError(f"eval.datasets={name}: no task {before}{nearest}")

@@ -81,7 +81,7 @@ def record(model: str, origin: Origin, items: Items, rows: list[dict]) -> dict:
     demos = list(setting.demos)
     return _identity(model, setting) | {
         "relation": relation(train, (dataset.task.name, dataset.name)),
-        **(_accuracy(rows) if dataset.task.labels else _rouge_l(rows)),
+        **(_mean(metrics.ACCURACY, rows) if dataset.task.labels else _rouge_l(rows)),
         "n": len(rows),
         "skipped": items.skipped,
         "shortened": sum(encoded.shortened for encoded in items.encoded),
@@ -91,12 +91,7 @@ def record(model: str, origin: Origin, items: Items, rows: list[dict]) -> dict:
         "train_shots": run.data.shots if run else None,
         "base": pretrained.absolute(run.model.path) if run else origin.path,
         "model_path": origin.path,
-        "step": origin.step,
     }
-
-
-def _accuracy(rows: list[dict]) -> dict:
-    return _mean(metrics.ACCURACY, rows)
 
 
 def _rouge_l(rows: list[dict]) -> dict:
@@ -105,7 +100,7 @@ def _rouge_l(rows: list[dict]) -> dict:
 
 
 def _mean(metric: str, rows: list[dict]) -> dict:
-    values = [float(row[metrics.ITEM_FIELDS[metric]]) for row in rows]
+    values = [float(row[metrics.item_field(metric)]) for row in rows]
     stderr = standard_error(values)
     return {
         "metric": metric,
@@ -114,10 +109,11 @@ def _mean(metric: str, rows: list[dict]) -> dict:
     }
 
 
-def inputs(model_digest: str, setting: Setting, limit: int) -> dict[str, str]:
-    """Digests of what a cell's scores depend on besides the config, to find out when it changes."""
+def inputs(origin: Origin, model_digest: str, setting: Setting, limit: int) -> dict:
+    """What a cell's scores depend on besides the config, to find out when it changes."""
     rows = setting.dataset.rows[: limit or None]
     return {
+        "step": origin.step,
         "model_sha256": model_digest,
         "rows_sha256": _digest(rows),
         "prompt_sha256": _digest([setting.template, setting.demos]),

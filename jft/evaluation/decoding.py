@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -99,7 +100,7 @@ def _slots(group: list[Rows], num_rows: int, num_slots: int, shards: int) -> tup
         for slot, (item, _) in enumerate(prompts)
     ]
     multiple = PROMPTS_MULTIPLE * shards
-    num = -(-len(places) // multiple) * multiple
+    num = math.ceil(len(places) / multiple) * multiple
     prompt_R = np.zeros(num, np.int32)
     prompt_R[: len(places)] = [place for place, _ in places]
     rank_BM = np.zeros((len(group) * num_rows, num_slots), np.int32)

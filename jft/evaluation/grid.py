@@ -22,6 +22,8 @@ from jft.progress import Bar, phase, say
 from jft.training import pretrained, setup
 from jft.training.pretrained import Origin
 
+Inputs = dict[records.Key, dict]
+
 # What a finished cell was made from, and what to say where it is not the same any more.
 CHANGED = {
     "step": "{path} has been trained on",
@@ -41,15 +43,20 @@ def evaluate(config: config_lib.Config, workdir: str) -> None:
     if not origin.finished:
         say(f"note: {config.model.path} stopped at step {origin.step}; this scores that step")
     cells = settings(config)
+    digest = pretrained.fingerprint(origin)
+    inputs = {
+        cells_lib.key(cell): cells_lib.inputs(origin, digest, cell, config.eval.limit)
+        for cell in cells
+    }
     with workdir_lib.claim(workdir, config, "jft.eval") as folder:
-        finished = _finished(folder, config, origin, cells)
+        finished = _finished(folder, origin, inputs)
         todo = [cell for cell in cells if cells_lib.key(cell) not in finished]
         if not todo:
             say(f"Finished: {folder} holds all {len(cells)} cells")
             return
         if finished:
             say(f"Going on: {len(cells) - len(todo)} of {len(cells)} cells are finished")
-        _score_cells(config, origin, folder, todo)
+        _score_cells(config, origin, folder, todo, inputs)
         say(f"Done: {len(cells)} cells in {folder}")
 
 
@@ -98,7 +105,7 @@ def _demos(config: config_lib.Config, dataset: Dataset) -> str:
 
 
 def _score_cells(
-    config: config_lib.Config, origin: Origin, folder: Path, cells: list[Setting]
+    config: config_lib.Config, origin: Origin, folder: Path, cells: list[Setting], inputs: Inputs
 ) -> None:
     mesh, dtype = setup.devices(config)
     grid, data = config.eval, config.data
@@ -113,7 +120,7 @@ def _score_cells(
         encoded = [each for cell in planned for each in cell.encoded]
         checks.check_tokens(encoded, decoder.vocab_size, decoder.max_positions, origin.path)
         model = runner.create(decoder, params, mesh, dtype, grid.batch_tokens, grid.max_new_tokens)
-    name, digest = cells_lib.model_name(config, origin), pretrained.fingerprint(origin)
+    name = cells_lib.model_name(config, origin)
     with Bar(f"Scoring {name}", sum(len(cell.encoded) for cell in planned)) as bar:
         for cell in planned:
             label = f"{cell.setting.dataset.name} at {cell.setting.shots} shots"
@@ -122,7 +129,7 @@ def _score_cells(
             record = (
                 cells_lib.record(name, origin, cell, rows)
                 | {"bos": bool(tokenizer.prefix)}
-                | cells_lib.inputs(digest, cell.setting, grid.limit)
+                | inputs[cells_lib.key(cell.setting)]
             )
             workdir_lib.append_jsonl(folder / "cells.jsonl", [record])
 
@@ -136,9 +143,7 @@ def _rows(
     return cells_lib.text_rows(name, cell, texts)
 
 
-def _finished(
-    folder: Path, config: config_lib.Config, origin: Origin, cells: list[Setting]
-) -> set[records.Key]:
+def _finished(folder: Path, origin: Origin, inputs: Inputs) -> set[records.Key]:
     """The cells that are whole; items of a cell that a kill cut short are dropped.
 
     Raises:
@@ -146,11 +151,8 @@ def _finished(
     """
     file = folder / "cells.jsonl"
     finished = {records.key(cell): cell for cell in workdir_lib.keep_jsonl(file, records.CELL)}
-    asked = {cells_lib.key(cell): cell for cell in cells}
-    digest = pretrained.fingerprint(origin) if finished else ""
-    for key in finished.keys() & asked.keys():
-        now = cells_lib.inputs(digest, asked[key], config.eval.limit) | {"step": origin.step}
-        changed = [name for name in now if finished[key].get(name, now[name]) != now[name]]
+    for key in finished.keys() & inputs.keys():
+        changed = [name for name, now in inputs[key].items() if finished[key].get(name) != now]
         if changed:
             task, dataset, shots, _ = key
             raise UserError(

@@ -97,9 +97,10 @@ def _attend_tree(query_RKGH, tree: Tree) -> Part:
 
 def _attend_own(query_RKGH, own: Own) -> Part:
     # A product of one token with a few keys: sums of elements, since there is no matrix in it.
-    scores_RKGS = (query_RKGH[:, :, :, None] * own.keys_RKSH[:, :, None]).sum(-1, jnp.float32)
+    query_RKGH = query_RKGH.astype(jnp.float32)
+    scores_RKGS = (query_RKGH[:, :, :, None] * own.keys_RKSH[:, :, None]).sum(-1)
     top, total, weight_RKGS = _softmax(jnp.where(own.seen_S, scores_RKGS, -jnp.inf))
-    mixed_RKGH = (weight_RKGS[..., None] * own.values_RKSH[:, :, None]).sum(3, jnp.float32)
+    mixed_RKGH = (weight_RKGS[..., None] * own.values_RKSH[:, :, None]).sum(3)
     return top, total, mixed_RKGH
 
 

@@ -13,11 +13,10 @@ from typing import NamedTuple
 from jft import workdir
 from jft.data import rows as rows_lib
 from jft.errors import UserError
+from jft.evaluation import metrics
 from jft.evaluation import records as records_lib
 
 RELATIONS = ("in-domain", "out-of-domain", "out-of-task")
-# Where an item's value of a metric stands, if not under the metric's own name.
-ITEM_FIELDS = {"accuracy": "correct"}
 IDENTITY = ("model", "train", "train_task", "train_shots", "base", "model_path", "step")
 
 
@@ -193,7 +192,7 @@ def _items(file: Path, keys: set[Key]) -> dict[Key, dict[int, Item]]:
 
 
 def _item(where: str, row: dict, metric: str) -> Item:
-    field = ITEM_FIELDS.get(metric, metric)
+    field = metrics.item_field(metric)
     value = row.get(field)
     if not isinstance(value, bool | int | float) or not 0 <= value <= 1:
         raise UserError(f"{where}: {field}={value!r}; must be a number from 0 to 1")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import signal
 import time
@@ -125,7 +124,7 @@ def _write_report(
 
 def _check_same_data(file: Path, report: dict) -> None:
     """Half a run on some rows and half on others would be neither."""
-    before = json.loads(file.read_text(encoding="utf-8")) if file.exists() else report
+    before = workdir_lib.read_json(file) if file.exists() else report
     if before.get("sha256") != report["sha256"]:
         raise UserError(
             f"{file.parent} was begun with other data: {report['file']}, the prompt, the "

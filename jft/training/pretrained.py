@@ -114,9 +114,9 @@ def write_model(workdir: Path, config: decoder.DecoderConfig, steps: int) -> Non
 def read_model(workdir: Path) -> SavedModel:
     """What `write_model` wrote."""
     file = workdir / "model.json"
+    raw = workdir_lib.read_json(file)
     try:
-        raw = json.loads(file.read_text(encoding="utf-8"))
         shape = decoder.DecoderConfig(**raw["decoder"])
         return SavedModel(replace(shape, rope_factors=tuple(shape.rope_factors)), int(raw["steps"]))
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError) as error:
         raise UserError(f"{file}: damaged: {error!r}; restore it, or train again") from None
