@@ -126,7 +126,9 @@ def _read_library(reader: Callable[[str], Raw], place: str, where: str) -> Raw:
     except ModuleNotFoundError as error:
         raise UserError(f"{where}: needs {error.name}; pip install 'jft[data]'") from None
     except (OSError, ValueError, KeyError, RuntimeError, AttributeError) as error:
-        raise UserError(f"{where}: {' '.join(str(error).split())[:300]}") from None
+        # What follows the first line is a list of everything else there is.
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{where}: {first[:300]}") from None
 
 
 def _read_hf(place: str) -> Raw:
