@@ -17,6 +17,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from jft import config as config_lib
+from jft import sections
 from jft.errors import UserError
 
 
@@ -101,7 +102,7 @@ def _check_override(arg: str) -> str:
     if not override:
         return arg
     path, value = override.groups()
-    names = config_lib.check_path(path) == tuple[str, ...]
+    names = sections.check_path(config_lib.Config, path) == tuple[str, ...]
     if not names or not value or value[0] in "([\"'":
         return arg
     return f"--config.{path}={tuple(value.split(','))!r}"

@@ -6,49 +6,15 @@ a wrong type fails at the assignment, in a file and on the command line alike.
 
 # No postponed annotations here: the flag library reads the types of the fields.
 import dataclasses
-import difflib
 import json
 import math
-import types
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from jft.errors import UserError
+from jft.sections import Section, key, key_types, unknown_key
 from jft.tasks import TASKS
-
-
-def key(
-    default,
-    doc: str,
-    *,
-    choices: Sequence[str] = (),
-    minimum: float = -math.inf,
-    below: float = math.inf,
-    runtime: bool = False,
-):
-    """A config key. `runtime` keys may differ between a run and its resumption."""
-    limits = {"choices": choices, "minimum": minimum, "below": below}
-    metadata = {"doc": doc, "runtime": runtime} | limits
-    return dataclasses.field(default=default, metadata=metadata)
-
-
-class Section:
-    """A group of keys that checks the name and the type of whatever is assigned to it."""
-
-    __slots__ = ()
-
-    def __setattr__(self, name: str, value) -> None:
-        """Set a key.
-
-        Raises:
-          UserError: no such key (names the nearest one), or a value of the wrong type.
-        """
-        types_ = _types(type(self))
-        if name not in types_:
-            raise UserError(_unknown_key(_label(type(self)) + name, type(self), name))
-        path = _label(type(self)) + name
-        object.__setattr__(self, name, _coerce(path, value, types_[name]))
 
 
 @dataclass(slots=True)
@@ -100,6 +66,7 @@ class Data(Section):
         choices=("fixed", "per_row", "per_example"),
     )
     prompt: int = key(0, "index into prompt_map.json", minimum=0)
+    examples: int = key(0, "train on the first n rows; 0: all", minimum=0)
     shuffle: bool = key(True, "shuffle the examples anew each epoch; False: file order")
     seed: int = key(0, "seed of the order and of the demonstrations", minimum=0)
     max_length: int = key(
@@ -163,17 +130,53 @@ class Checkpoint(Section):
 
 
 @dataclass(slots=True)
+class Probe(Section):
+    """A few test items on which training is watched."""
+
+    every: int = key(0, "steps between probes; 0: before the first and after the last", minimum=0)
+    datasets: tuple[str, ...] = key(
+        (), "as eval.datasets; empty: three of data.task, and one of every other task"
+    )
+    limit: int = key(8, "items of each dataset; 0: no probes", minimum=0)
+
+
+@dataclass(slots=True)
 class Eval(Section):
-    """The grid to score: datasets x shots x prompts."""
+    """The grid to score: datasets x shots x demonstration draws x prompts."""
 
     datasets: tuple[str, ...] = key(
-        (), "dataset names in data.root, or task:rows as data.train; empty: all of data.task"
+        (),
+        "dataset names in data.root, or task:rows as data.train; all: every task's; "
+        "empty: all of data.task",
     )
     shots: tuple[int, ...] = key((0,), "demonstrations before each item", minimum=0)
+    task_shots: tuple[str, ...] = key(
+        (), "for tasks that differ, such as question=0/1/2/4,inference=0/3/5/7"
+    )
+    draws: tuple[int, ...] = key(
+        (0,), "demonstrations: 0 = the first k of their file, n = drawn with seed n", minimum=0
+    )
     prompts: tuple[int, ...] = key((0,), "indices into prompt_map.json", minimum=0)
     limit: int = key(250, "score the first n rows; 0: all", minimum=0)
     max_new_tokens: int = key(60, "longest generation", minimum=1)
     batch_tokens: int = key(4096, "tokens per device and forward pass", minimum=1, runtime=True)
+
+
+@dataclass(slots=True)
+class Study(Section):
+    """The grid of jft.study: training sets x sizes x shots x seeds, and the base."""
+
+    train: tuple[str, ...] = key(
+        (), "training sets, as task/name or task:rows; empty: every one in data.root"
+    )
+    sizes: tuple[int, ...] = key(
+        (0,), "how many examples of each training set; 0: all of them", minimum=0
+    )
+    shots: tuple[int, ...] = key(
+        (0, 2), "demonstrations in training; 0 = FT, k > 0 = FTICL", minimum=0
+    )
+    task_shots: tuple[str, ...] = key((), "for tasks that differ, such as inference=0/3/5")
+    seeds: tuple[int, ...] = key((0,), "each trains the whole grid once more", minimum=0)
 
 
 @dataclass(slots=True)
@@ -186,7 +189,9 @@ class Config(Section):
     optim: Optim = dataclasses.field(default_factory=Optim)
     mesh: Mesh = dataclasses.field(default_factory=Mesh)
     checkpoint: Checkpoint = dataclasses.field(default_factory=Checkpoint)
+    probe: Probe = dataclasses.field(default_factory=Probe)
     eval: Eval = dataclasses.field(default_factory=Eval)
+    study: Study = dataclasses.field(default_factory=Study)
 
 
 def get_config() -> Config:
@@ -221,23 +226,6 @@ def _check_number(path: str, number: float, minimum: float, below: float) -> Non
         raise UserError(f"{path}={number}: must be {limit}")
 
 
-def check_path(path: str) -> typing.Any:
-    """The type of the key that a dotted path names.
-
-    Raises:
-      UserError: naming the nearest key there is.
-    """
-    section, prefix = Config, ""
-    for part in path.split("."):
-        types_ = _types(section) if dataclasses.is_dataclass(section) else {}
-        if part not in types_:
-            raise UserError(_unknown_key(path, section, part, prefix))
-        section, prefix = types_[part], prefix + part + "."
-    if dataclasses.is_dataclass(section):
-        raise UserError(f"{path} is a section; give one of its keys, such as {_paths(section)[0]}")
-    return section
-
-
 def keys(config: Config) -> Iterator[tuple[str, dataclasses.Field, typing.Any]]:
     """Every key as (dotted path, its field with doc and limits, its value)."""
     for section in dataclasses.fields(config):
@@ -255,9 +243,8 @@ def from_dict(tree: dict) -> Config:
     """The config that `to_dict` wrote."""
     config = Config()
     for section, values in tree.items():
-        check_section = _types(Config)
-        if section not in check_section:
-            raise UserError(_unknown_key(section, Config, section))
+        if section not in key_types(Config):
+            raise UserError(unknown_key(section, Config, section))
         for name, value in values.items():
             value = tuple(value) if isinstance(value, list) else value
             setattr(getattr(config, section), name, value)
@@ -274,54 +261,17 @@ def differences(old: Config, new: Config) -> list[str]:
     ]
 
 
-def _types(section: typing.Any) -> dict[str, typing.Any]:
-    hints = typing.get_type_hints(section)
-    return {field.name: hints[field.name] for field in dataclasses.fields(section)}
+def by_task(path: str, values: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
+    """The numbers that a key such as `eval.task_shots` gives some tasks: `question=0/1/2`.
 
-
-def _label(section: type) -> str:
-    return "" if section is Config else section.__name__.lower() + "."
-
-
-def _paths(section: type) -> list[str]:
-    if section is not Config:
-        return [_label(section) + name for name in _types(section)]
-    return [path for inner in _types(Config).values() for path in _paths(inner)]
-
-
-def _unknown_key(path: str, section: type, part: str, prefix: str = "") -> str:
-    names = list(_types(section)) if dataclasses.is_dataclass(section) else []
-    nearest = difflib.get_close_matches(part, names, n=1, cutoff=0.5)
-    if nearest:
-        label = prefix or ("" if section is Config else _label(section))
-        return f"{path}: no such key; did you mean {label}{nearest[0]}?"
-    anywhere = difflib.get_close_matches(path, _paths(Config), n=1, cutoff=0.0)
-    return f"{path}: no such key; the nearest is {anywhere[0]}"
-
-
-def _coerce(path: str, value, wanted: typing.Any):
-    """`value` as the declared type; ints become floats, `a,b` and lists become tuples."""
-    if isinstance(wanted, type) and issubclass(wanted, Section):
-        ok = isinstance(value, wanted)
-    elif isinstance(wanted, types.GenericAlias):
-        item = typing.get_args(wanted)[0]
-        if isinstance(value, str):
-            value = (value,)
-        if item is str and isinstance(value, list | tuple):
-            value = [part for text in value for part in str(text).split(",") if part]
-        ok = isinstance(value, list | tuple)
-        return (
-            tuple(_coerce(path, each, item) for each in value)
-            if ok
-            else _wrong(path, value, wanted)
-        )
-    elif wanted is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    else:
-        ok = isinstance(value, wanted) and not (wanted is int and isinstance(value, bool))
-    return value if ok else _wrong(path, value, wanted)
-
-
-def _wrong(path: str, value, wanted) -> typing.NoReturn:
-    name = wanted.__name__ if isinstance(wanted, type) and not typing.get_args(wanted) else wanted
-    raise UserError(f"{path}={value!r}: must be {name}, not {type(value).__name__}")
+    Raises:
+      UserError: a value that is not written so.
+    """
+    found = {}
+    for value in values:
+        task, _, numbers = value.partition("=")
+        parts = numbers.split("/")
+        if not task or not all(part.isdecimal() for part in parts):
+            raise UserError(f"{path}={value}: is written task=0/1/2")
+        found[task] = tuple(map(int, parts))
+    return found

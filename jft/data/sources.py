@@ -103,6 +103,11 @@ class Suite(NamedTuple):
                 nearest = _nearest(train, self._names("train"))
                 raise UserError(f"data.train={train}: no file {path}{nearest}")
             dataset = _of_suite(path, task)
+        if self.data.examples > len(dataset.rows):
+            raise UserError(
+                f"data.examples={self.data.examples}: {dataset.source} holds {len(dataset.rows)}"
+            )
+        dataset = dataset._replace(rows=dataset.rows[: self.data.examples or None])
         for index, row in enumerate(dataset.rows):
             if task.labels and row["output"] not in task.labels:
                 raise UserError(

@@ -1,0 +1,117 @@
+"""Sections of a config: keys with a type, a default and limits, checked at every assignment."""
+
+# No postponed annotations here: the flag library reads the types of the fields.
+import dataclasses
+import difflib
+import math
+import types
+import typing
+from collections.abc import Sequence
+
+from jft.errors import UserError
+
+
+def key(
+    default,
+    doc: str,
+    *,
+    choices: Sequence[str] = (),
+    minimum: float = -math.inf,
+    below: float = math.inf,
+    runtime: bool = False,
+):
+    """A config key. `runtime` keys may differ between a run and its resumption."""
+    limits = {"choices": choices, "minimum": minimum, "below": below}
+    metadata = {"doc": doc, "runtime": runtime} | limits
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+class Section:
+    """A group of keys that checks the name and the type of whatever is assigned to it."""
+
+    __slots__ = ()
+
+    def __setattr__(self, name: str, value) -> None:
+        """Set a key.
+
+        Raises:
+          UserError: no such key (names the nearest one), or a value of the wrong type.
+        """
+        section = type(self)
+        known, path = key_types(section), _label(section) + name
+        if name not in known:
+            raise UserError(unknown_key(path, section, name))
+        object.__setattr__(self, name, _coerce(path, value, known[name]))
+
+
+def key_types(section: typing.Any) -> dict[str, typing.Any]:
+    """The type of every key of a section, or of every section of a config."""
+    hints = typing.get_type_hints(section)
+    return {field.name: hints[field.name] for field in dataclasses.fields(section)}
+
+
+def check_path(root: type[Section], path: str) -> typing.Any:
+    """The type of the key that a dotted path names.
+
+    Raises:
+      UserError: naming the nearest key there is.
+    """
+    section: typing.Any = root
+    for part in path.split("."):
+        known = key_types(section) if dataclasses.is_dataclass(section) else {}
+        if part not in known:
+            raise UserError(unknown_key(path, section, part))
+        section = known[part]
+    if _is_section(section):
+        raise UserError(f"{path} is a section; give one of its keys, such as {_paths(section)[0]}")
+    return section
+
+
+def unknown_key(path: str, section: typing.Any, part: str) -> str:
+    """What to say of a path whose `part` is no key of a section."""
+    names = list(key_types(section)) if dataclasses.is_dataclass(section) else []
+    nearest = difflib.get_close_matches(part, names, n=1, cutoff=0.5)
+    if nearest:
+        return f"{path}: no such key; did you mean {_label(section)}{nearest[0]}?"
+    sections = {each.__name__: each for each in Section.__subclasses__()}
+    anywhere = [name for each in sections.values() for name in _paths(each)]
+    [closest] = difflib.get_close_matches(path, anywhere, n=1, cutoff=0.0)
+    return f"{path}: no such key; the nearest is {closest}"
+
+
+def _label(section: type) -> str:
+    inner = any(_is_section(kind) for kind in key_types(section).values())
+    return "" if inner else section.__name__.lower() + "."
+
+
+def _paths(section: type) -> list[str]:
+    return [
+        _label(section) + name for name, kind in key_types(section).items() if not _is_section(kind)
+    ]
+
+
+def _is_section(kind: typing.Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Section)
+
+
+def _coerce(path: str, value, wanted: typing.Any):
+    """`value` as the declared type; ints become floats, `a,b` and lists become tuples."""
+    if isinstance(wanted, types.GenericAlias):
+        item = typing.get_args(wanted)[0]
+        if isinstance(value, str):
+            value = (value,)
+        if item is str and isinstance(value, list | tuple):
+            value = [part for text in value for part in str(text).split(",") if part]
+        if not isinstance(value, list | tuple):
+            _wrong(path, value, wanted)
+        return tuple(_coerce(path, each, item) for each in value)
+    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, wanted) or (wanted is int and isinstance(value, bool)):
+        _wrong(path, value, wanted)
+    return value
+
+
+def _wrong(path: str, value, wanted) -> typing.NoReturn:
+    name = wanted.__name__ if isinstance(wanted, type) and not typing.get_args(wanted) else wanted
+    raise UserError(f"{path}={value!r}: must be {name}, not {type(value).__name__}")
