@@ -9,7 +9,7 @@ import dataclasses
 import json
 import math
 import typing
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 
 from jft.errors import UserError
@@ -261,11 +261,13 @@ def differences(old: Config, new: Config) -> list[str]:
     ]
 
 
-def by_task(path: str, values: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
+def by_task(
+    path: str, values: tuple[str, ...], tasks: Container[str]
+) -> dict[str, tuple[int, ...]]:
     """The numbers that a key such as `eval.task_shots` gives some tasks: `question=0/1/2`.
 
     Raises:
-      UserError: a value that is not written so.
+      UserError: a value that is not written so, or of no task.
     """
     found = {}
     for value in values:
@@ -273,5 +275,7 @@ def by_task(path: str, values: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
         parts = numbers.split("/")
         if not task or not all(part.isdecimal() for part in parts):
             raise UserError(f"{path}={value}: is written task=0/1/2")
+        if task not in tasks:
+            raise UserError(f"{path}={value}: no task {task}")
         found[task] = tuple(map(int, parts))
     return found

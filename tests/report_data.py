@@ -32,6 +32,8 @@ def write_evaluation(
     base: str = "/models/base",
     train: str | None = None,
     train_shots: int | None = None,
+    train_seed: int = 0,
+    examples: int = 400,
     datasets=DATASETS,
     shots=(0, 2),
     prompts=(0, 1),
@@ -43,6 +45,11 @@ def write_evaluation(
     rng, rows, cells = np.random.default_rng([seed, len(name)]), [], []
     origin = {"base": base, "model_path": model_path or base, "step": 30 if train else 0}
     training = {"train": train, "train_task": train and "sentiment", "train_shots": train_shots}
+    training |= {
+        "train_seed": train_seed if train else None,
+        "train_examples": examples if train else None,
+        "recipe": f"{train} {examples} {train_shots}" if train else None,
+    }
     for task, dataset in datasets:
         difficulty = np.random.default_rng(list(dataset.encode())).random(n)
         gold = np.random.default_rng(list(dataset.encode()[::-1])).integers(0, 9, n)
@@ -51,7 +58,7 @@ def write_evaluation(
         for shot in shots:
             for prompt in prompts:
                 where = {"model": name, "task": task, "dataset": dataset}
-                where |= {"shots": shot, "prompt": prompt}
+                where |= {"shots": shot, "prompt": prompt, "draw": 0}
                 right = 0.5 * difficulty + 0.5 * rng.random(n) < _quantile(skill[related])
                 rows += [
                     where | _item(i, labels, int(gold[i]), bool(right[i]), rng) for i in range(n)

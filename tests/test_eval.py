@@ -9,7 +9,7 @@ import plain_row
 import pytest
 
 from jft import config as config_lib
-from jft.data import items, sources
+from jft.data import items, settings, sources
 from jft.data import tokenizer as tokenizer_lib
 from jft.errors import UserError
 from jft.evaluation import grid
@@ -18,11 +18,12 @@ from jft.tasks import relation
 from jft.training import loop
 
 ROW_KEYS = {
-    "model", "task", "dataset", "shots", "prompt", "index", "output", "prediction", "scores",
-    "correct",
+    "model", "task", "dataset", "shots", "prompt", "draw", "index", "output", "prediction",
+    "scores", "correct",
 }  # fmt: skip
 CELL_KEYS = {
-    "model", "dataset", "shots", "prompt", "relation", "metric", "value", "stderr", "n", "skipped",
+    "model", "dataset", "shots", "prompt", "draw", "relation", "metric", "value", "stderr", "n",
+    "skipped",
 }  # fmt: skip
 
 
@@ -164,7 +165,7 @@ def test_what_changed_since_is_not_mixed_in(eval_config, suite_root, tmp_path, c
     eval_config.eval.prompts = (0,)
     grid.evaluate(eval_config, str(tmp_path / "eval"))
     change(eval_config, suite_root)
-    with pytest.raises(UserError, match=f"shops at 2 shots, but {message} since"):
+    with pytest.raises(UserError, match=f"shops at 2 shots, prompt 0, but {message} since"):
         grid.evaluate(eval_config, str(tmp_path / "eval"))
 
 
@@ -222,7 +223,7 @@ def test_labels_branch_from_prompts_that_share_their_demonstrations(eval_config)
     source = sources.suite(eval_config.data)
     dataset = source.test("pairs")
     tokenizer = tokenizer_lib.load("random:llama-tiny")
-    cell = items.setting(source, dataset, 2, 0)
+    cell = settings.setting(source, dataset, 2, 0)
     plan = items.plan(cell, tokenizer, 20, 2048)
     apart = sum(len(s.tokens) for encoded in plan.encoded for s in encoded.sequences)
     used = sum(int((batch.visible_until_BT[0] > np.arange(1, plan.row_length + 1)).sum())

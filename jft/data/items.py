@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from jft.batch import Batch
 from jft.data import prefix_tree
 from jft.data.prompts import Encoded, Encoder, Item, Prompter
-from jft.data.sources import Dataset, Row, Suite
+from jft.data.settings import Setting
 from jft.errors import UserError
 
 # Sizes are rounded up so that few shapes are compiled: to powers of two from these, and the prompts
@@ -18,24 +17,6 @@ from jft.errors import UserError
 SHORTEST_ROW = 512
 FEWEST_LABEL_ENTRIES = 64
 PROMPTS_MULTIPLE = 4
-
-
-class Setting(NamedTuple):
-    """How a dataset is asked: one cell of the grid.
-
-    Attributes:
-      dataset: the test rows.
-      shots: demonstrations before each item.
-      prompt: index into the prompt map.
-      template: of that index.
-      demos: the first `shots` of the demonstration file.
-    """
-
-    dataset: Dataset
-    shots: int
-    prompt: int
-    template: str
-    demos: tuple[Row, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,17 +45,6 @@ class Items:
             rows = self.rows[start : start + num_rows]
             sequences = [[self.encoded[i].sequences[j] for i, j in row] for row in rows]
             yield prefix_tree.build(sequences, num_rows, self.row_length, self.num_entries), rows
-
-
-def setting(source: Suite, dataset: Dataset, shots: int, prompt: int, demos: str = "") -> Setting:
-    """A cell of the grid; `demos` as `data.demos`: whose demonstrations, or the dataset's own.
-
-    Raises:
-      UserError: a prompt or demonstrations that are not there.
-    """
-    template = source.template(dataset.task, prompt)
-    rows = source.demos(dataset.task, demos or dataset.name, shots)
-    return Setting(dataset, shots, prompt, template, tuple(rows[:shots]))
 
 
 def plan(

@@ -142,9 +142,9 @@ class Suite(NamedTuple):
             raise UserError(f"eval.datasets={name}: several test sets; say {choice}")
         return _of_suite(found[0][1], found[0][0])
 
-    def tests(self) -> list[str]:
-        """The names of the task's test sets, as `test` takes them."""
-        return [f"{self.task.name}/{path.stem}" for path in self._tests(self.task)]
+    def tests(self, *tasks: Task) -> list[str]:
+        """The names of the tasks' test sets, as `test` takes them."""
+        return [f"{task.name}/{path.stem}" for task in tasks for path in self._tests(task)]
 
     def demos(self, task: Task, name: str, shots: int) -> list[Row]:
         """All demonstrations of a dataset; none are needed, and none read, at 0 shots.

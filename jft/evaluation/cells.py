@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from jft import config as config_lib
+from jft import workdir as workdir_lib
 from jft.data import checks
 from jft.data import rows as rows_lib
-from jft.data.items import Items, Setting
+from jft.data.items import Items
+from jft.data.settings import Setting
 from jft.errors import UserError
 from jft.evaluation import metrics
 from jft.evaluation.records import Key
@@ -21,10 +23,14 @@ from jft.tasks import relation
 from jft.training import pretrained
 from jft.training.pretrained import Origin
 
+# The sections of a config that say how a model is trained.
+RECIPE = ("model", "data", "train", "optim")
+
 
 def key(setting: Setting) -> Key:
     """The cell that a setting asks for."""
-    return (setting.dataset.task.name, setting.dataset.name, setting.shots, setting.prompt)
+    dataset = setting.dataset
+    return Key(dataset.task.name, dataset.name, setting.shots, setting.prompt, setting.draw)
 
 
 def model_name(config: config_lib.Config, origin: Origin) -> str:
@@ -35,7 +41,9 @@ def model_name(config: config_lib.Config, origin: Origin) -> str:
         return Path(origin.path).stem if origin.path.endswith(".gguf") else Path(origin.path).name
     data = origin.run.data
     kind = f"FTICL-{data.shots}" if data.shots else "FT"
-    return f"{kind} {rows_lib.title(data.train)}"
+    size = f"[:{data.examples}]" if data.examples else ""
+    seed = f" seed {data.seed}" if data.seed else ""
+    return f"{kind} {rows_lib.title(data.train)}{size}{seed}"
 
 
 def label_rows(model: str, items: Items, scores: np.ndarray) -> list[dict]:
@@ -89,9 +97,29 @@ def record(model: str, origin: Origin, items: Items, rows: list[dict]) -> dict:
         "train": run.data.train if run else None,
         "train_task": run.data.task if run else None,
         "train_shots": run.data.shots if run else None,
+        "train_seed": run.data.seed if run else None,
+        "train_examples": _trained_on(origin) if run else None,
+        "recipe": _recipe(run) if run else None,
         "base": pretrained.absolute(run.model.path) if run else origin.path,
         "model_path": origin.path,
     }
+
+
+def _trained_on(origin: Origin) -> int | None:
+    """Distinct rows that a run was trained on; its data report says."""
+    file = Path(origin.path) / "data_report.json"
+    return workdir_lib.read_json(file).get("rows_trained_on") if file.exists() else None
+
+
+def _recipe(run: config_lib.Config) -> str:
+    """What runs have in common that differ in nothing but their seed and their machine."""
+    keys = {
+        path: value
+        for path, field, value in config_lib.keys(run)
+        if path.partition(".")[0] in RECIPE and not field.metadata["runtime"]
+    }
+    base = pretrained.absolute(run.model.path)
+    return _digest(keys | {"model.path": base, "model.name": "", "data.seed": 0})[:16]
 
 
 def _rouge_l(rows: list[dict]) -> dict:
@@ -132,6 +160,7 @@ def _identity(model: str, cell: Setting) -> dict:
         "dataset": cell.dataset.name,
         "shots": cell.shots,
         "prompt": cell.prompt,
+        "draw": cell.draw,
     }
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from jft import config as config_lib
 from jft import workdir as workdir_lib
-from jft.data import checks, items, sources
+from jft.data import checks, items
 from jft.data import tokenizer as tokenizer_lib
-from jft.data.items import Items, Setting
-from jft.data.sources import Dataset
+from jft.data.items import Items
+from jft.data.settings import Setting, settings
 from jft.data.tokenizer import Tokenizer
 from jft.errors import UserError
 from jft.evaluation import cells as cells_lib
@@ -58,50 +58,6 @@ def evaluate(config: config_lib.Config, workdir: str) -> None:
             say(f"Going on: {len(cells) - len(todo)} of {len(cells)} cells are finished")
         _score_cells(config, origin, folder, todo, inputs)
         say(f"Done: {len(cells)} cells in {folder}")
-
-
-def settings(config: config_lib.Config) -> list[Setting]:
-    """The cells that a config asks for.
-
-    Raises:
-      UserError: a dataset, a prompt or demonstrations that are not there, or two data sets of
-        one name.
-    """
-    for name in ("shots", "prompts"):
-        if not getattr(config.eval, name):
-            raise UserError(f"eval.{name} is empty; give at least one, such as 0")
-    source = sources.suite(config.data)
-    names = config.eval.datasets or source.tests()
-    if not names:
-        folder = source.root / source.task.name
-        raise UserError(f"eval.datasets is empty, and {folder} holds no test set")
-    datasets = [source.test(name) for name in names]
-    _check_names(datasets)
-    cells = [
-        items.setting(source, dataset, shots, prompt, _demos(config, dataset))
-        for dataset in datasets
-        for shots in config.eval.shots
-        for prompt in config.eval.prompts
-    ]
-    return list({cells_lib.key(cell): cell for cell in cells}.values())
-
-
-def _check_names(datasets: list[Dataset]) -> None:
-    """Results know a data set by its task and name."""
-    found: dict[tuple[str, str], str] = {}
-    for dataset in datasets:
-        known = found.setdefault((dataset.task.name, dataset.name), dataset.source)
-        if known != dataset.source:
-            raise UserError(
-                f"eval.datasets: {known} and {dataset.source} are both called {dataset.name}; "
-                "leave one out, or rename it"
-            )
-
-
-def _demos(config: config_lib.Config, dataset: Dataset) -> str:
-    """The demonstrations asked for, where they fit; a suite has some for its other tasks, too."""
-    fits = dataset.task.name == config.data.task or dataset.own
-    return config.data.demos if fits else ""
 
 
 def _score_cells(
@@ -154,9 +110,8 @@ def _finished(folder: Path, origin: Origin, inputs: Inputs) -> set[records.Key]:
     for key in finished.keys() & inputs.keys():
         changed = [name for name, now in inputs[key].items() if finished[key].get(name) != now]
         if changed:
-            task, dataset, shots, _ = key
             raise UserError(
-                f"--workdir={folder} holds scores of {task}/{dataset} at {shots} shots, but "
+                f"--workdir={folder} holds scores of {key}, but "
                 f"{CHANGED[changed[0]].format(path=origin.path)} since; choose another workdir"
             )
     rows = workdir_lib.keep_jsonl(

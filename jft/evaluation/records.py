@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-GRID = {"task": str, "dataset": str, "shots": int, "prompt": int}
+from typing import NamedTuple
+
+GRID = {"task": str, "dataset": str, "shots": int, "prompt": int, "draw": int}
 ROW = GRID | {"model": str, "index": int, "output": str}
 CELL = GRID | {
     "model": str,
@@ -15,14 +17,30 @@ CELL = GRID | {
     "train": str | None,
     "train_task": str | None,
     "train_shots": int | None,
+    "train_seed": int | None,
+    "train_examples": int | None,
+    "recipe": str | None,
     "base": str,
     "model_path": str,
     "step": int,
 }
 
-Key = tuple[str, str, int, int]
+
+class Key(NamedTuple):
+    """What a cell is of."""
+
+    task: str
+    dataset: str
+    shots: int
+    prompt: int
+    draw: int
+
+    def __str__(self) -> str:
+        """As messages name it."""
+        draw = f", draw {self.draw}" if self.draw else ""
+        return f"{self.task}/{self.dataset} at {self.shots} shots, prompt {self.prompt}{draw}"
 
 
 def key(record: dict) -> Key:
     """The cell that a record is of."""
-    return (record["task"], record["dataset"], record["shots"], record["prompt"])
+    return Key(*(record[field] for field in GRID))

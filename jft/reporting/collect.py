@@ -17,7 +17,10 @@ from jft.evaluation import metrics
 from jft.evaluation import records as records_lib
 
 RELATIONS = ("in-domain", "out-of-domain", "out-of-task")
-IDENTITY = ("model", "train", "train_task", "train_shots", "base", "model_path", "step")
+IDENTITY = (
+    *("model", "train", "train_task", "train_shots", "train_seed", "train_examples", "recipe"),
+    *("base", "model_path", "step"),
+)
 
 
 class Key(NamedTuple):
@@ -27,11 +30,12 @@ class Key(NamedTuple):
     dataset: str
     shots: int
     prompt: int
+    draw: int
     metric: str
 
     def __str__(self) -> str:
         """As messages name it."""
-        return f"{self.task}/{self.dataset} at {self.shots} shots, prompt {self.prompt}"
+        return str(records_lib.Key(*self[:-1]))
 
 
 class Item(NamedTuple):
@@ -74,7 +78,9 @@ class Model:
       path, step: which checkpoint.
       base: the path of the model that it was tuned from; a base's own path.
       train, train_task, train_shots: its training set, None for a base; 0 shots = FT, k = FTICL.
-      examples: distinct rows it was trained on, where its run lies on this machine.
+      seed: of its training.
+      examples: distinct rows it was trained on.
+      recipe: equal for models that differ in nothing but their seed.
       folders: the workdirs of its evaluations.
       configs: their `config.json`, by folder.
       cells: by what they are compared by.
@@ -87,7 +93,9 @@ class Model:
     train: str | None
     train_task: str | None
     train_shots: int
+    seed: int
     examples: int | None
+    recipe: str | None
     folders: tuple[str, ...]
     configs: dict[str, str]
     cells: dict[Key, Cell]
@@ -159,7 +167,9 @@ def _read(folder: Path) -> Model:
         train=first["train"] and rows_lib.title(first["train"]),
         train_task=first["train_task"],
         train_shots=first["train_shots"] or 0,
-        examples=_examples(first["model_path"]) if first["train"] else None,
+        seed=first["train_seed"] or 0,
+        examples=first["train_examples"],
+        recipe=first["recipe"],
         folders=(name,),
         configs={name: _config(folder)},
         cells={_key(r): _cell(folder, r, items) for r in records},
@@ -241,17 +251,6 @@ def _config(folder: Path) -> str:
         return json.dumps(json.loads(file.read_text(encoding="utf-8")), indent=2)
     except ValueError as error:
         raise UserError(f"{file}: not valid JSON: {error}; restore or remove it") from None
-
-
-def _examples(path: str) -> int | None:
-    """How many rows a run was trained on, from its data report."""
-    try:
-        rows = json.loads((Path(path) / "data_report.json").read_text(encoding="utf-8"))[
-            "rows_trained_on"
-        ]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return rows if isinstance(rows, int) else None
 
 
 def _merge(first: Model, second: Model) -> Model:

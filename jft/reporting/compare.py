@@ -23,7 +23,7 @@ class Comparison:
     Attributes:
       level: `relation` (several datasets), `dataset` (several prompts) or `cell`.
       model, reference: names; no reference: nothing to compare with.
-      task, dataset, shots, prompt: None where several are averaged.
+      task, dataset, shots, prompt, draw: None where several are averaged.
       value, reference_value: of the metric, in [0, 1], on the items that both have.
       difference: value minus reference_value.
       p_holm: its p-value adjusted for all comparisons of one table.
@@ -40,6 +40,7 @@ class Comparison:
     dataset: str | None
     shots: int | None
     prompt: int | None
+    draw: int | None
     value: float
     reference_value: float | None
     difference: stats.Difference | None
@@ -222,7 +223,7 @@ def _relations(model: str, reference: str | None, pairs: list[Pair]) -> list[Com
 
 def _datasets(model: str, reference: str | None, pairs: list[Pair]) -> list[Comparison]:
     """For each dataset and number of shots: over the prompts."""
-    groups = _split(pairs, lambda cell: (_order(cell)[0], cell.key._replace(prompt=0)))
+    groups = _split(pairs, lambda cell: (_order(cell)[0], cell.key._replace(prompt=0, draw=0)))
     return [_comparison("dataset", model, reference, group) for group in groups]
 
 
@@ -264,7 +265,7 @@ def _comparison(level: str, model: str, reference: str | None, pairs: list[Pair]
 def _shared(keys: list[Key], level: str) -> dict:
     """The parts of the keys that all have in common; a relation is of no one dataset."""
     named = {"task": 0, "dataset": 1} if level != "relation" else {}
-    fields = named | {"shots": 2, "prompt": 3}
+    fields = named | {"shots": 2, "prompt": 3, "draw": 4}
     common = {name: {key[i] for key in keys} for name, i in fields.items()}
     shared = {name: values.pop() if len(values) == 1 else None for name, values in common.items()}
     return {"task": None, "dataset": None} | shared

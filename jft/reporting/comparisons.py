@@ -8,8 +8,8 @@ import io
 from jft.reporting.compare import Comparison, Report
 
 COLUMNS = (
-    *("level", "model", "reference", "relation", "task", "dataset", "shots", "prompt", "metric"),
-    *("value", "reference_value", "difference", "low", "high", "p_value", "p_holm", "n"),
+    *("level", "model", "reference", "relation", "task", "dataset", "shots", "prompt", "draw"),
+    *("metric", "value", "reference_value", "difference", "low", "high", "p_value", "p_holm", "n"),
 )
 
 

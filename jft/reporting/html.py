@@ -65,7 +65,7 @@ def _scale(comparisons: list[Comparison]) -> Scale:
 def _cells(report: Report, models: list[Model]) -> dict[str, list[tuple]]:
     """Every cell of every model, with its comparison where there is one."""
     found = {
-        (c.model, c.task, c.dataset, c.shots, c.prompt, c.metric): c
+        (c.model, c.task, c.dataset, c.shots, c.prompt, c.draw, c.metric): c
         for subject in report.subjects
         for c in subject.cells
     }
