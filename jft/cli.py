@@ -9,6 +9,7 @@ import os
 import re
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,11 @@ from ml_collections import config_flags
 from jft import config as config_lib
 from jft import sections
 from jft.errors import UserError
+
+# Set by a program that starts another: see `_follow`.
+FOLLOW = "JFT_FOLLOW"
+# Reads a config that a workdir holds, as a config file.
+SAVED = Path(__file__).with_name("saved_config.py")
 
 
 def run_with_config(main: Callable[[config_lib.Config, str], None], doc: str) -> None:
@@ -34,6 +40,8 @@ def run_on_dirs(main: Callable[[list[str], str], None], doc: str) -> None:
 def _exit(program: Callable[[], None]) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
+    if os.environ.pop(FOLLOW, ""):
+        threading.Thread(target=_follow, daemon=True).start()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal may lack a sign or two
             stream.reconfigure(errors="replace")
@@ -66,6 +74,15 @@ def _interrupt(number: int, _) -> None:
     os._exit(128 + number)
 
 
+def _follow() -> None:
+    """End as by SIGTERM when standard input ends, as it does when the program that started us does.
+
+    A study may be killed at any moment; what it started must not go on behind its back.
+    """
+    os.read(0, 1)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
 def _check_utf8(argv: list[str]) -> None:
     """Results name what they were made from, and are written in UTF-8."""
     for arg in argv:
@@ -79,6 +96,7 @@ def _parse(argv: list[str], doc: str) -> tuple[config_lib.Config, str]:
     if {"--help", "-h", "-help"} & set(argv):
         print(inspect.cleandoc(doc), _key_table(), sep="\n\n")
         sys.exit(0)
+    argv = [re.sub(r"^(--?config=)(.*\.json)$", rf"\1{SAVED}:\2", arg) for arg in argv]
     _check_config_file(argv)
     argv = [argv[0], *_last_of_each(map(_check_override, argv[1:]))]
     values = flags.FlagValues()
@@ -156,7 +174,7 @@ def _check_config_file(argv: list[str]) -> None:
         exec(compile(file.read_text(encoding="utf-8"), str(file), "exec"), scope)
         if "get_config" not in scope:
             raise UserError("it defines no get_config()")
-        config = scope["get_config"](*path.split(":")[1:])
+        config = scope["get_config"](*path.split(":", 1)[1:])
         if not isinstance(config, config_lib.Config):
             raise UserError("get_config() must return the Config of jft.config.get_config()")
     except (Exception, SystemExit) as error:

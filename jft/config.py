@@ -164,19 +164,28 @@ class Eval(Section):
 
 @dataclass(slots=True)
 class Study(Section):
-    """The grid of jft.study: training sets x sizes x shots x seeds, and the base."""
+    """The grid of jft.study: training sets x sizes x shots x seeds, and the base.
+
+    The grid of a study may grow while it runs; each of its parts has a config of its own.
+    """
 
     train: tuple[str, ...] = key(
-        (), "training sets, as task/name or task:rows; empty: every one in data.root"
+        (),
+        "training sets, as task/name or task:rows; empty: every one in data.root",
+        runtime=True,
     )
     sizes: tuple[int, ...] = key(
-        (0,), "how many examples of each training set; 0: all of them", minimum=0
+        (0,), "how many examples of each training set; 0: all of them", minimum=0, runtime=True
     )
     shots: tuple[int, ...] = key(
-        (0, 2), "demonstrations in training; 0 = FT, k > 0 = FTICL", minimum=0
+        (0, 2), "demonstrations in training; 0 = FT, k > 0 = FTICL", minimum=0, runtime=True
     )
-    task_shots: tuple[str, ...] = key((), "for tasks that differ, such as inference=0/3/5")
-    seeds: tuple[int, ...] = key((0,), "each trains the whole grid once more", minimum=0)
+    task_shots: tuple[str, ...] = key(
+        (), "for tasks that differ, such as inference=0/3/5", runtime=True
+    )
+    seeds: tuple[int, ...] = key(
+        (0,), "each trains the whole grid once more", minimum=0, runtime=True
+    )
 
 
 @dataclass(slots=True)

@@ -12,13 +12,17 @@ from pathlib import Path
 
 from jft import config as config_lib
 from jft.errors import UserError
+from jft.progress import say
 
 # What takes time to make, by who makes it: a workdir with any of these is given to no other config
 # and to no other program.
 RESULTS = {
+    "jft.study": ("jobs.jsonl",),
     "jft.train": ("checkpoints/*", "metrics.jsonl"),
     "jft.eval": ("rows.jsonl", "cells.jsonl"),
 }
+
+CONFIG = "config.json"
 
 # The fields of a record and their types.
 Schema = Mapping[str, type | types.UnionType]
@@ -67,19 +71,40 @@ def _same_run(path: Path, config: config_lib.Config, program: str) -> None:
     if holds - {program}:
         raise UserError(f"--workdir={path} is one of {holds.pop()}; choose another for {program}")
     if is_workdir(path) and holds:
-        changed = config_lib.differences(read_config(path), config)
+        changed = config_lib.differences(read_config(path / CONFIG), config)
         if changed:
             raise UserError(
                 f"--workdir={path} holds a run of another config ({'; '.join(changed)}); "
                 "choose another workdir, or remove this one"
             )
-    write_json(path / "config.json", config_lib.to_dict(config))
+    write_json(path / CONFIG, config_lib.to_dict(config))
+
+
+def wait(path: Path) -> None:
+    """Wait until no program writes in a workdir, should one be ending there."""
+    if not (path / ".lock").exists():
+        return
+    with (path / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            say(f"Waiting for the program that writes in {path}")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+
+
+def is_trained(path: Path) -> bool:
+    """Whether a workdir holds the last step of its training."""
+    try:
+        steps = read_json(path / "model.json").get("steps")
+    except UserError:
+        return False
+    return (path / "checkpoints" / str(steps)).is_dir()
 
 
 def is_workdir(path: Path) -> bool:
     """Whether the folder's `config.json` is jft's: Hugging Face folders have one too."""
     try:
-        return {"model", "data", "train"} <= read_json(path / "config.json").keys()
+        return {"model", "data", "train"} <= read_json(path / CONFIG).keys()
     except UserError:
         return False
 
@@ -99,13 +124,12 @@ def read_json(file: Path) -> dict:
     return content
 
 
-def read_config(path: Path) -> config_lib.Config:
-    """The config that a workdir was made with.
+def read_config(file: Path) -> config_lib.Config:
+    """The config that a program wrote.
 
     Raises:
       UserError: it cannot be read.
     """
-    file = path / "config.json"
     try:
         return config_lib.from_dict(read_json(file))
     except (AttributeError, TypeError) as error:

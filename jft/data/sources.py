@@ -8,6 +8,7 @@ ROOT/<task>/few_shot/<dataset>_few_shot.json     demonstrations
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import re
 from pathlib import Path
@@ -122,29 +123,40 @@ class Suite(NamedTuple):
         Args:
           name: one of `eval.datasets`; rows without a task before them are of the config's.
         """
-        task, (before, colon, after) = self.task, name.partition(":")
-        if before in self.tasks and colon:
-            name, task = after, self.tasks[before]
-        elif colon and before not in rows.LIBRARIES and not Path(name).expanduser().exists():
-            nearest = _nearest(before, [*self.tasks])
-            raise UserError(f"eval.datasets={name}: no task {before}{nearest}")
-        own = self._own("eval.datasets", name, task)
+        task, rest = self._split("eval.datasets", name)
+        own = self._own("eval.datasets", rest, task)
         if own:
             return own
-        found = [(t, p) for t in self.tasks.values() for p in self._tests(t) if _is(name, t, p)]
-        if not found:
-            known = sorted(
-                {rows.name_of(str(p)) for t in self.tasks.values() for p in self._tests(t)}
-            )
-            raise UserError(f"eval.datasets={name}: no such test set{_nearest(name, known)}")
-        if len(found) > 1:
-            choice = " or ".join(f"{t.name}/{path.stem}" for t, path in found)
-            raise UserError(f"eval.datasets={name}: several test sets; say {choice}")
-        return _of_suite(found[0][1], found[0][0])
+        task, path = self._find("eval.datasets", rest, "test")
+        return _of_suite(path, task)
+
+    def for_training(self, name: str) -> Suite:
+        """The suite whose training set is the one of this name, of whatever task.
+
+        Args:
+          name: as one of `study.train`: `detection/paws_train_2000`, or `task:rows`.
+
+        Raises:
+          UserError: no such training set, or several.
+        """
+        task, train = self._split("study.train", name)
+        if not rows.is_reference(train):
+            task, path = self._find("study.train", train, "train")
+            train = path.stem
+        data = dataclasses.replace(self.data, task=task.name, train=train)
+        if task.name != self.data.task:  # these speak of the config's task
+            data = dataclasses.replace(data, template="", fields=(), labels=(), demos="")
+        return Suite(self.root, data, task)
+
+    def trainings(self) -> list[str]:
+        """The names of all training sets, as `for_training` takes them."""
+        return [
+            f"{t.name}/{path.stem}" for t in self.tasks.values() for path in self._files(t, "train")
+        ]
 
     def tests(self, *tasks: Task) -> list[str]:
         """The names of the tasks' test sets, as `test` takes them."""
-        return [f"{task.name}/{path.stem}" for task in tasks for path in self._tests(task)]
+        return [f"{task.name}/{path.stem}" for task in tasks for path in self._files(task, "test")]
 
     def demos(self, task: Task, name: str, shots: int) -> list[Row]:
         """All demonstrations of a dataset; none are needed, and none read, at 0 shots.
@@ -188,11 +200,34 @@ class Suite(NamedTuple):
             dataset = dataset._replace(rows=mapped)
         return _checked(dataset)
 
-    def _tests(self, task: Task) -> list[Path]:
-        return sorted((self.root / task.name).glob("*_test_*.json"))
+    def _split(self, key: str, name: str) -> tuple[Task, str]:
+        """The task that stands before rows of one's own, and the rest."""
+        before, colon, after = name.partition(":")
+        if before in self.tasks and colon:
+            return self.tasks[before], after
+        if colon and before not in rows.LIBRARIES and not Path(name).expanduser().exists():
+            raise UserError(f"{key}={name}: no task {before}{_nearest(before, [*self.tasks])}")
+        return self.task, name
+
+    def _find(self, key: str, name: str, kind: str) -> tuple[Task, Path]:
+        """The file of a set of the suite, by its name or its file's, with or without the task's."""
+        files = [(t, path) for t in self.tasks.values() for path in self._files(t, kind)]
+        found = [(task, path) for task, path in files if _is(name, task, path)]
+        if not found:
+            known = sorted(
+                {path.stem if kind == "train" else rows.name_of(path.stem) for _, path in files}
+            )
+            raise UserError(f"{key}={name}: no such {kind} set{_nearest(name, known)}")
+        if len(found) > 1:
+            choice = " or ".join(f"{task.name}/{path.stem}" for task, path in found)
+            raise UserError(f"{key}={name}: several {kind} sets; say {choice}")
+        return found[0]
+
+    def _files(self, task: Task, kind: str) -> list[Path]:
+        return sorted((self.root / task.name).glob(f"*_{kind}_*.json"))
 
     def _names(self, kind: str) -> list[str]:
-        return [path.stem for path in sorted((self.root / self.task.name).glob(f"*_{kind}_*.json"))]
+        return [path.stem for path in self._files(self.task, kind)]
 
 
 def suite(data: config_lib.Data) -> Suite:

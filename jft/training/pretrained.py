@@ -58,7 +58,7 @@ def origin(path: str) -> Origin:
     if not workdir_lib.is_workdir(folder):
         hub.check(path)
         return Origin(absolute(path), None, 0, True)
-    run = workdir_lib.read_config(folder)
+    run = workdir_lib.read_config(folder / workdir_lib.CONFIG)
     steps = Checkpoints(folder, read_only=True).steps()
     if not steps:
         raise UserError(f"model.path={path}: no checkpoint there; jft.train makes them")

@@ -1,0 +1,113 @@
+"""What a study consists of: one training and one evaluation for each of its models."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from pathlib import Path
+from typing import NamedTuple
+
+from jft import config as config_lib
+from jft.data import rows as rows_lib
+from jft.data import sources
+from jft.data.settings import ALL
+from jft.data.sources import Suite
+from jft.errors import UserError
+from jft.progress import say
+
+
+class Job(NamedTuple):
+    """A program to run: its workdir is a folder of the study's."""
+
+    program: str
+    config: config_lib.Config
+    folder: Path
+
+
+class Part(NamedTuple):
+    """A model of the study.
+
+    Attributes:
+      name: what its folders are called.
+      training: None for the base.
+      scoring: on the same grid for every model.
+    """
+
+    name: str
+    training: Job | None
+    scoring: Job
+
+
+def parts(config: config_lib.Config, folder: Path) -> list[Part]:
+    """The base first, then training sets x sizes x shots x seeds.
+
+    Raises:
+      UserError: a training set that is not there, or a study without any.
+    """
+    study = config.study
+    tasks = sources.suite(config.data).tasks
+    task_shots = config_lib.by_task("study.task_shots", study.task_shots, tasks)
+    found = [Part("base", None, _scoring(config, config.model.path, folder, "base"))]
+    found += [
+        _part(config, folder, source, size, shots, seed)
+        for source in _training_sets(config)
+        for size in _sizes(study.sizes, source)
+        for shots in dict.fromkeys(task_shots.get(source.task.name, study.shots))
+        for seed in dict.fromkeys(study.seeds)
+    ]
+    names = [part.name for part in found]
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(f"study.train: two parts are called {name}; rename a training set")
+    return found
+
+
+def _part(
+    config: config_lib.Config, folder: Path, source: Suite, size: int, shots: int, seed: int
+) -> Part:
+    training = _without_grid(config)
+    training.eval = config_lib.Eval()
+    training.data = dataclasses.replace(source.data, examples=size, shots=shots, seed=seed)
+    name = "-".join(
+        [f"FTICL-{shots}" if shots else "FT", source.task.name, rows_lib.title(source.data.train)]
+        + ([f"first-{size}"] if size else [])
+        + ([f"seed-{seed}"] if seed else [])
+    )
+    run = folder / "runs" / name
+    return Part(name, Job("jft.train", training, run), _scoring(config, str(run), folder, name))
+
+
+def _scoring(config: config_lib.Config, model: str, folder: Path, name: str) -> Job:
+    """Every model is scored on the same grid, so on what concerns the grid alone."""
+    scoring = _without_grid(config)
+    scoring.model.path = model
+    scoring.data = dataclasses.replace(config.data, train="", examples=0, shots=0, seed=0)
+    scoring.train, scoring.optim = config_lib.Train(), config_lib.Optim()
+    scoring.probe, scoring.checkpoint = config_lib.Probe(), config_lib.Checkpoint()
+    scoring.eval.datasets = scoring.eval.datasets or (ALL,)
+    return Job("jft.eval", scoring, folder / "scores" / name)
+
+
+def _without_grid(config: config_lib.Config) -> config_lib.Config:
+    """A copy for one program, which knows nothing of the other parts."""
+    own = copy.deepcopy(config)
+    own.study = config_lib.Study()
+    return own
+
+
+def _training_sets(config: config_lib.Config) -> list[Suite]:
+    """One suite for each training set."""
+    source = sources.suite(config.data)
+    names = config.study.train or source.trainings()
+    if not names:
+        raise UserError(f"study.train is empty, and {source.root} holds no training set")
+    return [source.for_training(name) for name in names]
+
+
+def _sizes(sizes: tuple[int, ...], source: Suite) -> list[int]:
+    """The sizes that a training set has rows for."""
+    have = len(source.training().rows)
+    for size in sizes:
+        if size > have:
+            say(f"note: {source.data.train} holds {have} examples, so no study.sizes={size} of it")
+    return [size for size in dict.fromkeys(sizes) if size <= have]
