@@ -122,6 +122,14 @@ class Batches:
         rows = [[self._sequence(i) for i in row] for row in self.plans[step].rows]
         return sum(map(prefix_tree.entries, rows)), sum(map(prefix_tree.row_tokens, rows))
 
+    @property
+    def tokens(self) -> tuple[int, int]:
+        """The run's tokens: of all its sequences, and in rows, where what is shared stands once."""
+        apart = sum(
+            len(self._sequence(i).tokens) for plan in self.plans for row in plan.rows for i in row
+        )
+        return apart, sum(self.step_tokens(step)[1] for step in range(self.steps))
+
     def _sequence(self, i: int) -> Sequence:
         return self.encoded[i].sequences[0]
 

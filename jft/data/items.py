@@ -39,6 +39,23 @@ class Items:
     row_length: int
     num_entries: int
 
+    @property
+    def tokens(self) -> tuple[int, int]:
+        """Tokens of all sequences, and in rows, where what is shared stands once."""
+        rows = [[self.encoded[i].sequences[j] for i, j in row] for row in self.rows]
+        apart = sum(len(sequence.tokens) for row in rows for sequence in row)
+        return apart, sum(map(prefix_tree.row_tokens, rows))
+
+    def batch_rows(self, shards: int, tokens: int) -> int:
+        """Rows of a batch: as many as fit, but no padding without end; few shapes to compile.
+
+        Args:
+          shards: how many devices share the rows of a batch.
+          tokens: the most that a device takes at once; at least one row.
+        """
+        most = max(1, tokens // self.row_length)
+        return shards * min(most, _power_of_two(math.ceil(len(self.rows) / shards), 1))
+
     def batches(self, num_rows: int) -> Iterator[tuple[Batch, list[list[tuple[int, int]]]]]:
         """Batches of `num_rows` rows, each with the (item, sequence) of every row's slots."""
         for start in range(0, len(self.rows), num_rows):

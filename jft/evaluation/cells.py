@@ -92,6 +92,8 @@ def record(model: str, origin: Origin, items: Items, rows: list[dict]) -> dict:
         **(_mean(metrics.ACCURACY, rows) if dataset.task.labels else _rouge_l(rows)),
         "n": len(rows),
         "skipped": items.skipped,
+        "sequence_tokens": items.tokens[0],
+        "row_tokens": items.tokens[1],
         "shortened": sum(encoded.shortened for encoded in items.encoded),
         "demos_among_items": len(checks.overlap(dataset.task, demos, dataset.rows)),
         "train": run.data.train if run else None,

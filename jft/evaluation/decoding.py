@@ -46,10 +46,10 @@ def generate(
     texts = [""] * len(items.encoded)
     stops = stops_of(tokenizer, runner.vocab_size)
     num_rows = runner.rows(items)
-    for group in _groups(items, num_rows, PROMPTS * runner.shards):
+    for group in groups(items, num_rows, runner.shards):
         prefixes = tuple(runner.prefill(batch) for batch, _ in group)
         rows = [rows for _, rows in group]
-        slots, order = _slots(rows, num_rows, items.num_entries, runner.shards)
+        slots, order = slots_of(rows, num_rows, items.num_entries, runner.shards)
         tokens_RS = np.asarray(runner.decode(prefixes, slots, stops))
         for item, tokens in zip(order, tokens_RS, strict=False):
             texts[item] = cut(tokenizer.decode(tokens[tokens >= 0].tolist()))
@@ -79,19 +79,29 @@ def stops_of(tokenizer: Tokenizer, vocab_size: int) -> Stops:
     return Stops(np.array([tokenizer.eos_id], np.int32), bits)
 
 
+def group_size(items: Items, num_rows: int, shards: int) -> int:
+    """How many batches of `num_rows` rows decode together: as many as there is room for."""
+    return max(1, PROMPTS * shards // (num_rows * items.num_entries))
+
+
+def padded(prompts: int, shards: int) -> int:
+    """Prompts that decode together, with those that only fill up the shape."""
+    multiple = PROMPTS_MULTIPLE * shards
+    return math.ceil(prompts / multiple) * multiple
+
+
 Rows = list[list[tuple[int, int]]]
 Order = list[int]
 
 
-def _groups(items: Items, num_rows: int, prompts: int) -> Iterator[list[tuple[Batch, Rows]]]:
-    """Batches whose prompts decode together, as many as there is room for."""
-    batches = items.batches(num_rows)
-    size = max(1, prompts // (num_rows * items.num_entries))
+def groups(items: Items, num_rows: int, shards: int) -> Iterator[list[tuple[Batch, Rows]]]:
+    """Batches whose prompts decode together."""
+    batches, size = items.batches(num_rows), group_size(items, num_rows, shards)
     while group := list(itertools.islice(batches, size)):
         yield group
 
 
-def _slots(group: list[Rows], num_rows: int, num_slots: int, shards: int) -> tuple[Slots, Order]:
+def slots_of(group: list[Rows], num_rows: int, num_slots: int, shards: int) -> tuple[Slots, Order]:
     """Where the prompts of a group stand, and the item of each."""
     places = [
         ((batch * num_rows + row) * num_slots + slot, item)
@@ -99,8 +109,7 @@ def _slots(group: list[Rows], num_rows: int, num_slots: int, shards: int) -> tup
         for row, prompts in enumerate(rows)
         for slot, (item, _) in enumerate(prompts)
     ]
-    multiple = PROMPTS_MULTIPLE * shards
-    num = math.ceil(len(places) / multiple) * multiple
+    num = padded(len(places), shards)
     prompt_R = np.zeros(num, np.int32)
     prompt_R[: len(places)] = [place for place, _ in places]
     rank_BM = np.zeros((len(group) * num_rows, num_slots), np.int32)

@@ -35,12 +35,8 @@ class Runner(NamedTuple):
     batch_tokens: int
 
     def rows(self, items: Items) -> int:
-        """Of a batch: as many as fit, but no padding without end; powers of two, to compile few."""
-        most = max(1, self.batch_tokens // items.row_length)
-        needed = 1
-        while needed * self.shards < len(items.rows):
-            needed *= 2
-        return min(most, needed) * self.shards
+        """Of a batch."""
+        return items.batch_rows(self.shards, self.batch_tokens)
 
 
 def create(

@@ -42,7 +42,7 @@ def parts(config: config_lib.Config, folder: Path) -> list[Part]:
     """The base first, then training sets x sizes x shots x seeds.
 
     Raises:
-      UserError: a training set that is not there, or a study without any.
+      UserError: a training set that is not there, a study without any, or two of one name.
     """
     study = config.study
     tasks = sources.suite(config.data).tasks
@@ -106,7 +106,10 @@ def _training_sets(config: config_lib.Config) -> list[Suite]:
 
 def _sizes(sizes: tuple[int, ...], source: Suite) -> list[int]:
     """The sizes that a training set has rows for."""
-    have = len(source.training().rows)
+    try:
+        have = len(source.training().rows)
+    except UserError:
+        return list(sizes)  # its own training will say what is wrong with it; the others can do
     for size in sizes:
         if size > have:
             say(f"note: {source.data.train} holds {have} examples, so no study.sizes={size} of it")

@@ -44,7 +44,7 @@ def run(config: config_lib.Config, workdir: str) -> None:
             _report(folder, processes)
         if log.failed:
             raise UserError(
-                f"{len(log.failed)} jobs failed, the others are done: "
+                f"failed jobs: {len(log.failed)}; the others are done: "
                 + "; ".join(f"{name}: {message}" for name, message in log.failed.items())
                 + ". The same command tries them again"
             )

@@ -1,0 +1,156 @@
+"""A study: its parts, what they cost, and that nothing is lost or done twice."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from configs import paper
+from jft import config as config_lib
+from jft import workdir
+from jft.data import settings
+from jft.errors import UserError
+from jft.studies import dry_run
+from jft.studies.parts import parts
+
+PAPER = Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.fixture
+def study(config):
+    """Two trainings on 20 rows, and one that cannot be."""
+    broken = Path(config.data.root) / "detection" / "broken_train_20.json"
+    broken.write_text('[{"input_1": "a", "output": "yes"}]')
+    config.data.train, config.data.task = "", "sentiment"
+    config.data.row_length = 512
+    config.study.train = ("shops_train_20",)
+    config.train.steps = 2
+    config.probe.limit = 0
+    config.eval.datasets, config.eval.limit = ("shops", "pairs"), 4
+    return config
+
+
+def names(config):
+    return [part.name for part in parts(config, Path("/study"))]
+
+
+def test_parts(study):
+    study.study.train, study.study.sizes = ("shops_train_20", "detection/pairs_train_20"), (8, 0)
+    study.study.task_shots, study.study.seeds = ("detection=0",), (0, 1)
+    assert names(study) == ["base"] + [
+        f"{kind}-sentiment-shops_train_20{size}{seed}"
+        for size in ("-first-8", "")
+        for kind in ("FT", "FTICL-2")
+        for seed in ("", "-seed-1")
+    ] + [
+        f"FT-detection-pairs_train_20{size}{seed}"
+        for size in ("-first-8", "")
+        for seed in ("", "-seed-1")
+    ]
+    _, part, *_ = parts(study, Path("/study"))
+    assert part.training.config.data.examples == 8 and part.training.config.data.shots == 0
+    assert part.scoring.config.model.path == "/study/runs/FT-sentiment-shops_train_20-first-8"
+
+
+def test_without_names_a_study_takes_every_training_set(study):
+    (Path(study.data.root) / "detection" / "broken_train_20.json").unlink()
+    study.study.train, study.study.shots = (), (0,)
+    assert names(study) == [
+        "base",
+        "FT-sentiment-films_train_20",
+        "FT-sentiment-shops_train_20",
+        "FT-detection-pairs_train_20",
+    ]
+
+
+def test_sizes_beyond_the_data_are_left_out(study, capsys):
+    study.study.sizes, study.study.shots = (8, 21), (0,)
+    assert len(names(study)) == 2
+    assert "shops_train_20 holds 20 examples, so no study.sizes=21" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("train", "message"),
+    [
+        ("shop_train_20", "no such train set; did you mean shops_train_20"),
+        ("sentimnt:rows.json", "no task sentimnt; did you mean sentiment"),
+    ],
+)
+def test_training_sets_that_are_not_there(study, train, message):
+    study.study.train = (train,)
+    with pytest.raises(UserError, match=message):
+        names(study)
+
+
+@pytest.mark.skipif(not PAPER.is_dir(), reason="needs the paper's data in ../shared/data")
+def test_the_papers_grid():
+    config = paper.get_config()
+    config.data.root = str(PAPER)
+    found = parts(config, Path("/study"))
+    sets = len(list(PAPER.glob("*/*_train_*.json")))
+    assert len(found) == 1 + 3 * sets
+    assert len(settings.settings(found[1].scoring.config)) == 18 * 4 * 2
+
+
+def run(config, folder, *overrides, **options):
+    file = folder.parent / "config.json"
+    file.write_text(json.dumps(config_lib.to_dict(config)))
+    command = [sys.executable, "-m", "jft.study", f"--config={file}", f"--workdir={folder}"]
+    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
+    return subprocess.Popen([*command, *overrides], env=environment, text=True, **options)
+
+
+def read(file):
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def test_a_study_is_killed_goes_on_and_costs_what_the_dry_run_says(study, tmp_path):
+    folder = tmp_path / "study"
+    dry_run.dry_run(study, str(folder))
+    estimate = workdir.read_json(folder / "dry_run.json")
+    killed = run(study, folder, stdout=subprocess.PIPE)
+    for line in killed.stdout:
+        if "Compiling the training step" in line:
+            killed.send_signal(signal.SIGKILL)
+            break
+    killed.communicate()
+    first = {each["job"]: each for each in read(folder / "jobs.jsonl")}
+    again = run(study, folder, stdout=subprocess.PIPE)
+    output, _ = again.communicate()
+    assert again.returncode == 0, output
+    assert "jft.eval base" in first and "jft.eval base\n" not in output
+    assert (folder / "report" / "report.html").is_file()
+
+    done = [each["job"] for each in read(folder / "jobs.jsonl")]
+    assert sorted(done) == sorted(job["job"] for job in estimate["jobs"])
+    for job in estimate["jobs"]:
+        program, name = job["job"].split()
+        if program == "jft.train":
+            steps = read(folder / "runs" / name / "metrics.jsonl")
+            assert job["row_tokens"] == sum(step["row_tokens"] for step in steps)
+        else:
+            cells = read(folder / "scores" / name / "cells.jsonl")
+            for field in ("row_tokens", "sequence_tokens"):
+                assert job[field] == sum(cell[field] for cell in cells)
+
+
+def test_what_fails_leaves_the_rest(study, tmp_path):
+    study.study.train, study.study.shots = ("broken_train_20", "shops_train_20"), (0,)
+    study.train.steps, study.eval.datasets = 1, ("shops",)
+    folder = tmp_path / "study"
+    process = run(study, folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    output, errors = process.communicate()
+    assert process.returncode == 2
+    assert errors.splitlines()[-1] == (
+        "error: failed jobs: 1; the others are done: jft.train FT-detection-broken_train_20: "
+        "broken_train_20.json row 0 (from 0): missing field 'input_2' of task detection. The same "
+        "command tries them again"
+    )
+    assert [each["status"] for each in read(folder / "jobs.jsonl")] == [
+        *("done", "failed", "done", "done")
+    ]
+    assert (folder / "report" / "report.html").is_file()
