@@ -30,7 +30,7 @@ def study(config):
     config.study.train = ("shops_train_20",)
     config.train.steps = 2
     config.probe.limit = 0
-    config.eval.datasets, config.eval.limit = ("shops", "pairs"), 4
+    config.eval.datasets, config.eval.limit = ("shops",), 4
     return config
 
 
@@ -52,7 +52,8 @@ def test_parts(study):
         for seed in ("", "-seed-1")
     ]
     _, part, *_ = parts(study, Path("/study"))
-    assert part.training.config.data.examples == 8 and part.training.config.data.shots == 0
+    assert part.training.config.data.examples == 8
+    assert part.training.config.data.shots == 0
     assert part.scoring.config.model.path == "/study/runs/FT-sentiment-shops_train_20-first-8"
 
 
@@ -108,26 +109,39 @@ def read(file):
     return [json.loads(line) for line in file.read_text().splitlines()]
 
 
-def test_a_study_is_killed_goes_on_and_costs_what_the_dry_run_says(study, tmp_path):
+def test_killed_it_goes_on_what_fails_leaves_the_rest_and_the_dry_run_was_right(
+    study, tmp_path, capsys
+):
+    study.study.train, study.study.shots = ("broken_train_20", "shops_train_20"), (2,)
     folder = tmp_path / "study"
     dry_run.dry_run(study, str(folder))
-    estimate = workdir.read_json(folder / "dry_run.json")
-    killed = run(study, folder, stdout=subprocess.PIPE)
+    broken = "broken_train_20.json row 0 (from 0): missing field 'input_2' of task detection"
+    assert f"FTICL-2-detection-broken_train_20 would fail: {broken}" in capsys.readouterr().out
+
+    killed = run(study, folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     for line in killed.stdout:
         if "Compiling the training step" in line:
             killed.send_signal(signal.SIGKILL)
             break
     killed.communicate()
-    first = {each["job"]: each for each in read(folder / "jobs.jsonl")}
-    again = run(study, folder, stdout=subprocess.PIPE)
-    output, _ = again.communicate()
-    assert again.returncode == 0, output
-    assert "jft.eval base" in first and "jft.eval base\n" not in output
+    first = [each["job"] for each in read(folder / "jobs.jsonl")]
+    assert first == ["jft.eval base", "jft.train FTICL-2-detection-broken_train_20"]
+
+    again = run(study, folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    output, errors = again.communicate()
+    assert again.returncode == 2
+    assert "jft.eval base\n" not in output
+    assert errors.splitlines()[-1] == (
+        "error: failed jobs: 1; the others are done: jft.train FTICL-2-detection-broken_train_20: "
+        f"{broken}. The same command tries them again"
+    )
     assert (folder / "report" / "report.html").is_file()
 
-    done = [each["job"] for each in read(folder / "jobs.jsonl")]
-    assert sorted(done) == sorted(job["job"] for job in estimate["jobs"])
-    for job in estimate["jobs"]:
+    status = {each["job"]: each["status"] for each in read(folder / "jobs.jsonl")}
+    assert status.pop("jft.train FTICL-2-detection-broken_train_20") == "failed"
+    jobs = workdir.read_json(folder / "dry_run.json")["jobs"]
+    assert status == {job["job"]: "done" for job in jobs}
+    for job in jobs:
         program, name = job["job"].split()
         if program == "jft.train":
             steps = read(folder / "runs" / name / "metrics.jsonl")
@@ -136,21 +150,3 @@ def test_a_study_is_killed_goes_on_and_costs_what_the_dry_run_says(study, tmp_pa
             cells = read(folder / "scores" / name / "cells.jsonl")
             for field in ("row_tokens", "sequence_tokens"):
                 assert job[field] == sum(cell[field] for cell in cells)
-
-
-def test_what_fails_leaves_the_rest(study, tmp_path):
-    study.study.train, study.study.shots = ("broken_train_20", "shops_train_20"), (0,)
-    study.train.steps, study.eval.datasets = 1, ("shops",)
-    folder = tmp_path / "study"
-    process = run(study, folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    output, errors = process.communicate()
-    assert process.returncode == 2
-    assert errors.splitlines()[-1] == (
-        "error: failed jobs: 1; the others are done: jft.train FT-detection-broken_train_20: "
-        "broken_train_20.json row 0 (from 0): missing field 'input_2' of task detection. The same "
-        "command tries them again"
-    )
-    assert [each["status"] for each in read(folder / "jobs.jsonl")] == [
-        *("done", "failed", "done", "done")
-    ]
-    assert (folder / "report" / "report.html").is_file()

@@ -133,7 +133,7 @@ def _write(
 
 def _show(found: list[Part], scoring: Scoring, estimates: list[Estimate]) -> None:
     """A line for each training, one for the scorings, which are alike, and the sums."""
-    lines = [("", "tokens", "in rows", "new, at most", "time")]
+    lines: list[tuple[str, ...]] = [("", "tokens", "in rows", "new, at most", "time")]
     lines += [_line(each.job, each) for each in estimates if each.job.startswith("jft.train")]
     scorings = [each for each in estimates if each.job.startswith("jft.eval")]
     lines.append(_line(f"jft.eval, {len(found)} models", _sum(scorings)))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -11,6 +13,20 @@ from jax.sharding import Mesh
 
 from jft import config as config_lib
 from jft.training import mesh as mesh_lib
+
+
+CACHE_SWITCH = "jax_enable_compilation_cache"
+
+
+@contextlib.contextmanager
+def without_cache() -> Iterator[None]:
+    """Compile what is compiled in here anew."""
+    before = getattr(jax.config, CACHE_SWITCH)
+    jax.config.update(CACHE_SWITCH, False)
+    try:
+        yield
+    finally:
+        jax.config.update(CACHE_SWITCH, before)
 
 
 def devices(config: config_lib.Config) -> tuple[Mesh, jnp.dtype]:
