@@ -14,7 +14,6 @@ from jax.sharding import Mesh
 from jft import config as config_lib
 from jft.training import mesh as mesh_lib
 
-
 CACHE_SWITCH = "jax_enable_compilation_cache"
 
 
