@@ -52,6 +52,72 @@ def test_the_interval_of_a_mean_over_datasets_and_prompts_covers_the_truth(monke
     assert 0.93 < hits / runs < 0.985
 
 
+def test_the_interval_of_texts_covers_the_truth(monkeypatch):
+    monkeypatch.setattr(stats, "RESAMPLES", 1000)
+    rng, runs, rates = np.random.default_rng(9), 400, []
+
+    def rouge(skill, ease, hopeless):
+        """Many zeros, a long tail, and prompts that agree on what is easy."""
+        noise = 0.15 * rng.standard_normal(len(ease))
+        return np.where(hopeless, 0, np.clip(0.6 * ease + skill + noise, 0, 1))
+
+    def sample(n):
+        return rng.beta(1.5, 3, n), rng.random(n) < 0.15
+
+    many = sample(400_000)
+    truth = np.mean(rouge(0.1, *many) - rouge(0.0, *many))
+    for n in (24, 100, 250):
+        groups, hits = np.tile(np.arange(n), 2), 0
+        for _ in range(runs):
+            items = sample(n)
+            tuned, base = (
+                np.concatenate([rouge(skill, *items) for _ in range(2)]) for skill in (0.1, 0.0)
+            )
+            found = stats.paired_difference(tuned, base, groups)
+            hits += found.low <= truth <= found.high
+        rates.append(hits / runs)
+    assert 0.93 < np.mean(rates) < 0.97
+
+
+def test_the_spread_over_prompts_is_that_of_the_anova():
+    import pandas
+    from statsmodels.formula.api import ols
+    from statsmodels.stats.anova import anova_lm
+
+    rng = np.random.default_rng(10)
+    table = rng.random((30, 4)) + 0.5 * rng.random(4) + rng.random((30, 1))
+    item, level = np.indices(table.shape).reshape(2, -1)
+    data = pandas.DataFrame({"x": table.ravel(), "item": item, "level": level})
+    squares = anova_lm(ols("x ~ C(item) + C(level)", data).fit())["mean_sq"]
+    expected = np.sqrt((squares["C(level)"] - squares["Residual"]) / 30)
+    found = stats.spread(table.ravel(), level, item)
+    assert found == stats.Spread(pytest.approx(expected), 4)
+
+
+def test_the_spread_leaves_out_the_noise_of_the_items():
+    rng, n, found = np.random.default_rng(11), 50, []
+    item, level, stratum = np.indices((n, 3, 2)).reshape(3, -1)
+    for _ in range(400):
+        prompts = 0.05 * rng.standard_normal(3)
+        values = prompts[level] + rng.standard_normal(level.size)
+        found.append(stats.spread(values, level, item, stratum).value ** 2)
+    assert np.mean(found) == pytest.approx(0.05**2, abs=0.006)
+    alike = rng.random(n)
+    assert stats.spread(np.tile(alike, 3), np.repeat(range(3), n), np.tile(range(n), 3)).value == 0
+
+
+def test_one_prompt_has_no_spread():
+    assert stats.spread([0.1, 0.2], [0, 0], [0, 1]) is None
+    assert stats.spread([0.1, 0.2], [0, 1], [0, 0]) is None
+
+
+def test_holm_is_that_of_statsmodels():
+    from statsmodels.stats.multitest import multipletests
+
+    p_values = np.random.default_rng(12).random(40) ** 3
+    assert stats.holm(p_values) == pytest.approx(multipletests(p_values, method="holm")[1])
+
+
 def test_models_that_never_disagree_get_an_interval_of_the_width_that_n_allows():
     for n, limit in ((1, 0.8), (50, 0.0714), (250, 0.0152)):
         found = stats.paired_difference(np.ones(n), np.ones(n))

@@ -45,6 +45,67 @@ class Difference:
         return (self.high - self.low) / 2 * (1 + special.ndtri(0.8) / special.ndtri(0.975))
 
 
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """How much a mean depends on a choice, such as that of a prompt or of a seed.
+
+    Attributes:
+      value: the standard deviation over the choices, in the metric's own unit, item noise taken
+        out; 0 where the means differ no more than items alone make them.
+      levels: how many choices it was seen on.
+    """
+
+    value: float
+    levels: int
+
+
+def spread(
+    values: ArrayLike, levels: ArrayLike, groups: ArrayLike, strata: ArrayLike | None = None
+) -> Spread | None:
+    """The standard deviation that another level would bring to the mean over items and data sets.
+
+    Items and levels are crossed random effects: the variance of the levels' means is theirs and,
+    over the number of items, that of the residuals, which is taken off (Searle, Casella and
+    McCulloch, Variance Components, 1992, section 4.4).
+
+    Args:
+      values: row by row, as for `grouped_mean`; rows of one item at one level are averaged.
+      levels: the level of each row.
+      groups, strata: the item and the data set of each row.
+
+    Returns:
+      None where a data set has fewer than two items, or two levels, in common.
+    """
+    values, levels, groups = np.asarray(values, float), np.asarray(levels), np.asarray(groups)
+    strata = np.zeros(len(values), int) if strata is None else np.asarray(strata)
+    tables = [
+        _table(values[inside], groups[inside], levels[inside], np.unique(levels))
+        for inside in (strata == stratum for stratum in np.unique(strata))
+    ]
+    if any(min(table.shape) < 2 for table in tables):
+        return None
+    noise = sum(_residual_variance(table) / len(table) for table in tables) / len(tables) ** 2
+    means = np.mean([table.mean(axis=0) for table in tables], axis=0)
+    return Spread(math.sqrt(max(0.0, means.var(ddof=1) - noise)), len(means))
+
+
+def _table(values, groups, levels, all_levels) -> np.ndarray:
+    """The means [items, levels] of the items that have all levels."""
+    items, item = np.unique(groups, return_inverse=True)
+    cell = item * len(all_levels) + np.searchsorted(all_levels, levels)
+    size = len(items) * len(all_levels)
+    counts = np.bincount(cell, minlength=size)
+    sums = np.bincount(cell, values, minlength=size)
+    table = (sums / np.maximum(counts, 1)).reshape(len(items), -1)
+    return table[(counts > 0).reshape(table.shape).all(axis=1)]
+
+
+def _residual_variance(table: np.ndarray) -> float:
+    """Of an additive model of items and levels."""
+    rest = table - table.mean(axis=0) - table.mean(axis=1, keepdims=True) + table.mean()
+    return float(np.square(rest).sum() / ((len(table) - 1) * (table.shape[1] - 1)))
+
+
 def paired_difference(
     tuned: ArrayLike,
     base: ArrayLike,
