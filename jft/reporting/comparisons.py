@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import io
 
-from jft.reporting.compare import Comparison, Report
+from jft.reporting.compare import Report
+from jft.reporting.pairs import Comparison
 
 COLUMNS = (
     *("level", "model", "reference", "relation", "task", "dataset", "shots", "prompt", "draw"),

@@ -1,15 +1,19 @@
-"""The heat map: tuned models by datasets, each cell the change against the base."""
+"""The transfer matrix: tuned models by datasets, each cell the change against the base."""
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from itertools import groupby
 from typing import NamedTuple
 
 from jft.evaluation import stats
 from jft.reporting import wording
-from jft.reporting.collect import RELATIONS, Model
-from jft.reporting.compare import Comparison, Report
+from jft.reporting.collect import RELATIONS, Cell, Model
+from jft.reporting.compare import Report
+from jft.reporting.pairs import Comparison
+
+CONSTANT = "always the most common label"
 
 
 class Column(NamedTuple):
@@ -43,11 +47,10 @@ class HeatCell:
 
 
 class HeatRow(NamedTuple):
-    """A model at one number of shots; `cells` has None where it was not scored."""
+    """A model; `cells` has None where it was not scored."""
 
     model: str
     base: bool
-    shots: int
     cells: list[HeatCell | None]
 
 
@@ -55,6 +58,7 @@ class HeatRow(NamedTuple):
 class HeatMap:
     """Columns under their group headings (relations or tasks), and rows, the bases' first."""
 
+    title: str
     columns: list[Column]
     rows: list[HeatRow]
 
@@ -68,29 +72,51 @@ class HeatMap:
         """Each heading and how many columns stand under it."""
         return [(name, len(list(part))) for name, part in groupby(c.group for c in self.columns)]
 
-    @property
-    def models(self) -> list[tuple[str, bool, list[HeatRow]]]:
-        """The rows by model: its name, whether it is a base, its rows."""
-        by_model = groupby(self.rows, key=lambda row: (row.model, row.base))
-        return [(name, base, list(rows)) for (name, base), rows in by_model]
 
-
-def heatmap(report: Report) -> HeatMap:
-    """Lay out the changes by dataset, averaged over prompts.
+def heatmaps(report: Report) -> list[HeatMap]:
+    """The transfer matrix without demonstrations, and with them, as far as either was scored.
 
     Columns stand by relation where all models have one training set, otherwise by task.
     """
     columns = _columns(report)
     changes = [c for s in report.subjects for c in s.datasets if c.difference]
     largest = max((abs(c.difference.value) for c in changes if c.difference), default=0) or 1.0
-    rows = [row for base in report.bases for row in _base_rows(base, columns)]
+    shots = sorted({key.shots for model in report.models for key in model.cells})
+    few = [str(n) for n in shots if n]
+    titles = {False: "0 shots", True: f"{', '.join(few)} shots"}
+    return [
+        HeatMap(titles[some], columns, _rows(report, columns, some, largest))
+        for some in sorted({n > 0 for n in shots})
+    ]
+
+
+def _rows(report: Report, columns: list[Column], some: bool, largest: float) -> list[HeatRow]:
+    rows = [
+        HeatRow(base.name, True, [_value(base, column, some) for column in columns])
+        for base in report.bases
+    ]
     for subject in report.subjects:
-        found = {(c.task, c.dataset, c.metric, c.shots): c for c in subject.datasets}
-        for shots in sorted({c.shots for c in subject.datasets if c.shots is not None}):
-            cells = [found.get((*column[1:], shots)) for column in columns]
-            looks = [_heat_cell(c, largest) if c else None for c in cells]
-            rows.append(HeatRow(subject.model.name, False, shots, looks))
-    return HeatMap(columns, rows)
+        found = {
+            (c.task, c.dataset, c.metric): c for c in subject.datasets if (c.shots != 0) is some
+        }
+        looks = [_heat_cell(c, largest) if c else None for c in map(found.get, _places(columns))]
+        rows.append(HeatRow(subject.family.name, False, looks))
+    constant = HeatRow(CONSTANT, True, [_constant(report, column, some) for column in columns])
+    return [row for row in (constant, *rows) if any(row.cells)]
+
+
+def _constant(report: Report, column: Column, some: bool) -> HeatCell | None:
+    """The accuracy of saying the most common label always."""
+    cells = [c for model in report.models for c in _cells(model, column, some)]
+    if column.metric != "accuracy" or not cells:
+        return None
+    gold = {index: item.gold for cell in cells for index, item in cell.items.items()}
+    share = Counter(gold.values()).most_common(1)[0][1] / len(gold)
+    return HeatCell(_plain(share), "base")
+
+
+def _places(columns: list[Column]) -> list[tuple[str, str, str]]:
+    return [column[1:] for column in columns]
 
 
 def _columns(report: Report) -> list[Column]:
@@ -98,7 +124,8 @@ def _columns(report: Report) -> list[Column]:
     for comparison in (c for s in report.subjects for c in s.datasets):
         place = (comparison.task, comparison.dataset, comparison.metric)
         ranks.setdefault(place, set()).add(RELATIONS.index(comparison.relation))
-    one_training_set = len({(s.model.train_task, s.model.train) for s in report.subjects}) == 1
+    first = [subject.family.first for subject in report.subjects]
+    one_training_set = len({(model.train_task, model.train) for model in first}) == 1
     closest_of_task: dict[str, int] = {}
     for (task, _, _), found in ranks.items():
         closest_of_task[task] = min(found | {closest_of_task.get(task, 9)})
@@ -112,32 +139,35 @@ def _columns(report: Report) -> list[Column]:
     return [Column(group(place), *place) for place in sorted(ranks, key=order)]
 
 
-def _base_rows(base: Model, columns: list[Column]) -> list[HeatRow]:
-    rows = []
-    for shots in sorted({key.shots for key in base.cells}):
-        rows.append(HeatRow(base.name, True, shots, [_value(base, c, shots) for c in columns]))
-    return [row for row in rows if any(row.cells)]
-
-
-def _value(base: Model, column: Column, shots: int) -> HeatCell | None:
-    wanted = (column.task, column.dataset, shots, column.metric)
-    cells = [
-        cell
-        for key, cell in base.cells.items()
-        if (key.task, key.dataset, key.shots, key.metric) == wanted
-    ]
+def _value(base: Model, column: Column, some: bool) -> HeatCell | None:
+    cells = _cells(base, column, some)
     if not cells:
         return None
     values = [item.value for cell in cells for item in cell.items.values()]
     mean = stats.grouped_mean(values, [index for cell in cells for index in cell.items])
-    return HeatCell(wording.percent(mean).replace(f"{wording.SPACE}%", ""), "base")
+    return HeatCell(_plain(mean), "base")
+
+
+def _cells(model: Model, column: Column, some: bool) -> list[Cell]:
+    wanted = (column.task, column.dataset, some, column.metric)
+    return [
+        cell
+        for key, cell in model.cells.items()
+        if (key.task, key.dataset, key.shots > 0, key.metric) == wanted
+    ]
+
+
+def _plain(value: float) -> str:
+    """Percent without the sign, which the caption says."""
+    return wording.percent(value).replace(f"{wording.SPACE}%", "")
 
 
 def _heat_cell(comparison: Comparison, largest: float) -> HeatCell:
     difference = comparison.difference
     if difference is None:
-        text = wording.percent(comparison.value).replace(f"{wording.SPACE}%", "")
-        return HeatCell(text, comparison.relation, significance="muted", title="no base")
+        return HeatCell(
+            _plain(comparison.value), comparison.relation, significance="muted", title="no base"
+        )
     strong = comparison.p_holm is not None and comparison.p_holm < wording.ALPHA
     return HeatCell(
         text=wording.points(difference.value),
@@ -145,5 +175,5 @@ def _heat_cell(comparison: Comparison, largest: float) -> HeatCell:
         direction="up" if difference.value > 0 else "down" if difference.value < 0 else "",
         strength=round(abs(difference.value) / largest, 3),
         significance="muted" if not difference.significant else "strong" if strong else "plain",
-        title=f"{comparison.relation}, {wording.interval(comparison)}",
+        title=f"{comparison.relation}, {wording.interval(comparison)}, n = {comparison.n}",
     )

@@ -7,7 +7,8 @@ from rich.table import Table
 from rich.text import Text
 
 from jft.reporting import wording
-from jft.reporting.compare import Comparison, Report
+from jft.reporting.compare import Report
+from jft.reporting.pairs import Comparison
 
 WIDTH = 100
 COLUMNS = {"": 24, "base": 7, "tuned": 7, "change": 7, "95 % interval": 16, "p (Holm)": 8, "n": 5}

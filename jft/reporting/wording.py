@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import math
+import re
 
-from jft.reporting.collect import RELATIONS, Model
-from jft.reporting.compare import Comparison, Contrast, Report, Subject
+from jft.reporting.collect import RELATIONS
+from jft.reporting.compare import Contrast, Group, Report, Subject
+from jft.reporting.families import Family
+from jft.reporting.pairs import Comparison
 
 MINUS, DASH, SPACE = "\N{MINUS SIGN}", "\N{EN DASH}", "\N{NO-BREAK SPACE}"
 ARROW, PLUS_MINUS = "\N{RIGHTWARDS ARROW}", "\N{PLUS-MINUS SIGN}"
 METRICS = {"accuracy": "accuracy", "rougeL": "ROUGE-L", "bleu": "BLEU"}
 ALPHA = 0.05
+CHOICES = {
+    "prompts": "another prompt",
+    "seeds": "another seed",
+    "draws": "another draw of demonstrations",
+}
 LEGEND = (
     "A change counts as better or worse where its 95 % interval leaves out zero. p (Holm) is "
     "adjusted for all comparisons by relation."
@@ -54,19 +62,30 @@ def shots(comparison: Comparison) -> str:
     return "all" if comparison.shots is None else str(comparison.shots)
 
 
-def training(model: Model) -> str:
-    """How a model was trained: `FTICL with 2 demonstrations on gadgets (400 examples)`."""
-    k = model.train_shots
-    kind = f"FTICL with {k} demonstration{'s' * (k > 1)}" if k else "FT"
-    examples = f" ({model.examples} examples)" if model.examples else ""
-    return f"{kind} on {model.train}{examples}"
+def count(n: int, thing: str) -> str:
+    """`1 model`, `2 models`."""
+    return f"{n} {thing}{'s' * (n != 1)}"
 
 
-def title(model: Model) -> str:
-    """Its training, and its name where that says more."""
+def training(family: Family) -> str:
+    """How it was trained: `FTICL with 2 demonstrations on gadgets (400 examples, 3 seeds)`."""
+    model = family.first
+    shots = f" with {count(model.train_shots, 'demonstration')}" if model.train_shots else ""
+    details = [f"{model.examples} examples"] if model.examples else []
+    details += [f"{family.seeds} seeds"] if family.seeds > 1 else []
+    return f"{family.kind}{shots} on {model.train}" + (f" ({', '.join(details)})" * bool(details))
+
+
+def title(group: Group) -> str:
+    """What was trained, and its name where that says more."""
+    if len(group.subjects) > 1:
+        return f"{group.name} ({count(len(group.subjects), 'model')})"
+    family = group.subjects[0].family
+    model = family.first
     kind = f"FTICL-{model.train_shots}" if model.train_shots else "FT"
-    known = model.name in (f"{kind} {model.train}", training(model))
-    return training(model) if known else f"{model.name}: {training(model)}"
+    own = re.sub(r"\[:\d+\]$", "", family.name)
+    known = own in (f"{kind} {model.train}", training(family))
+    return training(family) if known else f"{family.name}: {training(family)}"
 
 
 def overall(comparisons: list[Comparison]) -> list[Comparison]:
@@ -91,14 +110,25 @@ def sentence(comparison: Comparison) -> str:
     difference = c.difference
     if difference is None:
         return f"{c.relation.capitalize()}: {name} {percent(c.value)}; no base to compare with."
+    moved = spreads(c)
     change = f"{name} {percent(c.reference_value)} {ARROW} {percent(c.value)}"
-    size = f"{points(difference.value)} points, 95{SPACE}% interval {interval(c)}"
+    size = f"{points(difference.value)} points, 95{SPACE}% interval {interval(c)}; n = {c.n}"
     if difference.significant:
-        return f"{c.relation.capitalize()}: {change} ({size})."
+        return f"{c.relation.capitalize()}: {change} ({size}).{moved}"
     return (
         f"{c.relation.capitalize()}: {change} ({size}): within what chance explains; this sample "
-        f"would find a true change of about {_rounded(difference.detectable)} points or more."
+        f"would find a true change of about {_rounded(difference.detectable)} points.{moved}"
     )
+
+
+def spreads(comparison: Comparison) -> str:
+    """What other prompts, seeds or draws would move: nothing where there is one of each."""
+    parts = [
+        f"{what} by {PLUS_MINUS}{_rounded(spread.value)} (seen on {spread.levels})"
+        for name, what in CHOICES.items()
+        if (spread := comparison.spreads.get(name))
+    ]
+    return f" Besides the items, {', '.join(parts)} moves it." if parts else ""
 
 
 def contrast_title(contrast: Contrast) -> str:
@@ -108,16 +138,15 @@ def contrast_title(contrast: Contrast) -> str:
 
 def introduction(report: Report) -> str:
     """What was compared, in one sentence or two."""
-    models = [*report.bases, *(subject.model for subject in report.subjects)]
-    keys = [key for model in models for key in model.cells]
+    keys = [key for model in report.models for key in model.cells]
     used_shots = ", ".join(str(n) for n in sorted({key.shots for key in keys}))
     prompts = ", ".join(str(n) for n in sorted({key.prompt for key in keys}))
     bases = " and ".join(model.name for model in report.bases) or "no base"
     datasets = len({key[:2] for key in keys})
-    tuned = len(report.subjects)
+    tuned = len(report.models) - len(report.bases)
     return (
-        f"{tuned} fine-tuned model{'s' * (tuned != 1)} against {bases}, on the same items of "
-        f"{datasets} dataset{'s' * (datasets != 1)} (shots {used_shots}; prompts {prompts}). "
+        f"{count(tuned, 'fine-tuned model')} against {bases}, on the same items of "
+        f"{count(datasets, 'dataset')} (shots {used_shots}; prompts {prompts}). "
         "Changes are in percentage points, averaged over shots and prompts, then over datasets "
         "with equal weight."
     )
@@ -137,8 +166,9 @@ def caveats(report: Report) -> list[str]:
         f"{count['dataset']} by dataset, {count['cell']} by cell), one in twenty would leave out "
         "zero even if nothing had changed. The Holm column adjusts the p-values for all "
         "comparisons of its table.",
-        "Intervals speak of other items of the same datasets, not of other datasets, training "
-        "runs or seeds.",
+        "Intervals speak of other items of the same datasets, not of other datasets. What other "
+        "prompts, seeds and draws of demonstrations move stands beside them, where there were "
+        "several: their standard deviation, with the noise of the items taken out.",
         "A single cell of accuracy has Tango's score interval and McNemar's exact test; everything "
         "else a bootstrap over items within datasets (several prompts of an item stay together) "
         "and a sign-flip test.",
@@ -149,7 +179,7 @@ def caveats(report: Report) -> list[str]:
 
 def table_name(subject: Subject) -> str:
     """The heading of a model in a table."""
-    return f"{subject.model.name} against {subject.base or 'no base'}"
+    return f"{subject.family.name} against {subject.family.base or 'no base'}"
 
 
 def _judgement(comparison: Comparison) -> str:

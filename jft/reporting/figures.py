@@ -1,0 +1,229 @@
+"""Which plots a report has: changes over shots and sizes, probes, and drift."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+
+from jft.reporting import drawing, wording
+from jft.reporting.collect import RELATIONS
+from jft.reporting.compare import Report, Subject
+from jft.reporting.drawing import Panel, Plot, Series
+from jft.reporting.pairs import Comparison
+from jft.reporting.runs import Run
+
+SHOTS = (
+    "Change against the base, in points, over the demonstrations before each test item; 95 % "
+    "intervals. Where a task has training sets of several sizes, the largest."
+)
+SIZES = (
+    "Change against the base, in points, over the examples trained on; 95 % intervals, averaged "
+    "over shots."
+)
+PROBES = (
+    "When it turns: a few held-out items during training. First how much less likely the gold "
+    "answer became than it was to the base (nats a token, below zero is better), then how far the "
+    "distribution of its first tokens went from the base's (KL divergence, nats). Bands: one "
+    "standard error."
+)
+DRIFT = (
+    "How far the weights went, |W - W0| / |W0| in thousandths, against what became of the "
+    "out-of-domain sets, in points with 95 % intervals."
+)
+LAYERS = "Where the weights changed: |W - W0| / |W0| by layer and kind, in thousandths."
+
+
+def plots(report: Report, runs: dict[str, Run]) -> list[Plot]:
+    """Those that the report has something to show in; `runs` by the path of the model."""
+    drawn = [
+        drawing.plot("shots", SHOTS, _changes(report, _over_shots, "demonstrations")),
+        drawing.plot("sizes", SIZES, _changes(report, _over_sizes, "examples")),
+        drawing.plot("probes", PROBES, _probes(report, runs)),
+        drawing.plot("drift", DRIFT, _drift(report, runs)),
+        drawing.plot("layers", LAYERS, _layers(report, runs)),
+    ]
+    return [plot for plot in drawn if plot]
+
+
+Points = list[tuple[float, Comparison]]
+
+
+def _changes(
+    report: Report, lines_of: Callable[[list[Subject], str], dict[str, Points]], x_label: str
+) -> list[Panel]:
+    """A row for each training task, a panel for each relation, a line for each kind of training."""
+    panels = []
+    for task in _tasks(report):
+        subjects = [s for s in report.subjects if s.family.first.train_task == task]
+        row = []
+        for relation in RELATIONS:
+            lines = {k: v for k, v in lines_of(subjects, relation).items() if len(v) > 1}
+            looks = {name: i for i, name in enumerate(dict.fromkeys(map(_plain, lines)))}
+            series = [_series(name, looks[_plain(name)], v) for name, v in lines.items()]
+            if series:
+                title = f"{relation}, trained on {task}"
+                row.append(drawing.errorbars(series, x_label, "points")._replace(title=title))
+        panels += _row(row)
+    return panels
+
+
+def _over_shots(subjects: list[Subject], relation: str) -> dict[str, Points]:
+    return {
+        kind + suffix: [
+            (float(c.shots), c)
+            for c in subject.relations
+            if (c.relation, c.metric) == (relation, metric) and c.shots is not None and c.difference
+        ]
+        for kind, subject in _largest(subjects).items()
+        for metric, suffix in _metrics(subject, relation)
+    }
+
+
+def _over_sizes(subjects: list[Subject], relation: str) -> dict[str, Points]:
+    lines: dict[str, Points] = {}
+    for subject in sorted(subjects, key=_size):
+        suffixes = dict(_metrics(subject, relation))
+        for c in wording.overall(subject.relations):
+            if c.relation == relation and c.difference and _size(subject):
+                name = _kind(subject) + suffixes[c.metric]
+                lines.setdefault(name, []).append((float(_size(subject)), c))
+    return lines
+
+
+def _series(name: str, look: int, points: Points) -> Series:
+    found = [(x, c.difference) for x, c in points if c.difference]
+    return Series(
+        name,
+        look,
+        [x for x, _ in found],
+        [100 * d.value for _, d in found],
+        [100 * d.low for _, d in found],
+        [100 * d.high for _, d in found],
+    )
+
+
+def _metrics(subject: Subject, relation: str) -> list[tuple[str, str]]:
+    """The metrics of a relation's sets, and how they are told apart where there are two."""
+    found = sorted({c.metric for c in subject.relations if c.relation == relation})
+    return [(m, f", {wording.metric(m)}" if len(found) > 1 else "") for m in found]
+
+
+def _plain(name: str) -> str:
+    """A line's kind of training, without its metric."""
+    return name.partition(",")[0]
+
+
+def _probes(report: Report, runs: dict[str, Run]) -> list[Panel]:
+    """Two panels for each kind of training."""
+    pairs = []
+    for name, run in _runs(report, runs):
+        if len({record["step"] for record in run.probes}) > 1:
+            pairs.append(
+                [
+                    _curves(run.probes, field, label)._replace(title=f"{name}: {title}")
+                    for field, title, label in (
+                        ("nll", "gold answer", "nats a token"),
+                        ("kl", "KL to the base", "nats"),
+                    )
+                ]
+            )
+    return [panel for pair in pairs for panel in pair]
+
+
+def _curves(probes: list[dict], field: str, label: str) -> Panel:
+    series = []
+    for look, relation in enumerate(RELATIONS):
+        x, y, error = _curve([p for p in probes if p["relation"] == relation], field)
+        if x:
+            low, high = ([a + s * b for a, b in zip(y, error, strict=True)] for s in (-1, 1))
+            series.append(Series(relation, look, x, y, low, high))
+    return drawing.bands(series, "optimizer step", label)
+
+
+def _curve(probes: list[dict], field: str) -> tuple[list[float], list[float], list[float]]:
+    """Steps, the mean over data sets less that of the first step, and its standard error."""
+    known = [p for p in probes if p.get(field) is not None]
+    steps = sorted({probe["step"] for probe in known})
+    first = {(p["task"], p["dataset"]): p[field] for p in known if p["step"] == steps[0]}
+    x, y, error = [], [], []
+    for step in steps:
+        now = [p for p in known if p["step"] == step]
+        x.append(float(step))
+        y.append(sum(p[field] - first[p["task"], p["dataset"]] for p in now) / len(now))
+        errors = [p.get(f"{field}_stderr") or 0.0 for p in now]
+        error.append(math.hypot(*errors) / len(now) if step != steps[0] else 0.0)
+    return x, y, error
+
+
+def _drift(report: Report, runs: dict[str, Run]) -> list[Panel]:
+    """A panel for each training task, a point for each model."""
+    panels = []
+    for task in _tasks(report):
+        series = []
+        for subject in report.subjects:
+            run = runs.get(subject.family.first.path)
+            changed = [c for c in wording.overall(subject.relations) if c.relation == RELATIONS[1]]
+            if subject.family.first.train_task == task and run and run.distance and changed:
+                size = f", {_size(subject)}" if _size(subject) else ""
+                look = int(subject.family.kind == "FTICL")
+                point = [(1000 * run.distance, changed[0])]
+                series.append(_series(_kind(subject) + size, look, point))
+        if any(each.x for each in series):
+            found = [each for each in series if each.x]
+            panel = drawing.errorbars(found, "|W - W0| / |W0|, thousandths", "points", joined=False)
+            panels.append(panel._replace(title=f"trained on {task}"))
+    return panels
+
+
+def _layers(report: Report, runs: dict[str, Run]) -> list[Panel]:
+    return [
+        _layer_map(run.drift["weights"])._replace(title=name)
+        for name, run in _runs(report, runs)
+        if run.drift
+    ]
+
+
+def _layer_map(weights: list[dict]) -> Panel:
+    matrices = [w for w in weights if w["layer"] is not None and w["full_rank"]]
+    kinds = list(dict.fromkeys(w["kind"] for w in matrices))
+    layers = sorted({w["layer"] for w in matrices})
+    values = [[math.nan] * len(layers) for _ in kinds]
+    for w in matrices:
+        distance = w["relative_norm"]
+        values[kinds.index(w["kind"])][w["layer"]] = (
+            math.nan if distance is None else 1000 * distance
+        )
+    return drawing.matrix(kinds, values, "layer")
+
+
+def _runs(report: Report, runs: dict[str, Run]) -> Iterable[tuple[str, Run]]:
+    """Of each kind of training the run on the most examples."""
+    for group in report.groups:
+        for subject in _largest(group.subjects).values():
+            run = runs.get(subject.family.first.path)
+            if run:
+                yield subject.family.name, run
+
+
+def _row(panels: list[Panel]) -> list[Panel]:
+    """A row of its own, filled up."""
+    return [*panels, *[Panel("")] * (drawing.COLUMNS - len(panels))] if panels else []
+
+
+def _tasks(report: Report) -> list[str]:
+    return list(dict.fromkeys(s.family.first.train_task or "" for s in report.subjects))
+
+
+def _largest(subjects: list[Subject]) -> dict[str, Subject]:
+    """Of each kind of training the one on the most examples."""
+    order = sorted(subjects, key=lambda s: (s.family.first.train_shots, _size(s)))
+    return {_kind(subject): subject for subject in order}
+
+
+def _size(subject: Subject) -> int:
+    return subject.family.first.examples or 0
+
+
+def _kind(subject: Subject) -> str:
+    shots = subject.family.first.train_shots
+    return f"FTICL-{shots}" if shots else "FT"

@@ -1,0 +1,221 @@
+"""The five findings of the paper, and what the models of a report say of each.
+
+Yang et al., "Unveiling the Generalization Power of Fine-Tuned Large Language Models", NAACL 2024.
+Each is judged on all models that bear on it, by the mean of their changes on the same items. A
+verdict needs a p-value below 0.05 after Holm's adjustment for all tests of this table.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from scipy import stats as scipy_stats
+
+from jft.evaluation import stats
+from jft.reporting import pairs as pairs_lib
+from jft.reporting import wording
+from jft.reporting.compare import Contrast, Report, Subject
+from jft.reporting.pairs import Comparison, Pair
+from jft.reporting.runs import Run
+
+SUPPORTED, CONTRADICTED, NOT_DECIDED = "supported", "contradicted", "not decided"
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """A test that bears on a finding.
+
+    Attributes:
+      text: what was compared, and the result.
+      p_value: of no difference; None where there is nothing to test.
+      agrees: whether the result points where the finding does.
+      p_holm: adjusted for all tests of the table.
+    """
+
+    text: str
+    p_value: float | None = None
+    agrees: bool = False
+    p_holm: float | None = None
+
+    @property
+    def says(self) -> str:
+        """What it amounts to alone."""
+        if self.p_holm is None or self.p_holm >= wording.ALPHA:
+            return NOT_DECIDED
+        return SUPPORTED if self.agrees else CONTRADICTED
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One of the five, with its verdict.
+
+    Attributes:
+      claim: in the words of the paper, shortened.
+      evidence: the tests.
+      judge: from what the evidence says to the verdict.
+    """
+
+    claim: str
+    evidence: list[Evidence]
+    judge: Callable[[list[str]], str]
+
+    @property
+    def verdict(self) -> str:
+        """Supported, contradicted or not decided."""
+        return self.judge([each.says for each in self.evidence])
+
+
+def findings(report: Report, runs: dict[str, Run]) -> list[Finding]:
+    """All five, with their p-values adjusted together.
+
+    Args:
+      report: the comparisons.
+      runs: by the path of the model.
+    """
+    ft = [s for s in report.subjects if s.family.kind == "FT"]
+    labels, texts = ([s for s in ft if _is_classification(s) is wanted] for wanted in (True, False))
+    opposed = {
+        wanted: [c for c in report.contrasts if _is_classification(c) is wanted]
+        for wanted in (True, False)
+    }
+    found = [
+        Finding(
+            "Fine-tuning on classification helps out-of-domain sets of the same task; on "
+            "generation it hurts them.",
+            [
+                _mean("classification models, FT", labels, "out-of-domain", 1),
+                _mean("generation models, FT", texts, "out-of-domain", -1),
+            ],
+            _all,
+        ),
+        Finding(
+            "Demonstrations in training (FTICL) help generation models to generalize.",
+            [_mean("generation, FTICL against FT", opposed[False], "out-of-domain", 1)],
+            _all,
+        ),
+        Finding(
+            "On classification, FTICL is unstable: better than FT here, worse there.",
+            [_one(contrast) for contrast in opposed[True]] or [_missing("FTICL against FT")],
+            _both_ways,
+        ),
+        Finding(
+            "FTICL stays closer to the weights of the base than FT.",
+            [_closer(report.contrasts, runs)],
+            _all,
+        ),
+        Finding(
+            "Fine-tuning on one task costs ability on others.",
+            [
+                _mean("FT, other tasks by accuracy", ft, "out-of-task", -1, "accuracy"),
+                _mean("FT, other tasks by ROUGE-L", ft, "out-of-task", -1, "rougeL"),
+            ],
+            _some,
+        ),
+    ]
+    return _adjusted(found)
+
+
+def _is_classification(part: Subject | Contrast) -> bool:
+    near = [p.cell for p in part.pairs if p.cell.relation != "out-of-task"]
+    return any(cell.key.metric == "accuracy" for cell in near)
+
+
+def _mean(
+    name: str,
+    parts: Sequence[Subject | Contrast],
+    relation: str,
+    sign: int,
+    metric: str | None = None,
+) -> Evidence:
+    """The mean change of several models on the sets of a relation."""
+    pairs = [
+        pair
+        for part in parts
+        for pair in part.pairs
+        if pair.other and pair.cell.relation == relation
+        if metric in (None, pair.cell.key.metric)
+    ]
+    if not pairs:
+        return _missing(name)
+    return _evidence(f"{name} ({wording.count(len(parts), 'model')})", pairs, sign)
+
+
+def _one(contrast: Contrast) -> Evidence:
+    pairs = [p for p in contrast.pairs if p.cell.relation == "out-of-domain"]
+    name = wording.contrast_title(contrast)
+    return _evidence(name, pairs, 1) if pairs else _missing(name)
+
+
+def _evidence(name: str, pairs: list[Pair], sign: int) -> Evidence:
+    c = pairs_lib.comparison("relation", name, "reference", pairs)
+    assert c.difference
+    text = f"{name}: {_result(c)}"
+    return Evidence(text, c.difference.p_value, c.difference.value * sign > 0)
+
+
+def _result(c: Comparison) -> str:
+    assert c.difference
+    return (
+        f"{wording.metric(c.metric)} {wording.points(c.difference.value)} points {c.relation} "
+        f"({wording.interval(c)}; n = {c.n})"
+    )
+
+
+def _closer(contrasts: list[Contrast], runs: dict[str, Run]) -> Evidence:
+    """The sign test over pairs of runs that differ in the demonstrations alone."""
+    shorter = longer = 0
+    for contrast in contrasts:
+        others = {model.seed: model for model in contrast.ft.models}
+        for model in contrast.fticl.models:
+            near, far = (_distance(runs, m) for m in (model, others.get(model.seed)))
+            if near is not None and far is not None:
+                shorter, longer = shorter + (near < far), longer + (near > far)
+    if not shorter + longer:
+        return _missing("FTICL against FT with drift.json in their workdirs")
+    p_value = float(scipy_stats.binomtest(shorter, shorter + longer).pvalue)
+    text = f"FTICL went less far than FT in {shorter} of {shorter + longer} pairs of runs"
+    return Evidence(text, p_value, shorter > longer)
+
+
+def _distance(runs: dict[str, Run], model) -> float | None:
+    run = runs.get(model.path) if model else None
+    return run.distance if run else None
+
+
+def _missing(name: str) -> Evidence:
+    return Evidence(f"{name}: none in this report")
+
+
+def _all(says: list[str]) -> str:
+    """Every part of the claim has to hold; one that fails is enough against it."""
+    if CONTRADICTED in says:
+        return CONTRADICTED
+    return SUPPORTED if says and set(says) == {SUPPORTED} else NOT_DECIDED
+
+
+def _some(says: list[str]) -> str:
+    """A loss somewhere, and a gain nowhere; or the reverse."""
+    kinds = set(says) - {NOT_DECIDED}
+    return kinds.pop() if len(kinds) == 1 else NOT_DECIDED
+
+
+def _both_ways(says: list[str]) -> str:
+    """Better in one place and worse in another; all of one kind would be a steady effect."""
+    if {SUPPORTED, CONTRADICTED} <= set(says):
+        return SUPPORTED
+    steady = len(says) > 1 and len(set(says)) == 1 and says[0] != NOT_DECIDED
+    return CONTRADICTED if steady else NOT_DECIDED
+
+
+def _adjusted(found: list[Finding]) -> list[Finding]:
+    tests = [e for finding in found for e in finding.evidence if e.p_value is not None]
+    adjusted = dict(zip(map(id, tests), stats.holm([e.p_value or 0.0 for e in tests]), strict=True))
+    return [
+        dataclasses.replace(
+            finding,
+            evidence=[dataclasses.replace(e, p_holm=adjusted.get(id(e))) for e in finding.evidence],
+        )
+        for finding in found
+    ]
