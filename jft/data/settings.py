@@ -49,7 +49,7 @@ def settings(config: config_lib.Config) -> list[Setting]:
     task_shots = config_lib.by_task("eval.task_shots", grid.task_shots, source.tasks)
     return [
         setting(source, dataset, shots, prompt, draw, _demos(config, dataset))
-        for dataset in _datasets(source, grid.datasets)
+        for dataset in datasets(config)
         for shots in dict.fromkeys(task_shots.get(dataset.task.name, grid.shots))
         for draw in dict.fromkeys(grid.draws if shots else (0,))
         for prompt in dict.fromkeys(grid.prompts)
@@ -71,8 +71,13 @@ def setting(
     return Setting(dataset, shots, prompt, draw, template, tuple(rows[:shots]))
 
 
-def _datasets(source: Suite, names: tuple[str, ...]) -> list[Dataset]:
-    """The named test sets; results know them by their task and name, so each must have its own."""
+def datasets(config: config_lib.Config) -> list[Dataset]:
+    """The test sets that a config asks for.
+
+    Raises:
+      UserError: one that is not there, or two of one task and name: results know them by these.
+    """
+    source, names = sources.suite(config.data), config.eval.datasets
     every = source.tests(*source.tasks.values())
     wanted = [each for name in names for each in (every if name == ALL else [name])]
     wanted = wanted or source.tests(source.task)

@@ -199,23 +199,18 @@ def _groups(
     found: dict[tuple, list[Member]] = {}
     for part in parts:
         found.setdefault(name_of(part), []).append(part)
-    pooled = [
-        Group(name, members, _pooled(name, reference, members))
-        for (name, reference), members in found.items()
-        if len(members) > 1
-    ]
-    adjusted = {group.name: group for group in _adjust(pooled, "relations")}
+    several = {key: members for key, members in found.items() if len(members) > 1}
+    pooled = [Group(key[0], members, _pooled(key, members)) for key, members in several.items()]
+    adjusted = dict(zip(several, _adjust(pooled, "relations"), strict=True))
     return [
-        adjusted[name]
-        if len(members) > 1
-        else Group(members[0].name, members, members[0].relations)
-        for (name, _), members in found.items()
+        adjusted.get(key) or Group(members[0].name, members, members[0].relations)
+        for key, members in found.items()
     ]
 
 
-def _pooled(name: str, reference: str | None, members: Sequence[Subject | Contrast]):
+def _pooled(key: tuple[str, str | None], members: Sequence[Subject | Contrast]) -> list[Comparison]:
     pairs = [pair for member in members for pair in member.pairs]
-    return pairs_lib.by_relation(name, reference, pairs, each_shots=False)
+    return pairs_lib.by_relation(*key, pairs, each_shots=False)
 
 
 def _adjust(parts: list, table: str) -> list:

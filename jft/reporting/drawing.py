@@ -137,8 +137,9 @@ def matrix(rows: list[str], values: list[list[float]], x_label: str) -> Panel:
         axes.set_yticks(range(len(rows)), rows)
         axes.set_xlabel(x_label)
         axes.spines[:].set_visible(False)
-        bar = axes.get_figure().colorbar(image, ax=axes, pad=0.02)
-        bar.outline.set_visible(False)
+        figure = axes.get_figure()
+        assert figure
+        figure.colorbar(image, ax=axes, pad=0.02).outline.set_visible(False)
 
     return Panel("", draw)
 

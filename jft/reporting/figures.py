@@ -189,17 +189,15 @@ def _layer_map(weights: list[dict]) -> Panel:
     layers = sorted({w["layer"] for w in matrices})
     values = [[math.nan] * len(layers) for _ in kinds]
     for w in matrices:
-        distance = w["relative_norm"]
-        values[kinds.index(w["kind"])][w["layer"]] = (
-            math.nan if distance is None else 1000 * distance
-        )
+        if w["relative_norm"] is not None:
+            values[kinds.index(w["kind"])][w["layer"]] = 1000 * w["relative_norm"]
     return drawing.matrix(kinds, values, "layer")
 
 
 def _runs(report: Report, runs: dict[str, Run]) -> Iterable[tuple[str, Run]]:
     """Of each kind of training the run on the most examples."""
     for group in report.groups:
-        for subject in _largest(group.subjects).values():
+        for subject in _largest(group.members).values():
             run = runs.get(subject.family.first.path)
             if run:
                 yield subject.family.name, run

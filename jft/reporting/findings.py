@@ -144,7 +144,7 @@ def _mean(
 
 def _one(contrast: Contrast) -> Evidence:
     pairs = [p for p in contrast.pairs if p.cell.relation == "out-of-domain"]
-    name = wording.contrast_title(contrast)
+    name = contrast.name
     return _evidence(name, pairs, 1) if pairs else _missing(name)
 
 

@@ -28,7 +28,7 @@ def show(report: Report, console: Console | None = None) -> None:
         console.print(Text(wording.table_name(subject), style="bold"))
         console.print(_rows(wording.overall(subject.relations)))
     for contrast in report.contrasts:
-        console.print(Text(wording.contrast_title(contrast), style="bold"))
+        console.print(Text(contrast.name, style="bold"))
         console.print(_rows(wording.overall(contrast.relations)))
     for note in [*report.gaps, *report.notes]:
         # Commands are to be copied whole, so no line breaks within.

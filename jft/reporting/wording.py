@@ -78,13 +78,16 @@ def training(family: Family) -> str:
 
 def title(group: Group) -> str:
     """What was trained, and its name where that says more."""
-    if len(group.subjects) > 1:
-        return f"{group.name} ({count(len(group.subjects), 'model')})"
-    family = group.subjects[0].family
-    model = family.first
-    kind = f"FTICL-{model.train_shots}" if model.train_shots else "FT"
+    first, *others = group.members
+    if others:
+        what = "contrast" if isinstance(first, Contrast) else "model"
+        return f"{group.name} ({count(len(group.members), what)})"
+    if isinstance(first, Contrast):
+        return first.name
+    family = first.family
+    kind = f"FTICL-{family.first.train_shots}" if family.first.train_shots else "FT"
     own = re.sub(r"\[:\d+\]$", "", family.name)
-    known = own in (f"{kind} {model.train}", training(family))
+    known = own in (f"{kind} {family.first.train}", training(family))
     return training(family) if known else f"{family.name}: {training(family)}"
 
 
@@ -129,11 +132,6 @@ def spreads(comparison: Comparison) -> str:
         if (spread := comparison.spreads.get(name))
     ]
     return f" Besides the items, {', '.join(parts)} moves it." if parts else ""
-
-
-def contrast_title(contrast: Contrast) -> str:
-    """Which FTICL model against which FT model."""
-    return f"{contrast.fticl.name} against {contrast.ft.name}"
 
 
 def introduction(report: Report) -> str:

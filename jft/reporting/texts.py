@@ -1,0 +1,46 @@
+"""The inputs of test items, which results leave out: read again from where they came."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+
+from jft import config as config_lib
+from jft.data import settings
+from jft.data.sources import Row
+from jft.errors import UserError
+from jft.reporting.collect import Model
+from jft.reporting.flips import Example
+
+# Characters of an input that a table of examples shows.
+LONGEST = 300
+
+
+class Texts:
+    """Looks up the inputs of items; none for data that is not on this machine any more."""
+
+    def __init__(self, models: Iterable[Model]):
+        self._rows: dict[tuple[str, str], list[Row]] = {}
+        for config in {config for model in models for config in model.configs.values() if config}:
+            for dataset in _datasets(config):
+                self._rows[dataset.task.name, dataset.name] = dataset.rows
+
+    def of(self, example: Example) -> str:
+        """What the model was given, shortened: the fields of the row, one a line."""
+        rows = self._rows.get((example.key.task, example.key.dataset), [])
+        row = rows[example.item] if example.item < len(rows) else {}
+        if row.get("output") != example.base.gold:
+            return ""
+        return "\n".join(_shorten(text) for name, text in row.items() if name != "output")
+
+
+def _datasets(config: str):
+    try:
+        return settings.datasets(config_lib.from_dict(json.loads(config)))
+    except (UserError, AttributeError, TypeError):
+        return []
+
+
+def _shorten(text: str) -> str:
+    plain = " ".join(text.split())
+    return plain if len(plain) <= LONGEST else plain[: LONGEST - 1] + "\N{HORIZONTAL ELLIPSIS}"
