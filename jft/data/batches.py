@@ -210,7 +210,7 @@ class _Pool:
         for key, encoded in zip(new, self.prompter.encode(items), strict=True):
             self._ids[key] = len(self.encoded)
             self.encoded.append(encoded)
-            self.examples.append(key[0])
+            self.examples.append(int(key[0]))
         return [[self._ids[key] for key in step] for step in draws]
 
     def _item(self, i: int, demos: tuple[Row, ...]) -> Item:
