@@ -27,8 +27,8 @@ FOLLOW = "JFT_FOLLOW"
 SAVED = Path(__file__).with_name("saved_config.py")
 
 
-def run_with_config(main: Callable[[config_lib.Config, str], None], doc: str) -> None:
-    """Run a program that takes `--config`, overrides of its keys, and `--workdir`."""
+def run_with_config(main: Callable[[config_lib.Config, str, bool], None], doc: str) -> None:
+    """Run a program that takes `--config`, overrides of its keys, `--workdir` and `--dry_run`."""
     _exit(lambda: main(*_parse(sys.argv, doc)))
 
 
@@ -92,7 +92,7 @@ def _check_utf8(argv: list[str]) -> None:
             raise UserError(f"{arg!r} is not UTF-8; rename the file") from None
 
 
-def _parse(argv: list[str], doc: str) -> tuple[config_lib.Config, str]:
+def _parse(argv: list[str], doc: str) -> tuple[config_lib.Config, str, bool]:
     if {"--help", "-h", "-help"} & set(argv):
         print(inspect.cleandoc(doc), _key_table(), sep="\n\n")
         sys.exit(0)
@@ -104,6 +104,7 @@ def _parse(argv: list[str], doc: str) -> tuple[config_lib.Config, str]:
         "config", None, "config file", flag_values=values, sys_argv=argv
     )
     flags.DEFINE_string("workdir", None, "where results go", flag_values=values)
+    flags.DEFINE_bool("dry_run", False, "check the data, load no model", flag_values=values)
     rest = _read_flags(values, argv)
     if rest:
         raise UserError(f"{rest[0]}: not a flag; overrides are written --config.section.key=value")
@@ -111,7 +112,7 @@ def _parse(argv: list[str], doc: str) -> tuple[config_lib.Config, str]:
         raise UserError("--workdir is missing; name a folder for the results")
     config = values.config
     config_lib.validate(config)
-    return config, values.workdir
+    return config, values.workdir, values.dry_run
 
 
 def _check_override(arg: str) -> str:

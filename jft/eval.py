@@ -3,7 +3,9 @@
     python -m jft.eval --config=configs/evaluate.py --workdir=DIR [--config.section.key=value ...]
 
 Run the same command again to go on after an interruption: finished cells are not scored again.
-DIR gets config.json, rows.jsonl (one object per item) and cells.jsonl (one per cell of the grid).
+With --dry_run it checks the data, shows the plan and loads no model.
+DIR gets config.json, rows.jsonl (one object per item), cells.jsonl (one per cell of the grid), and
+data_report.html and .json.
 """
 
 from __future__ import annotations
@@ -12,11 +14,11 @@ from jft import cli
 from jft.config import Config
 
 
-def main(config: Config, workdir: str) -> None:
+def main(config: Config, workdir: str, dry_run: bool) -> None:
     """Score one model, or go on scoring it, in a workdir."""
     from jft.evaluation import grid  # here, so that --help need not wait for jax
 
-    grid.evaluate(config, workdir)
+    grid.evaluate(config, workdir, dry_run)
 
 
 if __name__ == "__main__":

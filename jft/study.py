@@ -12,11 +12,17 @@ from jft import cli
 from jft.config import Config
 
 
-def main(config: Config, workdir: str) -> None:
-    """Run a study, or go on with it, in a workdir."""
-    from jft.studies import run  # here, so that --help need not wait for the data's libraries
+def main(config: Config, workdir: str, dry_run: bool) -> None:
+    """Run a study, or go on with it, in a workdir; a dry run tells what it would take."""
+    # Here, so that --help need not wait; and apart, since a study leaves the devices to its jobs.
+    if dry_run:
+        from jft.studies import dry_run as estimates
 
-    run.run(config, workdir)
+        estimates.dry_run(config, workdir)
+    else:
+        from jft.studies import run
+
+        run.run(config, workdir)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,9 @@
     python -m jft.train --config=configs/finetune.py --workdir=DIR [--config.section.key=value ...]
 
 Run the same command again to go on after an interruption. SIGTERM and Ctrl-C save and end.
-DIR gets config.json, metrics.jsonl, data_report.json, tensorboard/ and checkpoints/.
+With --dry_run it checks the data, shows the plan and loads no model.
+DIR gets config.json, metrics.jsonl, data_report.html and .json, trained_on.txt, tensorboard/ and
+checkpoints/.
 """
 
 from __future__ import annotations
@@ -12,11 +14,11 @@ from jft import cli
 from jft.config import Config
 
 
-def main(config: Config, workdir: str) -> None:
+def main(config: Config, workdir: str, dry_run: bool) -> None:
     """Train, or go on training, in a workdir."""
     from jft.training import loop  # here, so that --help need not wait for jax
 
-    loop.train(config, workdir)
+    loop.train(config, workdir, dry_run)
 
 
 if __name__ == "__main__":

@@ -236,7 +236,12 @@ CASES = {
     "missing output": (T, lambda p: p.rows(drop("output")), [], "row 3.*'output'"),
     "empty output": (T, lambda p: p.rows(edit("output", "")), [], "row 0.*empty"),
     "not text": (T, lambda p: p.rows(edit("input", 7)), [], "row 0.*text, not int"),
-    "unknown label": (T, lambda p: p.rows(edit("output", "meh")), [], "'meh'.*positive, negative"),
+    "unknown labels": (
+        T,
+        lambda p: p.rows(lambda rows: [row | {"output": "meh"} for row in rows[:3]] + rows[3:]),
+        [],
+        "3 of 20 outputs.*'meh': 3.*positive, negative.*data.labels",
+    ),
     "too many shots": (T, NOTHING, ["--config.data.shots=9"], "shots=9.*holds 8"),
     "no demonstrations": (
         T,
@@ -453,7 +458,7 @@ class Last:
         os.kill(os.getpid(), {int(number)})
         sum(range(1000))
 
-def main(config, workdir):
+def main(config, workdir, dry_run):
     last = Last()
     del last
     print("went on")
@@ -469,7 +474,7 @@ cli.run_with_config(main, "")
 
 def test_a_list_of_names_may_hold_paths(place, monkeypatch):
     seen = []
-    monkeypatch.setattr(E, "main", lambda config, _: seen.append(config.eval.datasets))
+    monkeypatch.setattr(E, "main", lambda config, *_: seen.append(config.eval.datasets))
     argument = "--config.eval.datasets=shops,sentiment:/a b/c.jsonl"
     first = f"--config={place.tmp / 'config.py'}", f"--workdir={place.workdir}"
     # Of a key given twice the last counts.

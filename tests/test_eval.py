@@ -182,8 +182,17 @@ def test_scores_that_are_no_numbers_are_an_error(eval_config, tmp_path):
         loop.train(eval_config, str(tmp_path / "run"))
 
 
-def test_a_trained_workdir_is_scored_with_its_relations_and_base(eval_config, tmp_path):
+def test_a_trained_workdir_is_scored_with_its_relations_and_base(
+    eval_config, suite_root, tmp_path, capsys
+):
+    train, test = (
+        suite_root / f"sentiment/{name}_20.json" for name in ("shops_train", "films_test")
+    )
+    trained, rows = (json.loads(file.read_text()) for file in (train, test))
+    test.write_text(json.dumps([*rows[:2], trained[8] | {"output": "negative"}, *rows[3:]]))
+    eval_config.train.steps = 5  # one epoch
     loop.train(eval_config, str(tmp_path / "ft"))
+    train.unlink()
     eval_config.model.path = str(tmp_path / "ft")
     eval_config.eval.datasets = ("shops", "films", "pairs")
     eval_config.eval.shots, eval_config.eval.prompts = (0,), (0,)
@@ -196,7 +205,17 @@ def test_a_trained_workdir_is_scored_with_its_relations_and_base(eval_config, tm
     }
     assert cells["shops"]["model"] == "FT shops_train_20"
     assert cells["shops"]["base"] == "random:llama-tiny"
-    assert cells["shops"]["step"] == 3
+    assert cells["shops"]["step"] == 5
+    assert {name: cell["items_trained_on"] for name, cell in cells.items()} == {
+        "shops": 0,
+        "films": 1,
+        "pairs": 0,
+    }
+    said = capsys.readouterr().out
+    assert "films_test_20.json: FT shops_train_20 was trained on 1 of 7 test items" in said
+    (tmp_path / "ft" / "trained_on.txt").unlink()  # as runs of earlier versions
+    grid.evaluate(eval_config, str(tmp_path / "again"))
+    assert read(tmp_path / "again" / "cells.jsonl")[0]["items_trained_on"] is None
     assert cells["shops"]["bos"] is True
 
 

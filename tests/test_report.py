@@ -461,12 +461,18 @@ def test_p_values_are_adjusted_over_their_table(study):
 
 def test_skipped_rows_and_leaked_demonstrations_are_caveats(study, tmp_path):
     def change(cell):
-        return cell | {"skipped": 3, "demos_among_items": 2 * (cell["shots"] > 0)}
+        return cell | {
+            "skipped": 3,
+            "demos_among_items": 2 * (cell["shots"] > 0),
+            "items_trained_on": 4 if cell["train"] else None,
+        }
 
-    edit(Path(study[0]) / "cells.jsonl", change)
+    for folder in study[:2]:
+        edit(Path(folder) / "cells.jsonl", change)
     text = written(study, tmp_path / "out")["report.html"]
+    assert "sentiment/films: FT gadgets_train_400 was trained on 4 of the test items" in text
     assert "sentiment/films: 3 rows without a gold label were skipped." in text
-    assert "sentiment/films at 2 shots: 2 demonstrations are among the rows" in text
+    assert "sentiment/films at 2 shots: 2 test items are among their own" in text
     assert "films at 0 shots: 2" not in text
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from jft import config as config_lib
 from jft.batch import Batch
-from jft.data import prefix_tree
+from jft.data import checks, prefix_tree
 from jft.data.prefix_tree import Sequence
 from jft.data.prompts import Encoded, Encoder, Item, Prompter
 from jft.data.sources import Dataset, Row, suite
@@ -146,7 +146,7 @@ def plan(config: config_lib.Config, tokenizer: Encoder) -> Batches:
     demos = source.demos(task, data.demos or dataset.name, data.shots)
     template = source.template(task, data.prompt)
     prompter = Prompter(tokenizer, task, template, data.max_length, eos=True)
-    steps = _order(config, len(dataset.rows))
+    steps = _order(config, checks.trainable(dataset))
     pool = _Pool(dataset, demos, data, prompter)
     wanted = pool.sequences(steps)
     row_length = data.row_length or _choose_row_length(pool, wanted)
@@ -210,7 +210,7 @@ class _Pool:
         for key, encoded in zip(new, self.prompter.encode(items), strict=True):
             self._ids[key] = len(self.encoded)
             self.encoded.append(encoded)
-            self.examples.append(key[0])
+            self.examples.append(int(key[0]))
         return [[self._ids[key] for key in step] for step in draws]
 
     def _item(self, i: int, demos: tuple[Row, ...]) -> Item:
@@ -241,9 +241,9 @@ class _Pool:
         return allowed
 
 
-def _order(config: config_lib.Config, num_examples: int) -> list[np.ndarray]:
+def _order(config: config_lib.Config, usable: list[int]) -> list[np.ndarray]:
     """The example indices of every step: epoch after epoch, each in an order of its own."""
-    size, data = config.train.batch_size, config.data
+    size, data, num_examples = config.train.batch_size, config.data, len(usable)
     steps = config.train.steps or int(config.train.epochs * num_examples) // size
     if not steps:
         raise UserError(
@@ -257,7 +257,7 @@ def _order(config: config_lib.Config, num_examples: int) -> list[np.ndarray]:
         else np.arange(num_examples)
         for epoch in range(epochs)
     ]
-    return list(np.concatenate(order)[: steps * size].reshape(steps, size))
+    return list(np.array(usable)[np.concatenate(order)[: steps * size]].reshape(steps, size))
 
 
 def _plan_step(pool: _Pool, ids: list[int], row_length: int) -> StepPlan:

@@ -72,18 +72,17 @@ def plan(
     Raises:
       UserError: no row with a label of the task, an item too long, or a row length too short.
     """
-    dataset, labels = setting.dataset, setting.dataset.task.labels
-    first = dataset.rows[: limit or None]
-    indices = [i for i, row in enumerate(first) if not labels or row["output"] in labels]
+    dataset, labels = setting.dataset.first(limit), setting.dataset.task.labels
+    indices = dataset.usable
     if not indices:
         raise UserError(
-            f"{dataset.source}: none of the first {len(first)} outputs is a label of task "
+            f"{dataset.source}: none of the first {len(dataset.rows)} outputs is a label of task "
             f"{dataset.task.name}: {', '.join(labels)}"
         )
     prompter = Prompter(tokenizer, dataset.task, setting.template, max_length, eos=False)
     answers = labels or ("",)
     encoded = prompter.encode(
-        [Item(first[i], setting.demos, answers, dataset.where(i)) for i in indices]
+        [Item(dataset.rows[i], setting.demos, answers, dataset.where(i)) for i in indices]
     )
     slots = [(i, j) for i in range(len(indices)) for j in range(len(answers))]
     sequences = [encoded[i].sequences[j] for i, j in slots]
@@ -102,7 +101,7 @@ def plan(
     return Items(
         setting=setting,
         indices=indices,
-        skipped=len(first) - len(indices),
+        skipped=len(dataset.rows) - len(indices),
         encoded=encoded,
         rows=[[slots[k] for k in row] for row in packed],
         row_length=row_length,

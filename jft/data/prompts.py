@@ -43,10 +43,25 @@ class Item(NamedTuple):
 
 
 class Encoded(NamedTuple):
-    """The sequences of an item, one for each answer, and whether its input lost its end."""
+    """An item as sequences.
+
+    Attributes:
+      sequences: one for each answer.
+      whole: tokens that the longest of them has with the whole input.
+    """
 
     sequences: list[Sequence]
-    shortened: bool
+    whole: int
+
+    @property
+    def length(self) -> int:
+        """Tokens of the longest sequence."""
+        return _longest_of(self.sequences)
+
+    @property
+    def shortened(self) -> bool:
+        """Whether the input lost its end."""
+        return self.length < self.whole
 
 
 def render(template: str, row: dict[str, str]) -> str:
@@ -76,27 +91,34 @@ class Prompter(NamedTuple):
     max_length: int
     eos: bool
 
+    def measure(self, items: list[Item]) -> list[int]:
+        """`Encoded.whole` of every item, with the least work.
+
+        Raises:
+          UserError: as `encode`.
+        """
+        pairs = zip(self._sources(items), items, strict=True)
+        ids = iter(self.tokenizer.encode([s + a for s, item in pairs for a in item.answers]))
+        lengths = [max(len(next(ids)) for _ in item.answers) + self.eos for item in items]
+        long = [item for item, n in zip(items, lengths, strict=True) if n > self.max_length]
+        self._without_input(long)
+        return lengths
+
     def encode(self, items: list[Item]) -> list[Encoded]:
         """The sequences of every item; an input too long loses its end, never the answer.
 
         Raises:
           UserError: an item that cannot hold its answer even with an empty input.
         """
-        encoded = self._sequences(items)
-        long = [i for i, sequences in enumerate(encoded) if not self._fits(sequences)]
-        result = [Encoded(sequences, False) for sequences in encoded]
+        result = [Encoded(each, _longest_of(each)) for each in self._sequences(items)]
+        long = [i for i, encoded in enumerate(result) if encoded.whole > self.max_length]
         shorter = self._shorten([items[i] for i in long])
         for i, sequences in zip(long, shorter, strict=True):
-            result[i] = Encoded(sequences, True)
+            result[i] = result[i]._replace(sequences=sequences)
         return result
 
     def _sequences(self, items: list[Item]) -> list[list[Sequence]]:
-        contexts: dict[int, str] = {}  # items share demonstrations by identity
-        sources = []
-        for item in items:
-            if id(item.demos) not in contexts:
-                contexts[id(item.demos)] = context(self.template, item.demos)
-            sources.append(contexts[id(item.demos)] + render(self.template, item.row))
+        sources = self._sources(items)
         fulls = [s + a for s, item in zip(sources, items, strict=True) for a in item.answers]
         ids = iter(self.tokenizer.encode(sources + fulls))
         source_ids = [next(ids) for _ in items]
@@ -104,6 +126,16 @@ class Prompter(NamedTuple):
             [self._sequence(source, next(ids), item) for _ in item.answers]
             for source, item in zip(source_ids, items, strict=True)
         ]
+
+    def _sources(self, items: list[Item]) -> list[str]:
+        """What stands before the answers of each item."""
+        contexts: dict[int, str] = {}  # items share demonstrations by identity
+        sources = []
+        for item in items:
+            if id(item.demos) not in contexts:
+                contexts[id(item.demos)] = context(self.template, item.demos)
+            sources.append(contexts[id(item.demos)] + render(self.template, item.row))
+        return sources
 
     def _sequence(self, source: np.ndarray, full: np.ndarray, item: Item) -> Sequence:
         # Where the tokenizer merges the prompt's end with the answer's beginning, the merged token
@@ -118,39 +150,38 @@ class Prompter(NamedTuple):
         return Sequence(full, start)
 
     def _fits(self, sequences: list[Sequence]) -> bool:
-        return max(len(sequence.tokens) for sequence in sequences) <= self.max_length
+        return _longest_of(sequences) <= self.max_length
 
     def _shorten(self, items: list[Item]) -> list[list[Sequence]]:
         """Bisect, all items at once, over the words that each input may keep."""
         words = [_word_ends(self.task, item.row) for item in items]
         low, high = [0] * len(items), [len(ends) - 1 for ends in words]
 
-        def cut(at: list[int]) -> list[list[Sequence]]:
-            rows = [
-                _keep(self.task, item.row, ends[n])
-                for item, ends, n in zip(items, words, at, strict=True)
-            ]
-            return self._sequences([i._replace(row=r) for i, r in zip(items, rows, strict=True)])
-
-        best = cut(low)
-        for item, sequences in zip(items, best, strict=True):
-            if not self._fits(sequences):
-                self._refuse(item, sequences)
+        best = self._without_input(items)
         while any(lo + 1 < hi for lo, hi in zip(low, high, strict=True)):
             middle = [(lo + hi) // 2 for lo, hi in zip(low, high, strict=True)]
-            for i, sequences in enumerate(cut(middle)):
+            ends = [each[n] for each, n in zip(words, middle, strict=True)]
+            for i, sequences in enumerate(self._cut(items, ends)):
                 if self._fits(sequences):
                     low[i], best[i] = middle[i], sequences
                 else:
                     high[i] = middle[i]
         return best
 
-    def _refuse(self, item: Item, sequences: list[Sequence]) -> None:
-        need = max(len(sequence.tokens) for sequence in sequences)
-        raise UserError(
-            f"{item.where}: {need} tokens even with an empty input, but "
-            f"data.max_length={self.max_length}; raise it or use fewer shots"
-        )
+    def _cut(self, items: list[Item], ends: list[int]) -> list[list[Sequence]]:
+        """The sequences of items of whose longest text so many characters are kept."""
+        rows = [_keep(self.task, i.row, end) for i, end in zip(items, ends, strict=True)]
+        return self._sequences([i._replace(row=r) for i, r in zip(items, rows, strict=True)])
+
+    def _without_input(self, items: list[Item]) -> list[list[Sequence]]:
+        result = self._cut(items, [0] * len(items))
+        for item, sequences in zip(items, result, strict=True):
+            if not self._fits(sequences):
+                raise UserError(
+                    f"{item.where}: {_longest_of(sequences)} tokens even with an empty input, but "
+                    f"data.max_length={self.max_length}; raise it or use fewer shots"
+                )
+        return result
 
 
 def template_fields(template: str, where: str) -> tuple[str, ...]:
@@ -185,6 +216,10 @@ def check_template(template: str, task: Task, where: str) -> None:
     missing = [name for name in task.texts if name not in used]
     if missing:
         raise UserError(f"{where}: the template lacks {{{missing[0]}}} of task {task.name}")
+
+
+def _longest_of(sequences: list[Sequence]) -> int:
+    return max(len(sequence.tokens) for sequence in sequences)
 
 
 def _longest(task: Task, row: dict[str, str]) -> str:

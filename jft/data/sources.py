@@ -46,6 +46,21 @@ class Dataset(NamedTuple):
         """What errors call a row."""
         return f"{self.source.rsplit('/', 1)[-1]} row {index} (from 0)"
 
+    @property
+    def place(self) -> str:
+        """What reports call the set: the file within the suite, or the reference to one's own."""
+        return self.source if self.own else f"{self.task.name}/{Path(self.source).name}"
+
+    @property
+    def usable(self) -> list[int]:
+        """Indices of the rows whose output is one of the task's labels; all where it has none."""
+        labels = self.task.labels
+        return [i for i, row in enumerate(self.rows) if not labels or row["output"] in labels]
+
+    def first(self, limit: int) -> Dataset:
+        """The first `limit` rows; all for 0."""
+        return self._replace(rows=self.rows[: limit or None])
+
 
 class Suite(NamedTuple):
     """Where a config's data comes from: a folder in the paper's layout, and rows of one's own.
@@ -94,28 +109,20 @@ class Suite(NamedTuple):
           UserError: no such file (names the nearest), or rows that are not of the task.
         """
         train, task = self.data.train, self.task
+        known = [path.stem for path in self.files(task, "train")]
         if not train:
-            known = self._names("train")
             raise UserError(f"data.train is empty; {self.root / task.name} holds {_list(known)}")
         dataset = self._own("data.train", train, task)
         if dataset is None:
             path = self.root / task.name / f"{train}.json"
             if not path.is_file():
-                nearest = _nearest(train, self._names("train"))
-                raise UserError(f"data.train={train}: no file {path}{nearest}")
-            dataset = _of_suite(path, task)
+                raise UserError(f"data.train={train}: no file {path}{_nearest(train, known)}")
+            dataset = read(path, task)
         if self.data.examples > len(dataset.rows):
             raise UserError(
                 f"data.examples={self.data.examples}: {dataset.source} holds {len(dataset.rows)}"
             )
-        dataset = dataset._replace(rows=dataset.rows[: self.data.examples or None])
-        for index, row in enumerate(dataset.rows):
-            if task.labels and row["output"] not in task.labels:
-                raise UserError(
-                    f"{dataset.where(index)}: output {row['output']!r} is not a label of task "
-                    f"{task.name}: {', '.join(task.labels)}"
-                )
-        return dataset
+        return dataset.first(self.data.examples)
 
     def test(self, name: str) -> Dataset:
         """The test set of this name: `paws`, `detection/paws`, `paws_test_500`, or `task:rows`.
@@ -128,7 +135,7 @@ class Suite(NamedTuple):
         if own:
             return own
         task, path = self._find("eval.datasets", rest, "test")
-        return _of_suite(path, task)
+        return read(path, task)
 
     def for_training(self, name: str) -> Suite:
         """The suite whose training set is the one of this name, of whatever task.
@@ -148,15 +155,19 @@ class Suite(NamedTuple):
             data = dataclasses.replace(data, template="", fields=(), labels=(), demos="")
         return Suite(self.root, data, task)
 
+    def files(self, task: Task, kind: str) -> list[Path]:
+        """The folder's files of a task's sets of a kind, `train` or `test`."""
+        return sorted((self.root / task.name).glob(f"*_{kind}_*.json"))
+
     def trainings(self) -> list[str]:
         """The names of all training sets, as `for_training` takes them."""
         return [
-            f"{t.name}/{path.stem}" for t in self.tasks.values() for path in self._files(t, "train")
+            f"{t.name}/{path.stem}" for t in self.tasks.values() for path in self.files(t, "train")
         ]
 
     def tests(self, *tasks: Task) -> list[str]:
         """The names of the tasks' test sets, as `test` takes them."""
-        return [f"{task.name}/{path.stem}" for task in tasks for path in self._files(task, "test")]
+        return [f"{task.name}/{path.stem}" for task in tasks for path in self.files(task, "test")]
 
     def demos(self, task: Task, name: str, shots: int) -> list[Row]:
         """All demonstrations of a dataset; none are needed, and none read, at 0 shots.
@@ -166,22 +177,27 @@ class Suite(NamedTuple):
         """
         if shots == 0:
             return []
-        folder = self.root / task.name / "few_shot"
-        path = folder / f"{name}_few_shot.json"
-        found = self._own("data.demos", name, task)
-        if found is None and path.is_file():
-            found = _of_suite(path, task)
+        found = self.demo_set(task, name)
         if found is None:
-            known = [
-                p.stem.removesuffix("_few_shot") for p in sorted(folder.glob("*_few_shot.json"))
-            ]
+            path = self._demo_file(task, name)
+            known = sorted(p.stem for p in path.parent.glob("*_few_shot.json"))
+            names = _list([stem.removesuffix("_few_shot") for stem in known])
             raise UserError(
                 f"data.demos={name}: no demonstrations in {path}; set data.demos to a file of "
-                f"yours, or to one of {_list(known)}; or use 0 shots"
+                f"yours, or to one of {names}; or use 0 shots"
             )
         if shots > len(found.rows):
             raise UserError(f"shots={shots}: {found.source} holds {len(found.rows)} demonstrations")
         return found.rows
+
+    def demo_set(self, task: Task, name: str) -> Dataset | None:
+        """The demonstrations of a dataset, as `demos`; None where there are none."""
+        path = self._demo_file(task, name)
+        own = self._own("data.demos", name, task)
+        return own or (read(path, task) if path.is_file() else None)
+
+    def _demo_file(self, task: Task, name: str) -> Path:
+        return self.root / task.name / "few_shot" / f"{name}_few_shot.json"
 
     def _own(self, key: str, name: str, task: Task) -> Dataset | None:
         """Rows of one's own; None for the name of a set of the suite."""
@@ -211,7 +227,7 @@ class Suite(NamedTuple):
 
     def _find(self, key: str, name: str, kind: str) -> tuple[Task, Path]:
         """The file of a set of the suite, by its name or its file's, with or without the task's."""
-        files = [(t, path) for t in self.tasks.values() for path in self._files(t, kind)]
+        files = [(t, path) for t in self.tasks.values() for path in self.files(t, kind)]
         found = [(task, path) for task, path in files if _is(name, task, path)]
         if not found:
             known = sorted(
@@ -222,12 +238,6 @@ class Suite(NamedTuple):
             choice = " or ".join(f"{task.name}/{path.stem}" for task, path in found)
             raise UserError(f"{key}={name}: several {kind} sets; say {choice}")
         return found[0]
-
-    def _files(self, task: Task, kind: str) -> list[Path]:
-        return sorted((self.root / task.name).glob(f"*_{kind}_*.json"))
-
-    def _names(self, kind: str) -> list[str]:
-        return [path.stem for path in self._files(self.task, kind)]
 
 
 def suite(data: config_lib.Data) -> Suite:
@@ -258,7 +268,12 @@ def _task(data: config_lib.Data) -> Task:
     return task
 
 
-def _of_suite(path: Path, task: Task) -> Dataset:
+def read(path: Path, task: Task) -> Dataset:
+    """A set of a folder in the paper's layout.
+
+    Raises:
+      UserError: no such file, or rows that are not of the task.
+    """
     found = rows.read(str(path), "data.root")
     return _checked(Dataset(rows.name_of(str(path)), task, str(path), False, found))
 

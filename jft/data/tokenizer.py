@@ -57,6 +57,16 @@ class Tokenizer:
         ids = [[i] for i in range(self.vocab_size)]
         return self._backend.decode_batch(ids, skip_special_tokens=True)
 
+    def pieces(self, ids: Sequence[int]) -> list[str]:
+        """The text of each token by itself, for people: special tokens spelled out."""
+        texts = self._backend.decode_batch([[i] for i in ids], skip_special_tokens=False)
+        tokens = [self._backend.id_to_token(i) or "" for i in ids]
+        # Some decoders drop the space before a text's first word, which each token here is.
+        return [
+            f" {text}" if token[:1] == "\u2581" and text[:1] != " " else text
+            for token, text in zip(tokens, texts, strict=True)
+        ]
+
     def save(self, folder: str) -> None:
         """Write the files from which `load`, and Transformers' AutoTokenizer, get the same ids."""
         target = Path(folder)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
 
 from jft import config as config_lib
 from jft import workdir as workdir_lib
-from jft.data import checks
+from jft.data import checks, trained_on
 from jft.data import rows as rows_lib
 from jft.data.items import Items
 from jft.data.settings import Setting
@@ -81,12 +82,18 @@ def text_rows(model: str, items: Items, texts: list[str]) -> list[dict]:
     ]
 
 
-def record(model: str, origin: Origin, items: Items, rows: list[dict]) -> dict:
-    """The record of a cell, of which its rows are known."""
+def record(
+    model: str,
+    origin: Origin,
+    items: Items,
+    rows: list[dict],
+    trained: Collection[str] | None,
+) -> dict:
+    """The record of a cell, of which its rows are known, and what the model was trained on."""
     setting, run = items.setting, origin.run
     dataset = setting.dataset
+    scored = [dataset.rows[i] for i in items.indices]
     train = (run.data.task, rows_lib.name_of(run.data.train)) if run else None
-    demos = list(setting.demos)
     return _identity(model, setting) | {
         "relation": relation(train, (dataset.task.name, dataset.name)),
         **(_mean(metrics.ACCURACY, rows) if dataset.task.labels else _rouge_l(rows)),
@@ -95,7 +102,10 @@ def record(model: str, origin: Origin, items: Items, rows: list[dict]) -> dict:
         "sequence_tokens": items.tokens[0],
         "row_tokens": items.tokens[1],
         "shortened": sum(encoded.shortened for encoded in items.encoded),
-        "demos_among_items": len(checks.overlap(dataset.task, demos, dataset.rows)),
+        "demos_among_items": len(checks.overlap(dataset.task, scored, setting.demos)),
+        "items_trained_on": None
+        if trained is None
+        else len(trained_on.among(dataset.task, scored, trained)),
         "train": run.data.train if run else None,
         "train_task": run.data.task if run else None,
         "train_shots": run.data.shots if run else None,

@@ -7,9 +7,12 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
 from jft import config as config_lib
 from jft import workdir as workdir_lib
-from jft.data import checks, items
+from jft.data import checks, data_page, data_report, items, trained_on
 from jft.data import tokenizer as tokenizer_lib
 from jft.data.items import Items
 from jft.data.settings import Setting, settings
@@ -33,8 +36,10 @@ CHANGED = {
 }
 
 
-def evaluate(config: config_lib.Config, workdir: str) -> None:
+def evaluate(config: config_lib.Config, workdir: str, dry_run: bool = False) -> None:
     """Score one model on the grid, leaving out the cells that are finished already.
+
+    A dry run ends when the data is checked and the plan is made, before the model is loaded.
 
     Raises:
       UserError: config, data, model or workdir are not fit for it; the message says why.
@@ -51,26 +56,68 @@ def evaluate(config: config_lib.Config, workdir: str) -> None:
     with workdir_lib.claim(workdir, config, "jft.eval") as folder:
         finished = _finished(folder, origin, inputs)
         todo = [cell for cell in cells if cells_lib.key(cell) not in finished]
-        if not todo:
+        if not todo and not dry_run:
             say(f"Finished: {folder} holds all {len(cells)} cells")
             return
         if finished:
             say(f"Going on: {len(cells) - len(todo)} of {len(cells)} cells are finished")
-        _score_cells(config, origin, folder, todo, inputs)
+        devices = setup.devices(config)
+        with phase("Reading the data"):
+            tokenizer = tokenizer_lib.load(pretrained.tokenizer_path(config.model.path))
+            planned = [_plan(config, cell, tokenizer) for cell in cells]
+        _report(config, origin, folder, planned, tokenizer)
+        if dry_run:
+            say(f"Dry run: nothing was scored; {folder / 'data_report.html'} shows the data")
+            return
+        planned = [cell for cell in planned if cells_lib.key(cell.setting) not in finished]
+        _score_cells(config, origin, folder, planned, inputs, tokenizer, devices)
         say(f"Done: {len(cells)} cells in {folder}")
 
 
-def _score_cells(
-    config: config_lib.Config, origin: Origin, folder: Path, cells: list[Setting], inputs: Inputs
+def _plan(config: config_lib.Config, cell: Setting, tokenizer: Tokenizer) -> Items:
+    data = config.data
+    return items.plan(cell, tokenizer, config.eval.limit, data.max_length, data.row_length)
+
+
+def _report(
+    config: config_lib.Config,
+    origin: Origin,
+    folder: Path,
+    planned: list[Items],
+    tokenizer: Tokenizer,
 ) -> None:
-    mesh, dtype = setup.devices(config)
-    grid, data = config.eval, config.data
-    with phase("Reading the data"):
-        tokenizer = tokenizer_lib.load(pretrained.tokenizer_path(config.model.path))
-        planned = [
-            items.plan(cell, tokenizer, grid.limit, data.max_length, data.row_length)
-            for cell in cells
-        ]
+    """Say what is wrong with the data, and the plan; leave both in the workdir."""
+    with phase("Checking the data"):
+        name = cells_lib.model_name(config, origin)
+        report = data_report.evaluation(name, planned, config, _trained_on(origin))
+        workdir_lib.write_json(folder / "data_report.json", report)
+        page = data_page.evaluation(report, planned, tokenizer)
+        workdir_lib.write_text(folder / "data_report.html", page)
+    checks.say_warnings(report["findings"])
+    sizes = ("items", "packed_rows", "row_tokens", "sequence_tokens")
+    total = {size: sum(cell[size] for cell in report["cells"]) for size in sizes}
+    say(
+        f"{len(planned)} cells, {total['items']} items in {total['packed_rows']} packed rows; "
+        f"{total['row_tokens']} tokens, which would be {total['sequence_tokens']} without shared "
+        "prefixes"
+    )
+
+
+def _trained_on(origin: Origin) -> frozenset[str] | None:
+    return trained_on.read(Path(origin.path)) if origin.run else None
+
+
+def _score_cells(
+    config: config_lib.Config,
+    origin: Origin,
+    folder: Path,
+    planned: list[Items],
+    inputs: Inputs,
+    tokenizer: Tokenizer,
+    devices: tuple[Mesh, jnp.dtype],
+) -> None:
+    (mesh, dtype), grid = devices, config.eval
+    trained = _trained_on(origin)
     with phase("Loading the model"):
         decoder, params = pretrained.load(origin, mesh)
         encoded = [each for cell in planned for each in cell.encoded]
@@ -83,7 +130,7 @@ def _score_cells(
             rows = _rows(name, model, cell, tokenizer, functools.partial(bar.advance, label))
             workdir_lib.append_jsonl(folder / "rows.jsonl", rows)
             record = (
-                cells_lib.record(name, origin, cell, rows)
+                cells_lib.record(name, origin, cell, rows, trained)
                 | {"bos": bool(tokenizer.prefix)}
                 | inputs[cells_lib.key(cell.setting)]
             )

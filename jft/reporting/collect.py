@@ -16,6 +16,8 @@ from jft.errors import UserError
 from jft.evaluation import metrics
 from jft.evaluation import records as records_lib
 
+# What an evaluation counts beside its metric; earlier versions counted less.
+CAUTIONS = ("shortened", "demos_among_items", "items_trained_on")
 RELATIONS = ("in-domain", "out-of-domain", "out-of-task")
 IDENTITY = (
     *("model", "train", "train_task", "train_shots", "train_seed", "train_examples", "recipe"),
@@ -55,7 +57,7 @@ class Cell:
       relation: of the dataset to the model's training set.
       value, stderr: the metric's mean and its standard error, in [0, 1].
       n, skipped: items scored, and left out for want of a gold label.
-      cautions: what else the evaluation counted, by name (shortened inputs, leaked demonstrations).
+      cautions: what else the evaluation counted, by name (shortened inputs, leaked items).
       items: by row number of the dataset.
     """
 
@@ -230,7 +232,7 @@ def _cell(folder: Path, record: dict, rows: dict[Key, dict[int, Item]]) -> Cell:
             f"{folder / 'cells.jsonl'}: the cell {key} has accuracy {record['value']}, but its "
             f"rows in rows.jsonl give {value}; run python -m jft.eval again in a new workdir"
         )
-    cautions = {name: record.get(name) or 0 for name in ("shortened", "demos_among_items")}
+    cautions = {name: record.get(name) or 0 for name in CAUTIONS}
     stderr = math.nan if record["stderr"] is None else record["stderr"]
     return Cell(
         key, record["relation"], record["value"], stderr, record["n"], record["skipped"],

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
-import jinja2
-
+from jft import page
 from jft.reporting import wording
 from jft.reporting.collect import Model
 from jft.reporting.compare import Comparison, Report
@@ -29,13 +29,7 @@ class Scale:
 
 def render(report: Report) -> str:
     """The whole page; all text from data is escaped."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("jft.reporting", "."),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
+    environment = page.environment(Path(__file__).parent)
     environment.filters |= {
         "capitalize_first": lambda text: text[:1].upper() + text[1:],
         "percent": wording.percent,

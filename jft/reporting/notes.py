@@ -56,7 +56,7 @@ def cautions(models: list[Model]) -> list[str]:
         for (task, dataset), count in sorted(skipped.items())
     ]
     for field, text in (
-        ("demos_among_items", "demonstrations are among the rows of the test set"),
+        ("demos_among_items", "test items are among their own demonstrations"),
         ("shortened", "inputs were shortened to fit data.max_length"),
     ):
         counts: dict[tuple, int] = {}
@@ -68,7 +68,24 @@ def cautions(models: list[Model]) -> list[str]:
             for (task, dataset, shots), count in sorted(counts.items())
             if count
         ]
-    return notes + _constant(models)
+    return notes + _trained_on(models) + _constant(models)
+
+
+def _trained_on(models: list[Model]) -> list[str]:
+    """Where a model has seen the answers in training."""
+    notes = []
+    for model in models:
+        counts: dict[tuple[str, str], int] = {}
+        for key, cell in sorted(model.cells.items()):
+            place = (key.task, key.dataset)
+            counts[place] = max(counts.get(place, 0), cell.cautions["items_trained_on"])
+        notes += [
+            f"{task}/{dataset}: {model.name} was trained on {count} of the test items, so that its "
+            "value tells in part what it memorized."
+            for (task, dataset), count in counts.items()
+            if count
+        ]
+    return notes
 
 
 def _constant(models: list[Model]) -> list[str]:

@@ -15,7 +15,7 @@ from jft import config as config_lib
 from jft import workdir as workdir_lib
 from jft.batch import Batch
 from jft.data import batches as batches_lib
-from jft.data import checks, sources
+from jft.data import checks, data_page, data_report, sources, trained_on
 from jft.data import tokenizer as tokenizer_lib
 from jft.errors import UserError
 from jft.progress import Bar, phase, say
@@ -26,8 +26,10 @@ from jft.training.checkpoint import Checkpoints
 from jft.training.pretrained import Origin
 
 
-def train(config: config_lib.Config, workdir: str) -> None:
+def train(config: config_lib.Config, workdir: str, dry_run: bool = False) -> None:
     """Train in a workdir to the last step, going on from its newest checkpoint if it has one.
+
+    A dry run ends when the data is checked and the plan is made, before the model is loaded.
 
     Raises:
       UserError: config, data, model or workdir are not fit for it; the message says why.
@@ -42,10 +44,14 @@ def train(config: config_lib.Config, workdir: str) -> None:
         done = max(checkpoints.steps(), default=0)
         if done:
             checkpoints.manifest(done)
-        if done >= batches.steps:
+        if done >= batches.steps and not dry_run:
             say(f"Finished: {folder} holds all {batches.steps} steps; score it with jft.eval")
             return
-        _write_report(folder, config, batches, done)
+        _report(folder, config, batches, tokenizer, done)
+        if dry_run:
+            say(f"Dry run: nothing was trained; {folder / 'data_report.html'} shows the data")
+            return
+        _remember(folder, base, batches)
 
         optimizer = optim.create(config.optim, batches.steps)
         with phase("Loading the model"):
@@ -100,26 +106,38 @@ def _state(base: Origin, mesh, optimizer, checkpoints: Checkpoints, done: int, f
     return decoder, checkpoints.restore(like, done)
 
 
-def _write_report(
-    folder: Path, config: config_lib.Config, batches: batches_lib.Batches, done: int
+def _report(
+    folder: Path,
+    config: config_lib.Config,
+    batches: batches_lib.Batches,
+    tokenizer: tokenizer_lib.Tokenizer,
+    done: int,
 ) -> None:
-    data, source = config.data, sources.suite(config.data)
-    demos = source.demos(source.task, data.demos or batches.dataset.name, data.shots)
-    report = checks.data_report(batches, source, demos[: data.shots])
-    if done:
-        _check_same_data(folder / "data_report.json", report)
-    workdir_lib.write_json(folder / "data_report.json", report)
+    """Say what is wrong with the data, and the plan; leave both in the workdir."""
+    with phase("Checking the data"):
+        report = data_report.training(batches, sources.suite(config.data), config.data)
+        if done:
+            _check_same_data(folder / "data_report.json", report)
+        workdir_lib.write_json(folder / "data_report.json", report)
+        page = data_page.training(report, batches, tokenizer)
+        workdir_lib.write_text(folder / "data_report.html", page)
+    checks.say_warnings(report["findings"])
     say(
         f"{report['rows_trained_on']} of {report['rows']} examples; steps: {batches.steps}, of "
         f"{batches.batch_size} examples in {report['rows_per_step']:.1f} packed rows of "
-        f"{batches.row_length} tokens, {report['packing_efficiency']:.0%} full; shared prefixes "
-        f"spare {1 - 1 / report['sharing_ratio']:.0%} of the tokens"
+        f"{batches.row_length} tokens, {report['packing_efficiency']:.0%} full"
     )
-    if report["shortened_inputs"]:
-        say(
-            f"{report['shortened_inputs']} inputs were shortened to "
-            f"data.max_length={data.max_length}"
-        )
+    say(
+        f"{report['packed_rows']} packed rows in all; {report['row_tokens']} tokens, which would "
+        f"be {report['sequence_tokens']} without shared prefixes"
+    )
+
+
+def _remember(folder: Path, base: Origin, batches: batches_lib.Batches) -> None:
+    """Leave what the model will have been trained on, here and before."""
+    before = trained_on.read(Path(base.path)) if base.run else None
+    rows = data_report.trained_rows(batches)
+    trained_on.write(folder, batches.dataset.task, rows, before or ())
 
 
 def _check_same_data(file: Path, report: dict) -> None:

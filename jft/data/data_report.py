@@ -1,0 +1,201 @@
+"""`data_report.json`: the data of a training run or of an evaluation in numbers, with findings."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from jft import config as config_lib
+from jft.data import checks, prefix_tree
+from jft.data.batches import Batches
+from jft.data.checks import Finding, Prompts
+from jft.data.items import Items
+from jft.data.sources import Dataset, Row, Suite
+from jft.errors import UserError
+
+
+def training(batches: Batches, source: Suite, data: config_lib.Data) -> dict:
+    """Findings, rows, lengths and packing of a training run, ready for JSON.
+
+    Raises:
+      UserError: rows that make the run meaningless.
+    """
+    dataset, tests = batches.dataset, _tests(source)
+    demos = source.demos(dataset.task, data.demos or dataset.name, data.shots)[: data.shots]
+    used = sorted({i for plan in batches.plans for row in plan.rows for i in row})
+    lengths = [(batches.examples[i], batches.encoded[i].whole) for i in used]
+    sequences = [batches.encoded[i].sequences[0] for i in used]
+    prompts = Prompts(lengths, data.shots, data.max_length)
+    findings = _of_training(dataset, tests, demos, prompts)
+    return {
+        "file": dataset.source,
+        "sha256": batches.sha256(),
+        "findings": [asdict(finding) for finding in findings],
+        **_rows(dataset),
+        "rows_trained_on": len(trained_rows(batches)),
+        "lengths": _summary([len(sequence.tokens) for sequence in sequences]),
+        "target_lengths": _summary([len(s.tokens) - s.start for s in sequences]),
+        "shortened_inputs": _count(findings, "shortened_inputs"),
+        "answers_cut": _count(findings, "answers_cut"),
+        "demonstrations_in_training": checks.overlap(dataset.task, demos, dataset.rows),
+        "test_rows_in_training": {
+            Path(test.source).stem: checks.overlap(test.task, test.rows, dataset.rows)
+            for test in tests
+        },
+        "steps": batches.steps,
+        "rows_per_step": sum(len(plan.rows) for plan in batches.plans) / batches.steps,
+        **_packing(
+            [
+                [batches.encoded[i].sequences[0] for i in row]
+                for plan in batches.plans
+                for row in plan.rows
+            ],
+            batches.row_length,
+        ),
+    }
+
+
+def trained_rows(batches: Batches) -> list[Row]:
+    """The distinct rows that a run is trained on."""
+    used = {batches.examples[i] for p in batches.plans for row in p.rows for i in row}
+    return [batches.dataset.rows[i] for i in sorted(used)]
+
+
+def evaluation(
+    model: str, cells: Sequence[Items], config: config_lib.Config, trained: Collection[str] | None
+) -> dict:
+    """Findings of a grid, its datasets and its cells in numbers, ready for JSON.
+
+    Args:
+      model: as results call it.
+      cells: the whole grid.
+      config: of the evaluation.
+      trained: what `trained_on.read` gives for the model.
+
+    Raises:
+      UserError: rows that make the scores meaningless.
+    """
+    groups: dict[tuple[str, str], list[Items]] = {}
+    for cell in cells:
+        dataset = cell.setting.dataset
+        groups.setdefault((dataset.task.name, dataset.name), []).append(cell)
+    parts = [_of_dataset(model, group, config, trained or ()) for group in groups.values()]
+    return {
+        "model": model,
+        "findings": [asdict(finding) for findings, _ in parts for finding in findings],
+        "datasets": [numbers for _, numbers in parts],
+        "cells": [_of_cell(cell) for cell in cells],
+    }
+
+
+def _of_training(
+    dataset: Dataset, tests: list[Dataset], demos: list[Row], prompts: Prompts
+) -> list[Finding]:
+    return [
+        *checks.rows(dataset),
+        *checks.demonstrations_in_training(dataset, demos),
+        *(finding for test in tests for finding in checks.test_items_in_training(test, dataset)),
+        *checks.shortened(dataset, prompts),
+        *checks.answers_cut(dataset, prompts),
+    ]
+
+
+def _of_dataset(
+    model: str, cells: list[Items], config: config_lib.Config, trained: Collection[str]
+) -> tuple[list[Finding], dict]:
+    """The findings of the cells of one dataset, each once, and its numbers."""
+    dataset = cells[0].setting.dataset.first(config.eval.limit)
+    demos = [demo for cell in cells for demo in cell.setting.demos]
+    worst = max(cells, key=lambda cell: sum(each.shortened for each in cell.encoded))
+    lengths = [(i, e.whole) for i, e in zip(worst.indices, worst.encoded, strict=True)]
+    prompts = Prompts(lengths, worst.setting.shots, config.data.max_length)
+    findings = [
+        *checks.rows(dataset),
+        *checks.demonstrations_among_items(dataset, demos),
+        *checks.test_items_trained_on(dataset, trained, model),
+        *checks.shortened(dataset, prompts),
+    ]
+    return findings, {
+        "task": dataset.task.name,
+        "dataset": dataset.name,
+        "file": dataset.source,
+        **_rows(dataset),
+        "demos_among_items": _count(findings, "demonstrations_among_items"),
+        "items_trained_on": _count(findings, "test_items_trained_on"),
+        "shortened_inputs": _count(findings, "shortened_inputs"),
+        "lengths": _summary([encoded.length for cell in cells for encoded in cell.encoded]),
+    }
+
+
+def _of_cell(cell: Items) -> dict:
+    setting = cell.setting
+    rows = [[cell.encoded[i].sequences[j] for i, j in row] for row in cell.rows]
+    return {
+        "task": setting.dataset.task.name,
+        "dataset": setting.dataset.name,
+        "shots": setting.shots,
+        "prompt": setting.prompt,
+        "draw": setting.draw,
+        "items": len(cell.indices),
+        "shortened_inputs": sum(encoded.shortened for encoded in cell.encoded),
+        "lengths": _summary([encoded.length for encoded in cell.encoded]),
+        **_packing(rows, cell.row_length),
+    }
+
+
+def _rows(dataset: Dataset) -> dict:
+    usable = dataset.usable
+    labels = Counter(dataset.rows[i]["output"] for i in usable) if dataset.task.labels else {}
+    return {
+        "rows": len(dataset.rows),
+        "labels": dict(labels),
+        "skipped": len(dataset.rows) - len(usable),
+        "duplicates": len(checks.duplicates(dataset)),
+        "contradictory": len(checks.contradictory(dataset)),
+        "empty_inputs": len(checks.empty(dataset)),
+    }
+
+
+def _packing(rows: list[list[prefix_tree.Sequence]], row_length: int) -> dict:
+    """How full the packed rows are, and what they would hold if nothing were shared."""
+    row_tokens = sum(map(prefix_tree.row_tokens, rows))
+    sequence_tokens = sum(len(sequence.tokens) for row in rows for sequence in row)
+    target_tokens = sum(map(prefix_tree.entries, rows))
+    return {
+        "packed_rows": len(rows),
+        "row_length": row_length,
+        "row_tokens": row_tokens,
+        "sequence_tokens": sequence_tokens,
+        "target_tokens": target_tokens,
+        "packing_efficiency": row_tokens / (len(rows) * row_length),
+        "sharing_ratio": sequence_tokens / row_tokens,
+        "target_share": target_tokens / row_tokens,
+    }
+
+
+def _count(findings: list[Finding], check: str) -> int:
+    return sum(finding.count for finding in findings if finding.check == check)
+
+
+def _tests(source: Suite) -> list[Dataset]:
+    found = []
+    for name in source.tests(source.task):
+        try:
+            found.append(source.test(name))
+        except UserError:
+            continue  # a broken test set is the evaluation's to report, not a reason not to train
+    return found
+
+
+def _summary(values: list[int]) -> dict[str, float]:
+    return {
+        "min": int(np.min(values)),
+        "median": float(np.median(values)),
+        "p95": float(np.percentile(values, 95)),
+        "max": int(np.max(values)),
+        "total": int(np.sum(values)),
+    }

