@@ -7,7 +7,6 @@ needs the step number and nothing else, and every step has the same shape.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -111,11 +110,7 @@ class Batches:
 
     def sha256(self) -> str:
         """Of every token of the run: it changes when rows, prompts or the tokenizer do."""
-        digest = hashlib.sha256()
-        for encoded in self.encoded:
-            tokens, start = encoded.sequences[0]
-            digest.update(np.array([len(tokens), start], np.int64).tobytes() + tokens.tobytes())
-        return digest.hexdigest()
+        return prefix_tree.sha256([encoded.sequences[0] for encoded in self.encoded])
 
     def step_tokens(self, step: int) -> tuple[int, int]:
         """The step's (target tokens, tokens in the rows without padding)."""

@@ -82,7 +82,7 @@ def _key(task: Task, row: Row) -> tuple[str, ...]:
 
 def _tests(source: Suite) -> list[Dataset]:
     found = []
-    for name in source.tests():
+    for name in source.tests(source.task):
         try:
             found.append(source.test(name))
         except UserError:

@@ -116,19 +116,20 @@ class Suite(NamedTuple):
                 )
         return dataset
 
-    def test(self, name: str) -> Dataset:
+    def test(self, name: str, key: str = "eval.datasets") -> Dataset:
         """The test set of this name: `paws`, `detection/paws`, `paws_test_500`, or `task:rows`.
 
         Args:
           name: one of `eval.datasets`; rows without a task before them are of the config's.
+          key: that the name is a value of, for messages.
         """
         task, (before, colon, after) = self.task, name.partition(":")
         if before in self.tasks and colon:
             name, task = after, self.tasks[before]
         elif colon and before not in rows.LIBRARIES and not Path(name).expanduser().exists():
             nearest = _nearest(before, [*self.tasks])
-            raise UserError(f"eval.datasets={name}: no task {before}{nearest}")
-        own = self._own("eval.datasets", name, task)
+            raise UserError(f"{key}={name}: no task {before}{nearest}")
+        own = self._own(key, name, task)
         if own:
             return own
         found = [(t, p) for t in self.tasks.values() for p in self._tests(t) if _is(name, t, p)]
@@ -136,15 +137,15 @@ class Suite(NamedTuple):
             known = sorted(
                 {rows.name_of(str(p)) for t in self.tasks.values() for p in self._tests(t)}
             )
-            raise UserError(f"eval.datasets={name}: no such test set{_nearest(name, known)}")
+            raise UserError(f"{key}={name}: no such test set{_nearest(name, known)}")
         if len(found) > 1:
             choice = " or ".join(f"{t.name}/{path.stem}" for t, path in found)
-            raise UserError(f"eval.datasets={name}: several test sets; say {choice}")
+            raise UserError(f"{key}={name}: several test sets; say {choice}")
         return _of_suite(found[0][1], found[0][0])
 
-    def tests(self) -> list[str]:
-        """The names of the task's test sets, as `test` takes them."""
-        return [f"{self.task.name}/{path.stem}" for path in self._tests(self.task)]
+    def tests(self, *tasks: Task) -> list[str]:
+        """The names of the tasks' test sets, as `test` takes them."""
+        return [f"{task.name}/{path.stem}" for task in tasks for path in self._tests(task)]
 
     def demos(self, task: Task, name: str, shots: int) -> list[Row]:
         """All demonstrations of a dataset; none are needed, and none read, at 0 shots.

@@ -71,7 +71,7 @@ def settings(config: config_lib.Config) -> list[Setting]:
         if not getattr(config.eval, name):
             raise UserError(f"eval.{name} is empty; give at least one, such as 0")
     source = sources.suite(config.data)
-    names = config.eval.datasets or source.tests()
+    names = config.eval.datasets or source.tests(source.task)
     if not names:
         folder = source.root / source.task.name
         raise UserError(f"eval.datasets is empty, and {folder} holds no test set")
