@@ -15,8 +15,7 @@ from jft import config as config_lib
 from jft.batch import Batch
 from jft.data import checks, prefix_tree, sources
 from jft.data import rows as rows_lib
-from jft.data.batches import ROW_MULTIPLE
-from jft.data.items import SHORTEST_ROW
+from jft.data.batches import choose_row_length
 from jft.data.prompts import Encoded, Encoder, Item, Prompter
 from jft.data.sources import Dataset, Suite
 from jft.errors import UserError
@@ -152,7 +151,7 @@ def _pack(sets: list[ProbeSet]) -> ProbeItems:
     slots = [(i, j) for i, each in enumerate(encoded) for j in range(len(each.sequences))]
     sequences = [encoded[i].sequences[j] for i, j in slots]
     longest = max((len(sequence.tokens) for sequence in sequences), default=0)
-    row_length = max(SHORTEST_ROW, math.ceil(longest / ROW_MULTIPLE) * ROW_MULTIPLE)
+    row_length = choose_row_length(longest, lambda length: len(prefix_tree.pack(sequences, length)))
     packed = prefix_tree.pack(sequences, row_length)
     return ProbeItems(sets, [[slots[k] for k in row] for row in packed], row_length)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -58,11 +59,7 @@ def train(config: config_lib.Config, workdir: str) -> None:
             pretrained.write_model(folder, decoder, batches.steps)
             tokenizer.save(str(folder / "tokenizer"))
         layout = step_lib.shardings(decoder, optimizer, mesh)
-        micro_rows = batches.micro_rows(mesh_lib.row_shards(mesh), config.train.micro_batch_tokens)
-
-        def load(step: int) -> Batch:
-            return _place(batches.batch(step, micro_rows, *_process()), mesh)
-
+        load = _loader(config, batches, mesh)
         with phase("Compiling the training step"):
             train_step = step_lib.compile_step(
                 decoder, config.train.remat, dtype, optimizer, layout, mesh, load(done)
@@ -71,7 +68,7 @@ def train(config: config_lib.Config, workdir: str) -> None:
         log = Log(folder, config, batches, done)
         with _Stop() as stop, log.bar:
             step = done
-            if step == 0 and probes.due(0):
+            if not done and probes.due(0):
                 log.probe(probes.run(0, state.params))
             while step < batches.steps and not stop.asked:
                 state, metrics = train_step(state, load(step))
@@ -138,14 +135,18 @@ def _check_same_data(file: Path, report: dict) -> None:
         )
 
 
-def _place(batch: Batch, mesh) -> Batch:
-    """A process's rows as its part of the global arrays."""
-    layout = mesh_lib.rows(mesh, leading=1)
-    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(layout, x), batch)
+def _loader(
+    config: config_lib.Config, batches: batches_lib.Batches, mesh
+) -> Callable[[int], Batch]:
+    """A step's batch, of which each process builds its rows of the global arrays."""
+    micro_rows = batches.micro_rows(mesh_lib.row_shards(mesh), config.train.micro_batch_tokens)
+    layout, process = mesh_lib.rows(mesh, leading=1), (jax.process_index(), jax.process_count())
 
+    def load(step: int) -> Batch:
+        mine = batches.batch(step, micro_rows, *process)
+        return jax.tree.map(lambda x: jax.make_array_from_process_local_data(layout, x), mine)
 
-def _process() -> tuple[int, int]:
-    return jax.process_index(), jax.process_count()
+    return load
 
 
 def _save_last(checkpoints: Checkpoints, step: int, state) -> None:
