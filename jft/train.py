@@ -3,7 +3,8 @@
     python -m jft.train --config=configs/finetune.py --workdir=DIR [--config.section.key=value ...]
 
 Run the same command again to go on after an interruption. SIGTERM and Ctrl-C save and end.
-DIR gets config.json, metrics.jsonl, data_report.json, tensorboard/ and checkpoints/.
+DIR gets config.json, metrics.jsonl, data_report.json, probes.jsonl, drift.json, tensorboard/ and
+checkpoints/.
 """
 
 from __future__ import annotations
