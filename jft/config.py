@@ -133,7 +133,9 @@ class Checkpoint(Section):
 class Probe(Section):
     """A few test items on which training is watched."""
 
-    every: int = key(0, "steps between probes; 0: before the first and after the last", minimum=0)
+    every: int = key(
+        0, "probe every n steps too, not only before the first and after the last; 0: no", minimum=0
+    )
     datasets: tuple[str, ...] = key(
         (), "as eval.datasets; empty: three of data.task, and one of every other task"
     )

@@ -21,14 +21,21 @@ def say(text: str) -> None:
 
 
 @contextlib.contextmanager
-def phase(text: str) -> Iterator[None]:
-    """Say what is being done, and when it is over how long it took."""
-    start = time.monotonic()
-    with console.status(text) if console.is_terminal else contextlib.nullcontext():
-        if not console.is_terminal:
+def phase(text: str, least_seconds: float = 0.0) -> Iterator[None]:
+    """Say what is being done, and when it is over how long it took.
+
+    With `least_seconds` only the latter, and only where it took that long: for what happens under
+    a bar, again and again.
+    """
+    start, announced = time.monotonic(), not least_seconds
+    status = console.status(text) if announced and console.is_terminal else None
+    with status or contextlib.nullcontext():
+        if announced and not status:
             say(f"{text} ...")
         yield
-    say(f"{text}: {time.monotonic() - start:.1f} s")
+    seconds = time.monotonic() - start
+    if seconds >= least_seconds:
+        say(f"{text}: {seconds:.1f} s")
 
 
 class Bar:

@@ -143,9 +143,14 @@ def write_json(path: Path, value) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """As `write_json`, for text."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, content: bytes | memoryview) -> None:
+    """As `write_json`, for bytes."""
     part = path.with_name(path.name + ".part")
-    with _naming(part), part.open("w", encoding="utf-8") as file:
-        file.write(text)
+    with _naming(part), part.open("wb") as file:
+        file.write(content)
         file.flush()
         os.fsync(file.fileno())
     part.replace(path)

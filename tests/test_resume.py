@@ -24,7 +24,7 @@ STEPS = 28
 
 @pytest.fixture
 def command(suite_root, tmp_path):
-    """The arguments of a run that saves every third step, for any workdir."""
+    """The arguments of a run that saves every third step and probes every fourth."""
 
     def arguments(workdir, *more):
         return [
@@ -33,7 +33,8 @@ def command(suite_root, tmp_path):
             *(f"--config.data.root={suite_root}", "--config.data.train=shops_train_20"),
             *("--config.data.shots=2", "--config.data.demo_mode=per_row"),
             *(f"--config.train.steps={STEPS}", "--config.train.batch_size=4"),
-            *("--config.optim.lr=1e-3", "--config.checkpoint.every=3", *more),
+            *("--config.optim.lr=1e-3", "--config.checkpoint.every=3"),
+            *("--config.probe.every=4", "--config.probe.limit=2", *more),
         ]
 
     return arguments
@@ -80,6 +81,10 @@ def params(workdir):
 def assert_equal_runs(one, other):
     assert losses(one) == losses(other)
     assert [step for step, _ in losses(one)] == list(range(1, STEPS + 1))
+    for name in ("probes.jsonl", "drift.json"):
+        assert (one / name).read_bytes() == (other / name).read_bytes()
+    steps = [json.loads(line)["step"] for line in (one / "probes.jsonl").open()]
+    assert steps == [step for step in range(0, STEPS + 1, 4) for _ in range(3)]
     for a, b in zip(params(one), params(other), strict=True):
         np.testing.assert_array_equal(a, b)
 

@@ -7,8 +7,8 @@ needs the step number and nothing else, and every step has the same shape.
 
 from __future__ import annotations
 
-import hashlib
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -111,11 +111,7 @@ class Batches:
 
     def sha256(self) -> str:
         """Of every token of the run: it changes when rows, prompts or the tokenizer do."""
-        digest = hashlib.sha256()
-        for encoded in self.encoded:
-            tokens, start = encoded.sequences[0]
-            digest.update(np.array([len(tokens), start], np.int64).tobytes() + tokens.tobytes())
-        return digest.hexdigest()
+        return prefix_tree.sha256([encoded.sequences[0] for encoded in self.encoded])
 
     def step_tokens(self, step: int) -> tuple[int, int]:
         """The step's (target tokens, tokens in the rows without padding)."""
@@ -270,16 +266,26 @@ def _longest(pool: _Pool, wanted: list[list[int]]) -> int:
 
 
 def _choose_row_length(pool: _Pool, wanted: list[list[int]]) -> int:
+    sample = wanted[:SAMPLE_STEPS]
+    return choose_row_length(
+        _longest(pool, wanted),
+        lambda length: sum(len(_plan_step(pool, ids, length).rows) for ids in sample),
+    )
+
+
+def choose_row_length(longest: int, count_rows: Callable[[int], int]) -> int:
     """The multiple of ROW_MULTIPLE that costs least, of those that hold the longest sequence.
 
     Cost is the slots to compute, and for attention a share that grows with the row.
+
+    Args:
+      longest: tokens of the longest sequence.
+      count_rows: how many rows it takes at a length.
     """
-    shortest = math.ceil(_longest(pool, wanted) / ROW_MULTIPLE)
-    sample = wanted[:SAMPLE_STEPS]
+    shortest = math.ceil(longest / ROW_MULTIPLE)
 
     def cost(length: int) -> float:
-        rows = sum(len(_plan_step(pool, ids, length).rows) for ids in sample)
-        return rows * length * (1 + length / ATTENTION_TOKENS)
+        return count_rows(length) * length * (1 + length / ATTENTION_TOKENS)
 
     lengths = [ROW_MULTIPLE * n for n in range(shortest, max(2 * shortest, 8) + 1)]
     return min(lengths, key=cost)

@@ -6,6 +6,7 @@ each sequence shares with the one before it. Plain packing is the case in which 
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from collections.abc import Sequence as Seq
 from typing import NamedTuple
@@ -96,6 +97,14 @@ def row_tokens(sequences: Seq[Sequence]) -> int:
 def entries(sequences: Seq[Sequence]) -> int:
     """Loss entries that these sequences bring."""
     return sum(max(1, len(sequence.tokens) - sequence.start) for sequence in sequences)
+
+
+def sha256(sequences: Seq[Sequence]) -> str:
+    """Of every token, and of where the predicted ones begin."""
+    digest = hashlib.sha256()
+    for tokens, start in sequences:
+        digest.update(np.array([len(tokens), start], np.int64).tobytes() + tokens.tobytes())
+    return digest.hexdigest()
 
 
 def build(rows: Seq[Seq[Sequence]], num_rows: int, row_length: int, num_entries: int) -> Batch:

@@ -124,17 +124,18 @@ class Suite(NamedTuple):
             )
         return dataset.first(self.data.examples)
 
-    def test(self, name: str) -> Dataset:
+    def test(self, name: str, key: str = "eval.datasets") -> Dataset:
         """The test set of this name: `paws`, `detection/paws`, `paws_test_500`, or `task:rows`.
 
         Args:
           name: one of `eval.datasets`; rows without a task before them are of the config's.
+          key: that the name is a value of, for messages.
         """
-        task, rest = self._split("eval.datasets", name)
-        own = self._own("eval.datasets", rest, task)
+        task, rest = self._split(key, name)
+        own = self._own(key, rest, task)
         if own:
             return own
-        task, path = self._find("eval.datasets", rest, "test")
+        task, path = self._find(key, rest, "test")
         return read(path, task)
 
     def for_training(self, name: str) -> Suite:

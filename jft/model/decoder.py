@@ -216,12 +216,25 @@ def token_logprobs(
 ) -> jax.Array:
     """The log-probability of every loss target, [B, M] in float32.
 
-    The head, a product with the whole vocabulary, runs on the listed positions only. Training sums
-    the result by weight, evaluation by slot.
+    Training sums them by weight, evaluation by slot.
+    """
+    return target_logprobs(entry_logits(config, params, batch, remat), batch)
+
+
+def entry_logits(
+    config: DecoderConfig, params: Params, batch: Batch, remat: str = "attention"
+) -> jax.Array:
+    """The scores of the whole vocabulary at every loss entry, [B, M, V] in float32.
+
+    The head, a product with the whole vocabulary, runs on the listed positions only.
     """
     hidden_BTD = apply(config, params, batch, remat)
     hidden_BMD = jnp.take_along_axis(hidden_BTD, batch.loss_index_BM[..., None], axis=1)
-    logits_BMV = logits(config, params, hidden_BMD)
+    return logits(config, params, hidden_BMD)
+
+
+def target_logprobs(logits_BMV: jax.Array, batch: Batch) -> jax.Array:
+    """The log-probability of every loss target, [B, M], under the logits of its entry."""
     target_BM1 = jnp.take_along_axis(logits_BMV, batch.loss_target_BM[..., None], axis=-1)
     return target_BM1[..., 0] - jax.nn.logsumexp(logits_BMV, axis=-1)
 

@@ -1,29 +1,29 @@
-"""The training loop: batch, step, log the previous step, save when due."""
+"""The training loop: batch, step, log the previous step, probe or save when due."""
 
 from __future__ import annotations
 
-import math
 import signal
-import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
-from tensorboardX import SummaryWriter
 
 from jft import config as config_lib
 from jft import workdir as workdir_lib
 from jft.batch import Batch
 from jft.data import batches as batches_lib
-from jft.data import checks, data_page, data_report, sources, trained_on
+from jft.data import checks, data_page, data_report, probe_items, sources, trained_on
 from jft.data import tokenizer as tokenizer_lib
 from jft.errors import UserError
-from jft.progress import Bar, phase, say
+from jft.progress import phase, say
+from jft.training import drift, optim, pretrained, setup
 from jft.training import mesh as mesh_lib
-from jft.training import optim, pretrained, setup
 from jft.training import step as step_lib
 from jft.training.checkpoint import Checkpoints
+from jft.training.log import Log
 from jft.training.pretrained import Origin
+from jft.training.probes import Probes
 
 
 def train(config: config_lib.Config, workdir: str, dry_run: bool = False) -> None:
@@ -39,6 +39,7 @@ def train(config: config_lib.Config, workdir: str, dry_run: bool = False) -> Non
     with phase("Reading the data"):
         tokenizer = tokenizer_lib.load(pretrained.tokenizer_path(config.model.path))
         batches = batches_lib.plan(config, tokenizer)
+        watched = probe_items.plan(config, tokenizer, batches.dataset)
     with workdir_lib.claim(workdir, config, "jft.train") as folder:
         checkpoints = Checkpoints(folder, config.checkpoint.keep)
         done = max(checkpoints.steps(), default=0)
@@ -46,6 +47,7 @@ def train(config: config_lib.Config, workdir: str, dry_run: bool = False) -> Non
             checkpoints.manifest(done)
         if done >= batches.steps and not dry_run:
             say(f"Finished: {folder} holds all {batches.steps} steps; score it with jft.eval")
+            drift.complete(folder, base, mesh)
             return
         _report(folder, config, batches, tokenizer, done)
         if dry_run:
@@ -56,39 +58,39 @@ def train(config: config_lib.Config, workdir: str, dry_run: bool = False) -> Non
         optimizer = optim.create(config.optim, batches.steps)
         with phase("Loading the model"):
             decoder, state = _state(base, mesh, optimizer, checkpoints, done, folder)
+            encoded = batches.encoded + watched.encoded
             checks.check_tokens(
-                batches.encoded, decoder.vocab_size, decoder.max_positions, config.model.path
+                encoded, decoder.vocab_size, decoder.max_positions, config.model.path
             )
             pretrained.write_model(folder, decoder, batches.steps)
             tokenizer.save(str(folder / "tokenizer"))
         layout = step_lib.shardings(decoder, optimizer, mesh)
-        micro_rows = batches.micro_rows(mesh_lib.row_shards(mesh), config.train.micro_batch_tokens)
-
-        def load(step: int) -> Batch:
-            return _place(batches.batch(step, micro_rows, *_process()), mesh)
-
+        load = _loader(config, batches, mesh)
         with phase("Compiling the training step"):
             train_step = step_lib.compile_step(
                 decoder, config.train.remat, dtype, optimizer, layout, mesh, load(done)
             )
-        log = _Log(folder, config, batches, done)
+        probes = Probes(config, watched, decoder, dtype, mesh, batches.steps, folder, done)
+        log = Log(folder, config, batches, done)
         with _Stop() as stop, log.bar:
-            step, pending = done, None
+            step = done
+            if not done and probes.due(0):
+                log.probe(probes.run(0, state.params))
             while step < batches.steps and not stop.asked:
                 state, metrics = train_step(state, load(step))
-                log.write(pending)  # the previous step's, while the device works on this one
-                step, pending = step + 1, (step + 1, metrics)
+                step += 1
+                log.step(step, metrics)  # writes the one before, while the device works on this one
+                if probes.due(step):  # before the save: what is saved has been probed
+                    log.flush()
+                    log.probe(probes.run(step, state.params))
                 if config.checkpoint.every and step % config.checkpoint.every == 0:
-                    log.write(pending)
-                    pending = None
+                    log.flush()
                     checkpoints.save(step, state)
-            log.write(pending)
-        with phase(f"Saving step {step}"):
-            checkpoints.wait()
-            if step not in checkpoints.steps():
-                checkpoints.save(step, state)
-                checkpoints.wait()
-        checkpoints.close()
+            log.flush()
+        _save_last(checkpoints, step, state)
+        if step == batches.steps:
+            params, state = state.params, None  # the moments make room for the base
+            drift.write(folder, base, mesh, params)
         _say_goodbye(step, batches.steps, folder)
 
 
@@ -151,14 +153,27 @@ def _check_same_data(file: Path, report: dict) -> None:
         )
 
 
-def _place(batch: Batch, mesh) -> Batch:
-    """A process's rows as its part of the global arrays."""
-    layout = mesh_lib.rows(mesh, leading=1)
-    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(layout, x), batch)
+def _loader(
+    config: config_lib.Config, batches: batches_lib.Batches, mesh
+) -> Callable[[int], Batch]:
+    """A step's batch, of which each process builds its rows of the global arrays."""
+    micro_rows = batches.micro_rows(mesh_lib.row_shards(mesh), config.train.micro_batch_tokens)
+    layout, process = mesh_lib.rows(mesh, leading=1), (jax.process_index(), jax.process_count())
+
+    def load(step: int) -> Batch:
+        mine = batches.batch(step, micro_rows, *process)
+        return jax.tree.map(lambda x: jax.make_array_from_process_local_data(layout, x), mine)
+
+    return load
 
 
-def _process() -> tuple[int, int]:
-    return jax.process_index(), jax.process_count()
+def _save_last(checkpoints: Checkpoints, step: int, state) -> None:
+    with phase(f"Saving step {step}"):
+        checkpoints.wait()
+        if step not in checkpoints.steps():
+            checkpoints.save(step, state)
+            checkpoints.wait()
+    checkpoints.close()
 
 
 def _say_goodbye(step: int, steps: int, folder: Path) -> None:
@@ -166,58 +181,6 @@ def _say_goodbye(step: int, steps: int, folder: Path) -> None:
         say(f"Stopped after step {step} of {steps}, saved; run the same command again to go on")
     else:
         say(f"Done: {steps} steps in {folder}")
-
-
-class _Log:
-    """metrics.jsonl, TensorBoard and the progress bar, of which the file is the truth."""
-
-    def __init__(self, folder: Path, config, batches: batches_lib.Batches, done: int):
-        self.file = folder / "metrics.jsonl"
-        # Steps after the checkpoint are trained, and logged, again.
-        kept = workdir_lib.keep_jsonl(self.file, {"step": int}, lambda r: r["step"] <= done)
-        if len(kept) != done:
-            say(f"note: {self.file} has {len(kept)} of the {done} steps until here")
-        self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=done + 1)
-        self.batches, self.lr = batches, optim.schedule(config.optim, batches.steps)
-        self.bar = Bar("Training", batches.steps, done)
-        self.time = time.monotonic()
-
-    def write(self, pending: tuple[int, step_lib.Metrics] | None) -> None:
-        """Wait for a step's metrics and record them.
-
-        Raises:
-          UserError: the loss is not a number; training on would only lose more.
-        """
-        if pending is None:
-            return
-        step, metrics = pending
-        loss, grad_norm = float(metrics.loss), float(metrics.grad_norm)
-        if not math.isfinite(loss) or not math.isfinite(grad_norm):
-            remedy = (
-                "lower optim.lr, or set optim.clip"
-                if step > 1
-                else "nothing is trained yet, so the model is damaged, or too large for model.dtype"
-            )
-            raise UserError(
-                f"the loss is {loss} and its gradient {grad_norm} at step {step}; {remedy}"
-            )
-        targets, tokens = self.batches.step_tokens(step - 1)
-        now = time.monotonic()
-        seconds, self.time = now - self.time, now
-        record = {
-            "step": step,
-            "loss": loss,
-            "examples": self.batches.batch_size,
-            "target_tokens": targets,
-            "row_tokens": tokens,
-            "seconds": round(seconds, 4),
-            "lr": float(self.lr(step - 1)),
-            "grad_norm": grad_norm,
-        }
-        workdir_lib.append_jsonl(self.file, [record])
-        for name in ("loss", "lr", "grad_norm", "seconds"):
-            self.board.add_scalar(f"train/{name}", record[name], step)
-        self.bar.advance(f"loss {loss:.4f}  {tokens / seconds:.0f} tokens/s")
 
 
 class _Stop:

@@ -1,0 +1,161 @@
+"""Drift: how far fine-tuning has moved the weights, by layer and by kind of parameter."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from jft import workdir as workdir_lib
+from jft.errors import UserError
+from jft.model import decoder
+from jft.progress import phase, say
+from jft.training import mesh as mesh_lib
+from jft.training import pretrained
+from jft.training.pretrained import Origin
+
+FILE = "drift.json"
+KINDS = {"out": "output", "embed": "embedding"}
+
+
+class Sums(NamedTuple):
+    """What the drift of a weight is made of; arrays over the layers where it is stacked.
+
+    Attributes:
+      base: |W0|^2.
+      product: <W - W0, W0>.
+      change: |W - W0|^2.
+      concentration: tr(G^2) / tr(G)^2 with G the Gram matrix of W - W0; nan for a vector, or where
+        nothing has changed.
+    """
+
+    base: Any
+    product: Any
+    change: Any
+    concentration: Any
+
+
+def complete(folder: Path, base: Origin, mesh: Mesh) -> None:
+    """Write the drift of a finished run, if a kill has come before."""
+    if not (folder / FILE).exists():
+        _, params = pretrained.load(pretrained.origin(str(folder)), mesh)
+        write(folder, base, mesh, params)
+
+
+def write(folder: Path, base: Origin, mesh: Mesh, params: decoder.Params) -> None:
+    """Write `drift.json`: all weights together, and a record for each of every layer.
+
+    Where the base is not to be had any more, or is another model by now, say so and write nothing.
+    """
+    try:
+        with phase("Measuring the drift of the weights"):
+            config, base_params = pretrained.load(base, mesh)
+            if config != pretrained.read_model(folder).decoder:
+                raise UserError(f"{base.path} is another model by now")
+            sums = compare(config, mesh, params, base_params)
+            result = {"base": base.path, "base_step": base.step} | report(config, sums)
+            workdir_lib.write_json(folder / FILE, result)
+    except UserError as error:
+        say(f"note: no {FILE}, which needs the base: {error}")
+
+
+def compare(
+    config: decoder.DecoderConfig, mesh: Mesh, params: decoder.Params, base: decoder.Params
+) -> dict:
+    """The `Sums` of every parameter, in float32 and in the structure of the parameters."""
+    letters = decoder.letters(config)
+    layout = mesh_lib.parameters(mesh, config)
+    program = jax.jit(
+        lambda tuned, base: jax.tree.map(_sums, letters, tuned, base),
+        in_shardings=(layout, layout),
+        out_shardings=mesh_lib.replicated(mesh),
+    )
+    with jax.set_mesh(mesh):
+        return jax.device_get(program(params, base))
+
+
+def _sums(letters: str, tuned: jax.Array, base: jax.Array) -> Sums:
+    if letters.startswith("L"):
+        # Layer by layer: the changes of all of them are as large as the model.
+        return jax.lax.map(lambda pair: _sums(letters[1:], *pair), (tuned, base))
+    change = tuned - base
+    total = jnp.sum(change * change)
+    concentration = jnp.float32(jnp.nan)
+    if _is_matrix(letters):
+        # Of length one first: the fourth power of a small change is no float32 any more.
+        unit = _matrix(letters, change * jax.lax.rsqrt(total))
+        gram = jnp.matmul(unit, unit.T, precision=jax.lax.Precision.HIGHEST)
+        concentration = jnp.sum(gram * gram)
+    return Sums(jnp.sum(base * base), jnp.sum(change * base), total, concentration)
+
+
+def _is_matrix(letters: str) -> bool:
+    return "D" in letters and len(letters) > 1
+
+
+def _matrix(letters: str, x: jax.Array) -> jax.Array:
+    """A kernel as a linear map from or to the embedding, its short side first."""
+    x = x.reshape(x.shape[0], -1) if letters[0] == "D" else x.reshape(-1, x.shape[-1])
+    return x if x.shape[0] <= x.shape[1] else x.T
+
+
+def report(config: decoder.DecoderConfig, sums: dict) -> dict:
+    """What `drift.json` says.
+
+    `relative_norm` is |W - W0| / |W0|, `cosine` that of the angle between W and W0. The effective
+    rank of the change is the participation ratio of its squared singular values, which are the
+    eigenvalues of its Gram matrix G: tr(G)^2 / tr(G^2), 1 for one direction and n for n of equal
+    strength (Gao et al. 2017, bioRxiv 214262). It needs no singular value decomposition.
+
+    Args:
+      config: the decoder's shape.
+      sums: as `compare` returns them.
+    """
+    letters = jax.tree_util.tree_leaves_with_path(decoder.letters(config))
+    leaves = jax.tree.leaves(sums, is_leaf=lambda x: isinstance(x, Sums))
+    records, parts = [], []
+    for (path, names), leaf in zip(letters, leaves, strict=True):
+        stacked = names.startswith("L")
+        for layer in range(config.num_layers) if stacked else [None]:
+            part = Sums(*(float(x[layer] if stacked else x) for x in leaf))
+            parts.append(part)
+            place = {"layer": layer, "kind": _kind([key.key for key in path])}
+            records.append(place | _distance(part) | _rank(config, names.lstrip("L"), part))
+    total = Sums(*np.sum(parts, axis=0))
+    records.sort(key=lambda record: -1 if record["layer"] is None else record["layer"])
+    return {"all": _distance(total), "weights": records}
+
+
+def _distance(sums: Sums) -> dict:
+    """Relative norm and cosine; None where a norm of zero leaves them undefined."""
+    base, product, change, _ = sums
+    # Of W the norm follows from the change's, so that a cosine close to 1 keeps its digits.
+    tuned = base + 2 * product + change
+    norms = math.sqrt(base * max(tuned, 0.0))
+    return {
+        "relative_norm": math.sqrt(change / base) if base else None,
+        "cosine": min(1.0, (base + product) / norms) if norms else None,
+    }
+
+
+def _rank(config: decoder.DecoderConfig, letters: str, sums: Sums) -> dict:
+    """Of the change, and the highest that there could be; None for a vector."""
+    if not _is_matrix(letters):
+        return {"effective_rank": None, "full_rank": None}
+    rest = math.prod(config.size(letter) for letter in letters.replace("D", ""))
+    known = math.isfinite(sums.concentration)
+    return {
+        "effective_rank": 1 / sums.concentration if known else None,
+        "full_rank": min(config.embed_dim, rest),
+    }
+
+
+def _kind(path: list[str]) -> str:
+    """`query` for attention.query.kernel, `mlp_norm` for mlp_norm.scale."""
+    name = path[-1] if len(path) == 1 or path[-1] not in ("kernel", "scale", "bias") else path[-2]
+    return KINDS.get(name, name) + ("_bias" if path[-1] == "bias" else "")

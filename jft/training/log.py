@@ -1,0 +1,97 @@
+"""What a run leaves of its steps and probes: JSON lines, TensorBoard and the progress bar."""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+
+from tensorboardX import SummaryWriter
+
+from jft import config as config_lib
+from jft import workdir as workdir_lib
+from jft.data.batches import Batches
+from jft.errors import UserError
+from jft.progress import Bar, say
+from jft.training import optim
+from jft.training.step import Metrics
+
+
+class Log:
+    """metrics.jsonl and probes.jsonl, of which the truth is read; the rest is to look at.
+
+    What they hold of steps after `done` is dropped: those are trained, and logged, again.
+    """
+
+    def __init__(self, folder: Path, config: config_lib.Config, batches: Batches, done: int):
+        self.metrics, self.probes = folder / "metrics.jsonl", folder / "probes.jsonl"
+        step = {"step": int}
+        kept = workdir_lib.keep_jsonl(self.metrics, step, lambda r: r["step"] <= done)
+        if len(kept) != done:
+            say(f"note: {self.metrics} has {len(kept)} of the {done} steps until here")
+        # Without a checkpoint the probe before the first step comes again, too.
+        workdir_lib.keep_jsonl(self.probes, step, lambda r: done > 0 and r["step"] <= done)
+        self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=done + 1 if done else 0)
+        self.batches, self.lr = batches, optim.schedule(config.optim, batches.steps)
+        self.bar = Bar("Training", batches.steps, done)
+        self.time = time.monotonic()
+        self._pending: tuple[int, Metrics] | None = None
+
+    def step(self, step: int, metrics: Metrics) -> None:
+        """Record the step before this one, while the devices work on this one.
+
+        Raises:
+          UserError: as `flush`.
+        """
+        self.flush()
+        self._pending = step, metrics
+
+    def flush(self) -> None:
+        """Wait for the newest step and record it.
+
+        Raises:
+          UserError: the loss is not a number; training on would only lose more.
+        """
+        if self._pending is None:
+            return
+        (step, metrics), self._pending = self._pending, None
+        loss, grad_norm = float(metrics.loss), float(metrics.grad_norm)
+        _check_finite(step, loss, grad_norm)
+        targets, tokens = self.batches.step_tokens(step - 1)
+        now = time.monotonic()
+        seconds, self.time = now - self.time, now
+        record = {
+            "step": step,
+            "loss": loss,
+            "examples": self.batches.batch_size,
+            "target_tokens": targets,
+            "row_tokens": tokens,
+            "seconds": round(seconds, 4),
+            "lr": float(self.lr(step - 1)),
+            "grad_norm": grad_norm,
+        }
+        workdir_lib.append_jsonl(self.metrics, [record])
+        for name in ("loss", "lr", "grad_norm", "seconds"):
+            self.board.add_scalar(f"train/{name}", record[name], step)
+        self.bar.advance(f"loss {loss:.4f}  {tokens / seconds:.0f} tokens/s")
+
+    def probe(self, records: list[dict]) -> None:
+        """Record a probe; the next step's seconds begin after it."""
+        workdir_lib.append_jsonl(self.probes, records)
+        for record in records:
+            for name in ("nll", "accuracy", "kl"):
+                if record[name] is not None:
+                    tag = f"probe/{record['dataset']}/{name}"
+                    self.board.add_scalar(tag, record[name], record["step"])
+        self.time = time.monotonic()
+
+
+def _check_finite(step: int, loss: float, grad_norm: float) -> None:
+    if math.isfinite(loss) and math.isfinite(grad_norm):
+        return
+    remedy = (
+        "lower optim.lr, or set optim.clip"
+        if step > 1
+        else "nothing is trained yet, so the model is damaged, or too large for model.dtype"
+    )
+    raise UserError(f"the loss is {loss} and its gradient {grad_norm} at step {step}; {remedy}")

@@ -1,0 +1,203 @@
+"""Probes: their numbers equal plain forward passes, and training does not notice them."""
+
+import itertools
+import json
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import plain_row
+import pytest
+from conftest import write
+
+from jft.data import probe_items, prompts, sources
+from jft.data import tokenizer as tokenizer_lib
+from jft.errors import UserError
+from jft.model import hub
+from jft.training import loop, pretrained, probes
+from jft.training import mesh as mesh_lib
+
+MODEL = "random:llama-tiny"
+
+
+def read(workdir, name):
+    return [json.loads(line) for line in (workdir / f"{name}.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture
+def probed(config):
+    """Three steps on the small suite, with a task of text beside its labels."""
+    config.probe.every, config.probe.limit = 2, 3
+    root = sources.Path(config.data.root)
+    texts = [{"input": f"words {i} to sum up", "output": f"the sum is {i}"} for i in range(5)]
+    write(root / "summary/notes_test_5.json", texts)
+    maps = json.loads((root / "prompt_map.json").read_text())
+    write(root / "prompt_map.json", [m | {"summary": "{input}\nIn short:"} for m in maps])
+    return config
+
+
+def plan(config):
+    training = sources.suite(config.data).training()
+    return probe_items.plan(config, tokenizer_lib.load(MODEL), training)
+
+
+def names(config):
+    return [(each.dataset.name, each.relation) for each in plan(config).sets]
+
+
+def load(path):
+    mesh = mesh_lib.create(mesh_lib.config_lib.Mesh())
+    return jax.device_get(pretrained.load(pretrained.origin(path), mesh)[1])
+
+
+def answer(params, prompt, text):
+    """The log-probabilities of the whole vocabulary at every token of an answer, and its tokens."""
+    tokenizer = tokenizer_lib.load(MODEL)
+    (source,), (full,) = tokenizer.encode([prompt]), tokenizer.encode([prompt + text])
+    padded = np.zeros((1, 256), np.int32)
+    padded[0, : len(full)] = full
+    logprobs = jax.nn.log_softmax(plain_row.logits(hub.TINY, params, padded))
+    return np.asarray(logprobs[len(source) - 1 : len(full) - 1], np.float64), full[len(source) :]
+
+
+def by_hand(base, tuned, task, prompt, gold):
+    """(nll, KL over up to four positions, correct) of one item."""
+    (p, _), (q, ids) = answer(base, prompt, gold), answer(tuned, prompt, gold)
+    kl = (np.exp(p) * (p - q)).sum(axis=1)[:4].mean()
+    scores = {}
+    for label in task.labels:
+        q_label, label_ids = answer(tuned, prompt, label)
+        scores[label] = q_label[np.arange(len(label_ids)), label_ids].sum()
+    correct = max(scores, key=scores.get) == gold if scores else None
+    return -q[np.arange(len(ids)), ids].mean(), kl, correct
+
+
+def test_numbers_equal_plain_forward_passes(probed, tmp_path):
+    probed.data.prompt, probed.optim.lr = 1, 1e-2
+    loop.train(probed, str(tmp_path / "run"))
+    records = read(tmp_path / "run", "probes")
+    assert [r["step"] for r in records] == [0] * 4 + [2] * 4 + [3] * 4
+    base, tuned = load(MODEL), load(str(tmp_path / "run"))
+    source = sources.suite(probed.data)
+    for record in records[:4] + records[8:]:
+        params = base if record["step"] == 0 else tuned
+        task = source.tasks[record["task"]]
+        rows = source.test(f"{task.name}/{record['dataset']}").rows[:3]
+        template = source.template(task, 1)
+        items = [
+            by_hand(base, params, task, prompts.render(template, row), row["output"])
+            for row in rows
+        ]
+        nll, kl, correct = zip(*items, strict=True)
+        assert record["nll"] == pytest.approx(np.mean(nll), rel=1e-5)
+        assert record["nll_stderr"] == pytest.approx(np.std(nll, ddof=1) / 3**0.5, rel=1e-3)
+        assert record["kl"] == pytest.approx(np.mean(kl), rel=1e-4, abs=1e-9)
+        assert record["kl_stderr"] == pytest.approx(np.std(kl, ddof=1) / 3**0.5, rel=1e-2)
+        assert record["accuracy"] == (pytest.approx(np.mean(correct)) if task.labels else None)
+        assert record["n"] == 3
+    assert [r["kl"] for r in records[:4]] == [0.0] * 4
+    assert min(r["kl"] for r in records[4:]) > 1e-6
+
+
+def test_training_does_not_notice_nor_its_seconds(probed, tmp_path, monkeypatch):
+    clock, run = itertools.count(), probes.Probes.run
+    monkeypatch.setattr("jft.training.log.time", SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr(
+        probes.Probes, "run", lambda *a: [next(clock) for _ in range(9)] and run(*a)
+    )
+    probed.checkpoint.every = 2
+    loop.train(probed, str(tmp_path / "with"))
+    probed.probe.limit = 0
+    loop.train(probed, str(tmp_path / "without"))
+    runs = [tmp_path / "with", tmp_path / "without"]
+    assert read(runs[0], "metrics") == read(runs[1], "metrics")
+    for step in (2, 3):
+        manifests = [loop.Checkpoints(run, read_only=True).manifest(step) for run in runs]
+        assert manifests[0] == manifests[1]
+    assert not list(runs[1].glob("probes*"))
+
+
+def test_sets_are_chosen_by_relation(probed):
+    inside, outside = ("shops", "in-domain"), ("films", "out-of-domain")
+    others = [("notes", "out-of-task"), ("pairs", "out-of-task")]
+    assert names(probed) == [inside, outside, *others]
+    probed.probe.datasets = ("pairs", "films", "sentiment/films")
+    assert names(probed) == [others[1], outside]
+    root = sources.Path(probed.data.root)
+    own = root.parent / "own.json"
+    own.write_text((root / "sentiment/shops_train_20.json").read_text())
+    probed.data.train, probed.probe.datasets = str(own), ()
+    assert names(probed) == [outside, ("shops", "out-of-domain"), *others]
+
+
+def test_training_rows_and_rows_without_a_gold_label_are_left_out(probed):
+    root = sources.Path(probed.data.root)
+    trained = json.loads((root / "sentiment/shops_train_20.json").read_text())
+    file = root / "sentiment/shops_test_20.json"
+    rows = json.loads(file.read_text())
+    rows[0] = trained[7] | {"output": "negative"}
+    rows[2]["output"] = "-"
+    write(file, rows)
+    (shops, *_) = plan(probed).sets
+    wanted = [f"Text: {rows[i]['input']}\n" for i in (1, 3, 4)]
+    found = [
+        bytes(e.sequences[0].tokens[1:].tolist()).decode()[: len(w)]
+        for e, w in zip(shops.encoded, wanted, strict=True)
+    ]
+    assert found == wanted
+    assert shops.gold == [1, 1, 0]
+
+
+def test_a_broken_set_keeps_nobody_from_training_unless_it_is_named(probed):
+    root = sources.Path(probed.data.root)
+    (root / "sentiment/films_test_20.json").write_text("[{]")
+    write(root / "sentiment/shops_test_20.json", [{"input": "a", "output": "-"}])
+    assert names(probed) == [("notes", "out-of-task"), ("pairs", "out-of-task")]
+    probed.probe.datasets = ("shops",)
+    with pytest.raises(UserError, match=r"probe.datasets=shops: no row of .* has a gold label"):
+        plan(probed)
+    probed.probe.datasets = ("shpos",)
+    with pytest.raises(UserError, match=r"probe.datasets=shpos: no such test set; did you mean"):
+        plan(probed)
+
+
+def scaled_answers(config, folder, sizes):
+    """The probe of a model scaled by 1.1, against itself as it was, on some devices."""
+    devices = np.array(jax.devices()[: int(np.prod(sizes))]).reshape(sizes)
+    mesh = jax.sharding.Mesh(devices, mesh_lib.AXES)
+    float32, layout = jnp.dtype("float32"), mesh_lib.parameters(mesh, hub.TINY)
+    made = probes.Probes(config, plan(config), hub.TINY, float32, mesh, 1, folder, 0)
+    base = hub.load(MODEL).params
+    for step, params in enumerate((base, jax.tree.map(lambda x: np.float32(1.1) * x, base))):
+        records = made.run(step, jax.device_put(params, layout))
+    return [[r["nll"], r["nll_stderr"], r["kl"], r["accuracy"] or 0] for r in records]
+
+
+@pytest.mark.parametrize("sizes", [(8, 1, 1), (2, 2, 2)], ids=str)
+def test_any_mesh_and_batch_gives_the_same_numbers(probed, tmp_path, sizes):
+    one = scaled_answers(probed, tmp_path, (1, 1, 1))
+    probed.train.micro_batch_tokens = 1
+    many = scaled_answers(probed, tmp_path, sizes)
+    np.testing.assert_allclose(many, one, rtol=1e-5)
+
+
+def test_other_items_or_lost_distributions_are_refused(probed, tmp_path):
+    workdir = tmp_path / "run"
+    probed.checkpoint.every = 2
+    loop.train(probed, str(workdir))
+    (workdir / "checkpoints/3").rename(tmp_path / "removed")
+    before = read(workdir, "probes")
+    kept = (workdir / "probes.npz").read_bytes()
+    file = sources.Path(probed.data.root) / "sentiment/films_test_20.json"
+    rows = file.read_text()
+    file.write_text(rows.replace("positive", "negative"))
+    with pytest.raises(UserError, match="begun with other items to probe"):
+        loop.train(probed, str(workdir))
+    file.write_text(rows)
+    (workdir / "probes.npz").write_bytes(kept[:-100])
+    with pytest.raises(UserError, match=r"probes.npz: missing or damaged"):
+        loop.train(probed, str(workdir))
+    (workdir / "probes.npz").write_bytes(kept)
+    loop.train(probed, str(workdir))
+    assert read(workdir, "probes") == before
