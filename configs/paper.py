@@ -25,4 +25,5 @@ def get_config():
         *("sentiment=0/2/4/6", "detection=0/2/4/6", "inference=0/3/5/7"),
     )
     config.eval.prompts = (0, 1)
+    config.eval.max_length = 4096  # four articles of CNN alone have 1,700 tokens
     return config

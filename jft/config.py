@@ -160,6 +160,11 @@ class Eval(Section):
     )
     prompts: tuple[int, ...] = key((0,), "indices into prompt_map.json", minimum=0)
     limit: int = key(250, "score the first n rows; 0: all", minimum=0)
+    max_length: int = key(
+        0,
+        "longest prompt, in tokens; longer inputs are shortened; 0: as data.max_length",
+        minimum=0,
+    )
     max_new_tokens: int = key(60, "longest generation", minimum=1)
     batch_tokens: int = key(4096, "tokens per device and forward pass", minimum=1, runtime=True)
 

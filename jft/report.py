@@ -3,7 +3,8 @@
     python -m jft.report DIR [DIR ...] --out=DIR
 
 Each DIR is the workdir of an evaluation (python -m jft.eval), or holds several. --out gets
-report.html (open this one), report.md and comparisons.csv; files of these names are replaced.
+report.html (open this one), report.md with its plots as PNG files, and comparisons.csv, cells.csv
+and drift.csv; files of these names are replaced.
 """
 
 from __future__ import annotations
@@ -16,24 +17,25 @@ from jft.errors import UserError
 
 def main(dirs: list[str], out: str) -> None:
     """Compare the models scored in these folders, print a summary, and write the report."""
-    from jft.reporting import comparisons, html, markdown, terminal
-    from jft.reporting.collect import collect
-    from jft.reporting.compare import compare
+    from jft.reporting import content as content_lib
+    from jft.reporting import html, markdown, tables, terminal
 
-    report = compare(collect(dirs))
+    content = content_lib.gather(dirs)
     folder = Path(out).expanduser()
-    files = {
-        "report.html": html.render(report),
-        "report.md": markdown.render(report),
-        "comparisons.csv": comparisons.render(report),
+    texts = {
+        "report.html": html.render(content),
+        "report.md": markdown.render(content),
+        **tables.render(content),
     }
+    files = {name: text.encode() for name, text in texts.items()}
+    files |= {f"{plot.name}.png": plot.png for plot in content.plots}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name, text in files.items():
-            workdir.write_text(folder / name, text)
+        for name, data in files.items():
+            workdir.write_bytes(folder / name, data)
     except OSError as error:
         raise UserError(f"--out={out}: cannot write there: {error.strerror}") from None
-    terminal.show(report)
+    terminal.show(content)
     print(f"The report is in {folder / 'report.html'}")
 
 

@@ -243,7 +243,7 @@ def test_labels_branch_from_prompts_that_share_their_demonstrations(eval_config)
     dataset = source.test("pairs")
     tokenizer = tokenizer_lib.load("random:llama-tiny")
     cell = settings.setting(source, dataset, 2, 0)
-    plan = items.plan(cell, tokenizer, 20, 2048)
+    plan = items.plan(cell, tokenizer, eval_config)
     apart = sum(len(s.tokens) for encoded in plan.encoded for s in encoded.sequences)
     used = sum(int((batch.visible_until_BT[0] > np.arange(1, plan.row_length + 1)).sum())
                for batch, _ in plan.batches(1))  # fmt: skip

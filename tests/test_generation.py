@@ -53,7 +53,7 @@ def one_by_one(config, params, ids):
 def test_tokens_equal_one_by_one(eval_config, monkeypatch, batch_tokens, together):
     tokenizer = tokenizer_lib.load("random:llama-tiny")
     config, params = hub.load("random:llama-tiny")
-    plan = items.plan(grid.settings(eval_config)[-1], tokenizer, 7, 1024)
+    plan = items.plan(grid.settings(eval_config)[-1], tokenizer, eval_config)
     wanted = [one_by_one(config, params, each.sequences[0].tokens) for each in plan.encoded]
     mesh = mesh_lib.create(eval_config.mesh)
     program = runner.create(config, params, mesh, jnp.float32, batch_tokens, NEW_TOKENS)

@@ -65,12 +65,14 @@ class Prompts(NamedTuple):
     Attributes:
       lengths: (row, tokens with the whole input); a row may come more than once.
       shots: demonstrations before each.
-      max_length: of the config.
+      max_length: that they have to fit.
+      key: of the config that says so.
     """
 
     lengths: list[tuple[int, int]]
     shots: int
     max_length: int
+    key: str = "data.max_length"
 
 
 def say_warnings(findings: Sequence[Mapping]) -> None:
@@ -152,7 +154,7 @@ def test_items_trained_on(test: Dataset, trained: Collection[str], model: str) -
 def shortened(dataset: Dataset, prompts: Prompts) -> list[Finding]:
     """Inputs that lost their end to fit."""
     text = (
-        "{n} of {of} inputs {at} {lose} {their} end to fit data.max_length={max_length}, so that "
+        "{n} of {of} inputs {at} {lose} {their} end to fit {key}={max_length}, so that "
         "the model does not see it; raise it, or use fewer shots"
     )
     found = {i for i, length in prompts.lengths if length > prompts.max_length}
@@ -301,6 +303,7 @@ def _prompts(
         among=len({i for i, _ in prompts.lengths}),
         at=f"at {prompts.shots} shot{plural}",
         max_length=str(prompts.max_length),
+        key=prompts.key,
     )
 
 

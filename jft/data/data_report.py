@@ -13,7 +13,7 @@ from jft import config as config_lib
 from jft.data import checks, prefix_tree
 from jft.data.batches import Batches
 from jft.data.checks import Finding, Prompts
-from jft.data.items import Items
+from jft.data.items import Items, longest_prompt
 from jft.data.sources import Dataset, Row, Suite
 from jft.errors import UserError
 
@@ -112,7 +112,7 @@ def _of_dataset(
     demos = [demo for cell in cells for demo in cell.setting.demos]
     worst = max(cells, key=lambda cell: sum(each.shortened for each in cell.encoded))
     lengths = [(i, e.whole) for i, e in zip(worst.indices, worst.encoded, strict=True)]
-    prompts = Prompts(lengths, worst.setting.shots, config.data.max_length)
+    prompts = Prompts(lengths, worst.setting.shots, longest_prompt(config), "eval.max_length")
     findings = [
         *checks.rows(dataset),
         *checks.demonstrations_among_items(dataset, demos),

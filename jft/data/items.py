@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from jft import config as config_lib
 from jft.batch import Batch
 from jft.data import prefix_tree
 from jft.data.prompts import Encoded, Encoder, Item, Prompter
@@ -64,29 +65,34 @@ class Items:
             yield prefix_tree.build(sequences, num_rows, self.row_length, self.num_entries), rows
 
 
-def plan(
-    setting: Setting, tokenizer: Encoder, limit: int, max_length: int, row_length: int = 0
-) -> Items:
-    """Pack the first `limit` rows (0: all) of a cell.
+def longest_prompt(config: config_lib.Config) -> int:
+    """The tokens that a prompt with a label may have."""
+    return config.eval.max_length or config.data.max_length
+
+
+def plan(setting: Setting, tokenizer: Encoder, config: config_lib.Config) -> Items:
+    """Pack the first `eval.limit` rows of a cell.
 
     Raises:
       UserError: no row with a label of the task, an item too long, or a row length too short.
     """
-    dataset, labels = setting.dataset.first(limit), setting.dataset.task.labels
+    dataset, labels = setting.dataset.first(config.eval.limit), setting.dataset.task.labels
     indices = dataset.usable
     if not indices:
         raise UserError(
             f"{dataset.source}: none of the first {len(dataset.rows)} outputs is a label of task "
             f"{dataset.task.name}: {', '.join(labels)}"
         )
-    prompter = Prompter(tokenizer, dataset.task, setting.template, max_length, eos=False)
+    prompter = Prompter(
+        tokenizer, dataset.task, setting.template, longest_prompt(config), eos=False
+    )
     answers = labels or ("",)
     encoded = prompter.encode(
         [Item(dataset.rows[i], setting.demos, answers, dataset.where(i)) for i in indices]
     )
     slots = [(i, j) for i in range(len(indices)) for j in range(len(answers))]
     sequences = [encoded[i].sequences[j] for i, j in slots]
-    longest = max(len(sequence.tokens) for sequence in sequences)
+    longest, row_length = max(len(each.tokens) for each in sequences), config.data.row_length
     if row_length and row_length < longest:
         raise UserError(
             f"data.row_length={row_length}: an item of {dataset.name} has {longest} tokens"

@@ -179,7 +179,8 @@ class Prompter(NamedTuple):
             if not self._fits(sequences):
                 raise UserError(
                     f"{item.where}: {_longest_of(sequences)} tokens even with an empty input, but "
-                    f"data.max_length={self.max_length}; raise it or use fewer shots"
+                    f"{'data' if self.eos else 'eval'}.max_length={self.max_length}; raise it or "
+                    "use fewer shots"
                 )
         return result
 

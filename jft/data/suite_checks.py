@@ -20,6 +20,7 @@ def check_suite(
     tokenizer: Encoder | None = None,
     train_shots: Shots | None = None,
     test_shots: Shots | None = None,
+    longest_prompt: int = 0,
 ) -> list[Finding]:
     """Every finding of a suite, once.
 
@@ -28,6 +29,7 @@ def check_suite(
       tokenizer: to measure lengths with; without one they are not looked at.
       train_shots: demonstrations with which training examples are measured.
       test_shots: the same for test items.
+      longest_prompt: of test items, in tokens; 0: as `data.max_length`.
 
     Raises:
       UserError: a file that cannot be used.
@@ -46,20 +48,21 @@ def check_suite(
                 findings += checks.test_items_in_training(dataset, training)
         if tokenizer:
             for sets, shots in ((train, train_shots or {}), (test, test_shots or {})):
+                most = (sets is test and longest_prompt) or source.data.max_length
                 for dataset, k in itertools.product(sets, shots.get(task.name, ())):
-                    findings += _lengths(source, dataset, k, tokenizer, sets is train)
+                    findings += _lengths(source, dataset, k, tokenizer, sets is train, most)
     return findings
 
 
 def _lengths(
-    source: Suite, dataset: Dataset, shots: int, tokenizer: Encoder, training: bool
+    source: Suite, dataset: Dataset, shots: int, tokenizer: Encoder, training: bool, most: int
 ) -> list[Finding]:
     """What is too long, or that the set cannot be used with so many demonstrations."""
     task, data, usable = dataset.task, source.data, dataset.usable
     try:
         name = _demos_name(source, dataset)
         setting = settings.setting(source, dataset, shots, data.prompt, demos=name)
-        prompter = Prompter(tokenizer, task, setting.template, data.max_length, eos=training)
+        prompter = Prompter(tokenizer, task, setting.template, most, eos=training)
         answers = [
             (dataset.rows[i]["output"],) if training else task.labels or ("",) for i in usable
         ]
@@ -72,7 +75,8 @@ def _lengths(
     except UserError as error:
         n, text = len(dataset.rows), f"it cannot be used at {shots} shots: {error}"
         return [Finding("warning", "unusable", dataset.place, n, n, [], text)]
-    prompts = Prompts(list(zip(usable, measured, strict=True)), shots, data.max_length)
+    key = "data.max_length" if training else "eval.max_length"
+    prompts = Prompts(list(zip(usable, measured, strict=True)), shots, most, key)
     cut = checks.answers_cut(dataset, prompts) if training else []
     return [*checks.shortened(dataset, prompts), *cut]
 

@@ -15,7 +15,7 @@ from jft import workdir as workdir_lib
 from jft.data import checks, data_page, data_report, items, trained_on
 from jft.data import tokenizer as tokenizer_lib
 from jft.data.items import Items
-from jft.data.settings import Setting, settings
+from jft.data.settings import settings
 from jft.data.tokenizer import Tokenizer
 from jft.errors import UserError
 from jft.evaluation import cells as cells_lib
@@ -64,7 +64,7 @@ def evaluate(config: config_lib.Config, workdir: str, dry_run: bool = False) -> 
         devices = setup.devices(config)
         with phase("Reading the data"):
             tokenizer = tokenizer_lib.load(pretrained.tokenizer_path(config.model.path))
-            planned = [_plan(config, cell, tokenizer) for cell in cells]
+            planned = [items.plan(cell, tokenizer, config) for cell in cells]
         _report(config, origin, folder, planned, tokenizer)
         if dry_run:
             say(f"Dry run: nothing was scored; {folder / 'data_report.html'} shows the data")
@@ -72,11 +72,6 @@ def evaluate(config: config_lib.Config, workdir: str, dry_run: bool = False) -> 
         planned = [cell for cell in planned if cells_lib.key(cell.setting) not in finished]
         _score_cells(config, origin, folder, planned, inputs, tokenizer, devices)
         say(f"Done: {len(cells)} cells in {folder}")
-
-
-def _plan(config: config_lib.Config, cell: Setting, tokenizer: Tokenizer) -> Items:
-    data = config.data
-    return items.plan(cell, tokenizer, config.eval.limit, data.max_length, data.row_length)
 
 
 def _report(

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
 
 from jft.progress import phase
 from jft.reporting import figures, runs
-from jft.reporting.collect import collect
+from jft.reporting.collect import Model, collect
 from jft.reporting.compare import Report, compare
 from jft.reporting.drawing import Plot
 from jft.reporting.findings import Finding, findings
 from jft.reporting.heatmap import HeatMap, heatmaps
 from jft.reporting.runs import Run
 from jft.reporting.texts import Texts
+
+
+class Step(NamedTuple):
+    """A program that was run: what for, the command that repeats it, and its config."""
+
+    title: str
+    command: str
+    config: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +39,8 @@ class Content:
       plots: none where there is nothing to plot.
       runs: the trainings that lie on this machine, by the path of their models.
       texts: looks up the inputs of items.
+      data: what the checks of the data found, each once.
+      steps: the trainings and evaluations, to be repeated.
     """
 
     report: Report
@@ -35,6 +49,13 @@ class Content:
     plots: list[Plot]
     runs: dict[str, Run]
     texts: Texts
+    data: list[dict]
+    steps: list[Step]
+
+    @property
+    def tests(self) -> int:
+        """How many tests the verdicts rest on."""
+        return sum(e.p_value is not None for finding in self.findings for e in finding.evidence)
 
 
 def gather(dirs: Sequence[str]) -> Content:
@@ -44,9 +65,51 @@ def gather(dirs: Sequence[str]) -> Content:
       UserError: no evaluation in a folder, or files that are damaged or contradictory.
     """
     models = collect(dirs)
-    trained = {m.path: runs.read(m.path) for m in models if not m.is_base}
+    trained = {model.path: runs.read(model.path) for model in models if not model.is_base}
     found = {path: run for path, run in trained.items() if run}
     report = compare(models)
     with phase("Drawing"):
         plots = figures.plots(report, found)
-    return Content(report, findings(report, found), heatmaps(report), plots, found, Texts(models))
+    return Content(
+        report=report,
+        findings=findings(report, found),
+        matrices=heatmaps(report),
+        plots=plots,
+        runs=found,
+        texts=Texts(models),
+        data=_data(models, found),
+        steps=_steps(models, found),
+    )
+
+
+def _data(models: list[Model], found: dict[str, Run]) -> list[dict]:
+    """Trainings first; what several runs say of the same data is one finding."""
+    reports = [run.data for run in found.values()]
+    reports += [runs.data_report(Path(folder)) for model in models for folder in model.folders]
+    findings = [f for report in reports if report for f in report.get("findings", [])]
+    order = sorted(findings, key=lambda finding: finding["severity"] != "warning")
+    return list({(f["where"], f["text"]): f for f in order}.values())
+
+
+def _steps(models: list[Model], found: dict[str, Run]) -> list[Step]:
+    trainings = [
+        Step(
+            f"Train {model.name}",
+            _command("jft.train", run.path),
+            json.dumps(run.config, indent=2, ensure_ascii=False),
+        )
+        for model in models
+        if (run := found.get(model.path))
+    ]
+    scorings = [
+        Step(f"Score {model.name}", _command("jft.eval", folder), config)
+        for model in models
+        for folder, config in model.configs.items()
+    ]
+    folders = [folder for model in models for folder in model.folders]
+    report = shlex.join(["python", "-m", "jft.report", *folders, "--out=NEW"])
+    return [*trainings, *scorings, Step("Write this report", report, "")]
+
+
+def _command(program: str, folder: str) -> str:
+    return shlex.join(["python", "-m", program, f"--config={folder}/config.json", "--workdir=NEW"])

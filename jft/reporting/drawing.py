@@ -44,6 +44,7 @@ class Plot(NamedTuple):
     """A figure: its file's name without the ending, what it shows, and both its forms."""
 
     name: str
+    title: str
     caption: str
     png: bytes
     svg: str
@@ -73,7 +74,7 @@ class Series(NamedTuple):
     high: list[float]
 
 
-def plot(name: str, caption: str, panels: Sequence[Panel]) -> Plot | None:
+def plot(name: str, title: str, caption: str, panels: Sequence[Panel]) -> Plot | None:
     """Panels in rows of `COLUMNS`; None for no panels."""
     if not panels:
         return None
@@ -89,7 +90,7 @@ def plot(name: str, caption: str, panels: Sequence[Panel]) -> Plot | None:
         # Neither says when it was made, so that the same results give the same files.
         figure.savefig(png, format="png", dpi=DPI, facecolor="white", metadata={"Software": None})
         figure.savefig(svg, format="svg", transparent=True, metadata={"Date": None})
-    return Plot(name, caption, png.getvalue(), _for_page(svg.getvalue(), caption))
+    return Plot(name, title, caption, png.getvalue(), _for_page(svg.getvalue(), caption))
 
 
 def errorbars(series: Sequence[Series], x_label: str, y_label: str, joined: bool = True) -> Panel:

@@ -36,11 +36,11 @@ LAYERS = "Where the weights changed: |W - W0| / |W0| by layer and kind, in thous
 def plots(report: Report, runs: dict[str, Run]) -> list[Plot]:
     """Those that the report has something to show in; `runs` by the path of the model."""
     drawn = [
-        drawing.plot("shots", SHOTS, _changes(report, _over_shots, "demonstrations")),
-        drawing.plot("sizes", SIZES, _changes(report, _over_sizes, "examples")),
-        drawing.plot("probes", PROBES, _probes(report, runs)),
-        drawing.plot("drift", DRIFT, _drift(report, runs)),
-        drawing.plot("layers", LAYERS, _layers(report, runs)),
+        drawing.plot("shots", "Over shots", SHOTS, _changes(report, _over_shots, "demonstrations")),
+        drawing.plot("sizes", "Over data size", SIZES, _changes(report, _over_sizes, "examples")),
+        drawing.plot("probes", "During training", PROBES, _probes(report, runs)),
+        drawing.plot("drift", "Drift and what it cost", DRIFT, _drift(report, runs)),
+        drawing.plot("layers", "Drift by layer", LAYERS, _layers(report, runs)),
     ]
     return [plot for plot in drawn if plot]
 

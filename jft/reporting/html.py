@@ -7,12 +7,13 @@ from pathlib import Path
 
 from jft import page
 from jft.reporting import wording
-from jft.reporting.collect import Model
-from jft.reporting.compare import Comparison, Report
-from jft.reporting.heatmap import heatmap
+from jft.reporting.content import Content
+from jft.reporting.pairs import Comparison
 
 WIDTH = 190
 MARGIN = 6
+# Of more models than this the details are folded up.
+FEW_MODELS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,7 @@ class Scale:
         return round(WIDTH / 2 + half * max(-1.0, min(1.0, value / self.limit)), 1)
 
 
-def render(report: Report) -> str:
+def render(content: Content) -> str:
     """The whole page; all text from data is escaped."""
     environment = page.environment(Path(__file__).parent)
     environment.filters |= {
@@ -37,14 +38,14 @@ def render(report: Report) -> str:
         "metric": wording.metric,
         "p_value": wording.p_value,
     }
-    models = [*report.bases, *(subject.model for subject in report.subjects)]
+    report = content.report
     return environment.get_template("report.html.jinja").render(
+        content=content,
         report=report,
         wording=wording,
-        models=models,
-        cells=_cells(report, models),
-        total=sum(len(model.cells) for model in models),
-        heatmap=heatmap(report),
+        few=len(report.subjects) <= FEW_MODELS,
+        cells=_cells(content),
+        total=sum(len(model.cells) for model in report.models),
         scale=_scale([c for subject in report.subjects for c in subject.relations]),
         width=WIDTH,
     )
@@ -56,16 +57,19 @@ def _scale(comparisons: list[Comparison]) -> Scale:
     return Scale(max(0.05, -(-round(max(ends, default=0) * 100, 3) // 5) * 0.05))
 
 
-def _cells(report: Report, models: list[Model]) -> dict[str, list[tuple]]:
-    """Every cell of every model, with its comparison where there is one."""
+def _cells(content: Content) -> dict[str, list[tuple]]:
+    """Every cell of every model, with its comparison where there is one of that model alone."""
+    report = content.report
     found = {
-        (c.model, c.task, c.dataset, c.shots, c.prompt, c.draw, c.metric): c
+        (model.name, c.task, c.dataset, c.shots, c.prompt, c.draw, c.metric): c
         for subject in report.subjects
+        if subject.family.seeds == 1
+        for model in subject.family.models
         for c in subject.cells
     }
     return {
         model.name: [
             (cell, found.get((model.name, *key))) for key, cell in sorted(model.cells.items())
         ]
-        for model in models
+        for model in report.models
     }

@@ -7,34 +7,46 @@ import re
 from collections.abc import Iterable, Sequence
 
 from jft.reporting import wording
-from jft.reporting.compare import Comparison, Flips, Report, Subject
-from jft.reporting.heatmap import HeatCell, heatmap
+from jft.reporting.compare import Group, Report, Subject
+from jft.reporting.content import Content, Step
+from jft.reporting.drawing import Plot
+from jft.reporting.flips import Flips
+from jft.reporting.heatmap import HeatCell, HeatMap
+from jft.reporting.pairs import Comparison
 
 SPECIAL = re.compile(r"([\\`*_{}\[\]#|~$])")
 COMPARED = ("base", "tuned", "change", "95 % interval", "p", "p (Holm)")
 
 
-def render(report: Report) -> str:
-    """The whole report as GitHub-flavoured Markdown."""
+def render(content: Content) -> str:
+    """The whole report as GitHub-flavoured Markdown; plots are the PNG files beside it."""
+    report = content.report
     parts = [
         "# What the fine-tuning did",
         escape(wording.introduction(report)),
         *(f"> {escape(gap)}" for gap in report.gaps),
         *_answer(report),
-        "## Summary",
+        "## The paper's findings",
+        _findings(content),
+        "## Transfer matrix",
+        "Change in points, averaged over prompts; base rows hold the metric itself. **Bold**: "
+        "adjusted p < 0.05; (in brackets): the interval holds zero.",
+        *(part for matrix in content.matrices for part in _matrix(matrix)),
+        *(part for plot in content.plots for part in _plot(plot)),
+        "## Every model",
         _summary(report),
-        "## Change by dataset",
-        "In points, averaged over prompts; base rows hold the metric itself. **Bold**: adjusted "
-        "p < 0.05; (in brackets): the interval holds zero.",
-        _heatmap(report),
-        "## All cells",
         _cells(report),
         "## Lost and gained items",
-        *(part for subject in report.subjects for part in _flips(subject)),
+        *(part for subject in report.subjects for part in _flips(subject, content)),
+        "## The data",
+        "\n".join(f"- **{escape(f['where'])}**: {escape(f['text'])}." for f in content.data)
+        or "The checks before training and scoring found nothing to mention.",
         "## Caveats",
         "\n".join(f"- {escape(note)}" for note in wording.caveats(report)),
         "## How to reproduce",
-        *_configs(report),
+        *(_details(step.title, _code(step)) for step in content.steps),
+        "## How to read this",
+        "\n".join(f"- **{escape(term)}**: {escape(meaning)}" for term, meaning in wording.GUIDE),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -47,16 +59,33 @@ def escape(text: object) -> str:
 
 def _answer(report: Report) -> Iterable[str]:
     yield "## The answer"
-    for subject in report.subjects:
-        verdict = wording.verdict(subject.relations)
-        yield f"**{escape(wording.title(subject.model))}**: {escape(verdict)}."
-        yield _sentences(subject.relations)
+    yield from _groups(report.groups)
     if report.contrasts:
-        yield "### FTICL against FT"
-    for contrast in report.contrasts:
-        verdict = wording.verdict(contrast.relations)
-        yield f"**{escape(wording.contrast_title(contrast))}**: {escape(verdict)}."
-        yield _sentences(contrast.relations)
+        yield "## FTICL against FT"
+    yield from _groups(report.contrast_groups)
+
+
+def _groups(groups: Sequence[Group]) -> Iterable[str]:
+    for group in groups:
+        verdict = wording.verdict(group.relations)
+        yield f"**{escape(wording.title(group))}**: {escape(verdict)}."
+        yield _sentences(group.relations)
+
+
+def _findings(content: Content) -> str:
+    lines = []
+    for number, finding in enumerate(content.findings, start=1):
+        lines.append(f"{number}. **{finding.verdict}**: {escape(finding.claim)}")
+        for e in finding.evidence:
+            p = "" if e.p_holm is None else f"; p (Holm) {wording.p_value(e.p_holm)}"
+            lines.append(f"   - {escape(e.text + p)}")
+    return "\n".join(lines)
+
+
+def _plot(plot: Plot) -> Iterable[str]:
+    yield f"## {plot.title}"
+    yield f"![{escape(plot.caption)}]({plot.name}.png)"
+    yield escape(plot.caption)
 
 
 def _sentences(comparisons: list[Comparison]) -> str:
@@ -97,35 +126,34 @@ def _sample(c: Comparison) -> list[str]:
     return [wording.points(c.difference.detectable if c.difference else None).lstrip("+"), str(c.n)]
 
 
-def _heatmap(report: Report) -> str:
-    table = heatmap(report)
-    header = ["model", "shots", *(f"{c.dataset} ({c.group})" for c in table.columns)]
+def _matrix(matrix: HeatMap) -> Iterable[str]:
+    yield f"**{escape(matrix.title)}**"
+    header = ["model", *(f"{c.dataset} ({c.group})" for c in matrix.columns)]
     rows = [
-        [row.model, str(row.shots), *("" if cell is None else cell for cell in row.cells)]
-        for row in table.rows
+        [row.model, *("" if cell is None else cell for cell in row.cells)] for row in matrix.rows
     ]
-    return _table(header, rows, left=1)
+    yield _table(header, rows, left=1)
 
 
 def _cells(report: Report) -> str:
-    models = [*report.bases, *(subject.model for subject in report.subjects)]
     rows = [
         [
-            model.name, cell.key.task, cell.key.dataset, str(cell.key.shots), str(cell.key.prompt),
-            cell.relation, wording.metric(cell.key.metric), wording.percent(cell.value),
+            model.name, *map(str, cell.key[:-1]), cell.relation,
+            wording.metric(cell.key.metric), wording.percent(cell.value),
             wording.points(cell.stderr).lstrip("+"), str(cell.n), str(cell.skipped),
         ]
-        for model in models
+        for model in report.models
         for _, cell in sorted(model.cells.items())
     ]  # fmt: skip
     header = [
-        *("model", "task", "dataset", "shots", "prompt", "relation", "metric"),
+        *("model", "task", "dataset", "shots", "prompt", "draw"),
+        *("relation", "metric"),
         *("value", "stderr", "n", "skipped"),
     ]
     return _details(f"{len(rows)} cells", _table(header, rows, left=3))
 
 
-def _flips(subject: Subject) -> Iterable[str]:
+def _flips(subject: Subject, content: Content) -> Iterable[str]:
     if not subject.flips:
         return
     yield f"**{escape(wording.table_name(subject))}**"
@@ -134,28 +162,24 @@ def _flips(subject: Subject) -> Iterable[str]:
         for f in subject.flips
     ]
     yield _table(["relation", "metric", "lost", "gained", "scored"], counts, left=2)
-    examples = [row for flips in subject.flips for row in _examples(flips)]
+    examples = [row for flips in subject.flips for row in _examples(flips, content)]
     if examples:
-        header = ["", "dataset", "shots", "prompt", "item", "gold", "base", "tuned"]
-        yield _details("Examples", _table(header, examples, left=8))
+        header = ["", "dataset", "shots", "prompt", "item", "input", "gold", "base", "tuned"]
+        yield _details("Examples", _table(header, examples, left=9))
 
 
-def _examples(flips: Flips) -> Iterable[list[str]]:
+def _examples(flips: Flips, content: Content) -> Iterable[list[str]]:
     pairs = (("lost", flips.lost_examples), ("gained", flips.gained_examples))
     for name, examples in pairs:
         for e in examples:
             place = [f"{e.key.task}/{e.key.dataset}", str(e.key.shots), str(e.key.prompt)]
             outputs = [e.tuned.gold, e.base.prediction, e.tuned.prediction]
-            yield [name, *place, str(e.item), *outputs]
+            yield [name, *place, str(e.item), content.texts.of(e), *outputs]
 
 
-def _configs(report: Report) -> Iterable[str]:
-    yield "Each evaluation is `python -m jft.eval --config=CONFIG --workdir=FOLDER` with:"
-    for model in [*report.bases, *(subject.model for subject in report.subjects)]:
-        for folder, config in model.configs.items():
-            step = "" if model.step is None else f", step {model.step}"
-            title = f"{model.name}: {model.path}{step}; scored in {folder}"
-            yield _details(title, f"```json\n{config.replace('```', '')}\n```" if config else "")
+def _code(step: Step) -> str:
+    config = f"\n\n```json\n{step.config.replace('```', '')}\n```" if step.config else ""
+    return f"```sh\n{step.command.replace('```', '')}\n```{config}"
 
 
 def _details(title: str, body: str) -> str:

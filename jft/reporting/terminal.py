@@ -7,15 +7,16 @@ from rich.table import Table
 from rich.text import Text
 
 from jft.reporting import wording
-from jft.reporting.compare import Report
+from jft.reporting.content import Content
 from jft.reporting.pairs import Comparison
 
 WIDTH = 100
 COLUMNS = {"": 24, "base": 7, "tuned": 7, "change": 7, "95 % interval": 16, "p (Holm)": 8, "n": 5}
 
 
-def show(report: Report, console: Console | None = None) -> None:
-    """Print each tuned model's change by relation, FTICL against FT, and the notes."""
+def show(content: Content, console: Console | None = None) -> None:
+    """Print the changes by relation, FTICL against FT, the verdicts, and the notes."""
+    report = content.report
     console = console or Console(highlight=False)
     console.width = min(console.width, WIDTH)
     console.print(Text(wording.introduction(report)))
@@ -24,12 +25,12 @@ def show(report: Report, console: Console | None = None) -> None:
     head = _grid()
     head.add_row(*(Text(name, style="dim") for name in COLUMNS))
     console.print(head)
-    for subject in report.subjects:
-        console.print(Text(wording.table_name(subject), style="bold"))
-        console.print(_rows(wording.overall(subject.relations)))
-    for contrast in report.contrasts:
-        console.print(Text(contrast.name, style="bold"))
-        console.print(_rows(wording.overall(contrast.relations)))
+    for group in [*report.groups, *report.contrast_groups]:
+        console.print(Text(wording.heading(group), style="bold"))
+        console.print(_rows(wording.overall(group.relations)))
+    console.print(Text("The paper's findings", style="bold"))
+    for finding in content.findings:
+        console.print(Text(f"  {finding.verdict:<13} {finding.claim}"))
     for note in [*report.gaps, *report.notes]:
         # Commands are to be copied whole, so no line breaks within.
         console.print(Text(f"Note: {note}", style="yellow"), soft_wrap=True)

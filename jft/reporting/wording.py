@@ -19,6 +19,29 @@ CHOICES = {
     "seeds": "another seed",
     "draws": "another draw of demonstrations",
 }
+GUIDE = (
+    ("in-domain", "test rows of the data set that the model was trained on"),
+    ("out-of-domain", "other data sets of the same task"),
+    ("out-of-task", "data sets of other tasks"),
+    ("FT, FTICL-k", "trained on plain examples, or with k demonstrations before every example"),
+    ("shots", "demonstrations before a test item; k-shot scores of a model need no training"),
+    ("change", "tuned minus base on the same items, in percentage points"),
+    (
+        "95 % interval",
+        "where the true change lies, going by these items; one that leaves out zero is coloured",
+    ),
+    (
+        "p (Holm)",
+        "how surprising the change would be if there were none, made stricter for the number of "
+        "comparisons in its table; bold where below 0.05",
+    ),
+    ("detectable", "the true change that a sample of this size would find four times out of five"),
+    (
+        "prompts, seeds, draws",
+        "how much the change moves with another prompt, training seed or set of demonstrations "
+        "(standard deviation), the noise of the items taken out",
+    ),
+)
 LEGEND = (
     "A change counts as better or worse where its 95 % interval leaves out zero. p (Holm) is "
     "adjusted for all comparisons by relation."
@@ -173,6 +196,15 @@ def caveats(report: Report) -> list[str]:
         f"Detectable: the true change that a sample of this kind would find in 80{SPACE}% of "
         "cases.",
     ]
+
+
+def heading(group: Group) -> str:
+    """The name of a group in a table, with what it is compared to."""
+    first = group.members[0]
+    if isinstance(first, Contrast):
+        return title(group)
+    name = group.name if len(group.members) == 1 else title(group)
+    return f"{name} against {first.family.base or 'no base'}"
 
 
 def table_name(subject: Subject) -> str:

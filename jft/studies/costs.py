@@ -125,8 +125,7 @@ def _training(part: Part, tokenizer: Encoder) -> Training:
 
 def _scoring(part: Part, tokenizer: Encoder) -> list[Items]:
     config = part.scoring.config
-    sizes = (config.eval.limit, config.data.max_length, config.data.row_length)
-    return [items_lib.plan(c, tokenizer, *sizes) for c in settings_lib.settings(config)]
+    return [items_lib.plan(cell, tokenizer, config) for cell in settings_lib.settings(config)]
 
 
 def _timed(work: Callable):
