@@ -21,9 +21,11 @@ from jft.errors import UserError
 from jft.evaluation import stats
 from jft.reporting import terminal, wording
 from jft.reporting.collect import collect
+from jft.reporting.content import gather
 from jft.reporting.compare import compare
 
-FILES = ("report.html", "report.md", "comparisons.csv")
+FILES = ("report.html", "report.md", "comparisons.csv", "cells.csv", "drift.csv")
+PLOTS = ("shots.png",)
 
 
 @pytest.fixture
@@ -121,7 +123,7 @@ def test_the_interval_of_a_relation_is_clustered_by_item(study):
 def test_a_base_is_matched_by_its_path(study, tmp_path):
     write_evaluation(tmp_path / "other", "another", BASE, base="/models/another", seed=5)
     report_ = compare(collect([*study, str(tmp_path / "other")]))
-    assert [subject.base for subject in report_.subjects] == ["tiny", "tiny"]
+    assert [subject.family.base for subject in report_.subjects] == ["tiny", "tiny"]
     assert compare(collect(study)).subjects == report_.subjects
 
 
@@ -131,8 +133,8 @@ def test_fticl_is_compared_with_ft_of_the_same_training_set_and_base_only(study,
         other, "FT films", FT, model_path="/runs/films", train="films_train_400", train_shots=0
     )
     [contrast] = compare(collect([*study, str(other)])).contrasts
-    assert (contrast.fticl.train_shots, contrast.ft.path) == (2, "/runs/ft")
-    subjects = {s.model.path: s.relations[0] for s in compare(collect(study)).subjects}
+    assert (contrast.fticl.first.train_shots, contrast.ft.first.path) == (2, "/runs/ft")
+    subjects = {s.family.first.path: s.relations[0] for s in compare(collect(study)).subjects}
     fticl, ft = subjects["/runs/fticl"], subjects["/runs/ft"]
     first = contrast.relations[0]
     assert first.difference.value == pytest.approx(fticl.difference.value - ft.difference.value)
@@ -347,7 +349,7 @@ def test_only_the_reports_own_files_are_replaced(study, tmp_path):
     (out / "report.md").write_text("old")
     before = {p: p.read_bytes() for d in study for p in Path(d).iterdir()}
     written(study, out)
-    assert sorted(p.name for p in out.iterdir()) == sorted([*FILES, "notes.txt"])
+    assert sorted(p.name for p in out.iterdir()) == sorted([*FILES, *PLOTS, "notes.txt"])
     assert (out / "notes.txt").read_text() == "mine"
     assert (out / "report.md").read_text() != "old"
     assert {p: p.read_bytes() for d in study for p in Path(d).iterdir()} == before
@@ -395,7 +397,7 @@ def test_the_page_needs_nothing_else_and_is_well_formed(study, tmp_path):
     structure = Structure(page)
     assert structure.open == []
     assert "http" not in page
-    assert not re.search(r"\burl\(|@import|\bsrc=|\bhref=", page)
+    assert not re.search(r"""\burl\((?!#)|@import|\bsrc=|\bhref="(?!#|data:)""", page)
     assert not structure.tags & {"script", "link", "img", "iframe"}
     assert set(structure.headers) <= {"col", "row", "colgroup", "rowgroup"}
     assert "prefers-color-scheme: dark" in page
@@ -426,7 +428,7 @@ def test_every_markdown_table_has_as_many_cells_in_each_row_as_in_its_header(stu
 
 def test_the_summary_fits_the_terminal(study):
     text = io.StringIO()
-    terminal.show(compare(collect(study)), Console(file=text, width=100, highlight=False))
+    terminal.show(gather(study), Console(file=text, width=100, highlight=False))
     lines = text.getvalue().splitlines()
     assert max(map(len, lines)) <= 100
     for relation in ("in-domain", "out-of-domain", "out-of-task"):

@@ -166,6 +166,7 @@ def _finish(axes: Axes, series: Sequence[Series], x_label: str, y_label: str) ->
 def _for_page(svg: str, caption: str) -> str:
     """The drawing alone, in the page's colours."""
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
+    svg = re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg)  # HTML knows them
     for color, variable in PAGE_COLORS.items():
         svg = svg.replace(color, variable)
     return svg.replace("<svg ", f'<svg role="img" aria-label="{html.escape(caption)}" ', 1)

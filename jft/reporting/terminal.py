@@ -7,7 +7,9 @@ from rich.table import Table
 from rich.text import Text
 
 from jft.reporting import wording
+from jft.reporting.compare import Group
 from jft.reporting.content import Content
+from jft.reporting.findings import NOT_DECIDED
 from jft.reporting.pairs import Comparison
 
 WIDTH = 100
@@ -25,12 +27,16 @@ def show(content: Content, console: Console | None = None) -> None:
     head = _grid()
     head.add_row(*(Text(name, style="dim") for name in COLUMNS))
     console.print(head)
-    for group in [*report.groups, *report.contrast_groups]:
+    groups: list[Group] = [*report.groups, *report.contrast_groups]
+    for group in groups:
         console.print(Text(wording.heading(group), style="bold"))
         console.print(_rows(wording.overall(group.relations)))
-    console.print(Text("The paper's findings", style="bold"))
-    for finding in content.findings:
-        console.print(Text(f"  {finding.verdict:<13} {finding.claim}"))
+    decided = [finding for finding in content.findings if finding.verdict != NOT_DECIDED]
+    console.print(
+        Text(f"Of the paper's findings {len(decided)} of {len(content.findings)} are decided")
+    )
+    for finding in decided:
+        console.print(Text(f"  {finding.verdict}: {finding.claim}"))
     for note in [*report.gaps, *report.notes]:
         # Commands are to be copied whole, so no line breaks within.
         console.print(Text(f"Note: {note}", style="yellow"), soft_wrap=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from jft import config as config_lib
 from jft.data import settings
-from jft.data.sources import Row
+from jft.data.sources import Dataset
 from jft.errors import UserError
 from jft.reporting.collect import Model
 from jft.reporting.flips import Example
@@ -20,18 +20,20 @@ class Texts:
     """Looks up the inputs of items; none for data that is not on this machine any more."""
 
     def __init__(self, models: Iterable[Model]):
-        self._rows: dict[tuple[str, str], list[Row]] = {}
+        self._datasets: dict[tuple[str, str], Dataset] = {}
         for config in {config for model in models for config in model.configs.values() if config}:
             for dataset in _datasets(config):
-                self._rows[dataset.task.name, dataset.name] = dataset.rows
+                self._datasets[dataset.task.name, dataset.name] = dataset
 
     def of(self, example: Example) -> str:
         """What the model was given, shortened: the fields of the row, one a line."""
-        rows = self._rows.get((example.key.task, example.key.dataset), [])
-        row = rows[example.item] if example.item < len(rows) else {}
-        if row.get("output") != example.base.gold:
+        dataset = self._datasets.get((example.key.task, example.key.dataset))
+        if dataset is None or example.item >= len(dataset.rows):
             return ""
-        return "\n".join(_shorten(text) for name, text in row.items() if name != "output")
+        row = dataset.rows[example.item]
+        if row["output"] != example.base.gold:
+            return ""  # the data has changed since
+        return "\n".join(_shorten(row[name]) for name in dataset.task.fields)
 
 
 def _datasets(config: str):
