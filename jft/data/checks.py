@@ -153,7 +153,7 @@ def shortened(dataset: Dataset, prompts: Prompts) -> list[Finding]:
     """Inputs that lost their end to fit."""
     text = (
         "{n} of {of} inputs {at} {lose} {their} end to fit data.max_length={max_length}, so that "
-        "the model does not see it; raise it, or use fewer shots"
+        "the model does not see it; raise that{or_fewer}"
     )
     found = {i for i, length in prompts.lengths if length > prompts.max_length}
     return _prompts("shortened_inputs", "warning", dataset, found, prompts, text)
@@ -301,6 +301,7 @@ def _prompts(
         among=len({i for i, _ in prompts.lengths}),
         at=f"at {prompts.shots} shot{plural}",
         max_length=str(prompts.max_length),
+        or_fewer=", or use fewer shots" if prompts.shots else "",
     )
 
 
