@@ -217,7 +217,8 @@ def test_the_page_shows_findings_numbers_and_the_first_row(config, suite_root, t
     for text in ("Sharing ratio", "Target share", "positive", "row 0", "visible until"):
         assert text in page
     assert "<b>&\t" not in page
-    assert "&lt;" in page
+    assert ">&lt;<small>" in page  # a token of its own
+    assert "><i>\u2192</i><small>" in page
     assert "http" not in page  # nothing to load
     row = plan.plans[0].rows[0]
     sequences = [plan.encoded[i].sequences[0] for i in row]
@@ -310,6 +311,18 @@ def test_a_suite_is_measured_with_the_demonstrations_asked_for(suite_root, token
         ("unusable", "sentiment/films"),
         ("shortened_inputs", "detection/pairs"),
     }
+
+
+def test_training_examples_are_measured_whole_with_their_end_of_sequence(suite_root, tokenizer):
+    source = suite(suite_root)
+    rows = sources.read(suite_root / "sentiment/shops_train_20.json", TASKS["sentiment"]).rows
+    texts = [f"Text: {row['input']}\nSentiment:{row['output']}" for row in rows]
+    lengths = [len(ids) + 1 for ids in tokenizer.encode(texts)]
+    source.data.max_length = max(lengths) - 1
+    (suite_root / "sentiment/films_train_20.json").unlink()
+    (short,) = suite_checks.check_suite(source, tokenizer, {"sentiment": (0,)})
+    assert short.check == "shortened_inputs"  # and no answer would be cut
+    assert short.indices == [i for i, n in enumerate(lengths) if n == max(lengths)]
 
 
 needs_paper = pytest.mark.skipif(not PAPER.is_dir(), reason=f"the paper's data is not in {PAPER}")

@@ -21,8 +21,8 @@ from jft.errors import UserError
 from jft.evaluation import stats
 from jft.reporting import terminal, wording
 from jft.reporting.collect import collect
-from jft.reporting.content import gather
 from jft.reporting.compare import compare
+from jft.reporting.content import gather
 
 FILES = ("report.html", "report.md", "comparisons.csv", "cells.csv", "drift.csv")
 PLOTS = ("shots.png",)

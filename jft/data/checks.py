@@ -154,8 +154,8 @@ def test_items_trained_on(test: Dataset, trained: Collection[str], model: str) -
 def shortened(dataset: Dataset, prompts: Prompts) -> list[Finding]:
     """Inputs that lost their end to fit."""
     text = (
-        "{n} of {of} inputs {at} {lose} {their} end to fit {key}={max_length}, so that "
-        "the model does not see it; raise it, or use fewer shots"
+        "{n} of {of} inputs {at} {lose} {their} end to fit {key}={max_length}, so that the model "
+        "does not see it; raise that{or_fewer}"
     )
     found = {i for i, length in prompts.lengths if length > prompts.max_length}
     return _prompts("shortened_inputs", "warning", dataset, found, prompts, text)
@@ -304,6 +304,7 @@ def _prompts(
         at=f"at {prompts.shots} shot{plural}",
         max_length=str(prompts.max_length),
         key=prompts.key,
+        or_fewer=", or use fewer shots" if prompts.shots else "",
     )
 
 
