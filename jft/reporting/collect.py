@@ -265,8 +265,9 @@ def _merge(first: Model, second: Model) -> Model:
 
 
 def _order(model: Model) -> tuple:
-    training = (model.train_task or "", model.train or "", model.train_shots)
-    return (not model.is_base, *training, model.name, model.path, model.step or 0)
+    training = (model.train_task or "", model.train or "", model.examples or 0, model.train_shots)
+    seed = model.seed
+    return (not model.is_base, *training, seed, model.name, model.path, model.step or 0)
 
 
 def _unique_name(model: Model, models: list[Model]) -> str:

@@ -35,7 +35,7 @@ STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "jft",
 }
-PANEL = (3.6, 2.6)  # inches
+PANEL = (3.4, 2.6)  # inches
 COLUMNS = 3
 DPI = 160
 
@@ -74,14 +74,17 @@ class Series(NamedTuple):
     high: list[float]
 
 
-def plot(name: str, title: str, caption: str, panels: Sequence[Panel]) -> Plot | None:
-    """Panels in rows of `COLUMNS`; None for no panels."""
+def plot(
+    name: str, title: str, caption: str, panels: Sequence[Panel], most_columns: int = COLUMNS
+) -> Plot | None:
+    """Panels in rows, as wide together as `COLUMNS` of them; None for no panels."""
     if not panels:
         return None
-    columns = min(COLUMNS, len(panels))
+    columns = min(most_columns, len(panels))
+    width = PANEL[0] * min(1.0, COLUMNS / columns)
     rows = -(-len(panels) // columns)
     with rc_context(STYLE):
-        figure = Figure((PANEL[0] * columns, PANEL[1] * rows), layout="constrained")
+        figure = Figure((width * columns, PANEL[1] * rows), layout="constrained")
         for place, panel in enumerate(panels, start=1):
             axes = figure.add_subplot(rows, columns, place)
             axes.set_title(panel.title)
@@ -111,7 +114,7 @@ def errorbars(series: Sequence[Series], x_label: str, y_label: str, joined: bool
             )
         if joined:
             axes.set_xticks(every, [f"{x:g}" for x in every])
-        _finish(axes, series, x_label, y_label)
+        _finish(axes, series, x_label, y_label, at_end=joined)
 
     return Panel("", draw)
 
@@ -145,11 +148,28 @@ def matrix(rows: list[str], values: list[list[float]], x_label: str) -> Panel:
     return Panel("", draw)
 
 
-def _finish(axes: Axes, series: Sequence[Series], x_label: str, y_label: str) -> None:
-    """Axis labels, and the names where the lines end, none over another."""
+def _finish(
+    axes: Axes, series: Sequence[Series], x_label: str, y_label: str, at_end: bool = True
+) -> None:
+    """Axis labels, and the names where the lines end, none over another; or over the points."""
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
-    axes.margins(x=0.3, y=0.12)
+    if not at_end:
+        axes.margins(x=0.2, y=0.15)
+        for each in series:
+            color = LOOKS[each.look % len(LOOKS)][0]
+            place = (each.x[-1], each.high[-1])
+            axes.annotate(
+                each.name,
+                place,
+                (0, 3),
+                textcoords="offset points",
+                color=color,
+                ha="center",
+                fontsize=7.5,
+            )
+        return
+    axes.margins(y=0.12)
     left = min((x for each in series for x in each.x), default=0.0)
     right = max((x for each in series for x in each.x), default=1.0)
     axes.set_xlim(left - 0.06 * (right - left or 1), right + 0.45 * (right - left or 1))

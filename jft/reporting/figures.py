@@ -38,7 +38,7 @@ def plots(report: Report, runs: dict[str, Run]) -> list[Plot]:
     drawn = [
         drawing.plot("shots", "Over shots", SHOTS, _changes(report, _over_shots, "demonstrations")),
         drawing.plot("sizes", "Over data size", SIZES, _changes(report, _over_sizes, "examples")),
-        drawing.plot("probes", "During training", PROBES, _probes(report, runs)),
+        drawing.plot("probes", "During training", PROBES, _probes(report, runs), 4),
         drawing.plot("drift", "Drift and what it cost", DRIFT, _drift(report, runs)),
         drawing.plot("layers", "Drift by layer", LAYERS, _layers(report, runs)),
     ]
@@ -120,10 +120,10 @@ def _probes(report: Report, runs: dict[str, Run]) -> list[Panel]:
         if len({record["step"] for record in run.probes}) > 1:
             pairs.append(
                 [
-                    _curves(run.probes, field, label)._replace(title=f"{name}: {title}")
+                    _curves(run.probes, field, label)._replace(title=title.format(name=name))
                     for field, title, label in (
-                        ("nll", "gold answer", "nats a token"),
-                        ("kl", "KL to the base", "nats"),
+                        ("nll", "{name}\ngold answer", "nats a token"),
+                        ("kl", "\nKL to the base", "nats"),
                     )
                 ]
             )
@@ -170,7 +170,9 @@ def _drift(report: Report, runs: dict[str, Run]) -> list[Panel]:
                 series.append(_series(_kind(subject) + size, look, point))
         if any(each.x for each in series):
             found = [each for each in series if each.x]
-            panel = drawing.errorbars(found, "|W - W0| / |W0|, thousandths", "points", joined=False)
+            panel = drawing.errorbars(
+                found, "|W - W0| / |W0|, thousandths", "out-of-domain, points", joined=False
+            )
             panels.append(panel._replace(title=f"trained on {task}"))
     return panels
 

@@ -14,11 +14,7 @@ MINUS, DASH, SPACE = "\N{MINUS SIGN}", "\N{EN DASH}", "\N{NO-BREAK SPACE}"
 ARROW, PLUS_MINUS = "\N{RIGHTWARDS ARROW}", "\N{PLUS-MINUS SIGN}"
 METRICS = {"accuracy": "accuracy", "rougeL": "ROUGE-L", "bleu": "BLEU"}
 ALPHA = 0.05
-CHOICES = {
-    "prompts": "another prompt",
-    "seeds": "another seed",
-    "draws": "another draw of demonstrations",
-}
+CHOICES = ("prompts", "seeds", "draws")
 GUIDE = (
     ("in-domain", "test rows of the data set that the model was trained on"),
     ("out-of-domain", "other data sets of the same task"),
@@ -125,8 +121,11 @@ def overall(comparisons: list[Comparison]) -> list[Comparison]:
 def verdict(comparisons: list[Comparison]) -> str:
     """`better in-domain, no measurable change out-of-domain, worse out-of-task`."""
     judged = [c for c in overall(comparisons) if c.difference]
-    several = len({c.metric for c in judged}) > 1
-    parts = [f"{_judgement(c)} {c.relation}{f' ({metric(c.metric)})' * several}" for c in judged]
+    places = [c.relation for c in judged]
+    parts = [
+        f"{_judgement(c)} {c.relation}{f' ({metric(c.metric)})' * (places.count(c.relation) > 1)}"
+        for c in judged
+    ]
     return ", ".join(parts) or "no base to compare with"
 
 
@@ -136,25 +135,23 @@ def sentence(comparison: Comparison) -> str:
     difference = c.difference
     if difference is None:
         return f"{c.relation.capitalize()}: {name} {percent(c.value)}; no base to compare with."
-    moved = spreads(c)
     change = f"{name} {percent(c.reference_value)} {ARROW} {percent(c.value)}"
-    size = f"{points(difference.value)} points, 95{SPACE}% interval {interval(c)}; n = {c.n}"
+    size = f"{points(difference.value)} points, 95{SPACE}% interval {interval(c)}"
+    size += f"; n = {c.n}{spreads(c)}"
     if difference.significant:
-        return f"{c.relation.capitalize()}: {change} ({size}).{moved}"
+        return f"{c.relation.capitalize()}: {change} ({size})."
     return (
         f"{c.relation.capitalize()}: {change} ({size}): within what chance explains; this sample "
-        f"would find a true change of about {_rounded(difference.detectable)} points.{moved}"
+        f"would find a true change of about {_rounded(difference.detectable)} points."
     )
 
 
 def spreads(comparison: Comparison) -> str:
-    """What other prompts, seeds or draws would move: nothing where there is one of each."""
-    parts = [
-        f"{what} by {PLUS_MINUS}{_rounded(spread.value)} (seen on {spread.levels})"
-        for name, what in CHOICES.items()
-        if (spread := comparison.spreads.get(name))
-    ]
-    return f" Besides the items, {', '.join(parts)} moves it." if parts else ""
+    """`; over 2 prompts ±1.2, over 3 seeds ±0.4`; nothing where there is one of each."""
+    return "".join(
+        f"; over {spread.levels} {name} {PLUS_MINUS}{_rounded(spread.value)}"
+        for name, spread in comparison.spreads.items()
+    )
 
 
 def introduction(report: Report) -> str:
