@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from jft.data import batches as batches_lib
+from jft.data import data_report, probe_items, sources
 from jft.data import items as items_lib
 from jft.data import settings as settings_lib
 from jft.data.batches import Batches
 from jft.data.items import Items
+from jft.data.probe_items import ProbeItems
 from jft.data.prompts import Encoder
 from jft.errors import UserError
 from jft.evaluation import decoding
@@ -34,6 +35,8 @@ class Training:
       seconds: that planning took, as it will again.
       apart: tokens of all sequences, as rows without sharing hold them.
       in_rows: tokens in packed rows, padding left out.
+      watched: the items of its probes.
+      findings: of the checks of its data.
     """
 
     name: str
@@ -41,6 +44,8 @@ class Training:
     seconds: float
     apart: int
     in_rows: int
+    watched: ProbeItems
+    findings: list[dict]
 
     def flops(self, config: DecoderConfig, shards: int, micro_batch_tokens: int) -> float:
         """Of all steps, padding included."""
@@ -48,6 +53,12 @@ class Training:
         micro_batches = sum(math.ceil(len(plan.rows) / rows) for plan in self.batches.plans)
         shape = (rows, self.batches.row_length, self.batches.num_entries)
         return PASSES * micro_batches * flops.forward(config, *shape)
+
+    def probe_flops(self, config: DecoderConfig, every: int) -> float:
+        """Of all probes, `every` so many steps and at both ends; their heads left out."""
+        steps = set(range(0, self.batches.steps, every) if every else (0,)) | {self.batches.steps}
+        rows = len(self.watched.rows)
+        return len(steps) * flops.forward(config, rows, self.watched.row_length, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +68,12 @@ class Scoring:
     Attributes:
       cells: planned.
       seconds: that planning took, as it will again for every model.
+      findings: of the checks of their data.
     """
 
     cells: list[Items]
     seconds: float
+    findings: list[dict]
 
     @property
     def apart(self) -> int:
@@ -104,7 +117,7 @@ def plan(parts: list[Part], tokenizer: Encoder) -> tuple[list[Training], Scoring
     """
     trained = [part for part in parts if part.training]
     with Bar("Planning", len(trained) + 1) as bar:
-        scoring = _timed(lambda: _scoring(parts[0], tokenizer))
+        scoring = _scoring(parts[0], tokenizer)
         bar.advance("scoring")
         trainings = []
         for part in trained:
@@ -113,21 +126,21 @@ def plan(parts: list[Part], tokenizer: Encoder) -> tuple[list[Training], Scoring
             except UserError as error:
                 say(f"{part.name} would fail: {error}")
             bar.advance(part.name)
-    return trainings, Scoring(*scoring)
+    return trainings, scoring
 
 
 def _training(part: Part, tokenizer: Encoder) -> Training:
     assert part.training
-    config = part.training.config
-    batches, seconds = _timed(lambda: batches_lib.plan(config, tokenizer))
-    return Training(part.name, batches, seconds, *batches.tokens)
+    config, start = part.training.config, time.monotonic()
+    batches = batches_lib.plan(config, tokenizer)
+    watched = probe_items.plan(config, tokenizer, batches.dataset)
+    report = data_report.training(batches, sources.suite(config.data), config.data)
+    seconds = time.monotonic() - start
+    return Training(part.name, batches, seconds, *batches.tokens, watched, report["findings"])
 
 
-def _scoring(part: Part, tokenizer: Encoder) -> list[Items]:
-    config = part.scoring.config
-    return [items_lib.plan(cell, tokenizer, config) for cell in settings_lib.settings(config)]
-
-
-def _timed(work: Callable):
-    start = time.monotonic()
-    return work(), time.monotonic() - start
+def _scoring(part: Part, tokenizer: Encoder) -> Scoring:
+    config, start = part.scoring.config, time.monotonic()
+    cells = [items_lib.plan(cell, tokenizer, config) for cell in settings_lib.settings(config)]
+    report = data_report.evaluation(part.name, cells, config, None)
+    return Scoring(cells, time.monotonic() - start, report["findings"])

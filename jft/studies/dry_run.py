@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from jft import config as config_lib
 from jft import workdir as workdir_lib
+from jft.data import checks
 from jft.data import tokenizer as tokenizer_lib
 from jft.progress import say
 from jft.studies import costs, measure
@@ -48,7 +49,9 @@ def dry_run(config: config_lib.Config, workdir: str) -> None:
         trainings, scoring = costs.plan(found, tokenizer)
         speeds = measure.speeds(config, trainings, scoring.cells, tokenizer)
         estimates = _estimates(config, found, trainings, scoring, speeds)
-        _write(folder / "dry_run.json", found, scoring, estimates, speeds)
+        findings = _findings(trainings, scoring)
+        _write(folder / "dry_run.json", found, scoring, estimates, speeds, findings)
+        checks.say_warnings(findings)
         _show(found, scoring, estimates)
 
 
@@ -77,12 +80,14 @@ def _training(
 ) -> Estimate:
     batches, tokens = training.batches, config.train.micro_batch_tokens
     shape = (batches.row_length, batches.num_entries, batches.max_rows)
-    seconds = (
-        speeds.start
-        + training.seconds
-        + training.flops(speeds.decoder, speeds.shards, tokens) * speeds.training
-        + (speeds.compile_training if _first(shape, shapes) else 0)
-    )
+    seconds = speeds.start + training.seconds + speeds.load
+    seconds += training.flops(speeds.decoder, speeds.shards, tokens) * speeds.training
+    seconds += training.probe_flops(speeds.decoder, config.probe.every) * speeds.scoring
+    seconds += speeds.load  # of the base again, to measure the drift of the weights
+    if _first(shape, shapes):
+        seconds += speeds.compile_training
+    if _first((len(training.watched.rows), training.watched.row_length), shapes):
+        seconds += speeds.compile_scoring
     name = f"jft.train {training.name}"
     return Estimate(name, training.apart, training.in_rows, 0, seconds)
 
@@ -94,7 +99,7 @@ def _scoring(
     speeds: Speeds,
     shapes: set[Hashable],
 ) -> Estimate:
-    seconds, longest = speeds.start + scoring.seconds, config.eval.max_new_tokens
+    seconds, longest = speeds.start + scoring.seconds + speeds.load, config.eval.max_new_tokens
     for cell in scoring.cells:
         rows = cell.batch_rows(speeds.shards, config.eval.batch_tokens)
         seconds += costs.forward_flops(cell, speeds.decoder, rows) * speeds.scoring
@@ -110,6 +115,12 @@ def _scoring(
     return Estimate(f"jft.eval {name}", *tokens, seconds)
 
 
+def _findings(trainings: list[Training], scoring: Scoring) -> list[dict]:
+    """What the checks say of all data, each thing once."""
+    every = [*(f for training in trainings for f in training.findings), *scoring.findings]
+    return list({(finding["where"], finding["text"]): finding for finding in every}.values())
+
+
 def _first(shape: Hashable, shapes: set[Hashable]) -> bool:
     """Whether this is the first job of a shape."""
     new = shape not in shapes
@@ -118,7 +129,12 @@ def _first(shape: Hashable, shapes: set[Hashable]) -> bool:
 
 
 def _write(
-    file: Path, found: list[Part], scoring: Scoring, estimates: list[Estimate], speeds: Speeds
+    file: Path,
+    found: list[Part],
+    scoring: Scoring,
+    estimates: list[Estimate],
+    speeds: Speeds,
+    findings: list[dict],
 ) -> None:
     per_flop = {name: getattr(speeds, name) for name in ("training", "scoring", "generation")}
     content = {
@@ -126,6 +142,7 @@ def _write(
         "cells_per_model": len(scoring.cells),
         "jobs": [estimate._asdict() for estimate in estimates],
         "seconds": sum(estimate.seconds for estimate in estimates),
+        "findings": findings,
         "gflops": {name: 1e-9 / value for name, value in per_flop.items() if value},
     }
     workdir_lib.write_json(file, content)

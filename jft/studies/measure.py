@@ -35,7 +35,8 @@ class Speeds(NamedTuple):
     Attributes:
       decoder: the model's shape.
       shards: devices that share the rows of a batch.
-      start: to start a program and load the model.
+      start: to start a program.
+      load: to load the model.
       training, scoring, generation: for a floating-point operation of each.
       compile_training, compile_scoring, compile_generation: for a shape that comes first.
     """
@@ -43,6 +44,7 @@ class Speeds(NamedTuple):
     decoder: DecoderConfig
     shards: int
     start: float
+    load: float
     training: float = 0.0
     compile_training: float = 0.0
     scoring: float = 0.0
@@ -65,8 +67,8 @@ def speeds(
         start = _seconds(lambda: subprocess.run([sys.executable, "-c", "import jft.training.loop"]))
         began = time.monotonic()
         shape, params = pretrained.load(origin, mesh)
-        start += time.monotonic() - began
-    found = Speeds(shape, mesh_lib.row_shards(mesh), start)
+        load = time.monotonic() - began
+    found = Speeds(shape, mesh_lib.row_shards(mesh), start, load)
     with setup.without_cache():  # what another run has compiled would seem to cost nothing
         if trainings:
             with phase("Measuring the speed of training"):
