@@ -116,11 +116,12 @@ def _report(
     """Say what is wrong with the data, and the plan; leave both in the workdir."""
     with phase("Checking the data"):
         report = data_report.training(batches, sources.suite(config.data), config.data)
+        file, page = folder / "data_report.json", folder / "data_report.html"
         if done:
-            _check_same_data(folder / "data_report.json", report)
-        workdir_lib.write_json(folder / "data_report.json", report)
-        page = data_page.training(report, batches, tokenizer)
-        workdir_lib.write_text(folder / "data_report.html", page)
+            _check_same_data(file, report)
+        if not (done and file.exists() and page.exists()):  # the same data has the same report
+            workdir_lib.write_json(file, report)
+            workdir_lib.write_text(page, data_page.training(report, batches, tokenizer))
     checks.say_warnings(report["findings"])
     say(
         f"{report['rows_trained_on']} of {report['rows']} examples; steps: {batches.steps}, of "
