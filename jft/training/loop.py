@@ -41,9 +41,7 @@ def train(config: config_lib.Config, workdir: str, dry_run: bool = False) -> Non
         batches = batches_lib.plan(config, tokenizer)
     with workdir_lib.claim(workdir, config, "jft.train") as folder:
         checkpoints = Checkpoints(folder, config.checkpoint.keep)
-        done = max(checkpoints.steps(), default=0)
-        if done:
-            checkpoints.manifest(done)
+        done = _newest(checkpoints)
         if done >= batches.steps and not dry_run:
             say(f"Finished: {folder} holds all {batches.steps} steps; score it with jft.eval")
             return
@@ -51,7 +49,6 @@ def train(config: config_lib.Config, workdir: str, dry_run: bool = False) -> Non
         if dry_run:
             say(f"Dry run: nothing was trained; {folder / 'data_report.html'} shows the data")
             return
-        _remember(folder, base, batches)
 
         optimizer = optim.create(config.optim, batches.steps)
         with phase("Loading the model"):
@@ -59,8 +56,7 @@ def train(config: config_lib.Config, workdir: str, dry_run: bool = False) -> Non
             checks.check_tokens(
                 batches.encoded, decoder.vocab_size, decoder.max_positions, config.model.path
             )
-            pretrained.write_model(folder, decoder, batches.steps)
-            tokenizer.save(str(folder / "tokenizer"))
+            _describe(folder, base, decoder, batches, tokenizer)
         layout = step_lib.shardings(decoder, optimizer, mesh)
         micro_rows = batches.micro_rows(mesh_lib.row_shards(mesh), config.train.micro_batch_tokens)
 
@@ -90,6 +86,14 @@ def train(config: config_lib.Config, workdir: str, dry_run: bool = False) -> Non
                 checkpoints.wait()
         checkpoints.close()
         _say_goodbye(step, batches.steps, folder)
+
+
+def _newest(checkpoints: Checkpoints) -> int:
+    """The last step saved, 0 for none; a damaged one is refused before any slow work."""
+    done = max(checkpoints.steps(), default=0)
+    if done:
+        checkpoints.manifest(done)
+    return done
 
 
 def _state(base: Origin, mesh, optimizer, checkpoints: Checkpoints, done: int, folder: Path):
@@ -134,8 +138,10 @@ def _report(
     )
 
 
-def _remember(folder: Path, base: Origin, batches: batches_lib.Batches) -> None:
-    """Leave what the model will have been trained on, here and before."""
+def _describe(folder: Path, base: Origin, decoder, batches: batches_lib.Batches, tokenizer) -> None:
+    """Leave what evaluations need beside the checkpoints: what it is, and what it has seen."""
+    pretrained.write_model(folder, decoder, batches.steps)
+    tokenizer.save(str(folder / "tokenizer"))
     before = trained_on.read(Path(base.path)) if base.run else None
     rows = data_report.trained_rows(batches)
     trained_on.write(folder, batches.dataset.task, rows, before or ())
