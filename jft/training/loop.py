@@ -42,9 +42,7 @@ def train(config: config_lib.Config, workdir: str, dry_run: bool = False) -> Non
         watched = probe_items.plan(config, tokenizer, batches.dataset)
     with workdir_lib.claim(workdir, config, "jft.train") as folder:
         checkpoints = Checkpoints(folder, config.checkpoint.keep)
-        done = max(checkpoints.steps(), default=0)
-        if done:
-            checkpoints.manifest(done)
+        done = _newest(checkpoints)
         if done >= batches.steps and not dry_run:
             say(f"Finished: {folder} holds all {batches.steps} steps; score it with jft.eval")
             drift.complete(folder, base, mesh)
@@ -53,7 +51,6 @@ def train(config: config_lib.Config, workdir: str, dry_run: bool = False) -> Non
         if dry_run:
             say(f"Dry run: nothing was trained; {folder / 'data_report.html'} shows the data")
             return
-        _remember(folder, base, batches)
 
         optimizer = optim.create(config.optim, batches.steps)
         with phase("Loading the model"):
@@ -62,8 +59,7 @@ def train(config: config_lib.Config, workdir: str, dry_run: bool = False) -> Non
             checks.check_tokens(
                 encoded, decoder.vocab_size, decoder.max_positions, config.model.path
             )
-            pretrained.write_model(folder, decoder, batches.steps)
-            tokenizer.save(str(folder / "tokenizer"))
+            _describe(folder, base, decoder, batches, tokenizer)
         layout = step_lib.shardings(decoder, optimizer, mesh)
         load = _loader(config, batches, mesh)
         with phase("Compiling the training step"):
@@ -94,6 +90,14 @@ def train(config: config_lib.Config, workdir: str, dry_run: bool = False) -> Non
         _say_goodbye(step, batches.steps, folder)
 
 
+def _newest(checkpoints: Checkpoints) -> int:
+    """The last step saved, 0 for none; a damaged one is refused before any slow work."""
+    done = max(checkpoints.steps(), default=0)
+    if done:
+        checkpoints.manifest(done)
+    return done
+
+
 def _state(base: Origin, mesh, optimizer, checkpoints: Checkpoints, done: int, folder: Path):
     """The decoder's config, and the state to go on from."""
     if not done:
@@ -118,11 +122,12 @@ def _report(
     """Say what is wrong with the data, and the plan; leave both in the workdir."""
     with phase("Checking the data"):
         report = data_report.training(batches, sources.suite(config.data), config.data)
+        file, page = folder / "data_report.json", folder / "data_report.html"
         if done:
-            _check_same_data(folder / "data_report.json", report)
-        workdir_lib.write_json(folder / "data_report.json", report)
-        page = data_page.training(report, batches, tokenizer)
-        workdir_lib.write_text(folder / "data_report.html", page)
+            _check_same_data(file, report)
+        if not (done and file.exists() and page.exists()):  # the same data has the same report
+            workdir_lib.write_json(file, report)
+            workdir_lib.write_text(page, data_page.training(report, batches, tokenizer))
     checks.say_warnings(report["findings"])
     say(
         f"{report['rows_trained_on']} of {report['rows']} examples; steps: {batches.steps}, of "
@@ -135,8 +140,10 @@ def _report(
     )
 
 
-def _remember(folder: Path, base: Origin, batches: batches_lib.Batches) -> None:
-    """Leave what the model will have been trained on, here and before."""
+def _describe(folder: Path, base: Origin, decoder, batches: batches_lib.Batches, tokenizer) -> None:
+    """Leave what evaluations need beside the checkpoints: what it is, and what it has seen."""
+    pretrained.write_model(folder, decoder, batches.steps)
+    tokenizer.save(str(folder / "tokenizer"))
     before = trained_on.read(Path(base.path)) if base.run else None
     rows = data_report.trained_rows(batches)
     trained_on.write(folder, batches.dataset.task, rows, before or ())
