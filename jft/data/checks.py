@@ -75,13 +75,13 @@ class Prompts(NamedTuple):
     key: str = "data.max_length"
 
 
-def say_warnings(findings: Sequence[Mapping]) -> None:
-    """Print the first warnings of a report, one line each."""
+def say_warnings(findings: Sequence[Mapping], file: str) -> None:
+    """Print the first warnings of a report, one line each; `file` holds the others."""
     warnings = [finding for finding in findings if finding["severity"] == "warning"]
     for finding in warnings[:MAX_LINES]:
         say(f"warning: {finding['where']}: {finding['text']}")
     if len(warnings) > MAX_LINES:
-        say(f"and {len(warnings) - MAX_LINES} more in data_report.html")
+        say(f"and {len(warnings) - MAX_LINES} more in {file}")
 
 
 def rows(dataset: Dataset) -> list[Finding]:

@@ -91,19 +91,6 @@ class Prompter(NamedTuple):
     max_length: int
     eos: bool
 
-    def measure(self, items: list[Item]) -> list[int]:
-        """`Encoded.whole` of every item, with the least work.
-
-        Raises:
-          UserError: as `encode`.
-        """
-        pairs = zip(self._sources(items), items, strict=True)
-        ids = iter(self.tokenizer.encode([s + a for s, item in pairs for a in item.answers]))
-        lengths = [max(len(next(ids)) for _ in item.answers) + self.eos for item in items]
-        long = [item for item, n in zip(items, lengths, strict=True) if n > self.max_length]
-        self._without_input(long)
-        return lengths
-
     def encode(self, items: list[Item]) -> list[Encoded]:
         """The sequences of every item; an input too long loses its end, never the answer.
 

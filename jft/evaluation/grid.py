@@ -88,7 +88,7 @@ def _report(
         workdir_lib.write_json(folder / "data_report.json", report)
         page = data_page.evaluation(report, planned, tokenizer)
         workdir_lib.write_text(folder / "data_report.html", page)
-    checks.say_warnings(report["findings"])
+    checks.say_warnings(report["findings"], "data_report.html")
     sizes = ("items", "packed_rows", "row_tokens", "sequence_tokens")
     total = {size: sum(cell[size] for cell in report["cells"]) for size in sizes}
     say(

@@ -51,7 +51,7 @@ def dry_run(config: config_lib.Config, workdir: str) -> None:
         estimates = _estimates(config, found, trainings, scoring, speeds)
         findings = _findings(trainings, scoring)
         _write(folder / "dry_run.json", found, scoring, estimates, speeds, findings)
-        checks.say_warnings(findings)
+        checks.say_warnings(findings, "dry_run.json")
         _show(found, scoring, estimates)
 
 

@@ -128,7 +128,7 @@ def _report(
         if not (done and file.exists() and page.exists()):  # the same data has the same report
             workdir_lib.write_json(file, report)
             workdir_lib.write_text(page, data_page.training(report, batches, tokenizer))
-    checks.say_warnings(report["findings"])
+    checks.say_warnings(report["findings"], "data_report.html")
     say(
         f"{report['rows_trained_on']} of {report['rows']} examples; steps: {batches.steps}, of "
         f"{batches.batch_size} examples in {report['rows_per_step']:.1f} packed rows of "
