@@ -1,0 +1,162 @@
+"""Verdicts on the paper's findings, families of seeds, and what stands beside them in the report."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+from report_data import BASE, FT, read_jsonl, write_evaluation, write_jsonl, write_study
+
+from jft import config as config_lib
+from jft import report
+from jft.reporting import wording
+from jft.reporting.collect import collect
+from jft.reporting.compare import compare
+from jft.reporting.content import gather
+from jft.reporting.runs import Run
+
+
+def verdicts(content):
+    return [finding.verdict for finding in content.findings]
+
+
+def write_run(folder, distance):
+    """What the report reads of a training."""
+    folder.mkdir(parents=True)
+    config = config_lib.to_dict(config_lib.get_config())
+    (folder / "config.json").write_text(json.dumps(config))
+    weight = {"layer": 0, "kind": "query", "relative_norm": distance, "cosine": 0.9}
+    weights = [weight | {"effective_rank": 2.0, "full_rank": 8}]
+    drift = {"all": {"relative_norm": distance, "cosine": 0.9}, "weights": weights}
+    (folder / "drift.json").write_text(json.dumps(drift))
+    place = {"task": "sentiment", "dataset": "films", "relation": "out-of-domain", "n": 8}
+    probes = [place | {"step": s, "nll": 2.0 - s, "kl": 0.1 * s, "kl_stderr": 0.0} for s in (0, 1)]
+    write_jsonl(folder / "probes.jsonl", probes)
+    return str(folder)
+
+
+def write_seeds(root, seeds, distances=(0.2, 0.1), **skills):
+    """A base, and FT and FTICL-2 of every seed, each with its run."""
+    folders = [str(write_evaluation(root / "base", "tiny", BASE))]
+    for seed in range(seeds):
+        for shots, distance in ((0, distances[0]), (2, distances[1])):
+            kind = f"FTICL-{shots}" if shots else "FT"
+            suffix = f" seed {seed}" if seed else ""
+            folder = write_evaluation(
+                root / f"{kind}-{seed}",
+                f"{kind} gadgets_train_400{suffix}",
+                BASE | FT | skills.get(kind.split("-")[0], {}),
+                model_path=write_run(root / "runs" / f"{kind}-{seed}", distance),
+                train="gadgets_train_400",
+                train_shots=shots,
+                train_seed=seed,
+                seed=seed,
+            )
+            folders.append(str(folder))
+    return folders
+
+
+def test_nothing_to_judge_is_not_decided(tmp_path):
+    write_evaluation(tmp_path / "base", "tiny", BASE)
+    content = gather([str(tmp_path)])
+    assert verdicts(content) == ["not decided"] * 5
+    assert "none in this report" in content.findings[1].evidence[0].text
+
+
+def test_a_loss_on_other_tasks_supports_and_a_gain_contradicts(tmp_path):
+    lost = write_seeds(tmp_path / "lost", 1, FT={"out-of-task": 0.1})
+    gained = write_seeds(tmp_path / "gained", 1, FT={"out-of-task": 0.98})
+    assert verdicts(gather(lost))[4] == "supported"
+    assert verdicts(gather(gained))[4] == "contradicted"
+
+
+def test_half_of_a_finding_is_not_all_of_it(tmp_path):
+    content = gather(write_seeds(tmp_path, 1, FT={"out-of-domain": 0.97}))
+    classification, generation = content.findings[0].evidence
+    assert classification.says == "supported"
+    assert generation.p_value is None
+    assert content.findings[0].verdict == "not decided"
+
+
+def test_the_distance_of_the_weights_needs_enough_pairs(tmp_path):
+    few = gather(write_seeds(tmp_path / "few", 2))
+    assert "2 of 2 pairs" in few.findings[3].evidence[0].text
+    assert verdicts(few)[3] == "not decided"
+    assert verdicts(gather(write_seeds(tmp_path / "many", 9)))[3] == "supported"
+    far = write_seeds(tmp_path / "far", 9, distances=(0.1, 0.2))
+    assert verdicts(gather(far))[3] == "contradicted"
+
+
+def test_seeds_of_one_recipe_are_one_family_with_its_spread(tmp_path):
+    folders = write_seeds(tmp_path, 3)
+    found = compare(collect(folders))
+    assert [s.family.name for s in found.subjects] == [
+        "FT gadgets_train_400",
+        "FTICL-2 gadgets_train_400",
+    ]
+    first = found.subjects[0].relations[0]
+    assert first.spreads["seeds"].levels == 3
+    assert first.spreads["prompts"].levels == 2
+    assert "draws" not in first.spreads
+    assert "over 3 seeds" in wording.sentence(first)
+    alone = [compare(collect([folders[0], f])).subjects[0].relations[0] for f in folders[1::2]]
+    mean = sum(c.difference.value for c in alone) / 3
+    assert first.difference.value == pytest.approx(mean)
+    assert first.n == alone[0].n
+
+
+def test_models_of_other_sizes_are_not_contrasted(tmp_path):
+    folders = write_seeds(tmp_path, 1)
+    cells = Path(folders[2]) / "cells.jsonl"
+    write_jsonl(cells, [c | {"train_examples": 100} for c in read_jsonl(cells)])
+    assert compare(collect(folders)).contrasts == []
+
+
+def test_examples_show_their_input_while_the_data_is_there(tmp_path):
+    folders = write_study(tmp_path)
+    rows = Path(folders[1]) / "rows.jsonl"
+    mini = json.loads(
+        (Path(config_lib.__file__).parent / "data/mini/sentiment/films_test_120.json").read_text()
+    )
+    gold = {i: row["output"] for i, row in enumerate(mini)}
+    for folder in folders:
+        path = Path(folder)
+        config = {"data": {"root": "mini"}, "eval": {"datasets": ["films"]}}
+        (path / "config.json").write_text(json.dumps(config))
+        for file in (path / "rows.jsonl",):
+            records = read_jsonl(file)
+            write_jsonl(file, [r | {"output": gold[r["index"]]} for r in records])
+    content = gather(folders)
+    films = [
+        e
+        for s in content.report.subjects
+        for f in s.flips
+        for e in (*f.lost_examples, *f.gained_examples)
+        if e.key.dataset == "films"
+    ]
+    assert films
+    for example in films:
+        assert content.texts.of(example)[:20] == " ".join(mini[example.item]["input"].split())[:20]
+    assert rows.exists()
+
+
+def test_the_folder_holds_plots_and_tables(tmp_path):
+    out = tmp_path / "out"
+    report.main(write_seeds(tmp_path, 2), str(out))
+    names = {file.name for file in out.iterdir()}
+    assert {f"{name}.png" for name in ("shots", "probes", "drift", "layers")} <= names
+    weights = list(csv.DictReader((out / "drift.csv").open()))
+    assert [w["kind"] for w in weights[:2]] == ["all", "query"]
+    cells = list(csv.DictReader((out / "cells.csv").open()))
+    assert len(cells) == sum(len(m.cells) for m in gather([str(tmp_path)]).report.models)
+    page = (out / "report.html").read_text()
+    assert page.count("<svg role=") == 4
+    assert "--config=" in page and "config.json --workdir=NEW" in page
+
+
+def test_damaged_files_of_a_run_do_not_stop_the_report(tmp_path):
+    folders = write_seeds(tmp_path, 1)
+    (tmp_path / "runs" / "FT-0" / "drift.json").write_text("{")
+    content = gather(folders)
+    assert isinstance(content.runs[str(tmp_path / "runs" / "FT-0")], Run)
+    assert content.runs[str(tmp_path / "runs" / "FT-0")].distance is None
