@@ -16,6 +16,7 @@ def get_config():
     config.train.batch_size = 8
     config.optim.lr = 2e-4
     config.checkpoint.every = 0
+    config.probe.every, config.probe.limit = 12, 4
     config.eval.datasets = ("gadgets", "films", "village", "errands")
     config.eval.shots = (0, 2)
     config.eval.limit = 48

@@ -54,7 +54,7 @@ def test_training_losses(config, tmp_path, name):
     config.data.task, config.data.train = case["task"], case["train"]
     config.data.shots, config.train.batch_size = case["shots"], case["batch_size"]
     config.train.steps = len(case["losses"])
-    config.checkpoint.every = 0
+    config.checkpoint.every, config.probe.limit = 0, 0
     loop.train(config, str(tmp_path / "run"))
     losses = [record["loss"] for record in read(tmp_path / "run" / "metrics.jsonl")]
     assert losses == pytest.approx(case["losses"], rel=1e-3)
