@@ -18,7 +18,7 @@ def get_config():
     config.train.batch_size = 8
     config.optim.lr = 1e-4
     config.checkpoint.every = 0
-    config.probe.limit = 4
+    config.probe.every, config.probe.limit = 6, 4
     config.eval.datasets = ("paws", "qqp", "stsb", "socialqa", "sciqa", "tweetqa")
     config.eval.shots = (0, 2)
     config.eval.limit = 24

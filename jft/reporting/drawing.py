@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -137,13 +138,17 @@ def matrix(rows: list[str], values: list[list[float]], x_label: str) -> Panel:
     """A named row for each list of values, by colour from dark (low) to light."""
 
     def draw(axes: Axes) -> None:
-        image = axes.imshow(values, aspect="auto", cmap="cividis", interpolation="nearest")
+        # One outlier would leave the rest in the dark.
+        most = float(np.nanquantile(values, 0.98))
+        image = axes.imshow(
+            values, aspect="auto", cmap="cividis", interpolation="nearest", vmax=most
+        )
         axes.set_yticks(range(len(rows)), rows)
         axes.set_xlabel(x_label)
         axes.spines[:].set_visible(False)
         figure = axes.get_figure()
         assert figure
-        figure.colorbar(image, ax=axes, pad=0.02).outline.set_visible(False)
+        figure.colorbar(image, ax=axes, pad=0.02, extend="max").outline.set_visible(False)
 
     return Panel("", draw)
 
@@ -158,14 +163,14 @@ def _finish(
         axes.margins(x=0.2, y=0.15)
         for each in series:
             color = LOOKS[each.look % len(LOOKS)][0]
-            place = (each.x[-1], each.high[-1])
+            # Neighbours of the other look have their names on the other side.
+            y, below = (each.low[-1], True) if each.look % 2 else (each.high[-1], False)
             axes.annotate(
-                each.name,
-                place,
-                (0, 3),
+                *(each.name, (each.x[-1], y), (0, -4 if below else 4)),
                 textcoords="offset points",
                 color=color,
                 ha="center",
+                va="top" if below else "bottom",
                 fontsize=7.5,
             )
         return

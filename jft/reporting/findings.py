@@ -130,16 +130,20 @@ def _mean(
     metric: str | None = None,
 ) -> Evidence:
     """The mean change of several models on the sets of a relation."""
-    pairs = [
-        pair
+    found = [
+        [
+            pair
+            for pair in part.pairs
+            if pair.other and pair.cell.relation == relation
+            if metric in (None, pair.cell.key.metric)
+        ]
         for part in parts
-        for pair in part.pairs
-        if pair.other and pair.cell.relation == relation
-        if metric in (None, pair.cell.key.metric)
     ]
-    if not pairs:
+    used = [pairs for pairs in found if pairs]
+    if not used:
         return _missing(name)
-    return _evidence(f"{name} ({wording.count(len(parts), 'model')})", pairs, sign)
+    every = [pair for pairs in used for pair in pairs]
+    return _evidence(f"{name} ({wording.count(len(used), 'model')})", every, sign)
 
 
 def _one(contrast: Contrast) -> Evidence:

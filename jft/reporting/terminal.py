@@ -13,6 +13,8 @@ from jft.reporting.findings import NOT_DECIDED
 from jft.reporting.pairs import Comparison
 
 WIDTH = 100
+# Of the notes the first few; commands for what is missing are always shown.
+NOTES = 4
 COLUMNS = {"": 24, "base": 7, "tuned": 7, "change": 7, "95 % interval": 16, "p (Holm)": 8, "n": 5}
 
 
@@ -37,7 +39,10 @@ def show(content: Content, console: Console | None = None) -> None:
     )
     for finding in decided:
         console.print(Text(f"  {finding.verdict}: {finding.claim}"))
-    for note in [*report.gaps, *report.notes]:
+    notes = report.notes[:NOTES]
+    if len(report.notes) > NOTES:
+        notes.append(f"{len(report.notes) - NOTES} more are in the report, under Caveats.")
+    for note in [*report.gaps, *notes]:
         # Commands are to be copied whole, so no line breaks within.
         console.print(Text(f"Note: {note}", style="yellow"), soft_wrap=True)
 

@@ -79,14 +79,16 @@ def train(config: config_lib.Config, workdir: str, dry_run: bool = False) -> Non
                 if probes.due(step):  # before the save: what is saved has been probed
                     log.flush()
                     log.probe(probes.run(step, state.params))
-                if config.checkpoint.every and step % config.checkpoint.every == 0:
+                due = config.checkpoint.every and step % config.checkpoint.every == 0
+                if due and step < batches.steps:
                     log.flush()
                     checkpoints.save(step, state)
             log.flush()
+        if step == batches.steps:
+            state = state._replace(opt_state=None)  # nothing goes on from here
         _save_last(checkpoints, step, state)
         if step == batches.steps:
-            params, state = state.params, None  # the moments make room for the base
-            drift.write(folder, base, mesh, params)
+            drift.write(folder, base, mesh, state.params)
         _say_goodbye(step, batches.steps, folder)
 
 
