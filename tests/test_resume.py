@@ -108,36 +108,30 @@ def saving(workdir, after):
     return when
 
 
-def test_killed_at_five_moments_saving_included(command, tmp_path):
+def test_stopped_and_killed_at_five_moments_it_ends_as_if_left_alone(command, tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     run(command(whole), tmp_path)
+    first = command(killed, "--config.checkpoint.every=0")
+    code, text = interrupt(first, tmp_path, reached(killed, 2), signal.SIGTERM)
+    assert code == 0, text
+    assert "run the same command again to go on" in text
+    done = losses(killed)
+    assert 2 <= len(done) < STEPS
+
     rng = random.Random(time.time_ns())  # other moments each time: that is the point
-    moments = sorted(rng.sample(range(1, STEPS - 6), 5))
-    print("killed at", moments)
+    moments = sorted(rng.sample(range(len(done) + 1, STEPS - 4), 5))
+    print("stopped after", len(done), "killed at", moments)
     hits = 0
     for i, moment in enumerate(moments):
         when = saving(killed, moment) if i % 2 else reached(killed, moment)
-        code, _ = interrupt(command(killed), tmp_path, when, signal.SIGKILL)
+        code, text = interrupt(command(killed), tmp_path, when, signal.SIGKILL)
         hits += code == -signal.SIGKILL
+        assert i or f"Going on from step {len(done)}" in text
     assert hits >= 3  # the others had finished before the signal came
     run(command(killed), tmp_path)
+    assert losses(killed)[: len(done)] == done
     assert_equal_runs(whole, killed)
     assert "holds all" in run(command(killed), tmp_path).stdout
-
-
-def test_sigterm_saves_says_how_to_go_on_and_loses_no_step(command, tmp_path):
-    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
-    every = "--config.checkpoint.every=0"
-    run(command(whole, every), tmp_path)
-    code, text = interrupt(command(stopped, every), tmp_path, reached(stopped, 7), signal.SIGTERM)
-    assert code == 0, text
-    assert "run the same command again to go on" in text
-    done = losses(stopped)
-    assert 7 <= len(done) < STEPS
-    again = run(command(stopped, every), tmp_path)
-    assert f"Going on from step {len(done)}" in again.stdout
-    assert losses(stopped)[: len(done)] == done
-    assert_equal_runs(whole, stopped)
 
 
 def flip_a_byte(file):
@@ -146,32 +140,24 @@ def flip_a_byte(file):
     file.write_bytes(data)
 
 
-def test_a_flipped_byte_is_named_and_the_step_before_offered(command, tmp_path):
+def test_a_full_disk_and_a_flipped_byte_are_loud_and_the_step_before_stays(command, tmp_path):
     workdir = tmp_path / "run"
-    interrupt(command(workdir), tmp_path, reached(workdir, 20), signal.SIGTERM)
-    steps = sorted(int(path.name) for path in (workdir / "checkpoints").glob("[0-9]*"))
-    assert len(steps) == 2
-    newest = workdir / "checkpoints" / str(steps[-1])
+    interrupt(command(workdir), tmp_path, reached(workdir, 10), signal.SIGTERM)
+    before, last = sorted(int(path.name) for path in (workdir / "checkpoints").glob("[0-9]*"))
+    # The largest file a process may write stands for the disk: arrays no longer fit, logs do.
+    limited = ["bash", "-c", "trap '' XFSZ; ulimit -f 40; exec \"$@\"", "_", *command(workdir)]
+    error = run(limited, tmp_path, expect=2).stderr
+    assert re.fullmatch(rf"error: .*saving failed: .*; step {last} is whole; .*\n", error)
+    newest = workdir / "checkpoints" / str(last)
+    assert (newest / "manifest").is_dir()
+
     (array,) = newest.glob("optimizer/*mu*query*")
     flip_a_byte(max(array.rglob("*"), key=lambda path: path.stat().st_size))
     error = run(command(workdir), tmp_path, expect=2).stderr
     assert "mu.layers.attention.query.kernel" in error
-    assert f"to go on from step {steps[0]}, remove" in error
+    assert f"to go on from step {before}, remove" in error
     newest.rename(tmp_path / "removed")
-    assert f"Going on from step {steps[0]}" in run(command(workdir), tmp_path).stdout
-    assert len(losses(workdir)) == STEPS
-
-
-def test_a_full_disk_is_loud_and_the_last_checkpoint_stays(command, tmp_path):
-    """The largest file a process may write stands for the disk: arrays no longer fit, logs do."""
-    workdir = tmp_path / "run"
-    interrupt(command(workdir), tmp_path, reached(workdir, 10), signal.SIGTERM)
-    newest = max(int(path.name) for path in (workdir / "checkpoints").glob("[0-9]*"))
-    limited = ["bash", "-c", "trap '' XFSZ; ulimit -f 40; exec \"$@\"", "_", *command(workdir)]
-    error = run(limited, tmp_path, expect=2).stderr
-    assert re.fullmatch(rf"error: .*saving failed: .*; step {newest} is whole; .*\n", error)
-    assert (workdir / "checkpoints" / str(newest) / "manifest").is_dir()
-    run(command(workdir), tmp_path)
+    assert f"Going on from step {before}" in run(command(workdir), tmp_path).stdout
     assert len(losses(workdir)) == STEPS
 
 
