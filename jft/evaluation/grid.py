@@ -116,7 +116,7 @@ def _score_cells(
     with phase("Loading the model"):
         decoder, params = pretrained.load(origin, mesh)
         encoded = [each for cell in planned for each in cell.encoded]
-        checks.check_tokens(encoded, decoder.vocab_size, decoder.max_positions, origin.path)
+        checks.check_tokens(encoded, *decoder.limits, origin.path)
         model = runner.create(decoder, params, mesh, dtype, grid.batch_tokens, grid.max_new_tokens)
     name = cells_lib.model_name(config, origin)
     with Bar(f"Scoring {name}", sum(len(cell.encoded) for cell in planned)) as bar:

@@ -54,6 +54,11 @@ class DecoderConfig:
     mlp_bias: bool = False
     max_positions: int = 2048
 
+    @property
+    def limits(self) -> tuple[int, int]:
+        """How many tokens it knows, and the longest sequence it was made for."""
+        return self.vocab_size, self.max_positions
+
     def size(self, letter: str) -> int:
         """The size of the dimension that the letter names."""
         return {

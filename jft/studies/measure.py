@@ -109,7 +109,7 @@ def _training(
     state = step_lib.create_state(jax.tree.map(jnp.copy, params), optimizer, states)
     began = time.monotonic()
     train_step = step_lib.compile_step(
-        found.decoder, config.train.remat, dtype, optimizer, states, mesh, batch
+        found.decoder, config.train.remat, dtype, optimizer, mesh, batch
     )
     compiling = time.monotonic() - began
     state, _ = jax.block_until_ready(train_step(state, batch))

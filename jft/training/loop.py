@@ -16,6 +16,7 @@ from jft.data import batches as batches_lib
 from jft.data import checks, data_page, data_report, probe_items, sources, trained_on
 from jft.data import tokenizer as tokenizer_lib
 from jft.errors import UserError
+from jft.model.decoder import DecoderConfig
 from jft.progress import phase, say
 from jft.training import drift, optim, pretrained, setup
 from jft.training import mesh as mesh_lib
@@ -29,7 +30,7 @@ from jft.training.probes import Probes
 def train(config: config_lib.Config, workdir: str, dry_run: bool = False) -> None:
     """Train in a workdir to the last step, going on from its newest checkpoint if it has one.
 
-    A dry run ends when the data is checked and the plan is made, before the model is loaded.
+    A dry run ends before the model is loaded.
 
     Raises:
       UserError: config, data, model or workdir are not fit for it; the message says why.
@@ -41,36 +42,31 @@ def train(config: config_lib.Config, workdir: str, dry_run: bool = False) -> Non
         batches = batches_lib.plan(config, tokenizer)
         watched = probe_items.plan(config, tokenizer, batches.dataset)
     with workdir_lib.claim(workdir, config, "jft.train") as folder:
-        checkpoints = Checkpoints(folder, config.checkpoint.keep)
-        done = _newest(checkpoints)
-        if done >= batches.steps and not dry_run:
+        checkpoints, step = _checkpoints(folder, config.checkpoint.keep)
+        if step >= batches.steps and not dry_run:
             say(f"Finished: {folder} holds all {batches.steps} steps; score it with jft.eval")
             drift.complete(folder, base, mesh)
             return
-        _report(folder, config, batches, tokenizer, done)
+        _report(folder, config, batches, tokenizer, step)
         if dry_run:
             say(f"Dry run: nothing was trained; {folder / 'data_report.html'} shows the data")
             return
 
         optimizer = optim.create(config.optim, batches.steps)
         with phase("Loading the model"):
-            decoder, state = _state(base, mesh, optimizer, checkpoints, done, folder)
+            decoder, state = _state(base, mesh, optimizer, checkpoints, step, folder)
             encoded = batches.encoded + watched.encoded
-            checks.check_tokens(
-                encoded, decoder.vocab_size, decoder.max_positions, config.model.path
-            )
+            checks.check_tokens(encoded, *decoder.limits, config.model.path)
             _describe(folder, base, decoder, batches, tokenizer)
-        layout = step_lib.shardings(decoder, optimizer, mesh)
         load = _loader(config, batches, mesh)
         with phase("Compiling the training step"):
             train_step = step_lib.compile_step(
-                decoder, config.train.remat, dtype, optimizer, layout, mesh, load(done)
+                decoder, config.train.remat, dtype, optimizer, mesh, load(step)
             )
-        probes = Probes(config, watched, decoder, dtype, mesh, batches.steps, folder, done)
-        log = Log(folder, config, batches, done)
+        probes = Probes(config, watched, decoder, dtype, mesh, batches.steps, folder, step)
+        log = Log(folder, config, batches, step)
         with _Stop() as stop, log.bar:
-            step = done
-            if not done and probes.due(0):
+            if not step and probes.due(0):
                 log.probe(probes.run(0, state.params))
             while step < batches.steps and not stop.asked:
                 state, metrics = train_step(state, load(step))
@@ -79,28 +75,37 @@ def train(config: config_lib.Config, workdir: str, dry_run: bool = False) -> Non
                 if probes.due(step):  # before the save: what is saved has been probed
                     log.flush()
                     log.probe(probes.run(step, state.params))
-                due = config.checkpoint.every and step % config.checkpoint.every == 0
-                if due and step < batches.steps:
+                if _due(config.checkpoint.every, step, batches.steps):
                     log.flush()
                     checkpoints.save(step, state)
             log.flush()
         if step == batches.steps:
             state = state._replace(opt_state=None)  # nothing goes on from here
         _save_last(checkpoints, step, state)
-        if step == batches.steps:
+        if step < batches.steps:
+            say(f"Stopped after step {step}, saved; run the same command again to go on")
+        else:
             drift.write(folder, base, mesh, state.params)
-        _say_goodbye(step, batches.steps, folder)
+            say(f"Done: {step} steps in {folder}")
 
 
-def _newest(checkpoints: Checkpoints) -> int:
-    """The last step saved, 0 for none; a damaged one is refused before any slow work."""
-    done = max(checkpoints.steps(), default=0)
-    if done:
-        checkpoints.manifest(done)
-    return done
+def _due(every: int, step: int, steps: int) -> bool:
+    """Whether to save after a step; the last is saved in any case."""
+    return bool(every) and step % every == 0 and step < steps
 
 
-def _state(base: Origin, mesh, optimizer, checkpoints: Checkpoints, done: int, folder: Path):
+def _checkpoints(folder: Path, keep: int) -> tuple[Checkpoints, int]:
+    """The run's, and their last step, 0 for none; a damaged one is refused before slow work."""
+    checkpoints = Checkpoints(folder, keep)
+    newest = max(checkpoints.steps(), default=0)
+    if newest:
+        checkpoints.manifest(newest)
+    return checkpoints, newest
+
+
+def _state(
+    base: Origin, mesh, optimizer, checkpoints: Checkpoints, done: int, folder: Path
+) -> tuple[DecoderConfig, step_lib.TrainState]:
     """The decoder's config, and the state to go on from."""
     if not done:
         decoder, params = pretrained.load(base, mesh)
@@ -183,13 +188,6 @@ def _save_last(checkpoints: Checkpoints, step: int, state) -> None:
             checkpoints.save(step, state)
             checkpoints.wait()
     checkpoints.close()
-
-
-def _say_goodbye(step: int, steps: int, folder: Path) -> None:
-    if step < steps:
-        say(f"Stopped after step {step} of {steps}, saved; run the same command again to go on")
-    else:
-        say(f"Done: {steps} steps in {folder}")
 
 
 class _Stop:

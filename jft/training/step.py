@@ -119,11 +119,11 @@ def compile_step(
     remat: str,
     dtype: jnp.dtype,
     optimizer: optax.GradientTransformation,
-    layout: TrainState,
     mesh: Mesh,
     batch: Batch,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """`train_step` compiled for batches shaped as this one; it takes the state's buffers over."""
+    layout = shardings(config, optimizer, mesh)
     batch_layout = jax.tree.map(lambda _: mesh_lib.rows(mesh, leading=1), batch)
     step = jax.jit(
         functools.partial(train_step, config, remat, dtype, optimizer),
