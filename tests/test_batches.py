@@ -134,7 +134,8 @@ def test_processes_share_a_batch_and_micro_batches_hold_every_row(config, tokeni
     for got, *halves in zip(whole, *parts, strict=True):
         np.testing.assert_array_equal(got, np.concatenate(halves, axis=1))
     flat = plan.batch(0, plan.max_rows)
-    assert whole.loss_weight_BM.sum() == flat.loss_weight_BM.sum() == plan.step_tokens(0)[0]
+    targets = prefix_tree.count(plan.packed(0)).target_tokens
+    assert whole.loss_weight_BM.sum() == flat.loss_weight_BM.sum() == targets
 
 
 def test_an_input_too_long_loses_its_end_and_keeps_its_answer(tokenizer):

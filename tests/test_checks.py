@@ -164,9 +164,10 @@ def test_the_report_of_a_training_run(config, suite_root, tokenizer):
     assert report["duplicates"] == report["shortened_inputs"] == report["answers_cut"] == 1
     assert report["demonstrations_in_training"] == [0]
     assert report["test_rows_in_training"] == {"films_test_20": [], "shops_test_20": [0]}
-    used = [plan.step_tokens(step) for step in range(plan.steps)]
-    assert report["row_tokens"] == sum(tokens for _, tokens in used)
-    assert report["target_tokens"] == sum(targets for targets, _ in used)
+    batches = [plan.batch(step, plan.max_rows) for step in range(plan.steps)]
+    # Padding is 0, which no token of these texts is.
+    assert report["row_tokens"] == sum((batch.tokens_BT > 0).sum() for batch in batches)
+    assert report["target_tokens"] == sum(batch.loss_weight_BM.sum() for batch in batches)
     assert report["sharing_ratio"] == report["sequence_tokens"] / report["row_tokens"] > 1
 
 

@@ -113,18 +113,9 @@ class Batches:
         """Of every token of the run: it changes when rows, prompts or the tokenizer do."""
         return prefix_tree.sha256([encoded.sequences[0] for encoded in self.encoded])
 
-    def step_tokens(self, step: int) -> tuple[int, int]:
-        """The step's (target tokens, tokens in the rows without padding)."""
-        rows = [[self._sequence(i) for i in row] for row in self.plans[step].rows]
-        return sum(map(prefix_tree.entries, rows)), sum(map(prefix_tree.row_tokens, rows))
-
-    @property
-    def tokens(self) -> tuple[int, int]:
-        """The run's tokens: of all its sequences, and in rows, where what is shared stands once."""
-        apart = sum(
-            len(self._sequence(i).tokens) for plan in self.plans for row in plan.rows for i in row
-        )
-        return apart, sum(self.step_tokens(step)[1] for step in range(self.steps))
+    def packed(self, step: int) -> list[list[Sequence]]:
+        """The rows of a step, from 0, each with its sequences sorted."""
+        return [[self._sequence(i) for i in row] for row in self.plans[step].rows]
 
     def _sequence(self, i: int) -> Sequence:
         return self.encoded[i].sequences[0]

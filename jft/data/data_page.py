@@ -32,8 +32,7 @@ def training(report: dict, batches: Batches, tokenizer: Tokenizer) -> str:
     """The page of a training run: its first row is that of the first step."""
     ids = batches.plans[0].rows[0]
     names = [f"row {batches.examples[i]}" for i in ids]
-    sequences = [batches.encoded[i].sequences[0] for i in ids]
-    row = view(sequences, batches.row_length, names, tokenizer.pieces)
+    row = view(batches.packed(0)[0], batches.row_length, names, tokenizer.pieces)
     task = batches.dataset.task
     return _render(
         title="The data of this training run",
@@ -54,8 +53,7 @@ def evaluation(report: dict, cells: list[Items], tokenizer: Tokenizer) -> str:
         f"item {cell.indices[i]}" + (f" with {labels[j]!r}" if labels else "")
         for i, j in cell.rows[0]
     ]
-    sequences = [cell.encoded[i].sequences[j] for i, j in cell.rows[0]]
-    row = view(sequences, cell.row_length, names, tokenizer.pieces)
+    row = view(cell.packed[0], cell.row_length, names, tokenizer.pieces)
     setting = cell.setting
     return _render(
         title="The data of this evaluation",

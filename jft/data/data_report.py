@@ -49,11 +49,7 @@ def training(batches: Batches, source: Suite, data: config_lib.Data) -> dict:
         "steps": batches.steps,
         "rows_per_step": sum(len(plan.rows) for plan in batches.plans) / batches.steps,
         **_packing(
-            [
-                [batches.encoded[i].sequences[0] for i in row]
-                for plan in batches.plans
-                for row in plan.rows
-            ],
+            [row for step in range(batches.steps) for row in batches.packed(step)],
             batches.row_length,
         ),
     }
@@ -133,7 +129,6 @@ def _of_dataset(
 
 def _of_cell(cell: Items) -> dict:
     setting = cell.setting
-    rows = [[cell.encoded[i].sequences[j] for i, j in row] for row in cell.rows]
     return {
         "task": setting.dataset.task.name,
         "dataset": setting.dataset.name,
@@ -143,7 +138,7 @@ def _of_cell(cell: Items) -> dict:
         "items": len(cell.indices),
         "shortened_inputs": sum(encoded.shortened for encoded in cell.encoded),
         "lengths": _summary([encoded.length for encoded in cell.encoded]),
-        **_packing(rows, cell.row_length),
+        **_packing(cell.packed, cell.row_length),
     }
 
 
@@ -162,18 +157,14 @@ def _rows(dataset: Dataset) -> dict:
 
 def _packing(rows: list[list[prefix_tree.Sequence]], row_length: int) -> dict:
     """How full the packed rows are, and what they would hold if nothing were shared."""
-    row_tokens = sum(map(prefix_tree.row_tokens, rows))
-    sequence_tokens = sum(len(sequence.tokens) for row in rows for sequence in row)
-    target_tokens = sum(map(prefix_tree.entries, rows))
+    counts = prefix_tree.count(rows)
     return {
         "packed_rows": len(rows),
         "row_length": row_length,
-        "row_tokens": row_tokens,
-        "sequence_tokens": sequence_tokens,
-        "target_tokens": target_tokens,
-        "packing_efficiency": row_tokens / (len(rows) * row_length),
-        "sharing_ratio": sequence_tokens / row_tokens,
-        "target_share": target_tokens / row_tokens,
+        **counts._asdict(),
+        "packing_efficiency": counts.row_tokens / (len(rows) * row_length),
+        "sharing_ratio": counts.sequence_tokens / counts.row_tokens,
+        "target_share": counts.target_tokens / counts.row_tokens,
     }
 
 

@@ -41,11 +41,9 @@ class Items:
     num_entries: int
 
     @property
-    def tokens(self) -> tuple[int, int]:
-        """Tokens of all sequences, and in rows, where what is shared stands once."""
-        rows = [[self.encoded[i].sequences[j] for i, j in row] for row in self.rows]
-        apart = sum(len(sequence.tokens) for row in rows for sequence in row)
-        return apart, sum(map(prefix_tree.row_tokens, rows))
+    def packed(self) -> list[list[prefix_tree.Sequence]]:
+        """The packed rows, each with its sequences sorted."""
+        return [[self.encoded[i].sequences[j] for i, j in row] for row in self.rows]
 
     def batch_rows(self, shards: int, tokens: int) -> int:
         """Rows of a batch: as many as fit, but no padding without end; few shapes to compile.
@@ -59,10 +57,11 @@ class Items:
 
     def batches(self, num_rows: int) -> Iterator[tuple[Batch, list[list[tuple[int, int]]]]]:
         """Batches of `num_rows` rows, each with the (item, sequence) of every row's slots."""
+        packed = self.packed
         for start in range(0, len(self.rows), num_rows):
-            rows = self.rows[start : start + num_rows]
-            sequences = [[self.encoded[i].sequences[j] for i, j in row] for row in rows]
-            yield prefix_tree.build(sequences, num_rows, self.row_length, self.num_entries), rows
+            part = slice(start, start + num_rows)
+            shape = (num_rows, self.row_length, self.num_entries)
+            yield prefix_tree.build(packed[part], *shape), self.rows[part]
 
 
 def longest_prompt(config: config_lib.Config) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+from collections.abc import Iterable
 from collections.abc import Sequence as Seq
 from typing import NamedTuple
 
@@ -29,6 +30,20 @@ class Sequence(NamedTuple):
 
     tokens: np.ndarray
     start: int
+
+
+class Counts(NamedTuple):
+    """Tokens of packed rows.
+
+    Attributes:
+      sequence_tokens: of all sequences, as rows without sharing hold them.
+      row_tokens: in the rows, where what is shared stands once; padding left out.
+      target_tokens: loss entries.
+    """
+
+    sequence_tokens: int
+    row_tokens: int
+    target_tokens: int
 
 
 def shared_length(a: np.ndarray, b: np.ndarray) -> int:
@@ -89,14 +104,19 @@ def pack(sequences: Seq[Sequence], row_length: int) -> list[list[int]]:
 
 def row_tokens(sequences: Seq[Sequence]) -> int:
     """Tokens of a tree that holds these sequences, which are sorted."""
-    total = sum(len(sequence.tokens) for sequence in sequences)
     pairs = itertools.pairwise(sequences)
-    return total - sum(shared_length(a.tokens, b.tokens) for a, b in pairs)
+    return _length(sequences) - sum(shared_length(a.tokens, b.tokens) for a, b in pairs)
 
 
 def entries(sequences: Seq[Sequence]) -> int:
     """Loss entries that these sequences bring."""
     return sum(max(1, len(sequence.tokens) - sequence.start) for sequence in sequences)
+
+
+def count(rows: Iterable[Seq[Sequence]]) -> Counts:
+    """The tokens of rows of sorted sequences."""
+    each = [(_length(row), row_tokens(row), entries(row)) for row in rows]
+    return Counts(*(sum(numbers) for numbers in zip(*each, strict=True)))
 
 
 def sha256(sequences: Seq[Sequence]) -> str:
@@ -153,6 +173,10 @@ def _lay_out(sequences: Seq[Sequence], row: Batch) -> None:
         row.loss_slot_BM[entry] = slot
         used, filled, previous = new.stop, entry.stop, tokens
     row.visible_until_BT[path] = used
+
+
+def _length(sequences: Seq[Sequence]) -> int:
+    return sum(len(sequence.tokens) for sequence in sequences)
 
 
 def _sort_key(tokens: np.ndarray) -> bytes:

@@ -221,9 +221,5 @@ class _Planner(NamedTuple):
         trained: set[int] = set()
         if task.name == self.training.task.name:
             trained.update(checks.overlap(task, dataset.rows, self.training.rows))
-        fit = (
-            i
-            for i, row in enumerate(dataset.rows)
-            if i not in trained and (not task.labels or row["output"] in task.labels)
-        )
+        fit = (i for i in dataset.usable if i not in trained)
         return list(itertools.islice(fit, self.config.probe.limit))

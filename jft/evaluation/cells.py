@@ -12,7 +12,7 @@ import numpy as np
 
 from jft import config as config_lib
 from jft import workdir as workdir_lib
-from jft.data import checks, trained_on
+from jft.data import checks, prefix_tree, trained_on
 from jft.data import rows as rows_lib
 from jft.data.items import Items
 from jft.data.settings import Setting
@@ -91,7 +91,7 @@ def record(
 ) -> dict:
     """The record of a cell, of which its rows are known, and what the model was trained on."""
     setting, run = items.setting, origin.run
-    dataset = setting.dataset
+    dataset, counts = setting.dataset, prefix_tree.count(items.packed)
     scored = [dataset.rows[i] for i in items.indices]
     train = (run.data.task, rows_lib.name_of(run.data.train)) if run else None
     return _identity(model, setting) | {
@@ -99,8 +99,8 @@ def record(
         **(_mean(metrics.ACCURACY, rows) if dataset.task.labels else _rouge_l(rows)),
         "n": len(rows),
         "skipped": items.skipped,
-        "sequence_tokens": items.tokens[0],
-        "row_tokens": items.tokens[1],
+        "sequence_tokens": counts.sequence_tokens,
+        "row_tokens": counts.row_tokens,
         "shortened": sum(encoded.shortened for encoded in items.encoded),
         "demos_among_items": len(checks.overlap(dataset.task, scored, setting.demos)),
         "items_trained_on": None
@@ -110,14 +110,14 @@ def record(
         "train_task": run.data.task if run else None,
         "train_shots": run.data.shots if run else None,
         "train_seed": run.data.seed if run else None,
-        "train_examples": _trained_on(origin) if run else None,
+        "train_examples": _examples(origin) if run else None,
         "recipe": _recipe(run) if run else None,
         "base": pretrained.absolute(run.model.path) if run else origin.path,
         "model_path": origin.path,
     }
 
 
-def _trained_on(origin: Origin) -> int | None:
+def _examples(origin: Origin) -> int | None:
     """Distinct rows that a run was trained on; its data report says."""
     file = Path(origin.path) / "data_report.json"
     return workdir_lib.read_json(file).get("rows_trained_on") if file.exists() else None

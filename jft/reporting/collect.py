@@ -15,6 +15,7 @@ from jft.data import rows as rows_lib
 from jft.errors import UserError
 from jft.evaluation import metrics
 from jft.evaluation import records as records_lib
+from jft.evaluation.records import Key
 
 # What an evaluation counts beside its metric; earlier versions counted less.
 CAUTIONS = ("shortened", "demos_among_items", "items_trained_on")
@@ -23,21 +24,6 @@ IDENTITY = (
     *("model", "train", "train_task", "train_shots", "train_seed", "train_examples", "recipe"),
     *("base", "model_path", "step"),
 )
-
-
-class Key(NamedTuple):
-    """What makes two cells comparable."""
-
-    task: str
-    dataset: str
-    shots: int
-    prompt: int
-    draw: int
-    metric: str
-
-    def __str__(self) -> str:
-        """As messages name it."""
-        return str(records_lib.Key(*self[:-1]))
 
 
 class Item(NamedTuple):
@@ -54,6 +40,7 @@ class Cell:
 
     Attributes:
       key: what it has in common with the same cell of another model.
+      metric: what its values are of.
       relation: of the dataset to the model's training set.
       value, stderr: the metric's mean and its standard error, in [0, 1].
       n, skipped: items scored, and left out for want of a gold label.
@@ -62,6 +49,7 @@ class Cell:
     """
 
     key: Key
+    metric: str
     relation: str
     value: float
     stderr: float
@@ -159,7 +147,7 @@ def _read(folder: Path) -> Model:
         raise UserError(f"{file}: no finished cell; run python -m jft.eval on this workdir again")
     for line, record in enumerate(records, start=1):
         _check_record(f"{file} line {line}", record, records[0])
-    items = _items(folder / "rows.jsonl", {_key(r) for r in records})
+    items = _items(folder / "rows.jsonl", {records_lib.key(r): r["metric"] for r in records})
     first, name = records[0], str(folder)
     return Model(
         name=first["model"],
@@ -174,7 +162,7 @@ def _read(folder: Path) -> Model:
         recipe=first["recipe"],
         folders=(name,),
         configs={name: _config(folder)},
-        cells={_key(r): _cell(folder, r, items) for r in records},
+        cells={records_lib.key(r): _cell(folder, r, items) for r in records},
     )
 
 
@@ -191,15 +179,13 @@ def _check_record(where: str, record: dict, first: dict) -> None:
         )
 
 
-def _items(file: Path, keys: set[Key]) -> dict[Key, dict[int, Item]]:
+def _items(file: Path, metric_of: dict[Key, str]) -> dict[Key, dict[int, Item]]:
     """The items of every finished cell; rows of a cell that was cut short are left out."""
-    items: dict[Key, dict[int, Item]] = {key: {} for key in keys}
-    metrics = sorted({key.metric for key in keys})
+    items: dict[Key, dict[int, Item]] = {key: {} for key in metric_of}
     for line, row in enumerate(workdir.read_jsonl(file, records_lib.ROW), start=1):
-        where = f"{file} line {line}"
-        for key in (Key(*records_lib.key(row), metric) for metric in metrics):
-            if key in items:
-                items[key][row["index"]] = _item(where, row, key.metric)
+        key = records_lib.key(row)
+        if key in items:
+            items[key][row["index"]] = _item(f"{file} line {line}", row, metric_of[key])
     return items
 
 
@@ -213,7 +199,7 @@ def _item(where: str, row: dict, metric: str) -> Item:
 
 
 def _cell(folder: Path, record: dict, rows: dict[Key, dict[int, Item]]) -> Cell:
-    key = _key(record)
+    key, metric = records_lib.key(record), record["metric"]
     items = rows[key]
     if len(items) != record["n"]:
         raise UserError(
@@ -227,7 +213,7 @@ def _cell(folder: Path, record: dict, rows: dict[Key, dict[int, Item]]) -> Cell:
             "leave this dataset out of eval.datasets"
         )
     value = math.fsum(item.value for item in items.values()) / len(items)
-    if key.metric == "accuracy" and not abs(value - record["value"]) <= 1e-6:
+    if metric == metrics.ACCURACY and not abs(value - record["value"]) <= 1e-6:
         raise UserError(
             f"{folder / 'cells.jsonl'}: the cell {key} has accuracy {record['value']}, but its "
             f"rows in rows.jsonl give {value}; run python -m jft.eval again in a new workdir"
@@ -235,13 +221,9 @@ def _cell(folder: Path, record: dict, rows: dict[Key, dict[int, Item]]) -> Cell:
     cautions = {name: record.get(name) or 0 for name in CAUTIONS}
     stderr = math.nan if record["stderr"] is None else record["stderr"]
     return Cell(
-        key, record["relation"], record["value"], stderr, record["n"], record["skipped"],
-        cautions, items,
+        key, metric, record["relation"], record["value"], stderr, record["n"],
+        record["skipped"], cautions, items,
     )  # fmt: skip
-
-
-def _key(record: dict) -> Key:
-    return Key(*records_lib.key(record), record["metric"])
 
 
 def _config(folder: Path) -> str:

@@ -119,7 +119,7 @@ def findings(report: Report, runs: dict[str, Run]) -> list[Finding]:
 
 def _is_classification(part: Subject | Contrast) -> bool:
     near = [p.cell for p in part.pairs if p.cell.relation != "out-of-task"]
-    return any(cell.key.metric == "accuracy" for cell in near)
+    return any(cell.metric == "accuracy" for cell in near)
 
 
 def _mean(
@@ -135,7 +135,7 @@ def _mean(
             pair
             for pair in part.pairs
             if pair.other and pair.cell.relation == relation
-            if metric in (None, pair.cell.key.metric)
+            if metric in (None, pair.cell.metric)
         ]
         for part in parts
     ]

@@ -40,7 +40,7 @@ class Flips:
 def flips(pairs: Sequence[Pair]) -> list[Flips]:
     """By relation and metric."""
     paired = [each for each in pairs if each.other]
-    groups = split(paired, lambda cell: (RELATIONS.index(cell.relation), cell.key.metric))
+    groups = split(paired, lambda cell: (RELATIONS.index(cell.relation), cell.metric))
     return [_flips(group) for group in groups]
 
 
@@ -55,7 +55,7 @@ def _flips(pairs: list[Pair]) -> Flips:
     gained = [row for row in rows if row.tuned.value > row.base.value]
     first = pairs[0].cell
     return Flips(
-        first.relation, first.key.metric, len(rows), len(lost), len(gained),
+        first.relation, first.metric, len(rows), len(lost), len(gained),
         _clearest(lost), _clearest(gained),
     )  # fmt: skip
 

@@ -153,7 +153,7 @@ def _cells(model: Model, column: Column, some: bool) -> list[Cell]:
     return [
         cell
         for key, cell in model.cells.items()
-        if (key.task, key.dataset, key.shots > 0, key.metric) == wanted
+        if (key.task, key.dataset, key.shots > 0, cell.metric) == wanted
     ]
 
 

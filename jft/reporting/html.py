@@ -61,7 +61,7 @@ def _cells(content: Content) -> dict[str, list[tuple]]:
     """Every cell of every model, with its comparison where there is one of that model alone."""
     report = content.report
     found = {
-        (model.name, c.task, c.dataset, c.shots, c.prompt, c.draw, c.metric): c
+        (model.name, c.task, c.dataset, c.shots, c.prompt, c.draw): c
         for subject in report.subjects
         if subject.family.seeds == 1
         for model in subject.family.models

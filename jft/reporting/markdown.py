@@ -138,8 +138,8 @@ def _matrix(matrix: HeatMap) -> Iterable[str]:
 def _cells(report: Report) -> str:
     rows = [
         [
-            model.name, *map(str, cell.key[:-1]), cell.relation,
-            wording.metric(cell.key.metric), wording.percent(cell.value),
+            model.name, *map(str, cell.key), cell.relation,
+            wording.metric(cell.metric), wording.percent(cell.value),
             wording.points(cell.stderr).lstrip("+"), str(cell.n), str(cell.skipped),
         ]
         for model in report.models

@@ -94,7 +94,7 @@ def _constant(models: list[Model]) -> list[str]:
     for model in models:
         found: dict[tuple[str, str, str], set[int]] = {}
         for key, cell in sorted(model.cells.items()):
-            if key.metric == "accuracy" and len({item.gold for item in cell.items.values()}) > 1:
+            if cell.metric == "accuracy" and len({item.gold for item in cell.items.values()}) > 1:
                 label, count = Counter(i.prediction for i in cell.items.values()).most_common(1)[0]
                 if count >= CONSTANT * cell.n:
                     found.setdefault((key.task, key.dataset, label), set()).add(key.shots)

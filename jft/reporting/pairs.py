@@ -71,12 +71,13 @@ def pair(model: Model, name: str | None, reference: dict[Key, Cell]) -> list[Pai
     pairs = []
     for key, cell in sorted(model.cells.items(), key=lambda pair: _order(pair[1])):
         other = reference.get(key)
-        common = sorted(cell.items.keys() & other.items.keys()) if other else []
-        if not other or not common:
+        alike = other if other and other.metric == cell.metric else None
+        common = sorted(cell.items.keys() & alike.items.keys()) if alike else []
+        if not alike or not common:
             pairs.append(Pair(cell, None, model.seed))
             continue
-        _check_same_data(model, name, key, cell, other, common)
-        pairs.append(Pair(_only(cell, common), _only(other, common), model.seed))
+        _check_same_data(model, name, key, cell, alike, common)
+        pairs.append(Pair(_only(cell, common), _only(alike, common), model.seed))
     return pairs
 
 
@@ -85,7 +86,7 @@ def by_relation(
 ) -> list[Comparison]:
     """For each relation and metric: over all shots first, then each number of shots."""
     comparisons = []
-    for group in split(pairs, lambda cell: (RELATIONS.index(cell.relation), cell.key.metric)):
+    for group in split(pairs, lambda cell: (RELATIONS.index(cell.relation), cell.metric)):
         by_shots = split(group, lambda cell: cell.key.shots) if each_shots else []
         for part in [group] + (by_shots if len(by_shots) > 1 else []):
             comparisons.append(comparison("relation", model, reference, part))
@@ -130,7 +131,7 @@ def comparison(level: str, model: str, reference: str | None, pairs: Sequence[Pa
         model=model,
         reference=reference if paired else None,
         relation=first.relation,
-        metric=first.key.metric,
+        metric=first.metric,
         **_shared([each.cell.key for each in used], level),
         value=stats.grouped_mean(rows.values, rows.items, rows.datasets),
         reference_value=stats.grouped_mean(others, rows.items, rows.datasets) if paired else None,

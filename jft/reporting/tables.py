@@ -19,6 +19,7 @@ CELL = (
     *("model", "task", "dataset", "shots", "prompt", "draw", "relation", "metric", "value"),
     *("stderr", "n", "skipped"),
 )
+CELL_FIELDS = ("relation", "metric", "value", "n", "skipped")
 WEIGHT = ("model", "layer", "kind", "relative_norm", "cosine", "effective_rank", "full_rank")
 
 
@@ -48,7 +49,7 @@ def _comparison(comparison: Comparison) -> dict:
 def _cells(content: Content) -> Iterable[dict]:
     for model in content.report.models:
         for key, cell in sorted(model.cells.items()):
-            fields = {name: getattr(cell, name) for name in ("relation", "value", "n", "skipped")}
+            fields = {name: getattr(cell, name) for name in CELL_FIELDS}
             # A single item has no standard error.
             stderr = cell.stderr if cell.stderr == cell.stderr else None
             yield key._asdict() | fields | {"model": model.name, "stderr": stderr}

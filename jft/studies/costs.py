@@ -33,19 +33,15 @@ class Training:
       name: of its part.
       batches: the planned run.
       seconds: that planning took, as it will again.
-      apart: tokens of all sequences, as rows without sharing hold them.
-      in_rows: tokens in packed rows, padding left out.
       watched: the items of its probes.
-      findings: of the checks of its data.
+      report: on its data, as `data_report.training` gives it.
     """
 
     name: str
     batches: Batches
     seconds: float
-    apart: int
-    in_rows: int
     watched: ProbeItems
-    findings: list[dict]
+    report: dict
 
     def flops(self, config: DecoderConfig, shards: int, micro_batch_tokens: int) -> float:
         """Of all steps, padding included."""
@@ -68,22 +64,12 @@ class Scoring:
     Attributes:
       cells: planned.
       seconds: that planning took, as it will again for every model.
-      findings: of the checks of their data.
+      report: on their data, as `data_report.evaluation` gives it.
     """
 
     cells: list[Items]
     seconds: float
-    findings: list[dict]
-
-    @property
-    def apart(self) -> int:
-        """Tokens of all sequences of all cells."""
-        return sum(cell.tokens[0] for cell in self.cells)
-
-    @property
-    def in_rows(self) -> int:
-        """Tokens in packed rows, padding left out."""
-        return sum(cell.tokens[1] for cell in self.cells)
+    report: dict
 
     @property
     def prompts(self) -> int:
@@ -136,11 +122,11 @@ def _training(part: Part, tokenizer: Encoder) -> Training:
     watched = probe_items.plan(config, tokenizer, batches.dataset)
     report = data_report.training(batches, sources.suite(config.data), config.data)
     seconds = time.monotonic() - start
-    return Training(part.name, batches, seconds, *batches.tokens, watched, report["findings"])
+    return Training(part.name, batches, seconds, watched, report)
 
 
 def _scoring(part: Part, tokenizer: Encoder) -> Scoring:
     config, start = part.scoring.config, time.monotonic()
     cells = [items_lib.plan(cell, tokenizer, config) for cell in settings_lib.settings(config)]
     report = data_report.evaluation(part.name, cells, config, None)
-    return Scoring(cells, time.monotonic() - start, report["findings"])
+    return Scoring(cells, time.monotonic() - start, report)

@@ -88,8 +88,7 @@ def _training(
         seconds += speeds.compile_training
     if _first((len(training.watched.rows), training.watched.row_length), shapes):
         seconds += speeds.compile_scoring
-    name = f"jft.train {training.name}"
-    return Estimate(name, training.apart, training.in_rows, 0, seconds)
+    return _estimate(f"jft.train {training.name}", [training.report], 0, seconds)
 
 
 def _scoring(
@@ -111,13 +110,25 @@ def _scoring(
             seconds += speeds.compile_generation if new else 0
         else:
             seconds += speeds.compile_scoring if new else 0
-    tokens = (scoring.apart, scoring.in_rows, scoring.prompts * longest)
-    return Estimate(f"jft.eval {name}", *tokens, seconds)
+    new_tokens = scoring.prompts * longest
+    return _estimate(f"jft.eval {name}", scoring.report["cells"], new_tokens, seconds)
+
+
+def _estimate(job: str, packed: list[dict], new_tokens: int, seconds: float) -> Estimate:
+    """The estimate of a job, whose data reports count the tokens of what is packed."""
+    return Estimate(
+        job=job,
+        sequence_tokens=sum(each["sequence_tokens"] for each in packed),
+        row_tokens=sum(each["row_tokens"] for each in packed),
+        new_tokens=new_tokens,
+        seconds=seconds,
+    )
 
 
 def _findings(trainings: list[Training], scoring: Scoring) -> list[dict]:
     """What the checks say of all data, each thing once."""
-    every = [*(f for training in trainings for f in training.findings), *scoring.findings]
+    reports = [*(training.report for training in trainings), scoring.report]
+    every = [finding for report in reports for finding in report["findings"]]
     return list({(finding["where"], finding["text"]): finding for finding in every}.values())
 
 

@@ -10,6 +10,7 @@ from tensorboardX import SummaryWriter
 
 from jft import config as config_lib
 from jft import workdir as workdir_lib
+from jft.data import prefix_tree
 from jft.data.batches import Batches
 from jft.errors import UserError
 from jft.progress import Bar, say
@@ -57,15 +58,15 @@ class Log:
         (step, metrics), self._pending = self._pending, None
         loss, grad_norm = float(metrics.loss), float(metrics.grad_norm)
         _check_finite(step, loss, grad_norm)
-        targets, tokens = self.batches.step_tokens(step - 1)
+        counts = prefix_tree.count(self.batches.packed(step - 1))
         now = time.monotonic()
         seconds, self.time = now - self.time, now
         record = {
             "step": step,
             "loss": loss,
             "examples": self.batches.batch_size,
-            "target_tokens": targets,
-            "row_tokens": tokens,
+            "target_tokens": counts.target_tokens,
+            "row_tokens": counts.row_tokens,
             "seconds": round(seconds, 4),
             "lr": float(self.lr(step - 1)),
             "grad_norm": grad_norm,
@@ -73,7 +74,7 @@ class Log:
         workdir_lib.append_jsonl(self.metrics, [record])
         for name in ("loss", "lr", "grad_norm", "seconds"):
             self.board.add_scalar(f"train/{name}", record[name], step)
-        self.bar.advance(f"loss {loss:.4f}  {tokens / seconds:.0f} tokens/s")
+        self.bar.advance(f"loss {loss:.4f}  {counts.row_tokens / seconds:.0f} tokens/s")
 
     def probe(self, records: list[dict]) -> None:
         """Record a probe; the next step's seconds begin after it."""
