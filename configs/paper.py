@@ -5,8 +5,9 @@
 
 The data is public: `git clone https://github.com/LHRYANG/Generalization_of_FT-LLM`. The training
 recipe is the schema's default: AdamW, 2e-5 to zero, 2 epochs, 16 examples a step, 1024 tokens.
-With all of the data that is 45 fine-tuned models, each scored on 144 cells. `--dry_run` says what
-it takes. What the paper's scripts got wrong is handled as BUILD.md says.
+With the data as published (XSum with 2,000 rows only) that is 39 fine-tuned models and the base,
+each scored on 144 cells. `--dry_run` says what it takes. What the paper's scripts got wrong is
+handled as BUILD.md says.
 """
 
 from jft import config as config_lib

@@ -149,7 +149,7 @@ class Eval(Section):
     datasets: tuple[str, ...] = key(
         (),
         "dataset names in data.root, or task:rows as data.train; all: every task's; "
-        "empty: all of data.task",
+        "empty: all of data.task (what is not named needs demonstrations for its shots)",
     )
     shots: tuple[int, ...] = key((0,), "demonstrations before each item", minimum=0)
     task_shots: tuple[str, ...] = key(

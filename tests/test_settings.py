@@ -53,6 +53,28 @@ def test_draws_of_demonstrations(config):
     assert settings.settings(config)[1] == settings.settings(config)[1]
 
 
+def test_a_set_nobody_named_is_left_out_where_it_has_no_demonstrations(config, suite_root, capsys):
+    (suite_root / "sentiment/few_shot/films_few_shot.json").unlink()
+    config.eval.datasets, config.eval.shots = ("all",), (0, 2)
+    assert {name for name, *_ in asked(config)} == {"shops", "pairs"}
+    note = "note: left out, since they have no demonstrations: sentiment/films_test_20\n"
+    assert capsys.readouterr().out == note
+    config.eval.datasets = ()
+    assert {name for name, *_ in asked(config)} == {"shops"}
+    config.eval.task_shots = ("sentiment=0",)
+    assert {name for name, *_ in asked(config)} == {"films", "shops"}
+    config.eval.datasets, config.eval.task_shots = ("films",), ()
+    with pytest.raises(UserError, match=r"films_few_shot.json; set data.demos"):
+        settings.settings(config)
+    config.eval.datasets, config.data.demos = ("all",), "shop"
+    with pytest.raises(UserError, match=r"data.demos=shop: no demonstrations"):
+        settings.settings(config)
+    (suite_root / "sentiment/few_shot/shops_few_shot.json").unlink()
+    config.eval.datasets, config.data.demos = (), ""
+    with pytest.raises(UserError, match=r"no test set with demonstrations; .* eval.shots=0"):
+        settings.settings(config)
+
+
 @pytest.mark.skipif(not PAPER.is_dir(), reason="needs the paper's data in ../shared/data")
 def test_all_sets_of_the_paper(config):
     config.data.root, config.eval.datasets, config.eval.shots = str(PAPER), ("all",), (0,)

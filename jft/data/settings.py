@@ -7,9 +7,11 @@ from typing import NamedTuple
 import numpy as np
 
 from jft import config as config_lib
-from jft.data import sources
+from jft.data import rows, sources
 from jft.data.sources import Dataset, Row, Suite
 from jft.errors import UserError
+from jft.progress import say
+from jft.tasks import Task
 
 # In `eval.datasets`: the test sets of every task.
 ALL = "all"
@@ -46,11 +48,14 @@ def settings(config: config_lib.Config) -> list[Setting]:
     for name in ("shots", "prompts", "draws"):
         if not getattr(grid, name):
             raise UserError(f"eval.{name} is empty; give at least one, such as 0")
-    task_shots = config_lib.by_task("eval.task_shots", grid.task_shots, source.tasks)
+    _, left_out = _unnamed(config, source)
+    if left_out:
+        say(f"note: left out, since they have no demonstrations: {', '.join(left_out)}")
+    shots_of = _shots(config, source)
     return [
-        setting(source, dataset, shots, prompt, draw, _demos(config, dataset))
+        setting(source, dataset, shots, prompt, draw, _demos(config, dataset.task, dataset.own))
         for dataset in datasets(config)
-        for shots in dict.fromkeys(task_shots.get(dataset.task.name, grid.shots))
+        for shots in dict.fromkeys(shots_of[dataset.task.name])
         for draw in dict.fromkeys(grid.draws if shots else (0,))
         for prompt in dict.fromkeys(grid.prompts)
     ]
@@ -65,25 +70,28 @@ def setting(
       UserError: a prompt or demonstrations that are not there.
     """
     template = source.template(dataset.task, prompt)
-    rows = source.demos(dataset.task, demos or dataset.name, shots)
+    found = source.demos(dataset.task, demos or dataset.name, shots)
     if draw:
-        rows = [rows[i] for i in np.random.default_rng([draw]).permutation(len(rows))]
-    return Setting(dataset, shots, prompt, draw, template, tuple(rows[:shots]))
+        found = [found[i] for i in np.random.default_rng([draw]).permutation(len(found))]
+    return Setting(dataset, shots, prompt, draw, template, tuple(found[:shots]))
 
 
 def datasets(config: config_lib.Config) -> list[Dataset]:
     """The test sets that a config asks for.
 
+    Where it names none of them, these are the ones that can be asked with all its numbers of
+    shots, so that every set is in every cell that a mean is over.
+
     Raises:
       UserError: one that is not there, or two of one task and name: results know them by these.
     """
     source, names = sources.suite(config.data), config.eval.datasets
-    every = source.tests(*source.tasks.values())
-    wanted = [each for name in names for each in (every if name == ALL else [name])]
-    wanted = wanted or source.tests(source.task)
+    unnamed, left_out = _unnamed(config, source)
+    wanted = [each for name in names or (ALL,) for each in (unnamed if name == ALL else [name])]
     if not wanted:
-        folder = source.root / source.task.name
-        raise UserError(f"eval.datasets is empty, and {folder} holds no test set")
+        folder = source.root if names else source.root / source.task.name
+        which = " with demonstrations; give it some, or set eval.shots=0" if left_out else ""
+        raise UserError(f"eval.datasets={','.join(names)}: {folder} holds no test set{which}")
     found: dict[tuple[str, str], Dataset] = {}
     for dataset in map(source.test, wanted):
         known = found.setdefault((dataset.task.name, dataset.name), dataset)
@@ -95,7 +103,31 @@ def datasets(config: config_lib.Config) -> list[Dataset]:
     return list(found.values())
 
 
-def _demos(config: config_lib.Config, dataset: Dataset) -> str:
+def _shots(config: config_lib.Config, source: Suite) -> dict[str, tuple[int, ...]]:
+    """The numbers of shots of each task."""
+    grid = config.eval
+    of_task = config_lib.by_task("eval.task_shots", grid.task_shots, source.tasks)
+    return {name: of_task.get(name, grid.shots) for name in source.tasks}
+
+
+def _unnamed(config: config_lib.Config, source: Suite) -> tuple[list[str], list[str]]:
+    """The test sets that a config means without naming them, and those of them to be left out.
+
+    The second are to be asked with demonstrations, and have none.
+    """
+    names, shots = config.eval.datasets, _shots(config, source)
+    if names and ALL not in names:
+        return [], []
+    wanted: list[str] = []
+    left_out: list[str] = []
+    for task in source.tasks.values() if names else [source.task]:
+        for name in source.tests(task):
+            needed = any(shots[task.name]) and not _demos(config, task)
+            fits = not needed or source.has_demos(task, rows.name_of(name))
+            (wanted if fits else left_out).append(name)
+    return wanted, left_out
+
+
+def _demos(config: config_lib.Config, task: Task, own: bool = False) -> str:
     """The demonstrations asked for, where they fit; a suite has some for its other tasks, too."""
-    fits = dataset.task.name == config.data.task or dataset.own
-    return config.data.demos if fits else ""
+    return config.data.demos if own or task.name == config.data.task else ""

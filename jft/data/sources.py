@@ -191,6 +191,10 @@ class Suite(NamedTuple):
             raise UserError(f"shots={shots}: {found.source} holds {len(found.rows)} demonstrations")
         return found.rows
 
+    def has_demos(self, task: Task, name: str) -> bool:
+        """Whether the suite has demonstrations of its dataset, which need not be read for that."""
+        return self._demo_file(task, name).is_file()
+
     def demo_set(self, task: Task, name: str) -> Dataset | None:
         """The demonstrations of a dataset, as `demos`; None where there are none."""
         path = self._demo_file(task, name)
