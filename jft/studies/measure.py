@@ -127,22 +127,20 @@ def _scoring(found: Speeds, model: runner.Runner, cell: Items) -> Speeds:
 
 
 def _generation(found: Speeds, model: runner.Runner, cell: Items, tokenizer: Tokenizer) -> Speeds:
-    """The first group of prompts: its prefill, which is scoring, and some new tokens."""
+    """The first group of prompts: the prefill of a batch, which is scoring, and some new tokens."""
     rows = model.rows(cell)
     group = next(decoding.groups(cell, rows, found.shards))
     slots, _ = decoding.slots_of([part for _, part in group], rows, cell.num_entries, found.shards)
     stops = decoding.stops_of(tokenizer, model.vocab_size)
     stops = stops._replace(eos=stops.eos[:0], text_V=stops.text_V * 0)  # none ends before the rest
-
-    def prefill():
-        return tuple(model.prefill(batch) for batch, _ in group)
-
-    first, filling = (_seconds(prefill) for _ in range(2))
-    prefixes = prefill()
+    batch = group[0][0]
+    first, filling = (_seconds(lambda: model.prefill(batch)) for _ in range(2))
+    # One batch over and over takes as long to go on from as the group would, which can be large.
+    prefixes = (model.prefill(batch),) * len(group)
     second, decode = (_seconds(lambda: model.decode(prefixes, slots, stops)) for _ in range(2))
     prompts = len(slots.prompt_R)
     work = flops.decoding_step(found.decoder, prompts, cell.row_length)
-    scoring = filling / (len(group) * flops.forward(found.decoder, rows, cell.row_length, 0))
+    scoring = filling / flops.forward(found.decoder, rows, cell.row_length, 0)
     return found._replace(
         scoring=found.scoring or scoring,
         generation=decode / NEW_TOKENS / work,
