@@ -9,7 +9,7 @@ import dataclasses
 import json
 import math
 import typing
-from collections.abc import Container, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from jft.errors import UserError
@@ -137,7 +137,7 @@ class Probe(Section):
         0, "probe every n steps too, not only before the first and after the last; 0: no", minimum=0
     )
     datasets: tuple[str, ...] = key(
-        (), "as eval.datasets; empty: three of data.task, and one of every other task"
+        (), "as eval.datasets; empty: up to three of data.task, and one of every other task"
     )
     limit: int = key(8, "items of each dataset; 0: no probes", minimum=0)
 
@@ -162,7 +162,8 @@ class Eval(Section):
     limit: int = key(250, "score the first n rows; 0: all", minimum=0)
     max_length: int = key(
         0,
-        "longest prompt, in tokens; longer inputs are shortened; 0: as data.max_length",
+        "longest prompt with its label, in tokens; longer inputs are shortened; 0: as "
+        "data.max_length",
         minimum=0,
     )
     max_new_tokens: int = key(60, "longest generation", minimum=1)
@@ -277,9 +278,7 @@ def differences(old: Config, new: Config) -> list[str]:
     ]
 
 
-def by_task(
-    path: str, values: tuple[str, ...], tasks: Container[str]
-) -> dict[str, tuple[int, ...]]:
+def by_task(path: str, values: tuple[str, ...], tasks: Iterable[str]) -> dict[str, tuple[int, ...]]:
     """The numbers that a key such as `eval.task_shots` gives some tasks: `question=0/1/2`.
 
     Raises:
@@ -292,6 +291,6 @@ def by_task(
         if not task or not all(part.isdecimal() for part in parts):
             raise UserError(f"{path}={value}: is written task=0/1/2")
         if task not in tasks:
-            raise UserError(f"{path}={value}: no task {task}")
+            raise UserError(f"{path}={value}: no task {task}; there are {', '.join(tasks)}")
         found[task] = tuple(map(int, parts))
     return found

@@ -143,6 +143,21 @@ def test_rows_without_a_label_are_not_trained_on(config, suite_root, tokenizer):
     assert sum(report["labels"].values()) == 18
 
 
+def test_drawn_demonstrations_are_looked_for_in_the_whole_file(config, suite_root, tokenizer):
+    rows = json.loads((suite_root / "sentiment/shops_train_20.json").read_text())
+    rewrite(suite_root / "sentiment/few_shot/shops_few_shot.json", lambda d: [*d[:-1], rows[5]])
+
+    def found():
+        plan = batches_lib.plan(config, tokenizer)
+        report = data_report.training(plan, sources.suite(config.data), config.data)
+        return [f["indices"] for f in report["findings"] if "demonstrations" in f["check"]]
+
+    config.data.shots = 2
+    assert found() == []
+    config.data.demo_mode = "per_row"
+    assert found() == [[5]]
+
+
 def test_the_report_of_a_training_run(config, suite_root, tokenizer):
     config.data.shots, config.train.steps, config.data.max_length = 2, 5, 180
     train = suite_root / "sentiment/shops_train_20.json"
@@ -162,8 +177,6 @@ def test_the_report_of_a_training_run(config, suite_root, tokenizer):
     }
     assert json.loads(json.dumps(report)) == report
     assert report["duplicates"] == report["shortened_inputs"] == report["answers_cut"] == 1
-    assert report["demonstrations_in_training"] == [0]
-    assert report["test_rows_in_training"] == {"films_test_20": [], "shops_test_20": [0]}
     batches = [plan.batch(step, plan.max_rows) for step in range(plan.steps)]
     # Padding is 0, which no token of these texts is.
     assert report["row_tokens"] == sum((batch.tokens_BT > 0).sum() for batch in batches)

@@ -247,7 +247,7 @@ CASES = {
         T,
         lambda p: (p.root / "sentiment/few_shot/shops_few_shot.json").unlink(),
         ["--config.data.shots=2"],
-        "data.demos=shops",
+        "data.shots=2: no demonstrations of shops",
     ),
     "prompt out of range": (T, NOTHING, ["--config.data.prompt=2"], "data.prompt=2.*2 prompts"),
     "field not in task": (
@@ -369,7 +369,7 @@ CASES = {
         "early: no checkpoint",
     ),
     "too many shots to score": (E, NOTHING, ["--config.eval.shots=9"], "shots=9.*holds 8"),
-    "prompt to score": (E, NOTHING, ["--config.eval.prompts=5"], "prompt=5.*2 prompts"),
+    "prompt to score": (E, NOTHING, ["--config.eval.prompts=5"], "eval.prompts=5.*2 prompts"),
     "a workdir nobody can make": (T, NOTHING, ["--workdir=/proc/run"], "/proc/run: cannot write"),
     "no shots": (E, NOTHING, ["--config.eval.shots=()"], "eval.shots is empty"),
     "no prompts": (E, NOTHING, ["--config.eval.prompts=()"], "eval.prompts is empty"),

@@ -71,7 +71,7 @@ def test_damaged_files(name, content, message, config, tmp_path):
 
 @pytest.fixture
 def hub_folder(tmp_path):
-    """SST-2's columns, as `datasets` saves a data set with its splits."""
+    """SST-2's columns, as `datasets` saves a dataset with its splits."""
     import datasets
 
     features = datasets.Features(

@@ -20,6 +20,7 @@ from jft.data import checks, prefix_tree
 from jft.data.prefix_tree import Sequence
 from jft.data.prompts import Encoded, Encoder, Item, Prompter
 from jft.data.sources import Dataset, Row, suite
+from jft.data.trained_on import inputs
 from jft.errors import UserError
 
 # Row lengths are multiples of this: compilers and accelerators like round shapes.
@@ -155,6 +156,7 @@ class _Pool:
         self, dataset: Dataset, demos: list[Row], data: config_lib.Data, prompter: Prompter
     ):
         self.dataset, self.demos, self.data, self.prompter = dataset, demos, data, prompter
+        self._demo_inputs = [inputs(dataset.task, demo) for demo in demos]
         self.encoded: list[Encoded] = []
         self.examples: list[int] = []  # of each encoded sequence
         self._ids: dict[tuple, int] = {}
@@ -215,11 +217,8 @@ class _Pool:
         """Demonstrations that are none of the examples: none is its own demonstration."""
         if not self.data.shots:
             return []
-        fields = self.prompter.task.fields
-        texts = {tuple(self.dataset.rows[i][name] for name in fields) for i in examples}
-        allowed = [
-            d for d, demo in enumerate(self.demos) if tuple(demo[n] for n in fields) not in texts
-        ]
+        own = {inputs(self.dataset.task, self.dataset.rows[i]) for i in examples}
+        allowed = [d for d, demo in enumerate(self._demo_inputs) if demo not in own]
         if len(allowed) < self.data.shots:
             raise UserError(
                 f"data.shots={self.data.shots}: {self.dataset.where(examples[0])} is among its "

@@ -43,7 +43,7 @@ class Finding:
     Attributes:
       severity: `warning` or `note`.
       check: what was looked for.
-      where: the data set.
+      where: the dataset.
       count: how often it was found.
       of: among how many.
       indices: of the first of these rows, from 0.
@@ -207,7 +207,7 @@ def check_tokens(encoded: list[Encoded], vocab_size: int, max_positions: int, mo
     if longest > max_positions:
         say(
             f"note: sequences of up to {longest} tokens, but {model} was made for {max_positions}; "
-            "data.max_length shortens them"
+            "a lower data.max_length, or eval.max_length, shortens them"
         )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import asdict
-from pathlib import Path
 
 import numpy as np
 
@@ -13,7 +12,7 @@ from jft import config as config_lib
 from jft.data import checks, prefix_tree
 from jft.data.batches import Batches
 from jft.data.checks import Finding, Prompts
-from jft.data.items import Items, longest_prompt
+from jft.data.items import Items, max_length
 from jft.data.sources import Dataset, Row, Suite
 from jft.errors import UserError
 
@@ -25,7 +24,9 @@ def training(batches: Batches, source: Suite, data: config_lib.Data) -> dict:
       UserError: rows that make the run meaningless.
     """
     dataset, tests = batches.dataset, _tests(source)
-    demos = source.demos(dataset.task, data.demos or dataset.name, data.shots)[: data.shots]
+    demos = source.demos(dataset.task, data.demos or dataset.name, data.shots)
+    if data.demo_mode == "fixed":
+        demos = demos[: data.shots]
     used = sorted({i for plan in batches.plans for row in plan.rows for i in row})
     lengths = [(batches.examples[i], batches.encoded[i].whole) for i in used]
     sequences = [batches.encoded[i].sequences[0] for i in used]
@@ -41,11 +42,6 @@ def training(batches: Batches, source: Suite, data: config_lib.Data) -> dict:
         "target_lengths": _summary([len(s.tokens) - s.start for s in sequences]),
         "shortened_inputs": _count(findings, "shortened_inputs"),
         "answers_cut": _count(findings, "answers_cut"),
-        "demonstrations_in_training": checks.overlap(dataset.task, demos, dataset.rows),
-        "test_rows_in_training": {
-            Path(test.source).stem: checks.overlap(test.task, test.rows, dataset.rows)
-            for test in tests
-        },
         "steps": batches.steps,
         "rows_per_step": sum(len(plan.rows) for plan in batches.plans) / batches.steps,
         **_packing(
@@ -108,7 +104,8 @@ def _of_dataset(
     demos = [demo for cell in cells for demo in cell.setting.demos]
     worst = max(cells, key=lambda cell: sum(each.shortened for each in cell.encoded))
     lengths = [(i, e.whole) for i, e in zip(worst.indices, worst.encoded, strict=True)]
-    prompts = Prompts(lengths, worst.setting.shots, longest_prompt(config), "eval.max_length")
+    key, longest = max_length(config)
+    prompts = Prompts(lengths, worst.setting.shots, longest, key)
     findings = [
         *checks.rows(dataset),
         *checks.demonstrations_among_items(dataset, demos),
@@ -188,5 +185,4 @@ def _summary(values: list[int]) -> dict[str, float]:
         "median": float(np.median(values)),
         "p95": float(np.percentile(values, 95)),
         "max": int(np.max(values)),
-        "total": int(np.sum(values)),
     }

@@ -64,9 +64,11 @@ class Items:
             yield prefix_tree.build(packed[part], *shape), self.rows[part]
 
 
-def longest_prompt(config: config_lib.Config) -> int:
-    """The tokens that a prompt with a label may have."""
-    return config.eval.max_length or config.data.max_length
+def max_length(config: config_lib.Config) -> tuple[str, int]:
+    """The tokens that a prompt with a label may have, after the key that says so."""
+    if config.eval.max_length:
+        return "eval.max_length", config.eval.max_length
+    return "data.max_length", config.data.max_length
 
 
 def plan(setting: Setting, tokenizer: Encoder, config: config_lib.Config) -> Items:
@@ -80,11 +82,11 @@ def plan(setting: Setting, tokenizer: Encoder, config: config_lib.Config) -> Ite
     if not indices:
         raise UserError(
             f"{dataset.source}: none of the first {len(dataset.rows)} outputs is a label of task "
-            f"{dataset.task.name}: {', '.join(labels)}"
+            f"{dataset.task.name}: {', '.join(labels)}; map them with data.labels, such as "
+            f"VALUE={labels[0]}"
         )
-    prompter = Prompter(
-        tokenizer, dataset.task, setting.template, longest_prompt(config), eos=False
-    )
+    key, longest = max_length(config)
+    prompter = Prompter(tokenizer, dataset.task, setting.template, longest, eos=False, key=key)
     answers = labels or ("",)
     encoded = prompter.encode(
         [Item(dataset.rows[i], setting.demos, answers, dataset.where(i)) for i in indices]
@@ -94,7 +96,8 @@ def plan(setting: Setting, tokenizer: Encoder, config: config_lib.Config) -> Ite
     longest, row_length = max(len(each.tokens) for each in sequences), config.data.row_length
     if row_length and row_length < longest:
         raise UserError(
-            f"data.row_length={row_length}: an item of {dataset.name} has {longest} tokens"
+            f"data.row_length={row_length}: an item of {dataset.name} has {longest} tokens; give "
+            "at least that, or 0"
         )
     row_length = row_length or _power_of_two(longest, SHORTEST_ROW)
     packed = prefix_tree.pack(sequences, row_length)

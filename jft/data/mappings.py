@@ -27,8 +27,11 @@ class Mapping(NamedTuple):
         """The row with the fields of the task.
 
         Raises:
-          UserError: a column that the row lacks.
+          UserError: a column that the row lacks, or no row at all.
         """
+        if not isinstance(row, dict):
+            fields = ", ".join((*task.fields, "output"))
+            raise UserError(f"{where}: must be an object with {fields}")
         mapped = {name: self._value(row, name, where) for name in (*task.fields, "output")}
         value = mapped["output"]
         if isinstance(value, bool | int | float):
@@ -66,7 +69,7 @@ def label_names(labels: Sequence[str]) -> tuple[str, ...]:
 
 
 def ready(name: str) -> Mapping:
-    """The mapping of a public data set that the paper uses; for others, columns are fields."""
+    """The mapping of a public dataset that the paper uses; for others, columns are fields."""
     for known, mapping in READY.items():
         if name.lower() == known or name.lower().endswith("-" + known):
             return mapping

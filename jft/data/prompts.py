@@ -83,6 +83,7 @@ class Prompter(NamedTuple):
       template: of `prompt_map.json`.
       max_length: longest sequence, in tokens, the end of sequence included.
       eos: whether the end of sequence is predicted after the answer, as in training.
+      key: of the config that says `max_length`, for messages.
     """
 
     tokenizer: Encoder
@@ -90,6 +91,7 @@ class Prompter(NamedTuple):
     template: str
     max_length: int
     eos: bool
+    key: str = "data.max_length"
 
     def encode(self, items: list[Item]) -> list[Encoded]:
         """The sequences of every item; an input too long loses its end, never the answer.
@@ -166,8 +168,7 @@ class Prompter(NamedTuple):
             if not self._fits(sequences):
                 raise UserError(
                     f"{item.where}: {_longest_of(sequences)} tokens even with an empty input, but "
-                    f"{'data' if self.eos else 'eval'}.max_length={self.max_length}; raise it or "
-                    "use fewer shots"
+                    f"{self.key}={self.max_length}; raise it or use fewer shots"
                 )
         return result
 

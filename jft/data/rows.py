@@ -27,7 +27,7 @@ def is_reference(name: str) -> bool:
 
 
 def name_of(reference: str) -> str:
-    """The data set of `paws_train_2000`, `paws_test_500.jsonl`, `paws`, or `hf:paws/train`.
+    """The dataset of `paws_train_2000`, `paws_test_500.jsonl`, `paws`, or `hf:paws/train`.
 
     A set's splits have one name, so that a test set of the training set's name is in-domain.
     """
@@ -66,9 +66,10 @@ def read(reference: str, key: str) -> Raw:
     else:
         raise UserError(f"{key}={reference}: no file {path}")
     if not isinstance(rows, list):
-        raise UserError(f"{reference}: must be a JSON list of rows, not {type(rows).__name__}")
+        kind = type(rows).__name__
+        raise UserError(f"{key}={reference}: must be a JSON list of rows, not {kind}")
     if not rows:
-        raise UserError(f"{reference}: holds no rows")
+        raise UserError(f"{key}={reference}: holds no rows; give it some, or leave it out")
     return rows
 
 
@@ -132,7 +133,7 @@ def _read_library(reader: Callable[[str], Raw], place: str, where: str) -> Raw:
 
 
 def _read_hf(place: str) -> Raw:
-    """Rows by `datasets`, which runs no code of a data set's own."""
+    """Rows by `datasets`, which runs no code of a dataset's own."""
     import datasets
 
     datasets.disable_progress_bars()
@@ -148,7 +149,7 @@ def _read_hf(place: str) -> Raw:
 
 
 def _from_hub(place: str, split: str):
-    """`a/b` may be a user's data set or a configuration of a data set that has no user."""
+    """`a/b` may be a user's dataset or a configuration of a dataset that has no user."""
     import datasets
 
     parts = place.split("/")

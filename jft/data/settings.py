@@ -1,4 +1,4 @@
-"""The cells of an evaluation: which data sets are asked how, as a config says."""
+"""The cells of an evaluation: which datasets are asked how, as a config says."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def settings(config: config_lib.Config) -> list[Setting]:
     """The cells that a config asks for.
 
     Raises:
-      UserError: a dataset, a prompt or demonstrations that are not there, or two data sets of
+      UserError: a dataset, a prompt or demonstrations that are not there, or two datasets of
         one name.
     """
     grid, source = config.eval, sources.suite(config.data)
@@ -53,7 +53,7 @@ def settings(config: config_lib.Config) -> list[Setting]:
         say(f"note: left out, since they have no demonstrations: {', '.join(left_out)}")
     shots_of = _shots(config, source)
     return [
-        setting(source, dataset, shots, prompt, draw, _demos(config, dataset.task, dataset.own))
+        _setting(source, dataset, shots, prompt, draw, _demos(config, dataset.task, dataset.own))
         for dataset in datasets(config)
         for shots in dict.fromkeys(shots_of[dataset.task.name])
         for draw in dict.fromkeys(grid.draws if shots else (0,))
@@ -61,16 +61,12 @@ def settings(config: config_lib.Config) -> list[Setting]:
     ]
 
 
-def setting(
-    source: Suite, dataset: Dataset, shots: int, prompt: int, draw: int = 0, demos: str = ""
+def _setting(
+    source: Suite, dataset: Dataset, shots: int, prompt: int, draw: int, demos: str
 ) -> Setting:
-    """One cell; `demos` as `data.demos`: whose demonstrations, or the dataset's own.
-
-    Raises:
-      UserError: a prompt or demonstrations that are not there.
-    """
-    template = source.template(dataset.task, prompt)
-    found = source.demos(dataset.task, demos or dataset.name, shots)
+    """One cell; `demos` as `data.demos`: whose demonstrations, or the dataset's own."""
+    template = source.template(dataset.task, prompt, "eval.prompts")
+    found = source.demos(dataset.task, demos or dataset.name, shots, "eval.shots")
     if draw:
         found = [found[i] for i in np.random.default_rng([draw]).permutation(len(found))]
     return Setting(dataset, shots, prompt, draw, template, tuple(found[:shots]))

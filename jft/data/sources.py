@@ -1,4 +1,4 @@
-"""Data sets: the paper's folder layout with its prompts, `mini`, and rows of your own.
+"""Datasets: the paper's folder layout with its prompts, `mini`, and rows of your own.
 
 ROOT/prompt_map.json                             a list of {task: template}
 ROOT/<task>/<dataset>_train_<n>.json             a list of rows
@@ -80,25 +80,28 @@ class Suite(NamedTuple):
         """All tasks by name: the table's, and the config's."""
         return TASKS | {self.task.name: self.task}
 
-    def template(self, task: Task, index: int) -> str:
-        """The task's prompt template.
+    def template(self, task: Task, index: int, key: str = "data.prompt") -> str:
+        """The task's prompt template of an index, which `key` of the config asks for.
 
         Raises:
           UserError: no such index, no template for the task, or fields that the task lacks.
         """
         if self.data.template and task.name == self.task.name:
             if index:
-                raise UserError(f"data.prompt={index}: data.template is the only prompt, 0")
+                raise UserError(f"{key}={index}: data.template is the only prompt, 0")
             return self.data.template
         path = self.root / "prompt_map.json"
         templates = rows.read_json(path)
         if not isinstance(templates, list) or not all(isinstance(t, dict) for t in templates):
-            raise UserError(f"{path}: must be a list of objects, task to template")
+            raise UserError(f'{path}: must be a list such as [{{"{task.name}": "..."}}]')
         if index >= len(templates):
-            raise UserError(f"data.prompt={index}: {path} holds {len(templates)} prompts, from 0")
+            raise UserError(f"{key}={index}: {path} holds {len(templates)} prompts, from 0")
         template = templates[index].get(task.name)
         if not isinstance(template, str):
-            raise UserError(f"{path}: prompt {index} has no template for task {task.name}")
+            raise UserError(
+                f"{path}: prompt {index} has no template for task {task.name}; add one, or choose "
+                f"another {key}"
+            )
         prompts.check_template(template, task, f"{path} prompt {index}")
         return template
 
@@ -170,8 +173,14 @@ class Suite(NamedTuple):
         """The names of the tasks' test sets, as `test` takes them."""
         return [f"{task.name}/{path.stem}" for task in tasks for path in self.files(task, "test")]
 
-    def demos(self, task: Task, name: str, shots: int) -> list[Row]:
+    def demos(self, task: Task, name: str, shots: int, key: str = "data.shots") -> list[Row]:
         """All demonstrations of a dataset; none are needed, and none read, at 0 shots.
+
+        Args:
+          task: the dataset's.
+          name: the dataset's, or a file's.
+          shots: how many are needed.
+          key: of the config that asks for them, for messages.
 
         Raises:
           UserError: no demonstration file, or fewer in it than `shots`.
@@ -183,12 +192,13 @@ class Suite(NamedTuple):
             path = self._demo_file(task, name)
             known = sorted(p.stem for p in path.parent.glob("*_few_shot.json"))
             names = _list([stem.removesuffix("_few_shot") for stem in known])
+            asked = f"data.demos={name}" if self.data.demos else f"{key}={shots}"
             raise UserError(
-                f"data.demos={name}: no demonstrations in {path}; set data.demos to a file of "
+                f"{asked}: no demonstrations of {name} in {path}; set data.demos to a file of "
                 f"yours, or to one of {names}; or use 0 shots"
             )
         if shots > len(found.rows):
-            raise UserError(f"shots={shots}: {found.source} holds {len(found.rows)} demonstrations")
+            raise UserError(f"{key}={shots}: {found.source} holds {len(found.rows)} demonstrations")
         return found.rows
 
     def has_demos(self, task: Task, name: str) -> bool:
@@ -216,10 +226,8 @@ class Suite(NamedTuple):
             mapping = mappings.configured(self.data.fields, self.data.labels)
         raw = rows.read(name, key)
         dataset = Dataset(rows.name_of(name), task, name, True, raw)
-        if mapping.columns or mapping.labels:
-            mapped = [mapping.apply(r, task, dataset.where(i)) for i, r in enumerate(raw)]
-            dataset = dataset._replace(rows=mapped)
-        return _checked(dataset)
+        mapped = [mapping.apply(row, task, dataset.where(i)) for i, row in enumerate(raw)]
+        return _checked(dataset._replace(rows=mapped))
 
     def _split(self, key: str, name: str) -> tuple[Task, str]:
         """The task that stands before rows of one's own, and the rest."""
@@ -253,7 +261,10 @@ def suite(data: config_lib.Data) -> Suite:
     """
     path = MINI if data.root == "mini" else Path(data.root).expanduser()
     if not data.template and not (path / "prompt_map.json").is_file():
-        raise UserError(f"data.root={data.root}: no file {path / 'prompt_map.json'}")
+        raise UserError(
+            f"data.root={data.root}: no file {path / 'prompt_map.json'}; make it, a list such as "
+            f'[{{"{data.task}": "..."}}] with prompt templates, or set data.template'
+        )
     return Suite(path, data, _task(data))
 
 

@@ -26,15 +26,13 @@ class Tokenizer:
       prefix: the ids that the tokenizer puts before every text by itself, such as BOS; often none.
       eos_id: the id that ends an answer.
       vocab_size: one more than the largest id.
-      name: what `model.path` called it.
     """
 
-    def __init__(self, backend: tokenizers.Tokenizer, eos_id: int, name: str):
+    def __init__(self, backend: tokenizers.Tokenizer, eos_id: int):
         """Wrap a backend, whose own truncation and padding are switched off."""
         backend.no_truncation()
         backend.no_padding()
         self._backend = backend
-        self.name = name
         self.eos_id = eos_id
         self.vocab_size = 1 + max(backend.get_vocab(with_added_tokens=True).values())
         self.prefix = _prefix(backend)
@@ -93,14 +91,14 @@ def load(path: str) -> Tokenizer:
       UserError: there is none, it is damaged, has no fast version, or names no EOS.
     """
     if path == RANDOM_MODEL:
-        return Tokenizer(_bytes(), eos_id=257, name=path)
+        return Tokenizer(_bytes(), eos_id=257)
     local = locate(path, FILES)
     if local.is_dir():
-        return _load_folder(local, path)
-    return Tokenizer(*gguf_tokenizer.build(local), name=path)
+        return _load_folder(local)
+    return Tokenizer(*gguf_tokenizer.build(local))
 
 
-def _load_folder(folder: Path, name: str) -> Tokenizer:
+def _load_folder(folder: Path) -> Tokenizer:
     # Importing transformers takes 2 s, and tokenizer.json alone would do for most folders. Not for
     # all: the class that tokenizer_config.json names may rebuild the tokenizer, its special tokens
     # are added, and some folders hold only a vocab and merges file. What AutoTokenizer makes of
@@ -124,7 +122,7 @@ def _load_folder(folder: Path, name: str) -> Tokenizer:
         raise UserError(
             f"{folder}: {type(auto).__name__} has no fast version; jft needs a tokenizer.json"
         )
-    return Tokenizer(backend, _eos_id(auto, folder), name)
+    return Tokenizer(backend, _eos_id(auto, folder))
 
 
 def _eos_id(auto, folder: Path) -> int:

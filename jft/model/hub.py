@@ -15,8 +15,6 @@ from jft.model.decoder import DecoderConfig, Params
 from jft.model.tensors import Pretrained, Source
 from jft.model_files import RANDOM_MODEL, locate, read_json
 
-__all__ = ["Pretrained", "load", "save"]
-
 WEIGHTS, INDEX, CONFIG = "model.safetensors", "model.safetensors.index.json", "config.json"
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 FLOATS = ("F64", "F32", "F16", "BF16")

@@ -28,7 +28,9 @@ def create(config: config_lib.Mesh) -> Mesh:
         raise UserError(f"{text}: sizes are at least 1, and one of them may be -1")
     known = math.prod(size for size in sizes if size > 0)
     if len(devices) % known or (-1 not in sizes and known != len(devices)):
-        raise UserError(f"{text}: {known} does not make up the {len(devices)} devices there are")
+        raise UserError(
+            f"{text}: {known} does not make up the {len(devices)} devices there are; give one as -1"
+        )
     sizes = [len(devices) // known if size == -1 else size for size in sizes]
     return Mesh(np.array(devices).reshape(sizes), AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
