@@ -130,6 +130,23 @@ def test_a_run_ends_with_it_and_writes_it_later_if_a_kill_came_before(config, tm
     assert file.stat().st_mtime_ns == stamp
 
 
+def test_a_base_that_has_changed_since_is_not_what_the_run_is_compared_with(
+    config, tmp_path, capsys
+):
+    base = tmp_path / "base"
+    config.checkpoint.every = 1
+    loop.train(config, str(base))
+    config.model.path = str(base)
+    loop.train(config, str(tmp_path / "run"))
+    (tmp_path / "run/drift.json").unlink()
+    (base / "checkpoints/3").rename(tmp_path / "removed")
+    capsys.readouterr()
+    loop.train(config, str(tmp_path / "run"))
+    assert not (tmp_path / "run/drift.json").exists()
+    out = capsys.readouterr().out
+    assert f"note: no drift.json, which needs the base: {base} is another" in out
+
+
 def test_a_base_that_is_gone_costs_the_drift_and_nothing_else(
     config, tmp_path, capsys, monkeypatch
 ):

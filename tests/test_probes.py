@@ -11,7 +11,7 @@ import plain_row
 import pytest
 from conftest import write
 
-from jft.data import probe_items, prompts, sources
+from jft.data import probe_items, prompts, sources, trained_on
 from jft.data import tokenizer as tokenizer_lib
 from jft.errors import UserError
 from jft.model import hub
@@ -37,9 +37,9 @@ def probed(config):
     return config
 
 
-def plan(config):
+def plan(config, seen=None):
     training = sources.suite(config.data).training()
-    return probe_items.plan(config, tokenizer_lib.load(MODEL), training)
+    return probe_items.plan(config, tokenizer_lib.load(MODEL), training, seen)
 
 
 def names(config):
@@ -79,7 +79,7 @@ def test_numbers_equal_plain_forward_passes(probed, tmp_path):
     records = read(tmp_path / "run", "probes")
     assert [r["step"] for r in records] == [0] * 4 + [2] * 4 + [3] * 4
     base, tuned = load(MODEL), load(str(tmp_path / "run"))
-    source = sources.suite(probed.data)
+    source, before = sources.suite(probed.data), {}
     for record in records[:4] + records[8:]:
         params = base if record["step"] == 0 else tuned
         task = source.tasks[record["task"]]
@@ -92,6 +92,11 @@ def test_numbers_equal_plain_forward_passes(probed, tmp_path):
         nll, kl, correct = zip(*items, strict=True)
         assert record["nll"] == pytest.approx(np.mean(nll), rel=1e-5)
         assert record["nll_stderr"] == pytest.approx(np.std(nll, ddof=1) / 3**0.5, rel=1e-3)
+        before.setdefault(record["dataset"], nll)
+        change = np.subtract(nll, before[record["dataset"]])
+        assert record["nll_change"] == pytest.approx(np.mean(change), rel=1e-3, abs=1e-6)
+        error = np.std(change, ddof=1) / 3**0.5
+        assert record["nll_change_stderr"] == pytest.approx(error, rel=1e-2, abs=1e-6)
         assert record["kl"] == pytest.approx(np.mean(kl), rel=1e-4, abs=1e-9)
         assert record["kl_stderr"] == pytest.approx(np.std(kl, ddof=1) / 3**0.5, rel=1e-2)
         assert record["accuracy"] == (pytest.approx(np.mean(correct)) if task.labels else None)
@@ -147,6 +152,16 @@ def test_training_rows_and_rows_without_a_gold_label_are_left_out(probed):
     ]
     assert found == wanted
     assert shops.gold == [1, 1, 0]
+
+
+def test_what_the_base_was_trained_on_is_left_out_too(probed, tmp_path):
+    films = next(each for each in plan(probed).sets if each.dataset.name == "films").dataset
+    trained_on.write(tmp_path, films.task, films.rows[:1], ())
+    seen = trained_on.read(tmp_path)
+    chosen = next(each for each in plan(probed, seen).sets if each.dataset.name == "films")
+    texts = [bytes(e.sequences[0].tokens[1:].tolist()).decode() for e in chosen.encoded]
+    assert len(texts) == 3
+    assert not any(films.rows[0]["input"] in text for text in texts)
 
 
 def test_a_broken_set_keeps_nobody_from_training_unless_it_is_named(probed):

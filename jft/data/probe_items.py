@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from jft import config as config_lib
 from jft.batch import Batch
-from jft.data import checks, prefix_tree, sources
+from jft.data import checks, prefix_tree, sources, trained_on
 from jft.data import rows as rows_lib
 from jft.data.batches import choose_row_length
 from jft.data.prompts import Encoded, Encoder, Item, Prompter
@@ -130,13 +130,24 @@ def _first_entries(
     ]
 
 
-def plan(config: config_lib.Config, tokenizer: Encoder, training: Dataset) -> ProbeItems:
+def plan(
+    config: config_lib.Config,
+    tokenizer: Encoder,
+    training: Dataset,
+    seen: Collection[str] | None = None,
+) -> ProbeItems:
     """Choose and pack the items of a run, of which there may be none.
+
+    Args:
+      config: of the run.
+      tokenizer: the model's.
+      training: the rows that it trains on.
+      seen: what its base was trained on, as `trained_on.read` gives it.
 
     Raises:
       UserError: a set that `probe.datasets` names is not there, or has no item to offer.
     """
-    planner = _Planner(config, tokenizer, sources.suite(config.data), training)
+    planner = _Planner(config, tokenizer, sources.suite(config.data), training, seen or ())
     if not config.probe.limit:
         found = []
     elif config.probe.datasets:
@@ -163,6 +174,7 @@ class _Planner(NamedTuple):
     tokenizer: Encoder
     source: Suite
     training: Dataset
+    seen: Collection[str]
 
     def default_sets(self) -> list[ProbeSet]:
         """In-domain, out-of-domain and out-of-task, as far as `data.root` goes."""
@@ -218,7 +230,7 @@ class _Planner(NamedTuple):
 
     def _indices(self, dataset: Dataset) -> list[int]:
         task = dataset.task
-        trained: set[int] = set()
+        trained = set(trained_on.among(task, dataset.rows, self.seen))
         if task.name == self.training.task.name:
             trained.update(checks.overlap(task, dataset.rows, self.training.rows))
         fit = (i for i in dataset.usable if i not in trained)

@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 
 from jft import config as config_lib
 from jft import workdir as workdir_lib
-from jft.data import checks, data_page, data_report, items, trained_on
+from jft.data import checks, data_page, data_report, items
 from jft.data import tokenizer as tokenizer_lib
 from jft.data.items import Items
 from jft.data.settings import settings
@@ -84,7 +84,7 @@ def _report(
     """Say what is wrong with the data, and the plan; leave both in the workdir."""
     with phase("Checking the data"):
         name = cells_lib.model_name(config, origin)
-        report = data_report.evaluation(name, planned, config, _trained_on(origin))
+        report = data_report.evaluation(name, planned, config, pretrained.seen(origin))
         workdir_lib.write_json(folder / "data_report.json", report)
         page = data_page.evaluation(report, planned, tokenizer)
         workdir_lib.write_text(folder / "data_report.html", page)
@@ -98,10 +98,6 @@ def _report(
     )
 
 
-def _trained_on(origin: Origin) -> frozenset[str] | None:
-    return trained_on.read(Path(origin.path)) if origin.run else None
-
-
 def _score_cells(
     config: config_lib.Config,
     origin: Origin,
@@ -112,7 +108,7 @@ def _score_cells(
     devices: tuple[Mesh, jnp.dtype],
 ) -> None:
     (mesh, dtype), grid = devices, config.eval
-    trained = _trained_on(origin)
+    trained = pretrained.seen(origin)
     with phase("Loading the model"):
         decoder, params = pretrained.load(origin, mesh)
         encoded = [each for cell in planned for each in cell.encoded]
@@ -138,7 +134,7 @@ def _rows(
     if cell.setting.dataset.task.labels:
         return cells_lib.label_rows(name, cell, scoring.score(model, cell, advance))
     texts = decoding.generate(model, cell, tokenizer, advance)
-    return cells_lib.text_rows(name, cell, texts)
+    return cells_lib.text_rows(name, cell, texts, model.max_new_tokens)
 
 
 def _finished(folder: Path, origin: Origin, inputs: Inputs) -> set[records.Key]:
@@ -154,7 +150,8 @@ def _finished(folder: Path, origin: Origin, inputs: Inputs) -> set[records.Key]:
         if changed:
             raise UserError(
                 f"--workdir={folder} holds scores of {key}, but "
-                f"{CHANGED[changed[0]].format(path=origin.path)} since; choose another workdir"
+                f"{CHANGED[changed[0]].format(path=origin.path)} since; remove it, or choose "
+                "another workdir"
             )
     rows = workdir_lib.keep_jsonl(
         folder / "rows.jsonl", records.ROW, lambda record: records.key(record) in finished

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from jft.data import batches as batches_lib
@@ -96,7 +97,9 @@ def decoding_flops(cell: Items, config: DecoderConfig, num_rows: int, shards: in
     return flops.decoding_step(config, prompts, cell.row_length)
 
 
-def plan(parts: list[Part], tokenizer: Encoder) -> tuple[list[Training], Scoring]:
+def plan(
+    parts: list[Part], tokenizer: Encoder, seen: Collection[str] | None
+) -> tuple[list[Training], Scoring]:
     """Plan all trainings, and the cells that every model is scored on.
 
     A training that cannot be planned is named, and left out: in the study it will fail.
@@ -108,18 +111,18 @@ def plan(parts: list[Part], tokenizer: Encoder) -> tuple[list[Training], Scoring
         trainings = []
         for part in trained:
             try:
-                trainings.append(_training(part, tokenizer))
+                trainings.append(_training(part, tokenizer, seen))
             except UserError as error:
                 say(f"{part.name} would fail: {error}")
             bar.advance(part.name)
     return trainings, scoring
 
 
-def _training(part: Part, tokenizer: Encoder) -> Training:
+def _training(part: Part, tokenizer: Encoder, seen: Collection[str] | None) -> Training:
     assert part.training
     config, start = part.training.config, time.monotonic()
     batches = batches_lib.plan(config, tokenizer)
-    watched = probe_items.plan(config, tokenizer, batches.dataset)
+    watched = probe_items.plan(config, tokenizer, batches.dataset, seen)
     report = data_report.training(batches, sources.suite(config.data), config.data)
     seconds = time.monotonic() - start
     return Training(part.name, batches, seconds, watched, report)

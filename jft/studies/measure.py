@@ -56,7 +56,9 @@ class Speeds(NamedTuple):
 def speeds(
     config: config_lib.Config, trainings: list[Training], cells: list[Items], tokenizer: Tokenizer
 ) -> Speeds:
-    """Measure what the study needs; the smallest of the trainings and cells stand for the others.
+    """Measure what the study needs.
+
+    The training of the shortest rows and the cells of middling size stand for the others.
 
     Raises:
       UserError: the model cannot be loaded.

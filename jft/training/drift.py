@@ -54,9 +54,9 @@ def write(folder: Path, base: Origin, mesh: Mesh, params: decoder.Params) -> Non
     """
     try:
         with phase("Measuring the drift of the weights"):
-            config, base_params = pretrained.load(base, mesh)
-            if config != pretrained.read_model(folder).decoder:
+            if pretrained.fingerprint(base) != pretrained.read_model(folder).base_sha256:
                 raise UserError(f"{base.path} is another model by now")
+            config, base_params = pretrained.load(base, mesh)
             sums = compare(config, mesh, params, base_params)
             result = {"base": base.path, "base_step": base.step} | report(config, sums)
             workdir_lib.write_json(folder / FILE, result)

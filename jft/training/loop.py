@@ -40,7 +40,7 @@ def train(config: config_lib.Config, workdir: str, dry_run: bool = False) -> Non
     with phase("Reading the data"):
         tokenizer = tokenizer_lib.load(pretrained.tokenizer_path(config.model.path))
         batches = batches_lib.plan(config, tokenizer)
-        watched = probe_items.plan(config, tokenizer, batches.dataset)
+        watched = probe_items.plan(config, tokenizer, batches.dataset, pretrained.seen(base))
     with workdir_lib.claim(workdir, config, "jft.train") as folder:
         checkpoints, step = _checkpoints(folder, config.checkpoint.keep)
         if step >= batches.steps and not dry_run:
@@ -57,7 +57,8 @@ def train(config: config_lib.Config, workdir: str, dry_run: bool = False) -> Non
             decoder, state = _state(base, mesh, optimizer, checkpoints, step, folder)
             encoded = batches.encoded + watched.encoded
             checks.check_tokens(encoded, *decoder.limits, config.model.path)
-            _describe(folder, base, decoder, batches, tokenizer)
+            if not step:
+                _describe(folder, base, decoder, batches, tokenizer)
         load = _loader(config, batches, mesh)
         with phase("Compiling the training step"):
             train_step = step_lib.compile_step(
@@ -149,11 +150,11 @@ def _report(
 
 def _describe(folder: Path, base: Origin, decoder, batches: batches_lib.Batches, tokenizer) -> None:
     """Leave what evaluations need beside the checkpoints: what it is, and what it has seen."""
-    pretrained.write_model(folder, decoder, batches.steps)
+    saved = pretrained.SavedModel(decoder, batches.steps, pretrained.fingerprint(base))
+    pretrained.write_model(folder, saved)
     tokenizer.save(str(folder / "tokenizer"))
-    before = trained_on.read(Path(base.path)) if base.run else None
     rows = data_report.trained_rows(batches)
-    trained_on.write(folder, batches.dataset.task, rows, before or ())
+    trained_on.write(folder, batches.dataset.task, rows, pretrained.seen(base) or ())
 
 
 def _check_same_data(file: Path, report: dict) -> None:

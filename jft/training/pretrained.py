@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 from jft import config as config_lib
 from jft import model_files
 from jft import workdir as workdir_lib
+from jft.data import trained_on
 from jft.errors import UserError
 from jft.model import decoder, hub
 from jft.training import mesh as mesh_lib
@@ -38,10 +39,17 @@ class Origin(NamedTuple):
 
 
 class SavedModel(NamedTuple):
-    """What stands beside a run's checkpoints: the decoder's shape, and the run's length."""
+    """What stands beside a run's checkpoints.
+
+    Attributes:
+      decoder: the model's shape.
+      steps: how long the run is to be.
+      base_sha256: the fingerprint of the model that it began from.
+    """
 
     decoder: decoder.DecoderConfig
     steps: int
+    base_sha256: str
 
 
 def origin(path: str) -> Origin:
@@ -84,6 +92,11 @@ def fingerprint(origin: Origin) -> str:
     return hashlib.sha256(json.dumps([manifest, tokenizer]).encode()).hexdigest()
 
 
+def seen(origin: Origin) -> frozenset[str] | None:
+    """The rows that it was trained on here, by hash; None for any other model."""
+    return trained_on.read(Path(origin.path)) if origin.run else None
+
+
 def tokenizer_path(path: str) -> str:
     """What `tokenizer.load` takes for this model."""
     folder = Path(path).expanduser() / "tokenizer"
@@ -106,9 +119,10 @@ def load(origin: Origin, mesh: Mesh) -> tuple[decoder.DecoderConfig, decoder.Par
     return config, Checkpoints(folder, read_only=True).restore(like, origin.step).params
 
 
-def write_model(workdir: Path, config: decoder.DecoderConfig, steps: int) -> None:
-    """Put beside the checkpoints what is needed to read them: the shape, and the run's length."""
-    workdir_lib.write_json(workdir / "model.json", {"decoder": asdict(config), "steps": steps})
+def write_model(workdir: Path, saved: SavedModel) -> None:
+    """Put beside the checkpoints what is needed to read them."""
+    record = saved._asdict() | {"decoder": asdict(saved.decoder)}
+    workdir_lib.write_json(workdir / "model.json", record)
 
 
 def read_model(workdir: Path) -> SavedModel:
@@ -117,6 +131,7 @@ def read_model(workdir: Path) -> SavedModel:
     raw = workdir_lib.read_json(file)
     try:
         shape = decoder.DecoderConfig(**raw["decoder"])
-        return SavedModel(replace(shape, rope_factors=tuple(shape.rope_factors)), int(raw["steps"]))
+        shape = replace(shape, rope_factors=tuple(shape.rope_factors))
+        return SavedModel(shape, int(raw["steps"]), str(raw["base_sha256"]))
     except (ValueError, TypeError, KeyError) as error:
         raise UserError(f"{file}: damaged: {error!r}; restore it, or train again") from None

@@ -37,7 +37,7 @@ Program = Callable[[decoder.Params, Batch, Array], tuple[jax.Array, jax.Array]]
 class Probes:
     """The probes of a run of `steps` steps, in a workdir; `done`: the step it goes on from.
 
-    The base's distributions are those of step 0, kept in `probes.npz`.
+    The base's answers are those of step 0, kept in `probes.npz`.
 
     Raises:
       UserError: `probes.npz` is missing where it should be, or of other items.
@@ -65,7 +65,7 @@ class Probes:
         with phase("Compiling the probe"):
             self.program = compile_probe(model, dtype, mesh, self.batches[0])
         if done:
-            self.base_KV = self._read_base()
+            self.base_nll_I, self.base_KV = self._read_base()
 
     def due(self, step: int) -> bool:
         """Whether to probe after this step; before the first and after the last in any case."""
@@ -73,18 +73,21 @@ class Probes:
         return now and bool(self.items.sets)
 
     def run(self, step: int, params: decoder.Params) -> list[dict]:
-        """One record for each data set; at step 0 the model is the base, which is remembered."""
+        """One record for each dataset; at step 0 the model is the base, which is remembered."""
         with phase(f"Probe at step {step}", NOTICED_SECONDS):
             scores, logprobs_KV = self._answers(params)
+            nll_I = self._nll(scores)
             if step == 0:
-                self.base_KV = logprobs_KV
+                self.base_nll_I, self.base_KV = nll_I, logprobs_KV
                 self._write_base()
             kl_K = kl_divergence(self.base_KV, logprobs_KV)
-            kl = np.bincount(self.owner_K, kl_K) / np.bincount(self.owner_K)
+            kl_I = np.bincount(self.owner_K, kl_K) / np.bincount(self.owner_K)
         records, first = [], 0
         for each in self.items.sets:
             part = slice(first, first + len(each.encoded))
-            records.append({"step": step} | _record(each, scores[part], kl[part]))
+            means = {"nll": nll_I, "nll_change": nll_I - self.base_nll_I, "kl": kl_I}
+            means = {name: values[part] for name, values in means.items()}
+            records.append({"step": step} | _record(each, scores[part], means))
             first = part.stop
         return records
 
@@ -103,15 +106,26 @@ class Probes:
                 logprobs_KV.append(first_BPV[b, : len(part.owners[b])])
         return scores, np.concatenate(logprobs_KV)
 
+    def _nll(self, scores: list[np.ndarray]) -> np.ndarray:
+        """Of each item's gold answer, per token."""
+        encoded, gold = self.items.encoded, [gold for s in self.items.sets for gold in s.gold]
+        return np.array(
+            [
+                -values[i] / entries([each.sequences[i]])
+                for each, values, i in zip(encoded, scores, gold, strict=True)
+            ]
+        )
+
     def _write_base(self) -> None:
-        content = io.BytesIO()
-        np.savez(content, logprobs_KV=self.base_KV, sha256=self.items.sha256())
+        content, sha256 = io.BytesIO(), self.items.sha256()
+        np.savez(content, nll_I=self.base_nll_I, logprobs_KV=self.base_KV, sha256=sha256)
         workdir_lib.write_bytes(self.file, content.getbuffer())
 
-    def _read_base(self) -> np.ndarray:
+    def _read_base(self) -> tuple[np.ndarray, np.ndarray]:
         try:
             with np.load(self.file) as arrays:
-                base_KV, sha256 = arrays["logprobs_KV"], str(arrays["sha256"])
+                nll_I, base_KV = arrays["nll_I"], arrays["logprobs_KV"]
+                sha256 = str(arrays["sha256"])
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise UserError(
                 f"{self.file}: missing or damaged: {error}; restore it, or train again in another "
@@ -122,7 +136,7 @@ class Probes:
                 f"{self.file.parent} was begun with other items to probe: test rows, the prompt or "
                 "the tokenizer have changed since; restore them, or choose another workdir"
             )
-        return base_KV
+        return nll_I, base_KV
 
 
 def compile_probe(
@@ -170,22 +184,20 @@ def kl_divergence(base_KV: np.ndarray, tuned_KV: np.ndarray) -> np.ndarray:
     return np.array([one(*pair) for pair in zip(base_KV, tuned_KV, strict=True)])
 
 
-def _record(each: ProbeSet, scores: list[np.ndarray], kl: np.ndarray) -> dict:
-    """Means over the items of a set; `nll` is of the gold answer's tokens."""
-    task, golds = each.dataset.task, list(zip(each.encoded, scores, each.gold, strict=True))
-    nll = np.array([-s[gold] / entries([e.sequences[gold]]) for e, s, gold in golds])
-    hits = [int(np.argmax(s)) == gold for _, s, gold in golds]
-    return {
+def _record(each: ProbeSet, scores: list[np.ndarray], values: dict[str, np.ndarray]) -> dict:
+    """Means over the items of a set, with their standard errors."""
+    task = each.dataset.task
+    hits = [int(np.argmax(s)) == gold for s, gold in zip(scores, each.gold, strict=True)]
+    record = {
         "task": task.name,
         "dataset": each.dataset.name,
         "relation": each.relation,
-        "n": len(golds),
-        "nll": float(nll.mean()),
-        "nll_stderr": _stderr(nll),
+        "n": len(hits),
         "accuracy": float(np.mean(hits)) if task.labels else None,
-        "kl": float(kl.mean()),
-        "kl_stderr": _stderr(kl),
     }
+    for name, of_items in values.items():
+        record |= {name: float(of_items.mean()), f"{name}_stderr": _stderr(of_items)}
+    return record
 
 
 def _stderr(values: np.ndarray) -> float | None:
