@@ -150,3 +150,20 @@ def test_killed_it_goes_on_what_fails_leaves_the_rest_and_the_dry_run_was_right(
             cells = read(folder / "scores" / name / "cells.jsonl")
             for field in ("row_tokens", "sequence_tokens"):
                 assert job[field] == sum(cell[field] for cell in cells)
+
+
+def test_data_that_changed_is_noticed_and_the_report_is_of_the_grid_as_it_is(study, tmp_path):
+    study.study.shots = (0, 2)
+    folder, test = tmp_path / "study", Path(study.data.root) / "sentiment/shops_test_20.json"
+    assert run(study, folder).wait() == 0
+    assert "FTICL-2 shops" in (folder / "report" / "report.md").read_text()
+
+    study.study.shots = (0,)
+    test.write_text(test.read_text().replace("a", "o"))
+    again = run(study, folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    _, errors = again.communicate()
+    assert again.returncode == 2
+    last = errors.splitlines()[-1]
+    assert last.startswith("error: failed jobs: 2; the others are done: jft.eval base: ")
+    assert "its rows have changed since; remove it, or choose another workdir" in last
+    assert "FTICL-2 shops" not in (folder / "report" / "report.md").read_text()

@@ -14,6 +14,7 @@ from jft.data.settings import ALL
 from jft.data.sources import Suite
 from jft.errors import UserError
 from jft.progress import say
+from jft.tasks import method
 
 
 class Job(NamedTuple):
@@ -69,7 +70,7 @@ def _part(
     training.eval = config_lib.Eval()
     training.data = dataclasses.replace(source.data, examples=size, shots=shots, seed=seed)
     name = "-".join(
-        [f"FTICL-{shots}" if shots else "FT", source.task.name, rows_lib.title(source.data.train)]
+        [method(shots), source.task.name, rows_lib.title(source.data.train)]
         + ([f"first-{size}"] if size else [])
         + ([f"seed-{seed}"] if seed else [])
     )

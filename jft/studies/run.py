@@ -21,6 +21,7 @@ from jft import workdir as workdir_lib
 from jft.cli import FOLLOW
 from jft.errors import UserError
 from jft.progress import say
+from jft.studies import inputs
 from jft.studies.parts import Job, Part, parts
 
 # One record of `jobs.jsonl`: how a job ended.
@@ -39,9 +40,11 @@ def run(config: config_lib.Config, workdir: str) -> None:
         found = parts(config, folder)
         log = _Log(folder / "jobs.jsonl", sum(1 + (part.training is not None) for part in found))
         for part in found:
-            _run_part(part, processes, log)
-        if any((folder / "scores").glob("*/cells.jsonl")):
-            _report(folder, processes)
+            _run_part(part, config, processes, log)
+        scored = [part.scoring.folder for part in found]
+        scored = [each for each in scored if (each / "cells.jsonl").exists()]
+        if scored:
+            _report(folder, scored, processes)
         if log.failed:
             raise UserError(
                 f"failed jobs: {len(log.failed)}; the others are done: "
@@ -51,12 +54,12 @@ def run(config: config_lib.Config, workdir: str) -> None:
         say(f"Done: {len(found)} models in {folder}")
 
 
-def _run_part(part: Part, processes: _Processes, log: _Log) -> None:
+def _run_part(part: Part, study: config_lib.Config, processes: _Processes, log: _Log) -> None:
     """Train and score one model; without the first there is nothing to do for the second."""
     jobs = [job for job in (part.training, part.scoring) if job]
     for job in jobs:
         name = f"{job.program} {part.name}"
-        digest = _digest(job)
+        digest = _digest(job, study)
         if log.is_done(name, digest) and job.folder.is_dir():
             log.count += 1
             continue
@@ -79,15 +82,18 @@ def _command(job: Job) -> list[str]:
     return [job.program, f"--config={file}", f"--workdir={job.folder}"]
 
 
-def _report(folder: Path, processes: _Processes) -> None:
-    message = processes.run(["jft.report", str(folder / "scores"), f"--out={folder / 'report'}"])
+def _report(folder: Path, scored: list[Path], processes: _Processes) -> None:
+    """Of the models that the grid has now: it may have had others."""
+    message = processes.run(["jft.report", *map(str, scored), f"--out={folder / 'report'}"])
     if message:
         raise UserError(f"the report failed: {message}")
 
 
-def _digest(job: Job) -> str:
-    text = json.dumps(config_lib.to_dict(job.config), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+def _digest(job: Job, study: config_lib.Config) -> str:
+    """Of all that a job depends on: where it has changed, the job says what that means."""
+    model = inputs.of_model(job.config.model.path)
+    known = [config_lib.to_dict(job.config), model, inputs.of_data(study)]
+    return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
 
 
 class _Log:

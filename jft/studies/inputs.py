@@ -1,0 +1,48 @@
+"""What a job reads besides its config, to find out when that changes.
+
+Files are hashed as they are: what a change in them means, the job itself knows. Nothing here starts
+the devices, which a study leaves to its jobs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+
+from jft import config as config_lib
+from jft import model_files
+from jft import workdir as workdir_lib
+from jft.data import sources
+from jft.errors import UserError
+
+
+def of_model(path: str) -> str:
+    """A hash of the files that `model.path` means; of a run's, of the hashes in its checkpoints."""
+    folder = Path(path).expanduser()
+    if workdir_lib.is_workdir(folder):
+        return _of_files(folder.glob("checkpoints/*/manifest/metadata"))
+    try:
+        return model_files.fingerprint(path)
+    except UserError:
+        return ""  # the job will say what is wrong with it
+
+
+def of_data(config: config_lib.Config) -> str:
+    """A hash of the suite's files, and of files of one's own that a study names."""
+    suite, data = sources.suite(config.data), config.data
+    files = {suite.root / "prompt_map.json"}
+    for task in suite.tasks:
+        files.update((suite.root / task).rglob("*.json"))
+    names = [data.train, data.demos, *config.study.train]
+    for name in [*names, *config.eval.datasets, *config.probe.datasets]:
+        files.update(Path(each).expanduser() for each in (name, name.partition(":")[2]))
+    return _of_files(files)
+
+
+def _of_files(paths: Iterable[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(paths):
+        if path.is_file():
+            digest.update(f"{path} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+    return digest.hexdigest()
