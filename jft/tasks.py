@@ -1,4 +1,4 @@
-"""The table of tasks, and how a training set and a test set relate."""
+"""The table of tasks, and what training and testing on them is called."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ class Task:
     texts: tuple[str, ...]
     labels: tuple[str, ...] = ()
 
+
+IN_DOMAIN, OUT_OF_DOMAIN, OUT_OF_TASK = RELATIONS = ("in-domain", "out-of-domain", "out-of-task")
 
 TASKS = {
     task.name: task
@@ -52,5 +54,10 @@ def relation(train: tuple[str, str] | None, test: tuple[str, str]) -> str:
     if train is None:
         return "base"
     if train == test:
-        return "in-domain"
-    return "out-of-domain" if train[0] == test[0] else "out-of-task"
+        return IN_DOMAIN
+    return OUT_OF_DOMAIN if train[0] == test[0] else OUT_OF_TASK
+
+
+def method(shots: int) -> str:
+    """What training with so many demonstrations before every example is called."""
+    return f"FTICL-{shots}" if shots else "FT"

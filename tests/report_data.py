@@ -49,7 +49,10 @@ def write_evaluation(
         "train_seed": train_seed if train else None,
         "train_examples": examples if train else None,
         "recipe": f"{train} {examples} {train_shots}" if train else None,
+        "plain_recipe": f"{train} {examples}" if train else None,
     }
+    training |= {f"{name}_sha256": model_path or base for name in ("model", "rows", "prompt")}
+    training |= {"bos": False, "sequence_tokens": 9, "row_tokens": 9}
     for task, dataset in datasets:
         difficulty = np.random.default_rng(list(dataset.encode())).random(n)
         gold = np.random.default_rng(list(dataset.encode()[::-1])).integers(0, 9, n)
@@ -67,7 +70,7 @@ def write_evaluation(
                     where
                     | {"relation": related, "metric": "accuracy", "value": right.mean().item()}
                     | {"stderr": right.std(ddof=1).item() / math.sqrt(n), "n": n, "skipped": 0}
-                    | {"shortened": 0, "demos_among_items": 0}
+                    | {"shortened": 0, "demos_among_items": 0, "items_trained_on": None}
                     | training
                     | origin
                 )
@@ -118,6 +121,7 @@ def _item(index: int, labels, gold: int, right: bool, rng) -> dict:
     scores[predicted] = -0.5
     return {
         "index": index,
+        "request_sha256": f"item {index}",
         "output": labels[gold],
         "prediction": labels[predicted],
         "scores": dict(zip(labels, scores.tolist(), strict=True)),

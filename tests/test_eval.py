@@ -18,8 +18,8 @@ from jft.tasks import relation
 from jft.training import loop
 
 ROW_KEYS = {
-    "model", "task", "dataset", "shots", "prompt", "draw", "index", "output", "prediction",
-    "scores", "correct",
+    "model", "task", "dataset", "shots", "prompt", "draw", "index", "request_sha256", "output",
+    "prediction", "scores", "correct",
 }  # fmt: skip
 CELL_KEYS = {
     "model", "dataset", "shots", "prompt", "draw", "relation", "metric", "value", "stderr", "n",
@@ -242,12 +242,29 @@ def test_labels_branch_from_prompts_that_share_their_demonstrations(eval_config)
     source = sources.suite(eval_config.data)
     dataset = source.test("pairs")
     tokenizer = tokenizer_lib.load("random:llama-tiny")
-    cell = settings.setting(source, dataset, 2, 0)
+    demos, template = source.demos(dataset.task, "pairs", 2), source.template(dataset.task, 0)
+    cell = settings.Setting(dataset, 2, 0, 0, template, tuple(demos[:2]))
     plan = items.plan(cell, tokenizer, eval_config)
     apart = sum(len(s.tokens) for encoded in plan.encoded for s in encoded.sequences)
     used = sum(int((batch.visible_until_BT[0] > np.arange(1, plan.row_length + 1)).sum())
                for batch, _ in plan.batches(1))  # fmt: skip
     assert used < apart / 3
+
+
+def test_a_request_is_all_that_a_model_is_asked(eval_config, tmp_path):
+    def requests(name, **changes):
+        for key, value in changes.items():
+            setattr(eval_config.eval, key, value)
+        grid.evaluate(eval_config, str(tmp_path / name))
+        rows = read(tmp_path / name / "rows.jsonl")
+        return [row["request_sha256"] for row in rows]
+
+    eval_config.eval.datasets, eval_config.eval.shots = ("shops",), (0,)
+    first = requests("first", limit=3, prompts=(0,))
+    assert len(set(first)) == 3
+    assert requests("more", limit=5, batch_tokens=512)[:3] == first
+    assert not {*requests("prompt", limit=3, prompts=(1,))} & {*first}
+    assert not {*requests("shots", shots=(2,), prompts=(0,))} & {*first}
 
 
 def test_own_rows_and_task_prefixes(eval_config, tmp_path):

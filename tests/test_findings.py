@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,11 +10,18 @@ from report_data import BASE, FT, read_jsonl, write_evaluation, write_jsonl, wri
 
 from jft import config as config_lib
 from jft import report
-from jft.reporting import wording
+from jft.errors import UserError
+from jft.reporting import figures, wording
 from jft.reporting.collect import collect
 from jft.reporting.compare import compare
 from jft.reporting.content import gather
 from jft.reporting.runs import Run
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Plots take most of a report's time, and no verdict rests on them."""
+    monkeypatch.setattr(figures, "plots", lambda *_: [])
 
 
 def verdicts(content):
@@ -30,8 +38,10 @@ def write_run(folder, distance):
     drift = {"all": {"relative_norm": distance, "cosine": 0.9}, "weights": weights}
     (folder / "drift.json").write_text(json.dumps(drift))
     place = {"task": "sentiment", "dataset": "films", "relation": "out-of-domain", "n": 8}
-    probes = [place | {"step": s, "nll": 2.0 - s, "kl": 0.1 * s, "kl_stderr": 0.0} for s in (0, 1)]
+    errors = {"nll_change_stderr": 0.1, "kl_stderr": 0.0}
+    probes = [place | {"step": s, "nll_change": -s, "kl": 0.1 * s} | errors for s in (0, 1)]
     write_jsonl(folder / "probes.jsonl", probes)
+    (folder / "model.json").write_text(json.dumps({"steps": 30}))
     return str(folder)
 
 
@@ -56,21 +66,21 @@ def write_seeds(root, seeds, distances=(0.2, 0.1), **skills):
     return folders
 
 
-def test_nothing_to_judge_is_not_decided(tmp_path):
+def test_nothing_to_judge_is_not_decided(tmp_path, undrawn):
     write_evaluation(tmp_path / "base", "tiny", BASE)
     content = gather([str(tmp_path)])
     assert verdicts(content) == ["not decided"] * 5
     assert "none in this report" in content.findings[1].evidence[0].text
 
 
-def test_a_loss_on_other_tasks_supports_and_a_gain_contradicts(tmp_path):
+def test_a_loss_on_other_tasks_supports_and_a_gain_contradicts(tmp_path, undrawn):
     lost = write_seeds(tmp_path / "lost", 1, FT={"out-of-task": 0.1})
     gained = write_seeds(tmp_path / "gained", 1, FT={"out-of-task": 0.98})
     assert verdicts(gather(lost))[4] == "supported"
     assert verdicts(gather(gained))[4] == "contradicted"
 
 
-def test_half_of_a_finding_is_not_all_of_it(tmp_path):
+def test_half_of_a_finding_is_not_all_of_it(tmp_path, undrawn):
     content = gather(write_seeds(tmp_path, 1, FT={"out-of-domain": 0.97}))
     classification, generation = content.findings[0].evidence
     assert classification.says == "supported"
@@ -78,13 +88,35 @@ def test_half_of_a_finding_is_not_all_of_it(tmp_path):
     assert content.findings[0].verdict == "not decided"
 
 
-def test_the_distance_of_the_weights_needs_enough_pairs(tmp_path):
+def test_the_distance_of_the_weights_needs_enough_pairs(tmp_path, undrawn):
     few = gather(write_seeds(tmp_path / "few", 2))
-    assert "2 of 2 pairs" in few.findings[3].evidence[0].text
+    assert "2 of 2 trainings" in few.findings[3].evidence[0].text
     assert verdicts(few)[3] == "not decided"
     assert verdicts(gather(write_seeds(tmp_path / "many", 9)))[3] == "supported"
     far = write_seeds(tmp_path / "far", 9, distances=(0.1, 0.2))
     assert verdicts(gather(far))[3] == "contradicted"
+
+
+def test_each_ft_run_counts_once_however_many_it_is_compared_with(tmp_path, undrawn):
+    """FTICL at 2, 4 and 6 demonstrations, at two seeds and two steps: two trainings with FT."""
+    folders = write_seeds(tmp_path, 2)
+    for seed in (0, 1):
+        more = {"train": "gadgets_train_400", "train_seed": seed, "seed": seed}
+        for shots in (4, 6):
+            run = write_run(tmp_path / "runs" / f"FTICL-{shots}-{seed}", 0.15)
+            folder = tmp_path / f"FTICL-{shots}-{seed}"
+            name = f"FTICL-{shots} gadgets seed {seed}"
+            write_evaluation(folder, name, BASE | FT, model_path=run, train_shots=shots, **more)
+            folders.append(str(folder))
+    for folder in folders[1:]:
+        earlier = Path(shutil.copytree(folder, f"{folder}-earlier"))
+        for name in ("cells.jsonl", "rows.jsonl"):
+            write_jsonl(earlier / name, [r | {"step": 15} for r in read_jsonl(earlier / name)])
+        folders.append(str(earlier))
+    content = gather(folders)
+    assert "in 2 of 2 trainings" in content.findings[3].evidence[0].text
+    assert {c.fticl.first.step == c.ft.first.step for c in content.report.contrasts} == {True}
+    assert len(content.report.contrasts) == 6
 
 
 def test_seeds_of_one_recipe_are_one_family_with_its_spread(tmp_path):
@@ -105,14 +137,53 @@ def test_seeds_of_one_recipe_are_one_family_with_its_spread(tmp_path):
     assert first.n == alone[0].n
 
 
-def test_models_of_other_sizes_are_not_contrasted(tmp_path):
+def test_seeds_of_some_cells_alone_make_no_spread(tmp_path):
+    """Without one a seed's mean would be over other cells, not over another training."""
+    folders = write_seeds(tmp_path, 2)
+    cells = Path(folders[3]) / "cells.jsonl"
+    records = read_jsonl(cells)
+    write_jsonl(cells, [c for c in records if c["shots"] == 0])
+    found = compare(collect(folders)).subjects[0].relations
+    write_jsonl(cells, records)
+    whole = compare(collect(folders)).subjects[0].relations
+    first, all_shots = found[0], {c.shots: c for c in whole if c.relation == "in-domain"}
+    assert first.shots is None
+    assert first.spreads["seeds"] == all_shots[0].spreads["seeds"]
+    write_jsonl(cells, [c for c in records if c["prompt"] == 7])
+    with pytest.raises(UserError, match="no finished cell"):
+        collect(folders)
+
+
+def test_draws_move_a_mean_as_far_as_its_cells_have_demonstrations(tmp_path):
+    folders = []
+    for name, skill, of in (("tiny", BASE, {}), ("FT", FT, {"model_path": "/ft"})):
+        of = of | ({"train": "gadgets_train_400", "train_shots": 0} if of else {})
+        folder = write_evaluation(tmp_path / name, name, BASE | skill, **of)
+        for draw in (1, 2):
+            other = write_evaluation(
+                tmp_path / f"{name}{draw}", name, BASE | skill, shots=(2,), seed=draw, **of
+            )
+            for file in ("rows.jsonl", "cells.jsonl"):
+                records = [r | {"draw": draw} for r in read_jsonl(other / file)]
+                write_jsonl(folder / file, read_jsonl(folder / file) + records)
+        folders.append(str(folder))
+    relations = compare(collect(folders)).subjects[0].relations
+    inside = {c.shots: c.spreads for c in relations if c.relation == "out-of-task"}
+    assert inside[2]["draws"].levels == inside[None]["draws"].levels == 3
+    assert "draws" not in inside[0]
+    assert inside[None]["draws"].value <= inside[2]["draws"].value
+
+
+def test_models_of_another_recipe_are_not_contrasted(tmp_path):
+    """Such as another size, or another learning rate."""
     folders = write_seeds(tmp_path, 1)
     cells = Path(folders[2]) / "cells.jsonl"
-    write_jsonl(cells, [c | {"train_examples": 100} for c in read_jsonl(cells)])
+    assert len(compare(collect(folders)).contrasts) == 1
+    write_jsonl(cells, [c | {"plain_recipe": "lr 1"} for c in read_jsonl(cells)])
     assert compare(collect(folders)).contrasts == []
 
 
-def test_examples_show_their_input_while_the_data_is_there(tmp_path):
+def test_examples_show_their_input_while_the_data_is_there(tmp_path, undrawn):
     folders = write_study(tmp_path)
     mini = json.loads(
         (Path(config_lib.__file__).parent / "data/mini/sentiment/films_test_120.json").read_text()
@@ -156,4 +227,4 @@ def test_damaged_files_of_a_run_do_not_stop_the_report(tmp_path):
     (tmp_path / "runs" / "FT-0" / "drift.json").write_text("{")
     content = gather(folders)
     assert isinstance(content.runs[str(tmp_path / "runs" / "FT-0")], Run)
-    assert content.runs[str(tmp_path / "runs" / "FT-0")].distance is None
+    assert content.runs[str(tmp_path / "runs" / "FT-0")].drift is None

@@ -173,8 +173,8 @@ def test_only_items_that_both_have_are_compared_and_the_report_says_so(tmp_path)
 def test_without_a_base_the_report_shows_values_and_names_the_evaluation_to_run(study, tmp_path):
     files = written(study[1:2], tmp_path / "out")
     assert "no base to compare with" in files["report.md"]
-    assert "--config.model.path=/models/base" in files["report.html"]
-    assert "--config.eval.shots=0,2" in files["report.html"]
+    again = f"--config={study[1]}/config.json --config.model.path=/models/base "
+    assert again + "--config.model.name= --workdir=NEW" in files["report.html"]
     lines = list(csv.DictReader(io.StringIO(files["comparisons.csv"])))
     assert all(line["value"] and not line["difference"] for line in lines)
 
@@ -183,10 +183,10 @@ def test_a_base_that_lacks_some_cells_serves_for_the_others(study, tmp_path):
     edit(Path(study[0]) / "cells.jsonl", lambda c: c if c["dataset"] != "films" else None)
     files = written(study[:2], tmp_path / "out")
     assert "lacks 4 of its 20 cells" in files["report.md"]
-    assert "--config.eval.datasets=sentiment/films " in files["report.html"]
+    assert f"--config={study[1]}/config.json --config.model.path=" in files["report.html"]
     subject = compare(collect(study[:2])).subjects[0]
     outside = next(c for c in subject.relations if c.relation == "out-of-domain")
-    assert outside.datasets == ("sentiment/trips",)
+    assert outside.n == 40  # of trips
 
 
 def test_lost_and_gained_items_are_counted_and_shown(study):
@@ -235,9 +235,9 @@ def test_evaluations_that_contradict_each_other_are_an_error(study, tmp_path):
 
 def test_a_metric_other_than_accuracy_is_read_from_its_own_field(study, tmp_path):
     def generated(row):
-        del row["prediction"], row["scores"]
-        value = 0.25 + 0.5 * row.pop("correct") + 0.001 * row["index"]
-        return row | {"generation": f"text {row['index']}", "rougeL": value}
+        del row["scores"]
+        value, text = 0.25 + 0.5 * row.pop("correct") + 0.001 * row["index"], f"text {row['index']}"
+        return row | {"prediction": text, "generation": text, "rougeL": value}
 
     for folder in map(Path, study):
         edit(folder / "rows.jsonl", generated)
@@ -264,6 +264,42 @@ def test_different_data_under_one_name_is_an_error(study):
     edit(Path(study[0]) / "rows.jsonl", other_gold)
     with pytest.raises(UserError, match=r"films.*item 7.*'neither'.*data\.root"):
         compare(collect(study))
+
+
+def test_other_words_under_one_name_are_an_error(study):
+    """Such as another template, other demonstrations or another length of generations."""
+
+    def asked_otherwise(row):
+        changed = (row["dataset"], row["shots"], row["index"]) == ("films", 2, 7)
+        return row | {"request_sha256": "otherwise"} if changed else row
+
+    edit(Path(study[0]) / "rows.jsonl", asked_otherwise)
+    with pytest.raises(UserError, match=r"films at 2 shots.*item 7.*in other words than to tiny"):
+        compare(collect(study))
+
+
+def test_a_model_that_has_changed_between_its_evaluations_is_an_error(study, tmp_path):
+    more = write_evaluation(tmp_path / "more", "tiny", BASE, datasets=[("detection", "twins")])
+    edit(more / "cells.jsonl", lambda cell: cell | {"model_sha256": "trained on"})
+    with pytest.raises(UserError, match="models/base has changed between its evaluations"):
+        collect([study[0], str(more)])
+
+
+def test_a_tuned_model_serves_as_the_base_of_another(study, tmp_path):
+    further = write_evaluation(
+        tmp_path / "further", "FT films", FT, model_path="/runs/further", base="/runs/ft",
+        train="films_train_400", train_shots=0,
+    )  # fmt: skip
+    found = compare(collect([*study, str(further)]))
+    assert [s.family.base for s in found.subjects] == ["FT gadgets_train_400", "tiny", "tiny"]
+    assert not found.gaps
+
+
+def test_shots_that_the_base_lacks_do_not_repeat_the_others(study):
+    edit(Path(study[0]) / "cells.jsonl", lambda c: c if c["shots"] == 0 else None)
+    relations = compare(collect(study[:2])).subjects[0].relations
+    inside = [(c.shots, c.difference is None) for c in relations if c.relation == "in-domain"]
+    assert inside == [(0, False), (2, True)]
 
 
 def test_the_end_of_a_file_that_a_kill_cut_off_is_dropped(study):
@@ -455,10 +491,14 @@ def test_points(value, text):
     assert wording.points(value) == text
 
 
-def test_p_values_are_adjusted_over_their_table(study):
-    relations = [c for s in compare(collect(study)).subjects for c in s.relations]
-    raw = [c.difference.p_value for c in relations]
-    assert [c.p_holm for c in relations] == pytest.approx(stats.holm(raw))
+def test_p_values_are_adjusted_over_their_table(study, tmp_path):
+    lines = comparisons(study, tmp_path / "out")
+    levels = {line["level"] for line in lines}
+    assert levels == {"group", "relation", "contrast", "dataset", "cell"}
+    for level in levels:
+        table = [line for line in lines if line["level"] == level]
+        raw = [float(line["p_value"]) for line in table]
+        assert [float(line["p_holm"]) for line in table] == pytest.approx(stats.holm(raw))
 
 
 def test_skipped_rows_and_leaked_demonstrations_are_caveats(study, tmp_path):

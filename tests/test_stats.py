@@ -79,6 +79,25 @@ def test_the_interval_of_texts_covers_the_truth(monkeypatch):
     assert 0.93 < np.mean(rates) < 0.97
 
 
+def test_texts_of_which_few_have_changed_do_not_seem_to_have_changed_for_the_better(monkeypatch):
+    monkeypatch.setattr(stats, "RESAMPLES", 1000)
+    rng, runs, hits = np.random.default_rng(4), 400, 0
+    for _ in range(runs):
+        base, other = rng.beta(1.5, 3, (2, 120))
+        tuned = np.where(rng.random(120) < 0.06, other, base)
+        found = stats.paired_difference(tuned, base)
+        hits += found.low <= 0 <= found.high
+    assert hits / runs > 0.95
+
+
+def test_a_change_is_one_where_interval_and_test_agree():
+    gained = stats.paired_difference([1] * 4 + [0] * 116, [0] * 120)
+    assert gained.low > 0
+    assert gained.p_value == pytest.approx(0.125)
+    assert not gained.significant
+    assert stats.paired_difference([1] * 9 + [0] * 111, [0] * 120).significant
+
+
 def test_the_spread_over_prompts_is_that_of_the_anova():
     import pandas
     from statsmodels.formula.api import ols

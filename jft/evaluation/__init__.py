@@ -1,1 +1,1 @@
-"""Scores of a model on data sets, and what they are worth: metrics, intervals, tests."""
+"""Scores of a model on datasets, and what they are worth: metrics, intervals, tests."""

@@ -15,17 +15,22 @@ from jft import workdir as workdir_lib
 from jft.data import checks, prefix_tree, trained_on
 from jft.data import rows as rows_lib
 from jft.data.items import Items
+from jft.data.prompts import Encoded
 from jft.data.settings import Setting
 from jft.errors import UserError
 from jft.evaluation import metrics
 from jft.evaluation.records import Key
 from jft.evaluation.stats import standard_error
-from jft.tasks import relation
+from jft.tasks import method, relation
 from jft.training import pretrained
 from jft.training.pretrained import Origin
 
-# The sections of a config that say how a model is trained.
+# The sections of a config that say how a model is trained, and of their keys those that training
+# with demonstrations changes: which they are, and the room that they need.
 RECIPE = ("model", "data", "train", "optim")
+OF_DEMONSTRATIONS = tuple(
+    f"data.{name}" for name in ("shots", "demos", "demo_mode", "max_length", "row_length")
+)
 
 
 def key(setting: Setting) -> Key:
@@ -41,10 +46,9 @@ def model_name(config: config_lib.Config, origin: Origin) -> str:
     if origin.run is None:
         return Path(origin.path).stem if origin.path.endswith(".gguf") else Path(origin.path).name
     data = origin.run.data
-    kind = f"FTICL-{data.shots}" if data.shots else "FT"
     size = f"[:{data.examples}]" if data.examples else ""
     seed = f" seed {data.seed}" if data.seed else ""
-    return f"{kind} {rows_lib.title(data.train)}{size}{seed}"
+    return f"{method(data.shots)} {rows_lib.title(data.train)}{size}{seed}"
 
 
 def label_rows(model: str, items: Items, scores: np.ndarray) -> list[dict]:
@@ -55,7 +59,7 @@ def label_rows(model: str, items: Items, scores: np.ndarray) -> list[dict]:
     """
     dataset, labels = items.setting.dataset, items.setting.dataset.task.labels
     records = []
-    for index, values in zip(items.indices, scores, strict=True):
+    for i, (index, values) in enumerate(zip(items.indices, scores, strict=True)):
         if not np.isfinite(values).all():
             raise UserError(
                 f"{dataset.where(index)}: the model gives {values.tolist()} for "
@@ -63,22 +67,22 @@ def label_rows(model: str, items: Items, scores: np.ndarray) -> list[dict]:
             )
         prediction = labels[int(values.argmax())]
         records.append(
-            _row(model, items.setting, index, prediction)
+            _row(model, items, i, prediction)
             | {"scores": dict(zip(labels, values.tolist(), strict=True))}
             | {"correct": prediction == dataset.rows[index]["output"]}
         )
     return records
 
 
-def text_rows(model: str, items: Items, texts: list[str]) -> list[dict]:
-    """One record for each item that a text was generated for."""
+def text_rows(model: str, items: Items, texts: list[str], max_new_tokens: int) -> list[dict]:
+    """One record for each item that a text of at most so many tokens was generated for."""
     rows = items.setting.dataset.rows
     return [
-        _row(model, items.setting, index, text)
+        _row(model, items, i, text, max_new_tokens)
         | {"generation": text}
         | {"rougeL": metrics.rouge_l(text, rows[index]["output"])}
         | {"bleu": metrics.sentence_bleu(text, rows[index]["output"])}
-        for index, text in zip(items.indices, texts, strict=True)
+        for i, (index, text) in enumerate(zip(items.indices, texts, strict=True))
     ]
 
 
@@ -112,6 +116,7 @@ def record(
         "train_seed": run.data.seed if run else None,
         "train_examples": _examples(origin) if run else None,
         "recipe": _recipe(run) if run else None,
+        "plain_recipe": _recipe(run, OF_DEMONSTRATIONS) if run else None,
         "base": pretrained.absolute(run.model.path) if run else origin.path,
         "model_path": origin.path,
     }
@@ -123,12 +128,13 @@ def _examples(origin: Origin) -> int | None:
     return workdir_lib.read_json(file).get("rows_trained_on") if file.exists() else None
 
 
-def _recipe(run: config_lib.Config) -> str:
-    """What runs have in common that differ in nothing but their seed and their machine."""
+def _recipe(run: config_lib.Config, without: Collection[str] = ()) -> str:
+    """What runs have in common that differ only in their seed, their machine, and `without`."""
     keys = {
         path: value
         for path, field, value in config_lib.keys(run)
         if path.partition(".")[0] in RECIPE and not field.metadata["runtime"]
+        if path not in without
     }
     base = pretrained.absolute(run.model.path)
     return _digest(keys | {"model.path": base, "model.name": "", "data.seed": 0})[:16]
@@ -160,9 +166,24 @@ def inputs(origin: Origin, model_digest: str, setting: Setting, limit: int) -> d
     }
 
 
-def _row(model: str, setting: Setting, index: int, prediction: str) -> dict:
-    gold = setting.dataset.rows[index]["output"]
-    return _identity(model, setting) | {"index": index, "output": gold, "prediction": prediction}
+def _row(model: str, items: Items, i: int, prediction: str, max_new_tokens: int = 0) -> dict:
+    index = items.indices[i]
+    return _identity(model, items.setting) | {
+        "index": index,
+        "request_sha256": _request(items.encoded[i], max_new_tokens),
+        "output": items.setting.dataset.rows[index]["output"],
+        "prediction": prediction,
+    }
+
+
+def _request(encoded: Encoded, max_new_tokens: int) -> str:
+    """What the model was asked: equal where data, template, demonstrations and limits are."""
+    digest = hashlib.sha256()
+    for sequence in encoded.sequences:
+        sizes = [len(sequence.tokens), sequence.start, max_new_tokens]
+        digest.update(np.array(sizes, "<i4").tobytes())
+        digest.update(np.asarray(sequence.tokens, "<i4").tobytes())
+    return digest.hexdigest()[:16]
 
 
 def _identity(model: str, cell: Setting) -> dict:

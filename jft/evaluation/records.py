@@ -5,7 +5,13 @@ from __future__ import annotations
 from typing import NamedTuple
 
 GRID = {"task": str, "dataset": str, "shots": int, "prompt": int, "draw": int}
-ROW = GRID | {"model": str, "index": int, "output": str}
+ROW = GRID | {
+    "model": str,
+    "index": int,
+    "request_sha256": str,
+    "output": str,
+    "prediction": str,
+}
 CELL = GRID | {
     "model": str,
     "relation": str,
@@ -20,9 +26,19 @@ CELL = GRID | {
     "train_seed": int | None,
     "train_examples": int | None,
     "recipe": str | None,
+    "plain_recipe": str | None,
     "base": str,
     "model_path": str,
     "step": int,
+    "model_sha256": str,
+    "rows_sha256": str,
+    "prompt_sha256": str,
+    "bos": bool,
+    "sequence_tokens": int,
+    "row_tokens": int,
+    "shortened": int,
+    "demos_among_items": int,
+    "items_trained_on": int | None,
 }
 
 

@@ -25,6 +25,7 @@ class Runner(NamedTuple):
       vocab_size: V.
       shards: how many devices share the rows of a batch.
       batch_tokens: the most tokens that a device takes at once; at least one row.
+      max_new_tokens: the most that a prompt is continued by.
     """
 
     logprobs: Callable[..., Any]
@@ -33,6 +34,7 @@ class Runner(NamedTuple):
     vocab_size: int
     shards: int
     batch_tokens: int
+    max_new_tokens: int
 
     def rows(self, items: Items) -> int:
         """Of a batch."""
@@ -73,4 +75,5 @@ def create(
         vocab_size=config.vocab_size,
         shards=mesh_lib.row_shards(mesh),
         batch_tokens=batch_tokens,
+        max_new_tokens=max_new_tokens,
     )

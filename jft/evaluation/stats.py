@@ -1,7 +1,7 @@
 """Intervals and tests for two models scored on the same items.
 
 All metrics are per item and lie in [0, 1]. One cell of accuracy has exact or near-exact methods of
-its own; averages over prompts, shots and data sets resample items.
+its own; averages over prompts, shots and datasets resample items.
 """
 
 from __future__ import annotations
@@ -15,6 +15,10 @@ from numpy.typing import ArrayLike
 from scipy import special
 
 RESAMPLES = 10_000
+# Fewer items that differ than this are too few for a bootstrap alone.
+FEW = 12
+# A change is one where its 95 % interval leaves out zero and its p-value is below this.
+ALPHA = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +40,12 @@ class Difference:
 
     @property
     def significant(self) -> bool:
-        """Whether the interval leaves out zero."""
-        return not self.low <= 0 <= self.high
+        """Whether the interval leaves out zero, and the test agrees.
+
+        The two are different methods. Where few items differ, a bootstrap's interval alone would
+        leave out zero too often.
+        """
+        return not self.low <= 0 <= self.high and self.p_value < ALPHA
 
     @property
     def detectable(self) -> float:
@@ -62,7 +70,7 @@ class Spread:
 def spread(
     values: ArrayLike, levels: ArrayLike, groups: ArrayLike, strata: ArrayLike | None = None
 ) -> Spread | None:
-    """The standard deviation that another level would bring to the mean over items and data sets.
+    """The standard deviation that another level would bring to the mean over items and datasets.
 
     Items and levels are crossed random effects: the variance of the levels' means is theirs and,
     over the number of items, that of the residuals, which is taken off (Searle, Casella and
@@ -71,10 +79,10 @@ def spread(
     Args:
       values: row by row, as for `grouped_mean`; rows of one item at one level are averaged.
       levels: the level of each row.
-      groups, strata: the item and the data set of each row.
+      groups, strata: the item and the dataset of each row.
 
     Returns:
-      None where a data set has fewer than two items, or two levels, in common.
+      None where a dataset has fewer than two items, or two levels, in common.
     """
     values, levels, groups = np.asarray(values, float), np.asarray(levels), np.asarray(groups)
     strata = np.zeros(len(values), int) if strata is None else np.asarray(strata)
@@ -116,22 +124,23 @@ def paired_difference(
 ) -> Difference:
     """The mean of `tuned` minus the mean of `base`, with its interval and p-value.
 
-    The rows of one item are averaged first, then the items of a data set, then the data sets, each
+    The rows of one item are averaged first, then the items of a dataset, then the datasets, each
     with equal weight.
 
-    - 0/1 values, one row an item, one data set: Tango's score interval (Statistics in Medicine
+    - 0/1 values, one row an item, one dataset: Tango's score interval (Statistics in Medicine
       17:891, 1998), which stays wide when the models agree on every item, and McNemar's exact test.
-    - Everything else: a percentile bootstrap over items within data sets, and a sign-flip test over
-      items. For 0/1 values, and where fewer than six differences are distinct, each data set is
-      first given the two pseudo-pairs of Agresti and Min (Statistics in Medicine 24:729, 2005),
-      without which models that never disagree would get an interval of width zero. Other metrics
-      get Hesterberg's wider percentiles for small samples (The American Statistician 69:371, 2015).
+    - Everything else: a percentile bootstrap over items within datasets, and a sign-flip test over
+      items. For 0/1 values, and where fewer than twelve items differ or fewer than six differences
+      are distinct, each dataset is first given the two pseudo-pairs of Agresti and Min (Statistics
+      in Medicine 24:729, 2005), without which models that never disagree would get an interval of
+      width zero. Metrics other than 0/1 get Hesterberg's wider percentiles for small samples (The
+      American Statistician 69:371, 2015).
 
     Args:
       tuned, base: metric values in [0, 1], row by row the same item.
       groups: the item of each row, where several prompts or shots score one item; default: each
         row is an item. Items of different strata are different whatever they are called.
-      strata: the data set of each row; default: one data set.
+      strata: the dataset of each row; default: one dataset.
       confidence: of the interval.
       seed: of the resampling; the same arguments give the same result.
 
@@ -157,7 +166,7 @@ def paired_difference(
 def grouped_mean(
     values: ArrayLike, groups: ArrayLike | None = None, strata: ArrayLike | None = None
 ) -> float:
-    """The mean that `paired_difference` compares: over rows of an item, items, data sets."""
+    """The mean that `paired_difference` compares: over rows of an item, items, datasets."""
     items = _item_means(np.asarray(values, float), groups, strata)
     return float(np.mean([each.mean() for each in items]))
 
@@ -234,7 +243,7 @@ def _bootstrap(items, binary: bool, confidence: float, rng) -> tuple[float, floa
 def _resampled_means(differences: np.ndarray, binary: bool, rng) -> np.ndarray:
     n = len(differences)
     values, weights = np.unique(differences, return_counts=True)
-    if binary or len(values) < 6:
+    if binary or len(values) < 6 or np.count_nonzero(differences) < FEW:
         values, weights = np.append(values, (1, 0, -1)), np.append(weights, (0.5, 1, 0.5))
         return rng.multinomial(n, weights / weights.sum(), RESAMPLES) @ values / n
     means = [differences[rng.integers(0, n, (size, n))].mean(axis=1) for size in _blocks(n)]

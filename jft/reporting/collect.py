@@ -16,19 +16,20 @@ from jft.errors import UserError
 from jft.evaluation import metrics
 from jft.evaluation import records as records_lib
 from jft.evaluation.records import Key
+from jft.tasks import RELATIONS
 
-# What an evaluation counts beside its metric; earlier versions counted less.
+# What an evaluation counts beside its metric.
 CAUTIONS = ("shortened", "demos_among_items", "items_trained_on")
-RELATIONS = ("in-domain", "out-of-domain", "out-of-task")
 IDENTITY = (
     *("model", "train", "train_task", "train_shots", "train_seed", "train_examples", "recipe"),
-    *("base", "model_path", "step"),
+    *("plain_recipe", "base", "model_path", "step", "model_sha256"),
 )
 
 
 class Item(NamedTuple):
-    """A scored item: the gold output, the model's, and the metric's value in [0, 1]."""
+    """A scored item: what was asked, the gold output, the model's, the metric's value in [0, 1]."""
 
+    request: str
     gold: str
     prediction: str
     value: float
@@ -71,7 +72,9 @@ class Model:
       seed: of its training.
       examples: distinct rows it was trained on.
       recipe: equal for models that differ in nothing but their seed.
-      folders: the workdirs of its evaluations.
+      plain_recipe: equal for those that differ in their demonstrations, too.
+      sha256: of the weights.
+      folders: the workdirs of its evaluations, each with the cells in it.
       configs: their `config.json`, by folder.
       cells: by what they are compared by.
     """
@@ -86,9 +89,16 @@ class Model:
     seed: int
     examples: int | None
     recipe: str | None
-    folders: tuple[str, ...]
+    plain_recipe: str | None
+    sha256: str
+    folders: dict[str, list[Key]]
     configs: dict[str, str]
     cells: dict[Key, Cell]
+
+    @property
+    def training(self) -> tuple:
+        """What its seeds have in common: a recipe, the base, and after how many steps."""
+        return (self.recipe or self.path, self.base, self.step)
 
     @property
     def is_base(self) -> bool:
@@ -103,7 +113,8 @@ def collect(dirs: Sequence[str]) -> list[Model]:
     tell them apart.
 
     Raises:
-      UserError: no evaluation in a folder, or files that are damaged, incomplete or contradictory.
+      UserError: no evaluation in a folder; files that are damaged, incomplete or contradictory; or
+        two evaluations of a model that has changed between them.
     """
     folders = dict.fromkeys(folder for path in dirs for folder in _workdirs(path))
     models: dict[tuple, Model] = {}
@@ -160,7 +171,9 @@ def _read(folder: Path) -> Model:
         seed=first["train_seed"] or 0,
         examples=first["train_examples"],
         recipe=first["recipe"],
-        folders=(name,),
+        plain_recipe=first["plain_recipe"],
+        sha256=first["model_sha256"],
+        folders={name: [records_lib.key(r) for r in records]},
         configs={name: _config(folder)},
         cells={records_lib.key(r): _cell(folder, r, items) for r in records},
     )
@@ -194,8 +207,7 @@ def _item(where: str, row: dict, metric: str) -> Item:
     value = row.get(field)
     if not isinstance(value, bool | int | float) or not 0 <= value <= 1:
         raise UserError(f"{where}: {field}={value!r}; must be a number from 0 to 1")
-    prediction = row["prediction"] if "prediction" in row else row.get("generation", "")
-    return Item(str(row["output"]), str(prediction), float(value))
+    return Item(row["request_sha256"], row["output"], row["prediction"], float(value))
 
 
 def _cell(folder: Path, record: dict, rows: dict[Key, dict[int, Item]]) -> Cell:
@@ -218,7 +230,7 @@ def _cell(folder: Path, record: dict, rows: dict[Key, dict[int, Item]]) -> Cell:
             f"{folder / 'cells.jsonl'}: the cell {key} has accuracy {record['value']}, but its "
             f"rows in rows.jsonl give {value}; run python -m jft.eval again in a new workdir"
         )
-    cautions = {name: record.get(name) or 0 for name in CAUTIONS}
+    cautions = {name: record[name] or 0 for name in CAUTIONS}
     stderr = math.nan if record["stderr"] is None else record["stderr"]
     return Cell(
         key, metric, record["relation"], record["value"], stderr, record["n"],
@@ -238,9 +250,14 @@ def _config(folder: Path) -> str:
 
 
 def _merge(first: Model, second: Model) -> Model:
+    if first.sha256 != second.sha256:
+        raise UserError(
+            f"{first.path} has changed between its evaluations {min(first.folders)} and "
+            f"{min(second.folders)}; leave one of them out, or score it again in a new workdir"
+        )
     return dataclasses.replace(
         first,
-        folders=first.folders + second.folders,
+        folders=first.folders | second.folders,
         configs=first.configs | second.configs,
         cells=merge_cells((first, second)),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -70,7 +70,7 @@ class Group(Generic[Member]):
     """Several subjects, or contrasts, of one task together, whatever their size and shots.
 
     Attributes:
-      name: such as `FT on detection`; of a group of one its own.
+      name: such as `FT on detection`; of a group of one its member's.
       members: at least one.
       relations: their comparisons, over all of them.
     """
@@ -111,8 +111,8 @@ class Report:
     def comparisons(self) -> list[Comparison]:
         """All of them, table by table."""
         return [
-            *(c for group in self.groups if len(group.members) > 1 for c in group.relations),
-            *(c for g in self.contrast_groups if len(g.members) > 1 for c in g.relations),
+            *(c for group in self.groups for c in group.relations),
+            *(c for group in self.contrast_groups for c in group.relations),
             *(c for subject in self.subjects for c in subject.relations),
             *(c for contrast in self.contrasts for c in contrast.relations),
             *(c for subject in self.subjects for c in subject.datasets),
@@ -124,12 +124,12 @@ def compare(models: list[Model]) -> Report:
     """Compare each tuned model with its base, and FTICL with FT.
 
     Raises:
-      UserError: two models were scored on different data under one name.
+      UserError: two models were asked different things under one name.
     """
     bases = [model for model in models if model.is_base]
     tuned = [model for model in models if not model.is_base]
-    gaps = [note for model in tuned for note in notes_lib.missing(model, bases_of(model, bases))]
-    found = families(tuned, bases)
+    gaps = [note for model in tuned for note in notes_lib.missing(model, bases_of(model, models))]
+    found = families(tuned, models)
     against = [(fticl, ft) for fticl in found for ft in found if contrasts(fticl, ft)]
     notes: list[str] = []
     with Bar("Comparing", len(found) + len(against)) as bar:
@@ -139,12 +139,14 @@ def compare(models: list[Model]) -> Report:
     for table in ("relations", "datasets", "cells"):
         subjects = _adjust(subjects, table)
     opposed = _adjust(opposed, "relations")
+    groups, contrast_groups = _groups(subjects, _task_and_kind), _groups(opposed, _task)
+    answer = _adjust([*groups, *contrast_groups], "relations")
     return Report(
         bases=bases,
         subjects=subjects,
-        groups=_groups(subjects, _task_and_kind),
+        groups=answer[: len(groups)],
         contrasts=opposed,
-        contrast_groups=_groups(opposed, _task),
+        contrast_groups=answer[len(groups) :],
         gaps=gaps,
         notes=list(dict.fromkeys(notes)),
     )
@@ -180,7 +182,8 @@ def _contrast(fticl: Family, ft: Family) -> Contrast:
         for each in pairs_lib.pair(model, ft.name, others[model.seed].cells)
         if each.other
     ]
-    return Contrast(fticl, ft, pairs, pairs_lib.by_relation(fticl.name, ft.name, pairs))
+    relations = pairs_lib.by_relation(fticl.name, ft.name, pairs, level="contrast")
+    return Contrast(fticl, ft, pairs, relations)
 
 
 def _task_and_kind(subject: Subject) -> tuple[str, str | None]:
@@ -195,22 +198,17 @@ def _task(contrast: Contrast) -> tuple[str, str | None]:
 def _groups(
     parts: list[Member], name_of: Callable[[Member], tuple[str, str | None]]
 ) -> list[Group[Member]]:
-    """By what `name_of` calls them and their reference; a group of one is what its member is."""
-    found: dict[tuple, list[Member]] = {}
+    """By what `name_of` calls them and their reference; a group of one has its member's name."""
+    found: dict[tuple[str, str | None], list[Member]] = {}
     for part in parts:
         found.setdefault(name_of(part), []).append(part)
-    several = {key: members for key, members in found.items() if len(members) > 1}
-    pooled = [Group(key[0], members, _pooled(key, members)) for key, members in several.items()]
-    adjusted = dict(zip(several, _adjust(pooled, "relations"), strict=True))
-    return [
-        adjusted.get(key) or Group(members[0].name, members, members[0].relations)
-        for key, members in found.items()
-    ]
+    return [_group(*key, members) for key, members in found.items()]
 
 
-def _pooled(key: tuple[str, str | None], members: Sequence[Subject | Contrast]) -> list[Comparison]:
+def _group(name: str, reference: str | None, members: list[Member]) -> Group[Member]:
+    name = name if len(members) > 1 else members[0].name
     pairs = [pair for member in members for pair in member.pairs]
-    return pairs_lib.by_relation(*key, pairs, each_shots=False)
+    return Group(name, members, pairs_lib.by_group(name, reference, pairs))
 
 
 def _adjust(parts: list, table: str) -> list:

@@ -16,6 +16,7 @@ from jft.reporting.compare import Report, compare
 from jft.reporting.drawing import Plot
 from jft.reporting.findings import Finding, findings
 from jft.reporting.heatmap import HeatMap, heatmaps
+from jft.reporting.notes import reproduce
 from jft.reporting.runs import Run
 from jft.reporting.texts import Texts
 
@@ -35,7 +36,7 @@ class Content:
     Attributes:
       report: the comparisons.
       findings: the verdicts on the paper's five.
-      matrices: changes by model and data set.
+      matrices: changes by model and dataset.
       plots: none where there is nothing to plot.
       runs: the trainings that lie on this machine, by the path of their models.
       texts: looks up the inputs of items.
@@ -95,21 +96,17 @@ def _steps(models: list[Model], found: dict[str, Run]) -> list[Step]:
     trainings = [
         Step(
             f"Train {model.name}",
-            _command("jft.train", run.path),
+            reproduce("jft.train", run.path),
             json.dumps(run.config, indent=2, ensure_ascii=False),
         )
         for model in models
         if (run := found.get(model.path))
     ]
     scorings = [
-        Step(f"Score {model.name}", _command("jft.eval", folder), config)
+        Step(f"Score {model.name}", reproduce("jft.eval", folder), config)
         for model in models
         for folder, config in model.configs.items()
     ]
     folders = [folder for model in models for folder in model.folders]
     report = shlex.join(["python", "-m", "jft.report", *folders, "--out=NEW"])
     return [*trainings, *scorings, Step("Write this report", report, "")]
-
-
-def _command(program: str, folder: str) -> str:
-    return shlex.join(["python", "-m", program, f"--config={folder}/config.json", "--workdir=NEW"])

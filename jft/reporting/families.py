@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass
 
 from jft.reporting.collect import Cell, Key, Model, merge_cells
@@ -37,28 +38,35 @@ class Family:
     @property
     def seeds(self) -> int:
         """How many there are."""
-        return len(self.models)
+        return len({model.seed for model in self.models})
 
 
-def families(tuned: list[Model], bases: list[Model]) -> list[Family]:
-    """The tuned models by recipe, in the order of their first members."""
+def families(tuned: list[Model], models: list[Model]) -> list[Family]:
+    """The tuned models by recipe, in the order of their first members.
+
+    Args:
+      tuned: models that were fine-tuned here.
+      models: all, their bases among them.
+    """
     groups: dict[tuple, list[Model]] = {}
     for model in tuned:
-        groups.setdefault((model.recipe or model.path, model.base, model.step), []).append(model)
+        groups.setdefault(model.training, []).append(model)
+    names = Counter(_name(members) for members in groups.values())
     found = []
     for members in groups.values():
-        own = bases_of(members[0], bases)
-        name = members[0].name
-        if len(members) > 1:
-            name = re.sub(r" seed \d+\b", "", name)
+        own = bases_of(members[0], models)
+        # A model's own name is unique in the report.
+        name = _name(members) if names[_name(members)] == 1 else members[0].name
         reference = merge_cells(own)
         found.append(Family(name, tuple(members), own[0].name if own else None, reference))
     return found
 
 
-def bases_of(model: Model, bases: list[Model]) -> list[Model]:
-    """The evaluations of the model that it was tuned from."""
-    return [base for base in bases if base.path == model.base]
+def bases_of(model: Model, models: list[Model]) -> list[Model]:
+    """The model that it was tuned from, be it tuned itself: of several steps the last."""
+    found = [each for each in models if each.path == model.base]
+    last = max((each.step or 0 for each in found), default=0)
+    return [each for each in found if (each.step or 0) == last]
 
 
 def contrasts(fticl: Family, ft: Family) -> bool:
@@ -66,6 +74,11 @@ def contrasts(fticl: Family, ft: Family) -> bool:
     first, other = fticl.first, ft.first
     same = all(
         getattr(first, name) == getattr(other, name)
-        for name in ("train_task", "train", "base", "examples")
+        for name in ("train", "base", "plain_recipe", "step")
     )
     return same and other.train_shots == 0 < first.train_shots
+
+
+def _name(members: list[Model]) -> str:
+    name = members[0].name
+    return re.sub(r" seed \d+\b", "", name) if len(members) > 1 else name

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 
+from jft.data import rows as rows_lib
 from jft.reporting import drawing, wording
-from jft.reporting.collect import RELATIONS
+from jft.reporting import runs as runs_lib
 from jft.reporting.compare import Report, Subject
 from jft.reporting.drawing import Panel, Plot, Series
 from jft.reporting.pairs import Comparison
 from jft.reporting.runs import Run
+from jft.tasks import OUT_OF_DOMAIN, RELATIONS, method
 
 SHOTS = (
     "Change against the base, in points, over the demonstrations before each test item; 95 % "
@@ -24,7 +26,7 @@ PROBES = (
     "When it turns: a few held-out items during training. First how much less likely the gold "
     "answer became than it was to the base (nats a token, below zero is better), then how far the "
     "distribution of its first tokens went from the base's (KL divergence, nats). Bands: one "
-    "standard error."
+    "standard error of either, over the items."
 )
 DRIFT = (
     "How far the weights went, |W - W0| / |W0| in thousandths, against what became of the "
@@ -54,7 +56,7 @@ def _changes(
     """A row for each training task, a panel for each relation, a line for each kind of training."""
     panels = []
     for task in _tasks(report):
-        subjects = [s for s in report.subjects if s.family.first.train_task == task]
+        subjects = _trained_on(report, task)
         row = []
         for relation in RELATIONS:
             lines = {k: v for k, v in lines_of(subjects, relation).items() if len(v) > 1}
@@ -69,12 +71,12 @@ def _changes(
 
 def _over_shots(subjects: list[Subject], relation: str) -> dict[str, Points]:
     return {
-        kind + suffix: [
+        name + suffix: [
             (float(c.shots), c)
             for c in subject.relations
             if (c.relation, c.metric) == (relation, metric) and c.shots is not None and c.difference
         ]
-        for kind, subject in _largest(subjects).items()
+        for name, subject in _largest(subjects).items()
         for metric, suffix in _metrics(subject, relation)
     }
 
@@ -85,7 +87,7 @@ def _over_sizes(subjects: list[Subject], relation: str) -> dict[str, Points]:
         suffixes = dict(_metrics(subject, relation))
         for c in wording.overall(subject.relations):
             if c.relation == relation and c.difference and _size(subject):
-                name = _kind(subject) + suffixes[c.metric]
+                name = _name(subject, subjects) + suffixes[c.metric]
                 lines.setdefault(name, []).append((float(_size(subject)), c))
     return lines
 
@@ -122,7 +124,7 @@ def _probes(report: Report, runs: dict[str, Run]) -> list[Panel]:
                 [
                     _curves(run.probes, field, label)._replace(title=title.format(name=name))
                     for field, title, label in (
-                        ("nll", "{name}\ngold answer", "nats a token"),
+                        ("nll_change", "{name}\ngold answer", "nats a token"),
                         ("kl", "\nKL to the base", "nats"),
                     )
                 ]
@@ -141,17 +143,13 @@ def _curves(probes: list[dict], field: str, label: str) -> Panel:
 
 
 def _curve(probes: list[dict], field: str) -> tuple[list[float], list[float], list[float]]:
-    """Steps, the mean over data sets less that of the first step, and its standard error."""
-    known = [p for p in probes if p.get(field) is not None]
-    steps = sorted({probe["step"] for probe in known})
-    first = {(p["task"], p["dataset"]): p[field] for p in known if p["step"] == steps[0]}
+    """Steps, the mean over datasets, and its standard error."""
     x, y, error = [], [], []
-    for step in steps:
-        now = [p for p in known if p["step"] == step]
+    for step in sorted({probe["step"] for probe in probes}):
+        now = [p for p in probes if p["step"] == step]
         x.append(float(step))
-        y.append(sum(p[field] - first[p["task"], p["dataset"]] for p in now) / len(now))
-        errors = [p.get(f"{field}_stderr") or 0.0 for p in now]
-        error.append(math.hypot(*errors) / len(now) if step != steps[0] else 0.0)
+        y.append(sum(p[field] for p in now) / len(now))
+        error.append(math.hypot(*(p[f"{field}_stderr"] or 0.0 for p in now)) / len(now))
     return x, y, error
 
 
@@ -160,14 +158,15 @@ def _drift(report: Report, runs: dict[str, Run]) -> list[Panel]:
     panels = []
     for task in _tasks(report):
         series = []
-        for subject in report.subjects:
-            run = runs.get(subject.family.first.path)
-            changed = [c for c in wording.overall(subject.relations) if c.relation == RELATIONS[1]]
-            if subject.family.first.train_task == task and run and run.distance and changed:
+        subjects = _trained_on(report, task)
+        for subject in subjects:
+            distance = runs_lib.distance(runs, subject.family.first)
+            changed = [c for c in wording.overall(subject.relations) if c.relation == OUT_OF_DOMAIN]
+            if distance and changed:
                 size = f", {_size(subject)}" if _size(subject) else ""
                 look = int(subject.family.kind == "FTICL")
-                point = [(1000 * run.distance, changed[0])]
-                series.append(_series(_kind(subject) + size, look, point))
+                point = [(1000 * distance, changed[0])]
+                series.append(_series(_name(subject, subjects) + size, look, point))
         if any(each.x for each in series):
             found = [each for each in series if each.x]
             panel = drawing.errorbars(
@@ -214,16 +213,25 @@ def _tasks(report: Report) -> list[str]:
     return list(dict.fromkeys(s.family.first.train_task or "" for s in report.subjects))
 
 
+def _trained_on(report: Report, task: str) -> list[Subject]:
+    return [s for s in report.subjects if (s.family.first.train_task or "") == task]
+
+
 def _largest(subjects: list[Subject]) -> dict[str, Subject]:
     """Of each kind of training the one on the most examples."""
     order = sorted(subjects, key=lambda s: (s.family.first.train_shots, _size(s)))
-    return {_kind(subject): subject for subject in order}
+    return {_name(subject, subjects): subject for subject in order}
 
 
 def _size(subject: Subject) -> int:
     return subject.family.first.examples or 0
 
 
-def _kind(subject: Subject) -> str:
-    shots = subject.family.first.train_shots
-    return f"FTICL-{shots}" if shots else "FT"
+def _name(subject: Subject, subjects: list[Subject]) -> str:
+    """The kind of its training, with the dataset where the others were trained on another."""
+    several = len({_dataset(each) for each in subjects}) > 1
+    return method(subject.family.first.train_shots) + f" on {_dataset(subject)}" * several
+
+
+def _dataset(subject: Subject) -> str:
+    return rows_lib.name_of(subject.family.first.train or "")

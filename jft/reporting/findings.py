@@ -13,12 +13,14 @@ from dataclasses import dataclass
 
 from scipy import stats as scipy_stats
 
-from jft.evaluation import stats
+from jft.evaluation import metrics, stats
 from jft.reporting import pairs as pairs_lib
+from jft.reporting import runs as runs_lib
 from jft.reporting import wording
 from jft.reporting.compare import Contrast, Report, Subject
 from jft.reporting.pairs import Comparison, Pair
 from jft.reporting.runs import Run
+from jft.tasks import OUT_OF_DOMAIN, OUT_OF_TASK
 
 SUPPORTED, CONTRADICTED, NOT_DECIDED = "supported", "contradicted", "not decided"
 
@@ -85,14 +87,14 @@ def findings(report: Report, runs: dict[str, Run]) -> list[Finding]:
             "Fine-tuning on classification helps out-of-domain sets of the same task; on "
             "generation it hurts them.",
             [
-                _mean("classification models, FT", labels, "out-of-domain", 1),
-                _mean("generation models, FT", texts, "out-of-domain", -1),
+                _mean("classification models, FT", labels, OUT_OF_DOMAIN, 1),
+                _mean("generation models, FT", texts, OUT_OF_DOMAIN, -1),
             ],
             _all,
         ),
         Finding(
             "Demonstrations in training (FTICL) help generation models to generalize.",
-            [_mean("generation, FTICL against FT", opposed[False], "out-of-domain", 1)],
+            [_mean("generation, FTICL against FT", opposed[False], OUT_OF_DOMAIN, 1)],
             _all,
         ),
         Finding(
@@ -108,8 +110,8 @@ def findings(report: Report, runs: dict[str, Run]) -> list[Finding]:
         Finding(
             "Fine-tuning on one task costs ability on others.",
             [
-                _mean("FT, other tasks by accuracy", ft, "out-of-task", -1, "accuracy"),
-                _mean("FT, other tasks by ROUGE-L", ft, "out-of-task", -1, "rougeL"),
+                _mean("FT, other tasks by accuracy", ft, OUT_OF_TASK, -1, metrics.ACCURACY),
+                _mean("FT, other tasks by ROUGE-L", ft, OUT_OF_TASK, -1, metrics.ROUGE_L),
             ],
             _some,
         ),
@@ -118,8 +120,8 @@ def findings(report: Report, runs: dict[str, Run]) -> list[Finding]:
 
 
 def _is_classification(part: Subject | Contrast) -> bool:
-    near = [p.cell for p in part.pairs if p.cell.relation != "out-of-task"]
-    return any(cell.metric == "accuracy" for cell in near)
+    near = [p.cell for p in part.pairs if p.cell.relation != OUT_OF_TASK]
+    return any(cell.metric == metrics.ACCURACY for cell in near)
 
 
 def _mean(
@@ -147,7 +149,7 @@ def _mean(
 
 
 def _one(contrast: Contrast) -> Evidence:
-    pairs = [p for p in contrast.pairs if p.cell.relation == "out-of-domain"]
+    pairs = [p for p in contrast.pairs if p.cell.relation == OUT_OF_DOMAIN]
     name = contrast.name
     return _evidence(name, pairs, 1) if pairs else _missing(name)
 
@@ -168,24 +170,24 @@ def _result(c: Comparison) -> str:
 
 
 def _closer(contrasts: list[Contrast], runs: dict[str, Run]) -> Evidence:
-    """The sign test over pairs of runs that differ in the demonstrations alone."""
-    shorter = longer = 0
+    """The sign test over runs of FT, each against all that differ in the demonstrations alone."""
+    far: dict[str, float] = {}
+    near: dict[str, list[float]] = {}
     for contrast in contrasts:
         others = {model.seed: model for model in contrast.ft.models}
         for model in contrast.fticl.models:
-            near, far = (_distance(runs, m) for m in (model, others.get(model.seed)))
-            if near is not None and far is not None:
-                shorter, longer = shorter + (near < far), longer + (near > far)
+            other = others.get(model.seed, model)
+            ours, theirs = (runs_lib.distance(runs, m) for m in (model, other))
+            if other is not model and ours is not None and theirs is not None:
+                far[other.path] = theirs
+                near.setdefault(other.path, []).append(ours)
+    changes = [sum(near[path]) / len(near[path]) - far[path] for path in far]
+    shorter, longer = (sum(sign * change > 0 for change in changes) for sign in (-1, 1))
     if not shorter + longer:
         return _missing("FTICL against FT with drift.json in their workdirs")
     p_value = float(scipy_stats.binomtest(shorter, shorter + longer).pvalue)
-    text = f"FTICL went less far than FT in {shorter} of {shorter + longer} pairs of runs"
+    text = f"FTICL went less far than FT in {shorter} of {shorter + longer} trainings"
     return Evidence(text, p_value, shorter > longer)
-
-
-def _distance(runs: dict[str, Run], model) -> float | None:
-    run = runs.get(model.path) if model else None
-    return run.distance if run else None
 
 
 def _missing(name: str) -> Evidence:

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from jft.reporting.collect import RELATIONS, Item, Key
+from jft.reporting.collect import Item, Key
 from jft.reporting.pairs import Pair, split
+from jft.tasks import RELATIONS
 
 EXAMPLES = 2
 
@@ -25,7 +26,7 @@ class Example(NamedTuple):
 class Flips:
     """Items that a tuned model lost (scored lower than its base) and gained, of one relation.
 
-    Counted in scored rows: an item counts once for each prompt and number of shots.
+    Counted in scored rows: an item counts once for each number of shots, prompt, seed and draw.
     """
 
     relation: str

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Container
 from dataclasses import dataclass
 from itertools import groupby
 from typing import NamedTuple
 
 from jft.evaluation import stats
+from jft.evaluation.metrics import ACCURACY
 from jft.reporting import wording
-from jft.reporting.collect import RELATIONS, Cell, Model
+from jft.reporting.collect import Cell, Key, Model
 from jft.reporting.compare import Report
 from jft.reporting.pairs import Comparison
+from jft.tasks import RELATIONS
 
 CONSTANT = "always the most common label"
 
@@ -34,7 +37,7 @@ class HeatCell:
       relation: of the dataset to the model's training set.
       direction: `up`, `down` or empty, for a base.
       strength: 0 to 1: the change as a share of the table's largest.
-      significance: `muted` (the interval holds zero), `plain`, `strong` (adjusted p < 0.05).
+      significance: `muted` (no measurable change), `plain`, `strong` (adjusted p < 0.05).
       title: the change in words.
     """
 
@@ -91,8 +94,9 @@ def heatmaps(report: Report) -> list[HeatMap]:
 
 
 def _rows(report: Report, columns: list[Column], some: bool, largest: float) -> list[HeatRow]:
+    asked = {p.cell.key for subject in report.subjects for p in subject.pairs}
     rows = [
-        HeatRow(base.name, True, [_value(base, column, some) for column in columns])
+        HeatRow(base.name, True, [_value(base, column, some, asked) for column in columns])
         for base in report.bases
     ]
     for subject in report.subjects:
@@ -108,7 +112,7 @@ def _rows(report: Report, columns: list[Column], some: bool, largest: float) -> 
 def _constant(report: Report, column: Column, some: bool) -> HeatCell | None:
     """The accuracy of saying the most common label always."""
     cells = [c for model in report.models for c in _cells(model, column, some)]
-    if column.metric != "accuracy" or not cells:
+    if column.metric != ACCURACY or not cells:
         return None
     gold = {index: item.gold for cell in cells for index, item in cell.items.items()}
     share = Counter(gold.values()).most_common(1)[0][1] / len(gold)
@@ -139,8 +143,9 @@ def _columns(report: Report) -> list[Column]:
     return [Column(group(place), *place) for place in sorted(ranks, key=order)]
 
 
-def _value(base: Model, column: Column, some: bool) -> HeatCell | None:
-    cells = _cells(base, column, some)
+def _value(base: Model, column: Column, some: bool, asked: Container[Key]) -> HeatCell | None:
+    """The base's, on the cells that tuned models were asked, too."""
+    cells = [cell for cell in _cells(base, column, some) if cell.key in asked]
     if not cells:
         return None
     values = [item.value for cell in cells for item in cell.items.values()]
@@ -168,12 +173,17 @@ def _heat_cell(comparison: Comparison, largest: float) -> HeatCell:
         return HeatCell(
             _plain(comparison.value), comparison.relation, significance="muted", title="no base"
         )
-    strong = comparison.p_holm is not None and comparison.p_holm < wording.ALPHA
     return HeatCell(
         text=wording.points(difference.value),
         relation=comparison.relation,
         direction="up" if difference.value > 0 else "down" if difference.value < 0 else "",
         strength=round(abs(difference.value) / largest, 3),
-        significance="muted" if not difference.significant else "strong" if strong else "plain",
+        significance=_significance(comparison),
         title=f"{comparison.relation}, {wording.interval(comparison)}, n = {comparison.n}",
     )
+
+
+def _significance(comparison: Comparison) -> str:
+    if comparison.difference is None or not comparison.difference.significant:
+        return "muted"
+    return "strong" if wording.is_strong(comparison) else "plain"

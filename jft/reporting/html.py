@@ -8,7 +8,7 @@ from pathlib import Path
 from jft import page
 from jft.reporting import wording
 from jft.reporting.content import Content
-from jft.reporting.pairs import Comparison
+from jft.reporting.pairs import CHOICES, Comparison
 
 WIDTH = 190
 MARGIN = 6
@@ -43,6 +43,7 @@ def render(content: Content) -> str:
         content=content,
         report=report,
         wording=wording,
+        choices=tuple(CHOICES),
         few=len(report.subjects) <= FEW_MODELS,
         cells=_cells(content),
         total=sum(len(model.cells) for model in report.models),

@@ -30,7 +30,7 @@ def render(content: Content) -> str:
         _findings(content),
         "## Transfer matrix",
         "Change in points, averaged over prompts; base rows hold the metric itself. **Bold**: "
-        "adjusted p < 0.05; (in brackets): the interval holds zero.",
+        "adjusted p < 0.05; (in brackets): no measurable change.",
         *(part for matrix in content.matrices for part in _matrix(matrix)),
         *(part for plot in content.plots for part in _plot(plot)),
         "## Every model",

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections import Counter
 
+from jft.evaluation.metrics import ACCURACY
 from jft.reporting.collect import Cell, Key, Model
 
 CONSTANT = 0.95
-# What of the data's config makes the base's scores those of the same items.
-DATA_KEYS = ("root", "task", "demos", "fields", "labels", "template")
 
 
 def missing(model: Model, bases: list[Model]) -> list[str]:
@@ -21,16 +19,17 @@ def missing(model: Model, bases: list[Model]) -> list[str]:
       bases: the evaluations of its base.
     """
     known = {key for base in bases for key in base.cells}
-    keys = sorted(key for key in model.cells if key not in known)
+    keys = [key for key in model.cells if key not in known]
     if not keys:
         return []
+    folders = [folder for folder, held in model.folders.items() if not known.issuperset(held)]
     what = (
         f"its base {model.base} lacks {len(keys)} of its {len(model.cells)} cells"
         if bases
         else f"no evaluation of its base {model.base} is among the folders given"
     )
-    command = _evaluation(model, keys)
-    return [f"{model.name}: {what}. To compare them, run `{command}` and add its folder."]
+    what += f". To compare them, run {_commands(model, folders)} and add what that makes"
+    return [f"{model.name}: {what}."]
 
 
 def unequal(model: Model, name: str | None, reference: dict[Key, Cell]) -> list[str]:
@@ -57,7 +56,7 @@ def cautions(models: list[Model]) -> list[str]:
     ]
     for field, text in (
         ("demos_among_items", "test items are among their own demonstrations"),
-        ("shortened", "inputs were shortened to fit data.max_length"),
+        ("shortened", "inputs lost their end to fit data.max_length, or eval.max_length"),
     ):
         counts: dict[tuple, int] = {}
         for cell in cells:
@@ -94,12 +93,12 @@ def _constant(models: list[Model]) -> list[str]:
     for model in models:
         found: dict[tuple[str, str, str], set[int]] = {}
         for key, cell in sorted(model.cells.items()):
-            if cell.metric == "accuracy" and len({item.gold for item in cell.items.values()}) > 1:
+            if cell.metric == ACCURACY and len({item.gold for item in cell.items.values()}) > 1:
                 label, count = Counter(i.prediction for i in cell.items.values()).most_common(1)[0]
                 if count >= CONSTANT * cell.n:
                     found.setdefault((key.task, key.dataset, label), set()).add(key.shots)
         places = [
-            f"{task}/{dataset} ({label} at {_numbers(shots, ', ')} shots)"
+            f"{task}/{dataset} ({label} at {_numbers(shots)} shots)"
             for (task, dataset, label), shots in found.items()
         ]
         if places:
@@ -110,30 +109,17 @@ def _constant(models: list[Model]) -> list[str]:
     return notes
 
 
-def _evaluation(model: Model, keys: list[Key]) -> str:
-    config = json.loads(next(filter(None, model.configs.values()), "{}"))
-    data, grid = config.get("data", {}), config.get("eval", {})
-    # As they were given, since a name alone does not find a file again.
-    datasets = grid.get("datasets") or sorted({f"{key.task}/{key.dataset}" for key in keys})
-    of_data = [f"--config.data.{name}={_text(data[name])}" for name in DATA_KEYS if data.get(name)]
-    limit = [f"--config.eval.limit={grid['limit']}"] if "limit" in grid else []
-    return shlex.join(
-        [
-            *("python", "-m", "jft.eval", "--config=configs/evaluate.py"),
-            f"--config.model.path={model.base}",
-            *of_data,
-            f"--config.eval.datasets={','.join(datasets)}",
-            f"--config.eval.shots={_numbers({key.shots for key in keys})}",
-            f"--config.eval.prompts={_numbers({key.prompt for key in keys})}",
-            *limit,
-            "--workdir=NEW",
-        ]
-    )
+def _commands(model: Model, folders: list[str]) -> str:
+    """Its evaluations once more, but of the base."""
+    overrides = [f"--config.model.path={model.base}", "--config.model.name="]
+    return " and ".join(f"`{reproduce('jft.eval', folder, *overrides)}`" for folder in folders)
 
 
-def _text(value: str | list[str]) -> str:
-    return value if isinstance(value, str) else repr(tuple(value))
+def reproduce(program: str, folder: str, *overrides: str) -> str:
+    """The command that does again, in a new workdir, what was done in a folder."""
+    config = f"--config={folder}/config.json"
+    return shlex.join(["python", "-m", program, config, *overrides, "--workdir=NEW"])
 
 
-def _numbers(numbers: set[int], joint: str = ",") -> str:
-    return joint.join(map(str, sorted(numbers)))
+def _numbers(numbers: set[int]) -> str:
+    return ", ".join(map(str, sorted(numbers)))

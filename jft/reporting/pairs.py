@@ -9,18 +9,24 @@ from typing import Any, NamedTuple
 
 from jft.errors import UserError
 from jft.evaluation import stats
-from jft.reporting.collect import RELATIONS, Cell, Key, Model
+from jft.reporting.collect import Cell, Key, Model
+from jft.tasks import RELATIONS
 
 
 class Pair(NamedTuple):
-    """A cell of a model and the reference's, with the same items; None where it has none.
-
-    `seed` is that of the model's training: one of the choices that a mean is taken over.
-    """
+    """A model's cell and the reference's, with the same items; None where it has none."""
 
     cell: Cell
     other: Cell | None
-    seed: int
+    model: Model
+
+
+# What a mean is taken over besides items, datasets and shots.
+CHOICES: dict[str, Callable[[Pair], int]] = {
+    "prompts": lambda pair: pair.cell.key.prompt,
+    "seeds": lambda pair: pair.model.seed,
+    "draws": lambda pair: pair.cell.key.draw,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +37,8 @@ class Comparison:
     the datasets.
 
     Attributes:
-      level: `relation` (several datasets), `dataset` (without demonstrations, or over all numbers
-        of them) or `cell`.
+      level: `group` (several models), `relation` (several datasets), `contrast` (the same, FTICL
+        against FT), `dataset` (without demonstrations, or over all numbers of them) or `cell`.
       model, reference: names; no reference: nothing to compare with.
       task, dataset, shots, prompt, draw: None where several are averaged.
       value, reference_value: of the metric, in [0, 1], on the items that both have.
@@ -40,7 +46,6 @@ class Comparison:
       spreads: of the difference over `prompts`, `seeds` and `draws`, where there are several.
       p_holm: its p-value adjusted for all comparisons of one table.
       n: distinct items.
-      datasets: their names.
     """
 
     level: str
@@ -59,14 +64,13 @@ class Comparison:
     spreads: dict[str, stats.Spread]
     p_holm: float | None
     n: int
-    datasets: tuple[str, ...]
 
 
 def pair(model: Model, name: str | None, reference: dict[Key, Cell]) -> list[Pair]:
     """Each cell with the reference's, both cut down to the items that both have.
 
     Raises:
-      UserError: the two were scored on different data under one name.
+      UserError: the two were asked different things under one name.
     """
     pairs = []
     for key, cell in sorted(model.cells.items(), key=lambda pair: _order(pair[1])):
@@ -74,22 +78,29 @@ def pair(model: Model, name: str | None, reference: dict[Key, Cell]) -> list[Pai
         alike = other if other and other.metric == cell.metric else None
         common = sorted(cell.items.keys() & alike.items.keys()) if alike else []
         if not alike or not common:
-            pairs.append(Pair(cell, None, model.seed))
+            pairs.append(Pair(cell, None, model))
             continue
-        _check_same_data(model, name, key, cell, alike, common)
-        pairs.append(Pair(_only(cell, common), _only(alike, common), model.seed))
+        _check_same_items(model, name, key, cell, alike, common)
+        pairs.append(Pair(_only(cell, common), _only(alike, common), model))
     return pairs
 
 
+def by_group(name: str, reference: str | None, pairs: Sequence[Pair]) -> list[Comparison]:
+    """For each relation and metric, over all models of a group and all shots."""
+    return [comparison("group", name, reference, part) for part in _by_relation(pairs)]
+
+
 def by_relation(
-    model: str, reference: str | None, pairs: Sequence[Pair], each_shots: bool = True
+    model: str, reference: str | None, pairs: Sequence[Pair], level: str = "relation"
 ) -> list[Comparison]:
     """For each relation and metric: over all shots first, then each number of shots."""
     comparisons = []
-    for group in split(pairs, lambda cell: (RELATIONS.index(cell.relation), cell.metric)):
-        by_shots = split(group, lambda cell: cell.key.shots) if each_shots else []
-        for part in [group] + (by_shots if len(by_shots) > 1 else []):
-            comparisons.append(comparison("relation", model, reference, part))
+    for group in _by_relation(pairs):
+        whole = comparison(level, model, reference, group)
+        by_shots = split(group, lambda cell: cell.key.shots)
+        parts = [comparison(level, model, reference, part) for part in by_shots]
+        # Where the reference has one number of shots only, the whole is that part.
+        comparisons += [whole, *(part for part in parts if part.shots != whole.shots)]
     return comparisons
 
 
@@ -108,6 +119,10 @@ def by_cell(model: str, reference: str | None, pairs: Sequence[Pair]) -> list[Co
     return [comparison("cell", model, reference, group) for group in groups]
 
 
+def _by_relation(pairs: Iterable[Pair]) -> list[list[Pair]]:
+    return split(pairs, lambda cell: (RELATIONS.index(cell.relation), cell.metric))
+
+
 def split(pairs: Iterable[Pair], by: Callable[[Cell], Any]) -> list[list[Pair]]:
     """Groups of pairs whose cells `by` maps to the same, in its order."""
     groups: dict = {}
@@ -121,77 +136,104 @@ def comparison(level: str, model: str, reference: str | None, pairs: Sequence[Pa
     paired = [each for each in pairs if each.other]
     used = paired or list(pairs)
     rows = _Rows(used)
-    others = [item.value for _, other, _ in paired if other for item in other.items.values()]
     first = used[0].cell
     difference = None
     if paired:
-        difference = stats.paired_difference(rows.values, others, rows.items, rows.datasets)
+        difference = stats.paired_difference(rows.values, rows.others, rows.items, rows.datasets)
+    wide = level not in ("dataset", "cell")
+    known = {name: _spread(used, name) for name in CHOICES} if paired and wide else {}
     return Comparison(
         level=level,
         model=model,
         reference=reference if paired else None,
         relation=first.relation,
         metric=first.metric,
-        **_shared([each.cell.key for each in used], level),
+        **_shared([each.cell.key for each in used], wide),
         value=stats.grouped_mean(rows.values, rows.items, rows.datasets),
-        reference_value=stats.grouped_mean(others, rows.items, rows.datasets) if paired else None,
+        reference_value=stats.grouped_mean(rows.others, rows.items, rows.datasets)
+        if paired
+        else None,
         difference=difference,
-        spreads=rows.spreads(others) if paired and level == "relation" else {},
+        spreads={name: spread for name, spread in known.items() if spread},
         p_holm=None,
         n=len(set(zip(rows.datasets, rows.items, strict=True))),
-        datasets=tuple(rows.names),
     )
 
 
 class _Rows:
-    """The items of some pairs as columns."""
+    """The items of some pairs as columns; `names` are those of the datasets."""
 
     def __init__(self, pairs: Sequence[Pair]):
         self.names = sorted({f"{p.cell.key.task}/{p.cell.key.dataset}" for p in pairs})
         self.values: list[float] = []
+        self.others: list[float] = []
         self.items: list[int] = []
         self.datasets: list[int] = []
-        self.choices: dict[str, list[int]] = {"prompts": [], "seeds": [], "draws": []}
-        self.shots: list[int] = []
-        for cell, _, seed in pairs:
-            n, key = len(cell.items), cell.key
+        for cell, other, _ in pairs:
             self.values += [item.value for item in cell.items.values()]
+            self.others += [item.value for item in other.items.values()] if other else []
             self.items += cell.items
-            self.datasets += [self.names.index(f"{key.task}/{key.dataset}")] * n
-            self.shots += [key.shots] * n
-            for name, value in (("prompts", key.prompt), ("seeds", seed), ("draws", key.draw)):
-                self.choices[name] += [value] * n
-
-    def spreads(self, others: list[float]) -> dict[str, stats.Spread]:
-        """Of the difference, over each kind of choice that there are several of."""
-        found: dict[str, stats.Spread] = {}
-        for name, levels in self.choices.items():
-            # Without demonstrations there is nothing to draw.
-            used = [i for i, shots in enumerate(self.shots) if shots or name != "draws"]
-            if len({levels[i] for i in used}) > 1:
-                spread = stats.spread(
-                    [self.values[i] - others[i] for i in used],
-                    *([column[i] for i in used] for column in (levels, self.items, self.datasets)),
-                )
-                found |= {name: spread} if spread else {}
-        return found
+            name = f"{cell.key.task}/{cell.key.dataset}"
+            self.datasets += [self.names.index(name)] * len(cell.items)
 
 
-def _shared(keys: list[Key], level: str) -> dict:
+def _spread(pairs: Sequence[Pair], name: str) -> stats.Spread | None:
+    """Of the difference over one kind of choice, on the cells that were scored at all its levels.
+
+    Cells without demonstrations are the same at every draw.
+    """
+    level_of = CHOICES[name]
+    drawn = [bool(each.cell.key.shots) or name != "draws" for each in pairs]
+    levels = sorted({level_of(each) for each, chosen in zip(pairs, drawn, strict=True) if chosen})
+    if len(levels) < 2:
+        return None
+    placed = [
+        (level, each)
+        for each, chosen in zip(pairs, drawn, strict=True)
+        for level in ([level_of(each)] if chosen else levels)
+    ]
+    found: dict[tuple, set[int]] = {}
+    for level, each in placed:
+        found.setdefault(_but(each, name), set()).add(level)
+    whole = [(level, each) for level, each in placed if len(found[_but(each, name)]) == len(levels)]
+    if not whole:
+        return None
+    rows = _Rows([each for _, each in whole])
+    return stats.spread(
+        [value - other for value, other in zip(rows.values, rows.others, strict=True)],
+        [level for level, each in whole for _ in each.cell.items],
+        rows.items,
+        rows.datasets,
+    )
+
+
+def _but(pair: Pair, name: str) -> tuple:
+    """All that tells a cell from others except one choice."""
+    key, others = pair.cell.key, [of(pair) for other, of in CHOICES.items() if other != name]
+    return (*pair.model.training, key.task, key.dataset, key.shots, *others)
+
+
+def _shared(keys: list[Key], wide: bool) -> dict:
     """The parts of the keys that all have in common; a relation is of no one dataset."""
-    fields = ("shots", "prompt", "draw") + (("task", "dataset") if level != "relation" else ())
+    fields = ("shots", "prompt", "draw") + (() if wide else ("task", "dataset"))
     common = {name: {getattr(key, name) for key in keys} for name in fields}
     shared = {name: values.pop() if len(values) == 1 else None for name, values in common.items()}
     return {"task": None, "dataset": None} | shared
 
 
-def _check_same_data(model, name, key: Key, cell: Cell, other: Cell, common: list[int]) -> None:
+def _check_same_items(model, name, key: Key, cell: Cell, other: Cell, common: list[int]) -> None:
     for index in common:
-        if cell.items[index].gold != other.items[index].gold:
+        one, two = cell.items[index], other.items[index]
+        if one.gold != two.gold:
             raise UserError(
-                f"{key}: item {index} has the gold output {cell.items[index].gold!r} for "
-                f"{model.name} and {other.items[index].gold!r} for {name}; score both on the same "
-                "data.root"
+                f"{key}: item {index} has the gold output {one.gold!r} for {model.name} and "
+                f"{two.gold!r} for {name}; score both on the same data.root"
+            )
+        if one.request != two.request:
+            raise UserError(
+                f"{key}: item {index} was put to {model.name} in other words than to {name}: the "
+                "data, the template, the demonstrations or a limit (max_length, max_new_tokens) "
+                "have changed between the two; score both with the same"
             )
 
 

@@ -7,8 +7,13 @@ from typing import NamedTuple
 
 from jft import workdir
 from jft.errors import UserError
+from jft.reporting.collect import Model
 
-PROBE = {"step": int, "task": str, "dataset": str, "relation": str, "n": int, "nll": int | float}
+PROBE = {
+    **{"step": int, "task": str, "dataset": str, "relation": str, "n": int},
+    **{"nll_change": int | float, "nll_change_stderr": int | float | None},
+    **{"kl": int | float, "kl_stderr": int | float | None},
+}
 
 
 class Run(NamedTuple):
@@ -17,21 +22,18 @@ class Run(NamedTuple):
     Attributes:
       path: of its workdir.
       config: its `config.json`.
+      steps: how long it was to be.
       drift: its `drift.json`, how far the weights went from the base's.
-      probes: its `probes.jsonl`, by step and data set.
+      probes: its `probes.jsonl`, by step and dataset.
       data: its `data_report.json`.
     """
 
     path: str
     config: dict
+    steps: int | None
     drift: dict | None
     probes: list[dict]
     data: dict | None
-
-    @property
-    def distance(self) -> float | None:
-        """Of all weights from the base's, over the base's norm."""
-        return self.drift["all"]["relative_norm"] if self.drift else None
 
 
 def read(path: str) -> Run | None:
@@ -41,7 +43,20 @@ def read(path: str) -> Run | None:
         return None
     config = workdir.read_json(folder / workdir.CONFIG)
     probes = workdir.read_jsonl(folder / "probes.jsonl", PROBE)
-    return Run(path, config, _json(folder / "drift.json"), probes, data_report(folder))
+    steps = (_json(folder / "model.json") or {}).get("steps")
+    return Run(path, config, steps, _json(folder / "drift.json"), probes, data_report(folder))
+
+
+def drift(runs: dict[str, Run], model: Model) -> dict | None:
+    """The `drift.json` of a model's training, if the model is that training's end."""
+    run = runs.get(model.path)
+    return run.drift if run and run.steps == model.step else None
+
+
+def distance(runs: dict[str, Run], model: Model) -> float | None:
+    """Of all its weights from the base's, over the base's norm."""
+    found = drift(runs, model)
+    return found["all"]["relative_norm"] if found else None
 
 
 def data_report(folder: Path) -> dict | None:

@@ -6,9 +6,9 @@ import csv
 import io
 from collections.abc import Iterable, Sequence
 
+from jft.reporting import runs
 from jft.reporting.content import Content
-from jft.reporting.pairs import Comparison
-from jft.reporting.wording import CHOICES
+from jft.reporting.pairs import CHOICES, Comparison
 
 COMPARISON = (
     *("level", "model", "reference", "relation", "task", "dataset", "shots", "prompt", "draw"),
@@ -26,8 +26,9 @@ WEIGHT = ("model", "layer", "kind", "relative_norm", "cosine", "effective_rank",
 def render(content: Content) -> dict[str, str]:
     """The files by name; metrics and differences as fractions of 1.
 
-    In `comparisons.csv` an empty `task`, `dataset`, `shots`, `prompt` or `draw` means the mean over
-    several; an empty `reference` means that there was nothing to compare with.
+    In `comparisons.csv` the p-values of each `level` are adjusted together. An empty `task`,
+    `dataset`, `shots`, `prompt` or `draw` means the mean over several; an empty `reference` that
+    there was nothing to compare with.
     """
     return {
         "comparisons.csv": _csv(COMPARISON, map(_comparison, content.report.comparisons)),
@@ -58,12 +59,9 @@ def _cells(content: Content) -> Iterable[dict]:
 def _weights(content: Content) -> Iterable[dict]:
     """One line for each weight of each run, and one without a layer and a kind for all of them."""
     for model in content.report.models:
-        run = content.runs.get(model.path)
-        if run and run.drift:
-            for weight in (
-                {"layer": None, "kind": "all"} | run.drift["all"],
-                *run.drift["weights"],
-            ):
+        drift = runs.drift(content.runs, model)
+        if drift:
+            for weight in ({"layer": None, "kind": "all"} | drift["all"], *drift["weights"]):
                 yield {"model": model.name} | weight
 
 

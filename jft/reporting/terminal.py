@@ -77,4 +77,5 @@ def _numbers(row: Comparison) -> list[str | Text]:
 def _style(row: Comparison) -> str:
     if row.difference is None or not row.difference.significant:
         return "dim"
-    return "bold blue" if row.difference.value > 0 else "bold dark_orange3"
+    colour = "blue" if row.difference.value > 0 else "dark_orange3"
+    return f"bold {colour}" if wording.is_strong(row) else colour

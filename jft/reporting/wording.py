@@ -5,31 +5,31 @@ from __future__ import annotations
 import math
 import re
 
-from jft.reporting.collect import RELATIONS
+from jft.evaluation.stats import ALPHA
 from jft.reporting.compare import Contrast, Group, Report, Subject
 from jft.reporting.families import Family
 from jft.reporting.pairs import Comparison
+from jft.tasks import IN_DOMAIN, OUT_OF_DOMAIN, OUT_OF_TASK, RELATIONS, method
 
 MINUS, DASH, SPACE = "\N{MINUS SIGN}", "\N{EN DASH}", "\N{NO-BREAK SPACE}"
 ARROW, PLUS_MINUS = "\N{RIGHTWARDS ARROW}", "\N{PLUS-MINUS SIGN}"
 METRICS = {"accuracy": "accuracy", "rougeL": "ROUGE-L", "bleu": "BLEU"}
-ALPHA = 0.05
-CHOICES = ("prompts", "seeds", "draws")
 GUIDE = (
-    ("in-domain", "test rows of the data set that the model was trained on"),
-    ("out-of-domain", "other data sets of the same task"),
-    ("out-of-task", "data sets of other tasks"),
+    (IN_DOMAIN, "test rows of the dataset that the model was trained on"),
+    (OUT_OF_DOMAIN, "other datasets of the same task"),
+    (OUT_OF_TASK, "datasets of other tasks"),
     ("FT, FTICL-k", "trained on plain examples, or with k demonstrations before every example"),
     ("shots", "demonstrations before a test item; k-shot scores of a model need no training"),
     ("change", "tuned minus base on the same items, in percentage points"),
     (
         "95 % interval",
-        "where the true change lies, going by these items; one that leaves out zero is coloured",
+        "where the true change lies, going by these items; a change is coloured where it leaves "
+        f"out zero and p is below {ALPHA}",
     ),
     (
         "p (Holm)",
         "how surprising the change would be if there were none, made stricter for the number of "
-        "comparisons in its table; bold where below 0.05",
+        f"comparisons in its table; bold where below {ALPHA}",
     ),
     ("detectable", "the true change that a sample of this size would find four times out of five"),
     (
@@ -39,8 +39,8 @@ GUIDE = (
     ),
 )
 LEGEND = (
-    "A change counts as better or worse where its 95 % interval leaves out zero. p (Holm) is "
-    "adjusted for all comparisons by relation."
+    f"A change counts as better or worse where its 95 % interval leaves out zero and p < {ALPHA}. "
+    "p (Holm) is adjusted for all rows of this table; bold where below that."
 )
 
 
@@ -58,12 +58,17 @@ def points(value: float | None) -> str:
     return sign + text
 
 
-def interval(comparison: Comparison, joint: str = " to ") -> str:
+def interval(comparison: Comparison) -> str:
     """`+19.0 to +35.0`, in points."""
     difference = comparison.difference
     if difference is None:
         return DASH
-    return points(difference.low) + joint + points(difference.high)
+    return f"{points(difference.low)} to {points(difference.high)}"
+
+
+def is_strong(comparison: Comparison) -> bool:
+    """Whether a change stands after the adjustment for all of its table: bold everywhere."""
+    return comparison.p_holm is not None and comparison.p_holm < ALPHA
 
 
 def p_value(p: float | None) -> str:
@@ -104,9 +109,9 @@ def title(group: Group) -> str:
     if isinstance(first, Contrast):
         return first.name
     family = first.family
-    kind = f"FTICL-{family.first.train_shots}" if family.first.train_shots else "FT"
     own = re.sub(r"\[:\d+\]$", "", family.name)
-    known = own in (f"{kind} {family.first.train}", training(family))
+    plain = f"{method(family.first.train_shots)} {family.first.train}"
+    known = own in (plain, training(family))
     return training(family) if known else f"{family.name}: {training(family)}"
 
 
@@ -174,16 +179,16 @@ def caveats(report: Report) -> list[str]:
     """The report's notes, and how to read its intervals."""
     count = {
         level: sum(c.level == level and c.difference is not None for c in report.comparisons)
-        for level in ("relation", "dataset", "cell")
+        for level in ("group", "relation", "contrast", "dataset", "cell")
     }
     return [
         *report.gaps,
         *report.notes,
         f"Intervals are at 95{SPACE}% each and are not widened for their number: of "
-        f"{sum(count.values())} comparisons ({count['relation']} by relation, "
-        f"{count['dataset']} by dataset, {count['cell']} by cell), one in twenty would leave out "
-        "zero even if nothing had changed. The Holm column adjusts the p-values for all "
-        "comparisons of its table.",
+        f"{sum(count.values())} comparisons ({count['group']} in the answer, {count['relation']} "
+        f"by relation, {count['contrast']} of FTICL against FT, {count['dataset']} by dataset, "
+        f"{count['cell']} by cell), one in twenty would leave out zero even if nothing had "
+        "changed. The Holm column adjusts the p-values for all comparisons of its table.",
         "Intervals speak of other items of the same datasets, not of other datasets. What other "
         "prompts, seeds and draws of demonstrations move stands beside them, where there were "
         "several: their standard deviation, with the noise of the items taken out.",
