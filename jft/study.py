@@ -3,7 +3,8 @@
     python -m jft.study --config=configs/paper.py --workdir=DIR [--config.section.key=value ...]
 
 Stop it whenever you like: the same command goes on, and finished parts are not done again.
-DIR gets runs/, scores/ and report/.
+With --dry_run it checks all data and says which jobs there are and how long they will take.
+DIR gets runs/, scores/ and report/; jobs.jsonl and dry_run.json; configs/, one for each job.
 """
 
 from __future__ import annotations

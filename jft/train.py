@@ -4,8 +4,8 @@
 
 Run the same command again to go on after an interruption. SIGTERM and Ctrl-C save and end.
 With --dry_run it checks the data, shows the plan and loads no model.
-DIR gets config.json, metrics.jsonl, data_report.html and .json, trained_on.txt, probes.jsonl,
-drift.json, tensorboard/ and checkpoints/.
+DIR gets config.json, model.json, tokenizer/, metrics.jsonl, data_report.html and .json,
+trained_on.txt, probes.jsonl and .npz, drift.json, tensorboard/ and checkpoints/.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Eight CPU devices, strict shapes, a tiny model and a small data set for every test."""
+"""Eight CPU devices, strict shapes, a tiny model and a small dataset for every test."""
 
 import json
 import os
@@ -86,7 +86,7 @@ def write(path, value):
 
 @pytest.fixture
 def config(suite_root):
-    """The tiny random model on the small data set."""
+    """The tiny random model on the small dataset."""
     config = config_lib.get_config()
     config.model.path = "random:llama-tiny"
     config.data.root = str(suite_root)

@@ -24,7 +24,7 @@ def load(task, name):
 
 
 def files_of(task, dataset):
-    """The rows of each file of one data set, by file name."""
+    """The rows of each file of one dataset, by file name."""
     names = [f"{dataset}_test_120", f"few_shot/{dataset}_few_shot"]
     if TRAINED[task] == dataset:
         names.append(f"{dataset}_train_480")

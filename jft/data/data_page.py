@@ -57,7 +57,7 @@ def evaluation(report: dict, cells: list[Items], tokenizer: Tokenizer) -> str:
     setting = cell.setting
     return _render(
         title="The data of this evaluation",
-        lead=f"{_number(report['datasets'], 'data set')} in {_number(report['cells'], 'cell')}, "
+        lead=f"{_number(report['datasets'], 'dataset')} in {_number(report['cells'], 'cell')}, "
         "scored for",
         source=report["model"],
         findings=report["findings"],
@@ -183,7 +183,7 @@ def _datasets(report: dict) -> Table:
         ]
         for each in report["datasets"]
     ]
-    return Table("Data sets", ["Data set", "Labels", *counts], rows, 2)
+    return Table("Datasets", ["Dataset", "Labels", *counts], rows, 2)
 
 
 def _cells(report: dict) -> Table:

@@ -23,7 +23,7 @@ TASKS = {
 }
 TRAIN_ROWS, TEST_ROWS, DEMO_ROWS = 480, 120, 8
 # A row of a test or demo set may share at most this part of its words with a row made before it
-# for another set of the same data set.
+# for another set of the same dataset.
 NEAREST = {"summary": 0.85, "question": 0.8, "sentiment": 0.75, "inference": 0.8, "detection": 0.8}
 PROMPTS = [
     {
@@ -65,7 +65,7 @@ class Draw:
     """Takes rows from an endless supply so that sets are balanced and share no row."""
 
     def __init__(self, task: str, dataset: str):
-        """Seeds one data set by its name: no data set depends on another."""
+        """Seeds one dataset by its name: no dataset depends on another."""
         self.task, self.dataset = task, dataset
         self.rng = random.Random(f"{SEED}/{task}/{dataset}")
         self.labels = getattr(TASKS[task], "LABELS", [None])
