@@ -194,7 +194,10 @@ def read_jsonl(path: Path, schema: Schema) -> list[dict]:
         try:
             record = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise UserError(f"{path} line {number}: not valid JSON: {error}") from None
+            raise UserError(
+                f"{path} line {number}: not valid JSON: {error}; restore the file, or remove it: "
+                "what made it will do so again"
+            ) from None
         _check(f"{path} line {number}", record, schema)
         records.append(record)
     return records

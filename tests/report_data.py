@@ -43,7 +43,12 @@ def write_evaluation(
     """Write one model's rows, cells and config; half of each answer depends on the item alone."""
     folder.mkdir(parents=True, exist_ok=True)
     rng, rows, cells = np.random.default_rng([seed, len(name)]), [], []
-    origin = {"base": base, "model_path": model_path or base, "step": 30 if train else 0}
+    origin = {
+        "base": base,
+        "base_sha256": base if train else None,
+        "model_path": model_path or base,
+        "step": 30 if train else 0,
+    }
     training = {"train": train, "train_task": train and "sentiment", "train_shots": train_shots}
     training |= {
         "train_seed": train_seed if train else None,

@@ -110,8 +110,10 @@ def test_each_ft_run_counts_once_however_many_it_is_compared_with(tmp_path, undr
             folders.append(str(folder))
     for folder in folders[1:]:
         earlier = Path(shutil.copytree(folder, f"{folder}-earlier"))
-        for name in ("cells.jsonl", "rows.jsonl"):
-            write_jsonl(earlier / name, [r | {"step": 15} for r in read_jsonl(earlier / name)])
+        cells = [
+            c | {"step": 15, "model_sha256": folder} for c in read_jsonl(earlier / "cells.jsonl")
+        ]
+        write_jsonl(earlier / "cells.jsonl", cells)
         folders.append(str(earlier))
     content = gather(folders)
     assert "in 2 of 2 trainings" in content.findings[3].evidence[0].text

@@ -285,6 +285,21 @@ def test_a_model_that_has_changed_between_its_evaluations_is_an_error(study, tmp
         collect([study[0], str(more)])
 
 
+def test_a_model_moved_elsewhere_is_the_same_model(study, tmp_path):
+    more = write_evaluation(tmp_path / "more", "tiny", BASE, datasets=[("detection", "twins")])
+    edit(more / "cells.jsonl", lambda cell: cell | {"model_path": "/moved", "base": "/moved"})
+    [base] = collect([study[0], str(more)])
+    assert len(base.cells) == 24
+
+
+def test_a_base_that_was_trained_on_since_is_no_base_any_more(study):
+    edit(Path(study[1]) / "cells.jsonl", lambda cell: cell | {"base_sha256": "before"})
+    found = compare(collect(study[:2]))
+    assert found.gaps == [
+        "FT gadgets_train_400: /models/base is not any more what it was tuned from."
+    ]
+
+
 def test_a_tuned_model_serves_as_the_base_of_another(study, tmp_path):
     further = write_evaluation(
         tmp_path / "further", "FT films", FT, model_path="/runs/further", base="/runs/ft",

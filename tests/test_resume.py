@@ -179,6 +179,9 @@ def test_other_data_is_refused_and_a_folder_that_is_no_step_is_named(config, sui
     newest.rmdir()
     loop.train(config, str(workdir))
     assert [step for step, _ in losses(workdir)] == [1, 2, 3]
+    file.write_text(before.replace("negative", "positive"))
+    with pytest.raises(UserError, match="was begun with other data"):
+        loop.train(config, str(workdir))
 
 
 def test_restoring_into_another_shape_is_refused(tmp_path):

@@ -60,13 +60,26 @@ def test_csv_of_a_spreadsheet_with_an_article_in_a_field(config, tmp_path):
         ("long.csv", "input,output\na,b,c\n", "2 columns of the first line"),
         ("quote.csv", 'input,output\n"a,b\n', "not valid CSV"),
         ("empty.csv", "input,output\n", "holds no rows"),
-        ("not.parquet", "input", "not a Parquet file"),
+        ("not.parquet", "input", "not readable as Parquet"),
+        (
+            "list.json",
+            '[{"input": "a", "output": ["positive"]}]',
+            "'output' must be text, not list",
+        ),
+        ("row.json", '["a"]', "must be an object with input, output"),
+        ("other.json", '[{"text": "a", "output": "positive"}]', "data.fields, as input=COLUMN"),
+        ("tweet_qa.json", '[{"Question": "a"}]', "data.fields, as (input|output)=COLUMN"),
     ],
 )
 def test_damaged_files(name, content, message, config, tmp_path):
     (tmp_path / name).write_text(content)
     with pytest.raises(UserError, match=message):
         sources.suite(config.data).test(f"sentiment:{tmp_path / name}")
+
+
+def test_a_public_name_does_not_hide_the_fields_of_a_file(config, tmp_path):
+    (tmp_path / "sst2.json").write_text(json.dumps(ROWS))
+    assert sources.suite(config.data).test(f"sentiment:{tmp_path / 'sst2.json'}").rows == ROWS
 
 
 @pytest.fixture

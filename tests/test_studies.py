@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -159,6 +160,8 @@ def test_data_that_changed_is_noticed_and_the_report_is_of_the_grid_as_it_is(stu
     assert "FTICL-2 shops" in (folder / "report" / "report.md").read_text()
 
     study.study.shots = (0,)
+    name = "FT-sentiment-shops_train_20"
+    shutil.rmtree(folder / "runs" / name / "checkpoints")
     test.write_text(test.read_text().replace("a", "o"))
     again = run(study, folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     _, errors = again.communicate()
@@ -166,4 +169,5 @@ def test_data_that_changed_is_noticed_and_the_report_is_of_the_grid_as_it_is(stu
     last = errors.splitlines()[-1]
     assert last.startswith("error: failed jobs: 2; the others are done: jft.eval base: ")
     assert "its rows have changed since; remove it, or choose another workdir" in last
+    assert workdir.is_trained(folder / "runs" / name)
     assert "FTICL-2 shops" not in (folder / "report" / "report.md").read_text()

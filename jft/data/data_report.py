@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import asdict
@@ -35,6 +37,7 @@ def training(batches: Batches, source: Suite, data: config_lib.Data) -> dict:
     return {
         "file": dataset.source,
         "sha256": batches.sha256(),
+        "rows_sha256": _rows_sha256(dataset.rows, source.template(dataset.task, data.prompt)),
         "findings": [asdict(finding) for finding in findings],
         **_rows(dataset),
         "rows_trained_on": len(trained_rows(batches)),
@@ -150,6 +153,11 @@ def _rows(dataset: Dataset) -> dict:
         "contradictory": len(checks.contradictory(dataset)),
         "empty_inputs": len(checks.empty(dataset)),
     }
+
+
+def _rows_sha256(rows: list[Row], template: str) -> str:
+    """Of what is trained on, in whatever order and after whatever demonstrations."""
+    return hashlib.sha256(json.dumps([template, rows], sort_keys=True).encode()).hexdigest()
 
 
 def _packing(rows: list[list[prefix_tree.Sequence]], row_length: int) -> dict:

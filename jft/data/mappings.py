@@ -36,12 +36,20 @@ class Mapping(NamedTuple):
         value = mapped["output"]
         if isinstance(value, bool | int | float):
             value = str(value)
-        return mapped | {"output": self.labels.get(value, value)}
+        return mapped | {
+            "output": self.labels.get(value, value) if isinstance(value, str) else value
+        }
 
     def _value(self, row: dict, name: str, where: str):
         column = self.columns.get(name, name)
         if callable(column):
-            return column(row)
+            try:
+                return column(row)
+            except (LookupError, TypeError, ValueError) as error:
+                raise UserError(
+                    f"{where}: not as the public dataset of this name has {name!r} ({error!r}); "
+                    f"say in data.fields which column holds it, as {name}=COLUMN"
+                ) from None
         if column not in row:
             raise UserError(
                 f"{where}: no column {column!r} for the field {name!r}; there are "

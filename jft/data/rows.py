@@ -109,8 +109,8 @@ def _read_parquet(path: Path) -> Raw:
         raise UserError(f"{path}: needs pyarrow; pip install 'jft[data]'") from None
     try:
         return parquet.read_table(path).to_pylist()
-    except (pyarrow.ArrowException, OSError) as error:
-        raise UserError(f"{path}: not a Parquet file: {str(error).splitlines()[0]}") from None
+    except (pyarrow.ArrowException, OSError, OverflowError, ValueError) as error:
+        raise UserError(f"{path}: not readable as Parquet: {str(error).splitlines()[0]}") from None
 
 
 READERS: dict[str, Callable[[Path], Any]] = {
@@ -159,6 +159,16 @@ def _from_hub(place: str, split: str):
         except datasets.exceptions.DatasetNotFoundError:
             return datasets.load_dataset(*parts, split=split)
     return datasets.load_dataset("/".join(parts[:2]), *parts[2:], split=split)
+
+
+def files(reference: str) -> list[Path]:
+    """The files that a reference reads, as far as they are its own: none of a library's cache."""
+    library, _, place = reference.partition(":")
+    if library == "hf":
+        folder, _ = _local(place.rpartition("/")[0])
+        return [path for path in folder.rglob("*") if path.is_file()] if folder else []
+    path = Path(reference).expanduser()
+    return [path] if path.is_file() else []
 
 
 def _local(place: str) -> tuple[Path | None, list[str]]:

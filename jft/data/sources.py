@@ -221,10 +221,12 @@ class Suite(NamedTuple):
                 kinds = ", ".join(rows.READERS)
                 raise UserError(f"{key}={name}: rows of your own come as {kinds}, hf: or tfds:")
             return None
+        raw = rows.read(name, key)
         mapping = mappings.ready(rows.name_of(name))
+        if isinstance(raw[0], dict) and {*task.fields, "output"} <= raw[0].keys():
+            mapping = mapping._replace(columns={})  # the public dataset's columns, renamed already
         if task.name == self.task.name and (self.data.fields or self.data.labels):
             mapping = mappings.configured(self.data.fields, self.data.labels)
-        raw = rows.read(name, key)
         dataset = Dataset(rows.name_of(name), task, name, True, raw)
         mapped = [mapping.apply(row, task, dataset.where(i)) for i, row in enumerate(raw)]
         return _checked(dataset._replace(rows=mapped))

@@ -28,6 +28,7 @@ from jft.training.pretrained import Origin
 # The sections of a config that say how a model is trained, and of their keys those that training
 # with demonstrations changes: which they are, and the room that they need.
 RECIPE = ("model", "data", "train", "optim")
+NO_RECIPE = ("model.path", "model.name", "data.seed")
 OF_DEMONSTRATIONS = tuple(
     f"data.{name}" for name in ("shots", "demos", "demo_mode", "max_length", "row_length")
 )
@@ -95,6 +96,7 @@ def record(
 ) -> dict:
     """The record of a cell, of which its rows are known, and what the model was trained on."""
     setting, run = items.setting, origin.run
+    training = _Training(origin) if run else None
     dataset, counts = setting.dataset, prefix_tree.count(items.packed)
     scored = [dataset.rows[i] for i in items.indices]
     train = (run.data.task, rows_lib.name_of(run.data.train)) if run else None
@@ -114,30 +116,36 @@ def record(
         "train_task": run.data.task if run else None,
         "train_shots": run.data.shots if run else None,
         "train_seed": run.data.seed if run else None,
-        "train_examples": _examples(origin) if run else None,
-        "recipe": _recipe(run) if run else None,
-        "plain_recipe": _recipe(run, OF_DEMONSTRATIONS) if run else None,
+        "train_examples": training.examples if training else None,
+        "recipe": training.recipe() if training else None,
+        "plain_recipe": training.recipe(OF_DEMONSTRATIONS) if training else None,
         "base": pretrained.absolute(run.model.path) if run else origin.path,
+        "base_sha256": training.base_sha256 if training else None,
         "model_path": origin.path,
     }
 
 
-def _examples(origin: Origin) -> int | None:
-    """Distinct rows that a run was trained on; its data report says."""
-    file = Path(origin.path) / "data_report.json"
-    return workdir_lib.read_json(file).get("rows_trained_on") if file.exists() else None
+class _Training:
+    """What a run's workdir says of its training."""
 
+    def __init__(self, origin: Origin):
+        assert origin.run
+        folder = Path(origin.path)
+        file = folder / "data_report.json"
+        report = workdir_lib.read_json(file) if file.exists() else {}
+        self.run, self.rows_sha256 = origin.run, report.get("rows_sha256")
+        self.examples = report.get("rows_trained_on")
+        self.base_sha256 = pretrained.read_model(folder).base_sha256
 
-def _recipe(run: config_lib.Config, without: Collection[str] = ()) -> str:
-    """What runs have in common that differ only in their seed, their machine, and `without`."""
-    keys = {
-        path: value
-        for path, field, value in config_lib.keys(run)
-        if path.partition(".")[0] in RECIPE and not field.metadata["runtime"]
-        if path not in without
-    }
-    base = pretrained.absolute(run.model.path)
-    return _digest(keys | {"model.path": base, "model.name": "", "data.seed": 0})[:16]
+    def recipe(self, without: Collection[str] = ()) -> str:
+        """What runs have in common that differ only in their seed, their machine, and `without`."""
+        keys = {
+            path: value
+            for path, field, value in config_lib.keys(self.run)
+            if path.partition(".")[0] in RECIPE and not field.metadata["runtime"]
+            if path not in (*without, *NO_RECIPE)
+        }
+        return _digest([keys, self.rows_sha256, self.base_sha256])[:16]
 
 
 def _rouge_l(rows: list[dict]) -> dict:

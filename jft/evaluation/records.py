@@ -28,6 +28,7 @@ CELL = GRID | {
     "recipe": str | None,
     "plain_recipe": str | None,
     "base": str,
+    "base_sha256": str | None,
     "model_path": str,
     "step": int,
     "model_sha256": str,

@@ -22,7 +22,7 @@ from jft.tasks import RELATIONS
 CAUTIONS = ("shortened", "demos_among_items", "items_trained_on")
 IDENTITY = (
     *("model", "train", "train_task", "train_shots", "train_seed", "train_examples", "recipe"),
-    *("plain_recipe", "base", "model_path", "step", "model_sha256"),
+    *("plain_recipe", "base", "base_sha256", "model_path", "step", "model_sha256"),
 )
 
 
@@ -67,7 +67,7 @@ class Model:
     Attributes:
       name: unique in the report.
       path, step: which checkpoint.
-      base: the path of the model that it was tuned from; a base's own path.
+      base, base_sha256: the model that it was tuned from, and its weights then; a base's own.
       train, train_task, train_shots: its training set, None for a base; 0 shots = FT, k = FTICL.
       seed: of its training.
       examples: distinct rows it was trained on.
@@ -83,6 +83,7 @@ class Model:
     path: str
     step: int | None
     base: str | None
+    base_sha256: str
     train: str | None
     train_task: str | None
     train_shots: int
@@ -97,8 +98,8 @@ class Model:
 
     @property
     def training(self) -> tuple:
-        """What its seeds have in common: a recipe, the base, and after how many steps."""
-        return (self.recipe or self.path, self.base, self.step)
+        """What its seeds have in common: a recipe, and after how many steps."""
+        return (self.recipe or self.path, self.step)
 
     @property
     def is_base(self) -> bool:
@@ -109,8 +110,8 @@ class Model:
 def collect(dirs: Sequence[str]) -> list[Model]:
     """The models scored in these folders and the folders inside them, bases first.
 
-    Evaluations of one checkpoint are one model; different checkpoints with one name get names that
-    tell them apart.
+    Evaluations of the same weights are one model, wherever these lay; others with one name get
+    names that tell them apart.
 
     Raises:
       UserError: no evaluation in a folder; files that are damaged, incomplete or contradictory; or
@@ -119,8 +120,9 @@ def collect(dirs: Sequence[str]) -> list[Model]:
     folders = dict.fromkeys(folder for path in dirs for folder in _workdirs(path))
     models: dict[tuple, Model] = {}
     for model in map(_read, folders):
-        identity = (model.name, model.path, model.step)
+        identity = (model.name, model.sha256)
         models[identity] = _merge(models[identity], model) if identity in models else model
+    _check_unchanged(models.values())
     order = sorted(models.values(), key=_order)
     return [dataclasses.replace(m, name=_unique_name(m, order)) for m in order]
 
@@ -165,6 +167,7 @@ def _read(folder: Path) -> Model:
         path=first["model_path"],
         step=first["step"],
         base=first["base"],
+        base_sha256=first["base_sha256"] or first["model_sha256"],
         train=first["train"] and rows_lib.title(first["train"]),
         train_task=first["train_task"],
         train_shots=first["train_shots"] or 0,
@@ -249,12 +252,18 @@ def _config(folder: Path) -> str:
         raise UserError(f"{file}: not valid JSON: {error}; restore or remove it") from None
 
 
+def _check_unchanged(models: Iterable[Model]) -> None:
+    known: dict[tuple, Model] = {}
+    for model in models:
+        first = known.setdefault((model.name, model.path, model.step), model)
+        if first is not model:
+            raise UserError(
+                f"{model.path} has changed between its evaluations {min(first.folders)} and "
+                f"{min(model.folders)}; leave one of them out, or score it again in a new workdir"
+            )
+
+
 def _merge(first: Model, second: Model) -> Model:
-    if first.sha256 != second.sha256:
-        raise UserError(
-            f"{first.path} has changed between its evaluations {min(first.folders)} and "
-            f"{min(second.folders)}; leave one of them out, or score it again in a new workdir"
-        )
     return dataclasses.replace(
         first,
         folders=first.folders | second.folders,

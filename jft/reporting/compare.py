@@ -128,7 +128,11 @@ def compare(models: list[Model]) -> Report:
     """
     bases = [model for model in models if model.is_base]
     tuned = [model for model in models if not model.is_base]
-    gaps = [note for model in tuned for note in notes_lib.missing(model, bases_of(model, models))]
+    gaps = [
+        note
+        for model in tuned
+        for note in notes_lib.missing(model, bases_of(model, models), models)
+    ]
     found = families(tuned, models)
     against = [(fticl, ft) for fticl in found for ft in found if contrasts(fticl, ft)]
     notes: list[str] = []

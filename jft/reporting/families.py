@@ -63,18 +63,15 @@ def families(tuned: list[Model], models: list[Model]) -> list[Family]:
 
 
 def bases_of(model: Model, models: list[Model]) -> list[Model]:
-    """The model that it was tuned from, be it tuned itself: of several steps the last."""
-    found = [each for each in models if each.path == model.base]
-    last = max((each.step or 0 for each in found), default=0)
-    return [each for each in found if (each.step or 0) == last]
+    """The model that it was tuned from, as it was then; it may be tuned itself."""
+    return [each for each in models if each.sha256 == model.base_sha256]
 
 
 def contrasts(fticl: Family, ft: Family) -> bool:
     """Whether two families differ in the demonstrations of their training alone."""
     first, other = fticl.first, ft.first
     same = all(
-        getattr(first, name) == getattr(other, name)
-        for name in ("train", "base", "plain_recipe", "step")
+        getattr(first, name) == getattr(other, name) for name in ("train", "plain_recipe", "step")
     )
     return same and other.train_shots == 0 < first.train_shots
 

@@ -11,13 +11,16 @@ from jft.reporting.collect import Cell, Key, Model
 CONSTANT = 0.95
 
 
-def missing(model: Model, bases: list[Model]) -> list[str]:
+def missing(model: Model, bases: list[Model], models: list[Model]) -> list[str]:
     """The cells that the base lacks, and the evaluation that would supply them.
 
     Args:
       model: the tuned model.
       bases: the evaluations of its base.
+      models: all that were scored.
     """
+    if not bases and any(other.path == model.base for other in models):
+        return [f"{model.name}: {model.base} is not any more what it was tuned from."]
     known = {key for base in bases for key in base.cells}
     keys = [key for key in model.cells if key not in known]
     if not keys:

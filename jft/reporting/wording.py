@@ -164,7 +164,8 @@ def introduction(report: Report) -> str:
     keys = [key for model in report.models for key in model.cells]
     used_shots = ", ".join(str(n) for n in sorted({key.shots for key in keys}))
     prompts = ", ".join(str(n) for n in sorted({key.prompt for key in keys}))
-    bases = " and ".join(model.name for model in report.bases) or "no base"
+    names = [model.name for model in report.bases] + [s.family.base for s in report.subjects]
+    bases = " and ".join(dict.fromkeys(filter(None, names))) or "no base"
     datasets = len({key[:2] for key in keys})
     tuned = len(report.models) - len(report.bases)
     return (

@@ -13,7 +13,7 @@ from pathlib import Path
 from jft import config as config_lib
 from jft import model_files
 from jft import workdir as workdir_lib
-from jft.data import sources
+from jft.data import rows, sources
 from jft.errors import UserError
 
 
@@ -36,7 +36,8 @@ def of_data(config: config_lib.Config) -> str:
         files.update((suite.root / task).rglob("*.json"))
     names = [data.train, data.demos, *config.study.train]
     for name in [*names, *config.eval.datasets, *config.probe.datasets]:
-        files.update(Path(each).expanduser() for each in (name, name.partition(":")[2]))
+        for reference in (name, name.partition(":")[2]):  # with a task before it, or without
+            files.update(rows.files(reference))
     return _of_files(files)
 
 

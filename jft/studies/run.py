@@ -60,17 +60,24 @@ def _run_part(part: Part, study: config_lib.Config, processes: _Processes, log: 
     for job in jobs:
         name = f"{job.program} {part.name}"
         digest = _digest(job, study)
-        if log.is_done(name, digest) and job.folder.is_dir():
+        if log.is_done(name, digest) and _is_whole(job):
             log.count += 1
             continue
         log.begin(name)
         start = time.monotonic()
         message = processes.run(_command(job))
-        if not message and job is part.training and not workdir_lib.is_trained(job.folder):
+        if not message and not _is_whole(job):
             message = "it was stopped before its last step"
         log.end(name, digest, time.monotonic() - start, message)
         if message:
             return
+
+
+def _is_whole(job: Job) -> bool:
+    """Whether a job's results are still there."""
+    if job.program == "jft.train":
+        return workdir_lib.is_trained(job.folder)
+    return all((job.folder / name).exists() for name in workdir_lib.RESULTS[job.program])
 
 
 def _command(job: Job) -> list[str]:

@@ -43,6 +43,8 @@ def train(config: config_lib.Config, workdir: str, dry_run: bool = False) -> Non
         watched = probe_items.plan(config, tokenizer, batches.dataset, pretrained.seen(base))
     with workdir_lib.claim(workdir, config, "jft.train") as folder:
         checkpoints, step = _checkpoints(folder, config.checkpoint.keep)
+        if step:
+            _check_same_data(folder, batches)
         if step >= batches.steps and not dry_run:
             say(f"Finished: {folder} holds all {batches.steps} steps; score it with jft.eval")
             drift.complete(folder, base, mesh)
@@ -131,8 +133,6 @@ def _report(
     with phase("Checking the data"):
         report = data_report.training(batches, sources.suite(config.data), config.data)
         file, page = folder / "data_report.json", folder / "data_report.html"
-        if done:
-            _check_same_data(file, report)
         if not (done and file.exists() and page.exists()):  # the same data has the same report
             workdir_lib.write_json(file, report)
             workdir_lib.write_text(page, data_page.training(report, batches, tokenizer))
@@ -157,14 +157,14 @@ def _describe(folder: Path, base: Origin, decoder, batches: batches_lib.Batches,
     trained_on.write(folder, batches.dataset.task, rows, pretrained.seen(base) or ())
 
 
-def _check_same_data(file: Path, report: dict) -> None:
+def _check_same_data(folder: Path, batches: batches_lib.Batches) -> None:
     """Half a run on some rows and half on others would be neither."""
-    before = workdir_lib.read_json(file) if file.exists() else report
-    if before.get("sha256") != report["sha256"]:
+    file = folder / "data_report.json"
+    if file.exists() and workdir_lib.read_json(file).get("sha256") != batches.sha256():
         raise UserError(
-            f"{file.parent} was begun with other data: {report['file']}, the prompt, the "
-            "demonstrations or the tokenizer have changed since; restore them, or choose another "
-            "workdir"
+            f"{folder} was begun with other data: {batches.dataset.source}, the prompt, the "
+            "demonstrations or the tokenizer have changed since; restore them, remove it, or "
+            "choose another workdir"
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +20,9 @@ from jft.model import decoder, hub
 from jft.training import mesh as mesh_lib
 from jft.training.checkpoint import Checkpoints
 from jft.training.step import TrainState
+
+# What the fields of a decoder's shape may hold, by their annotation.
+NUMBERS = {"int": int, "float": int | float, "bool": bool}
 
 
 class Origin(NamedTuple):
@@ -131,7 +134,11 @@ def read_model(workdir: Path) -> SavedModel:
     raw = workdir_lib.read_json(file)
     try:
         shape = decoder.DecoderConfig(**raw["decoder"])
-        shape = replace(shape, rope_factors=tuple(shape.rope_factors))
+        shape = replace(shape, rope_factors=tuple(map(float, shape.rope_factors)))
+        for field in fields(shape):
+            value, wanted = getattr(shape, field.name), NUMBERS.get(str(field.type), object)
+            if not isinstance(value, wanted):
+                raise TypeError(f"decoder.{field.name}={value!r}")
         return SavedModel(shape, int(raw["steps"]), str(raw["base_sha256"]))
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, OverflowError) as error:
         raise UserError(f"{file}: damaged: {error!r}; restore it, or train again") from None

@@ -9,6 +9,7 @@ import functools
 import io
 import math
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,6 +29,8 @@ from jft.model import decoder
 from jft.progress import phase
 from jft.training import mesh as mesh_lib
 
+# What a file that is no archive, or a damaged one, makes `np.load` raise besides the usual.
+_BAD_ZIP = (zipfile.BadZipFile, zlib.error)
 # A probe that takes longer says so.
 NOTICED_SECONDS = 5.0
 
@@ -126,7 +129,7 @@ class Probes:
             with np.load(self.file) as arrays:
                 nll_I, base_KV = arrays["nll_I"], arrays["logprobs_KV"]
                 sha256 = str(arrays["sha256"])
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        except (OSError, ValueError, LookupError, EOFError, RuntimeError, *_BAD_ZIP) as error:
             raise UserError(
                 f"{self.file}: missing or damaged: {error}; restore it, or train again in another "
                 "workdir"
