@@ -132,8 +132,8 @@ def read_config(file: Path) -> config_lib.Config:
     """
     try:
         return config_lib.from_dict(read_json(file))
-    except (AttributeError, TypeError) as error:
-        raise UserError(f"{file}: not a jft config: {error}") from None
+    except (UserError, AttributeError, TypeError) as error:
+        raise UserError(f"{file}: not a config of this version of jft: {error}") from None
 
 
 def write_json(path: Path, value) -> None:

@@ -88,6 +88,15 @@ def test_training_sets_that_are_not_there(study, train, message):
         names(study)
 
 
+def test_an_empty_grid_and_the_keys_of_one_training_are_refused(study):
+    study.study.sizes = ()
+    with pytest.raises(UserError, match=r"study.sizes is empty"):
+        names(study)
+    study.study.sizes, study.data.shots = (0,), 2
+    with pytest.raises(UserError, match=r"data.shots=2: .* set study.shots"):
+        names(study)
+
+
 @pytest.mark.skipif(not PAPER.is_dir(), reason="needs the paper's data in ../shared/data")
 def test_the_papers_grid():
     config = paper.get_config()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from jft import workdir as workdir_lib
 from jft.data.sources import Row
+from jft.errors import UserError
 from jft.tasks import Task
 
 FILE = "trained_on.txt"
@@ -39,11 +40,17 @@ def write(folder: Path, task: Task, rows: Iterable[Row], before: Collection[str]
 
 
 def read(folder: Path) -> frozenset[str] | None:
-    """The hashes of a run; None where it left none, as runs of earlier versions."""
+    """The hashes of a run; None where the file is gone.
+
+    Raises:
+      UserError: the file is damaged.
+    """
     try:
         return frozenset((folder / FILE).read_text(encoding="ascii").split())
     except FileNotFoundError:
         return None
+    except UnicodeDecodeError:
+        raise UserError(f"{folder / FILE}: damaged; restore it, or train again") from None
 
 
 def _hash(task: Task, row: Row) -> str:

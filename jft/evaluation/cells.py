@@ -87,16 +87,42 @@ def text_rows(model: str, items: Items, texts: list[str], max_new_tokens: int) -
     ]
 
 
+class Training:
+    """What a run's workdir says of its training.
+
+    Raises:
+      UserError: a file of it is damaged.
+    """
+
+    def __init__(self, origin: Origin):
+        assert origin.run
+        folder = Path(origin.path)
+        file = folder / "data_report.json"
+        report = workdir_lib.read_json(file) if file.exists() else {}
+        self.run, self.rows_sha256 = origin.run, report.get("rows_sha256")
+        self.examples = report.get("rows_trained_on")
+        self.saved, self.seen = pretrained.read_model(folder), pretrained.seen(origin)
+
+    def recipe(self, without: Collection[str] = ()) -> str:
+        """What runs have in common that differ only in their seed, their machine, and `without`."""
+        keys = {
+            path: value
+            for path, field, value in config_lib.keys(self.run)
+            if path.partition(".")[0] in RECIPE and not field.metadata["runtime"]
+            if path not in (*without, *NO_RECIPE)
+        }
+        return _digest([keys, self.rows_sha256, self.saved.base_sha256])[:16]
+
+
 def record(
     model: str,
     origin: Origin,
     items: Items,
     rows: list[dict],
-    trained: Collection[str] | None,
+    training: Training | None,
 ) -> dict:
-    """The record of a cell, of which its rows are known, and what the model was trained on."""
+    """The record of a cell, of which its rows are known, and how the model was trained."""
     setting, run = items.setting, origin.run
-    training = _Training(origin) if run else None
     dataset, counts = setting.dataset, prefix_tree.count(items.packed)
     scored = [dataset.rows[i] for i in items.indices]
     train = (run.data.task, rows_lib.name_of(run.data.train)) if run else None
@@ -109,9 +135,9 @@ def record(
         "row_tokens": counts.row_tokens,
         "shortened": sum(encoded.shortened for encoded in items.encoded),
         "demos_among_items": len(checks.overlap(dataset.task, scored, setting.demos)),
-        "items_trained_on": None
-        if trained is None
-        else len(trained_on.among(dataset.task, scored, trained)),
+        "items_trained_on": len(trained_on.among(dataset.task, scored, training.seen))
+        if training and training.seen is not None
+        else None,
         "train": run.data.train if run else None,
         "train_task": run.data.task if run else None,
         "train_shots": run.data.shots if run else None,
@@ -119,33 +145,10 @@ def record(
         "train_examples": training.examples if training else None,
         "recipe": training.recipe() if training else None,
         "plain_recipe": training.recipe(OF_DEMONSTRATIONS) if training else None,
-        "base": pretrained.absolute(run.model.path) if run else origin.path,
-        "base_sha256": training.base_sha256 if training else None,
+        "base": training.saved.base if training else origin.path,
+        "base_sha256": training.saved.base_sha256 if training else None,
         "model_path": origin.path,
     }
-
-
-class _Training:
-    """What a run's workdir says of its training."""
-
-    def __init__(self, origin: Origin):
-        assert origin.run
-        folder = Path(origin.path)
-        file = folder / "data_report.json"
-        report = workdir_lib.read_json(file) if file.exists() else {}
-        self.run, self.rows_sha256 = origin.run, report.get("rows_sha256")
-        self.examples = report.get("rows_trained_on")
-        self.base_sha256 = pretrained.read_model(folder).base_sha256
-
-    def recipe(self, without: Collection[str] = ()) -> str:
-        """What runs have in common that differ only in their seed, their machine, and `without`."""
-        keys = {
-            path: value
-            for path, field, value in config_lib.keys(self.run)
-            if path.partition(".")[0] in RECIPE and not field.metadata["runtime"]
-            if path not in (*without, *NO_RECIPE)
-        }
-        return _digest([keys, self.rows_sha256, self.base_sha256])[:16]
 
 
 def _rouge_l(rows: list[dict]) -> dict:

@@ -108,7 +108,7 @@ def _score_cells(
     devices: tuple[Mesh, jnp.dtype],
 ) -> None:
     (mesh, dtype), grid = devices, config.eval
-    trained = pretrained.seen(origin)
+    training = cells_lib.Training(origin) if origin.run else None
     with phase("Loading the model"):
         decoder, params = pretrained.load(origin, mesh)
         encoded = [each for cell in planned for each in cell.encoded]
@@ -121,7 +121,7 @@ def _score_cells(
             rows = _rows(name, model, cell, tokenizer, functools.partial(bar.advance, label))
             workdir_lib.append_jsonl(folder / "rows.jsonl", rows)
             record = (
-                cells_lib.record(name, origin, cell, rows, trained)
+                cells_lib.record(name, origin, cell, rows, training)
                 | {"bos": bool(tokenizer.prefix)}
                 | inputs[cells_lib.key(cell.setting)]
             )

@@ -87,7 +87,7 @@ def _data(models: list[Model], found: dict[str, Run]) -> list[dict]:
     """Trainings first; what several runs say of the same data is one finding."""
     reports = [run.data for run in found.values()]
     reports += [runs.data_report(Path(folder)) for model in models for folder in model.folders]
-    findings = [f for report in reports if report for f in report.get("findings", [])]
+    findings = [f for report in reports if report for f in report.get("findings") or []]
     order = sorted(findings, key=lambda finding: finding["severity"] != "warning")
     return list({(f["where"], f["text"]): f for f in order}.values())
 

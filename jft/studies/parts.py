@@ -16,6 +16,9 @@ from jft.errors import UserError
 from jft.progress import say
 from jft.tasks import method
 
+# What a study says of all its trainings, by what a config says of one.
+OF_THE_GRID = {"train": "train", "examples": "sizes", "shots": "shots", "seed": "seeds"}
+
 
 class Job(NamedTuple):
     """A program to run: its workdir is a folder of the study's."""
@@ -46,6 +49,7 @@ def parts(config: config_lib.Config, folder: Path) -> list[Part]:
       UserError: a training set that is not there, a study without any, or two of one name.
     """
     study = config.study
+    _check(config)
     tasks = sources.suite(config.data).tasks
     task_shots = config_lib.by_task("study.task_shots", study.task_shots, tasks)
     found = [Part("base", None, _scoring(config, config.model.path, folder, "base"))]
@@ -61,6 +65,17 @@ def parts(config: config_lib.Config, folder: Path) -> list[Part]:
         if names.count(name) > 1:
             raise UserError(f"study.train: two parts are called {name}; rename a training set")
     return found
+
+
+def _check(config: config_lib.Config) -> None:
+    """See that the grid is no empty one, and not asked for where a single training would be."""
+    for name in ("sizes", "shots", "seeds"):
+        if not getattr(config.study, name):
+            raise UserError(f"study.{name} is empty; give at least one, such as 0")
+    for single, several in OF_THE_GRID.items():
+        value = getattr(config.data, single)
+        if value:
+            raise UserError(f"data.{single}={value}: a study does not read it; set study.{several}")
 
 
 def _part(

@@ -150,7 +150,8 @@ def _report(
 
 def _describe(folder: Path, base: Origin, decoder, batches: batches_lib.Batches, tokenizer) -> None:
     """Leave what evaluations need beside the checkpoints: what it is, and what it has seen."""
-    saved = pretrained.SavedModel(decoder, batches.steps, pretrained.fingerprint(base))
+    sha256 = pretrained.fingerprint(base)
+    saved = pretrained.SavedModel(decoder, batches.steps, base.path, sha256)
     pretrained.write_model(folder, saved)
     tokenizer.save(str(folder / "tokenizer"))
     rows = data_report.trained_rows(batches)

@@ -47,11 +47,12 @@ class SavedModel(NamedTuple):
     Attributes:
       decoder: the model's shape.
       steps: how long the run is to be.
-      base_sha256: the fingerprint of the model that it began from.
+      base, base_sha256: the model that it began from: its path, absolute, and its fingerprint.
     """
 
     decoder: decoder.DecoderConfig
     steps: int
+    base: str
     base_sha256: str
 
 
@@ -139,6 +140,6 @@ def read_model(workdir: Path) -> SavedModel:
             value, wanted = getattr(shape, field.name), NUMBERS.get(str(field.type), object)
             if not isinstance(value, wanted):
                 raise TypeError(f"decoder.{field.name}={value!r}")
-        return SavedModel(shape, int(raw["steps"]), str(raw["base_sha256"]))
+        return SavedModel(shape, int(raw["steps"]), str(raw["base"]), str(raw["base_sha256"]))
     except (ValueError, TypeError, KeyError, OverflowError) as error:
         raise UserError(f"{file}: damaged: {error!r}; restore it, or train again") from None
