@@ -124,13 +124,15 @@ def overall(comparisons: list[Comparison]) -> list[Comparison]:
 
 
 def verdict(comparisons: list[Comparison]) -> str:
-    """`better in-domain, no measurable change out-of-domain, worse out-of-task`."""
+    """`better in-domain, no measurable change out-of-domain and out-of-task`."""
     judged = [c for c in overall(comparisons) if c.difference]
-    places = [c.relation for c in judged]
-    parts = [
-        f"{_judgement(c)} {c.relation}{f' ({metric(c.metric)})' * (places.count(c.relation) > 1)}"
-        for c in judged
-    ]
+    relations = [c.relation for c in judged]
+    places: dict[str, list[str]] = {}
+    for c in judged:
+        several = relations.count(c.relation) > 1
+        place = c.relation + f" ({metric(c.metric)})" * several
+        places.setdefault(_judgement(c), []).append(place)
+    parts = [f"{judgement} {_together(found)}" for judgement, found in places.items()]
     return ", ".join(parts) or "no base to compare with"
 
 
@@ -213,6 +215,11 @@ def heading(group: Group) -> str:
 def table_name(subject: Subject) -> str:
     """The heading of a model in a table."""
     return f"{subject.family.name} against {subject.family.base or 'no base'}"
+
+
+def _together(names: list[str]) -> str:
+    *others, last = names
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def _judgement(comparison: Comparison) -> str:
