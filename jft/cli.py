@@ -98,7 +98,9 @@ def _parse(argv: list[str], doc: str) -> tuple[config_lib.Config, str, bool]:
         sys.exit(0)
     argv = [re.sub(r"^(--?config=)(.*\.json)$", rf"\1{SAVED}:\2", arg) for arg in argv]
     _check_config_file(argv)
-    argv = [argv[0], *_last_of_each(map(_check_override, argv[1:]))]
+    overrides = _last_of_each(map(_check_override, argv[1:]))
+    # The flag library wants the config before what overrides it.
+    argv = [argv[0], *sorted(overrides, key=lambda arg: not re.match("--?config=", arg))]
     values = flags.FlagValues()
     config_flags.DEFINE_config_file(
         "config", None, "config file", flag_values=values, sys_argv=argv

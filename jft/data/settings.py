@@ -87,7 +87,8 @@ def datasets(config: config_lib.Config) -> list[Dataset]:
     if not wanted:
         folder = source.root if names else source.root / source.task.name
         which = " with demonstrations; give it some, or set eval.shots=0" if left_out else ""
-        raise UserError(f"eval.datasets={','.join(names)}: {folder} holds no test set{which}")
+        remedy = which or "; name some there, such as task:rows.jsonl"
+        raise UserError(f"eval.datasets={','.join(names)}: {folder} holds no test set{remedy}")
     found: dict[tuple[str, str], Dataset] = {}
     for dataset in map(source.test, wanted):
         known = found.setdefault((dataset.task.name, dataset.name), dataset)

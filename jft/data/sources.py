@@ -119,11 +119,16 @@ class Suite(NamedTuple):
         if dataset is None:
             path = self.root / task.name / f"{train}.json"
             if not path.is_file():
-                raise UserError(f"data.train={train}: no file {path}{_nearest(train, known)}")
+                others = [
+                    t.name for t in TASKS.values() if (self.root / t.name / path.name).is_file()
+                ]
+                hint = f"; set data.task={others[0]}" if others else _nearest(train, known)
+                raise UserError(f"data.train={train}: no file {path}{hint}")
             dataset = read(path, task)
         if self.data.examples > len(dataset.rows):
             raise UserError(
-                f"data.examples={self.data.examples}: {dataset.source} holds {len(dataset.rows)}"
+                f"data.examples={self.data.examples}: {dataset.source} holds {len(dataset.rows)}; "
+                "0 takes all"
             )
         return dataset.first(self.data.examples)
 
@@ -195,7 +200,7 @@ class Suite(NamedTuple):
             asked = f"data.demos={name}" if self.data.demos else f"{key}={shots}"
             raise UserError(
                 f"{asked}: no demonstrations of {name} in {path}; set data.demos to a file of "
-                f"yours, or to one of {names}; or use 0 shots"
+                f"yours{f', or to one of {names}' if known else ''}; or use 0 shots"
             )
         if shots > len(found.rows):
             raise UserError(f"{key}={shots}: {found.source} holds {len(found.rows)} demonstrations")
@@ -237,7 +242,10 @@ class Suite(NamedTuple):
         if before in self.tasks and colon:
             return self.tasks[before], after
         if colon and before not in rows.LIBRARIES and not Path(name).expanduser().exists():
-            raise UserError(f"{key}={name}: no task {before}{_nearest(before, [*self.tasks])}")
+            raise UserError(
+                f"{key}={name}: no task {before}{_nearest(before, [*self.tasks])} (one of your own "
+                "needs data.task, data.template and data.labels in every command)"
+            )
         return self.task, name
 
     def _find(self, key: str, name: str, kind: str) -> tuple[Task, Path]:
@@ -262,6 +270,8 @@ def suite(data: config_lib.Data) -> Suite:
       UserError: no such folder, no `prompt_map.json` in it, or a task that nothing describes.
     """
     path = MINI if data.root == "mini" else Path(data.root).expanduser()
+    if not path.is_dir():
+        raise UserError(f"data.root={data.root}: no such folder; give one, or mini")
     if not data.template and not (path / "prompt_map.json").is_file():
         raise UserError(
             f"data.root={data.root}: no file {path / 'prompt_map.json'}; make it, a list such as "

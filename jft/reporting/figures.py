@@ -63,7 +63,8 @@ def _changes(
             looks = {name: i for i, name in enumerate(dict.fromkeys(map(_plain, lines)))}
             series = [_series(name, looks[_plain(name)], v) for name, v in lines.items()]
             if series:
-                title = f"{relation}, trained on {task}"
+                n = max(c.n for points in lines.values() for _, c in points)
+                title = f"{relation}, trained on {task}, n = {n}"
                 row.append(drawing.errorbars(series, x_label, "points")._replace(title=title))
         panels += _row(row)
     return panels
@@ -119,12 +120,14 @@ def _probes(report: Report, runs: dict[str, Run]) -> list[Panel]:
     """Two panels for each kind of training."""
     pairs = []
     for name, run in _runs(report, runs):
-        if len({record["step"] for record in run.probes}) > 1:
+        steps = {record["step"] for record in run.probes}
+        if len(steps) > 1:
+            n = sum(record["n"] for record in run.probes if record["step"] == min(steps))
             pairs.append(
                 [
-                    _curves(run.probes, field, label)._replace(title=title.format(name=name))
+                    _curves(run.probes, field, label)._replace(title=title.format(name=name, n=n))
                     for field, title, label in (
-                        ("nll_change", "{name}\ngold answer", "nats a token"),
+                        ("nll_change", "{name}\ngold answer, {n} items", "nats a token"),
                         ("kl", "\nKL to the base", "nats"),
                     )
                 ]
@@ -172,7 +175,8 @@ def _drift(report: Report, runs: dict[str, Run]) -> list[Panel]:
             panel = drawing.errorbars(
                 found, "|W - W0| / |W0|, thousandths", "out-of-domain, points", joined=False
             )
-            panels.append(panel._replace(title=f"trained on {task}"))
+            n = max(c.n for s in subjects for c in s.relations if c.relation == OUT_OF_DOMAIN)
+            panels.append(panel._replace(title=f"trained on {task}, n = {n}"))
     return panels
 
 

@@ -18,14 +18,18 @@ from jft.tasks import RELATIONS
 
 CONSTANT = "always the most common label"
 
+# A task, a dataset and a metric.
+Place = tuple[str, str, str]
+
 
 class Column(NamedTuple):
-    """A dataset, under the heading of its relation or its task."""
+    """A dataset, under the heading of its relation or its task, and the most items of it."""
 
     group: str
     task: str
     dataset: str
     metric: str
+    n: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,28 +123,30 @@ def _constant(report: Report, column: Column, some: bool) -> HeatCell | None:
     return HeatCell(_plain(share), "base")
 
 
-def _places(columns: list[Column]) -> list[tuple[str, str, str]]:
-    return [column[1:] for column in columns]
+def _places(columns: list[Column]) -> list[Place]:
+    return [(column.task, column.dataset, column.metric) for column in columns]
 
 
 def _columns(report: Report) -> list[Column]:
-    ranks: dict[tuple, set[int]] = {}
+    ranks: dict[Place, set[int]] = {}
+    sizes: dict[Place, int] = {}
     for comparison in (c for s in report.subjects for c in s.datasets):
-        place = (comparison.task, comparison.dataset, comparison.metric)
+        place = (comparison.task or "", comparison.dataset or "", comparison.metric)
         ranks.setdefault(place, set()).add(RELATIONS.index(comparison.relation))
+        sizes[place] = max(comparison.n, sizes.get(place, 0))
     first = [subject.family.first for subject in report.subjects]
     one_training_set = len({(model.train_task, model.train) for model in first}) == 1
     closest_of_task: dict[str, int] = {}
     for (task, _, _), found in ranks.items():
         closest_of_task[task] = min(found | {closest_of_task.get(task, 9)})
 
-    def order(place: tuple) -> tuple:
+    def order(place: Place) -> tuple:
         return (closest_of_task[place[0]], place[0], min(ranks[place]), *place)
 
-    def group(place: tuple) -> str:
+    def group(place: Place) -> str:
         return RELATIONS[min(ranks[place])] if one_training_set else place[0]
 
-    return [Column(group(place), *place) for place in sorted(ranks, key=order)]
+    return [Column(group(place), *place, sizes[place]) for place in sorted(ranks, key=order)]
 
 
 def _value(base: Model, column: Column, some: bool, asked: Container[Key]) -> HeatCell | None:

@@ -128,7 +128,7 @@ def _sample(c: Comparison) -> list[str]:
 
 def _matrix(matrix: HeatMap) -> Iterable[str]:
     yield f"**{escape(matrix.title)}**"
-    header = ["model", *(f"{c.dataset} ({c.group})" for c in matrix.columns)]
+    header = ["model", *(f"{c.dataset} ({c.group}, n = {c.n})" for c in matrix.columns)]
     rows = [
         [row.model, *("" if cell is None else cell for cell in row.cells)] for row in matrix.rows
     ]
