@@ -161,22 +161,17 @@ def test_killed_it_goes_on_what_fails_leaves_the_rest_and_the_dry_run_was_right(
             for field in ("row_tokens", "sequence_tokens"):
                 assert job[field] == sum(cell[field] for cell in cells)
 
-
-def test_data_that_changed_is_noticed_and_the_report_is_of_the_grid_as_it_is(study, tmp_path):
-    study.study.shots = (0, 2)
-    folder, test = tmp_path / "study", Path(study.data.root) / "sentiment/shops_test_20.json"
-    assert run(study, folder).wait() == 0
-    assert "FTICL-2 shops" in (folder / "report" / "report.md").read_text()
-
-    study.study.shots = (0,)
-    name = "FT-sentiment-shops_train_20"
-    shutil.rmtree(folder / "runs" / name / "checkpoints")
+    # What is gone is made again, what has changed is refused, and no job is taken for another's.
+    study.study.train = ("shops_train_20",)
+    test, name = Path(study.data.root) / "sentiment/shops_test_20.json", jobs[-1]["job"].split()[1]
     test.write_text(test.read_text().replace("a", "o"))
-    again = run(study, folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    _, errors = again.communicate()
-    assert again.returncode == 2
+    shutil.rmtree(folder / "runs" / name / "checkpoints")
+    (folder / "scores" / "of another grid").mkdir()
+    (folder / "scores" / "of another grid" / "cells.jsonl").write_text("{}\n")
+    changed = run(study, folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    _, errors = changed.communicate()
+    assert changed.returncode == 2
     last = errors.splitlines()[-1]
     assert last.startswith("error: failed jobs: 2; the others are done: jft.eval base: ")
     assert "its rows have changed since; remove it, or choose another workdir" in last
     assert workdir.is_trained(folder / "runs" / name)
-    assert "FTICL-2 shops" not in (folder / "report" / "report.md").read_text()
