@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
 import types
@@ -156,6 +157,11 @@ def write_bytes(path: Path, content: bytes | memoryview) -> None:
     part.replace(path)
 
 
+def sha256(value) -> str:
+    """Of a value as JSON, whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
 def append_jsonl(path: Path, records: Iterable[dict]) -> None:
     """Add records to a file of JSON lines, on disk when this returns."""
     with _naming(path), path.open("a", encoding="utf-8") as file:
@@ -195,15 +201,19 @@ def read_jsonl(path: Path, schema: Schema) -> list[dict]:
             record = json.loads(line)
         except (ValueError, RecursionError) as error:
             raise UserError(
-                f"{path} line {number}: not valid JSON: {error}; restore the file, or remove it: "
-                "what made it will do so again"
+                f"{path} line {number}: not valid JSON: {error}; restore it, or remove that line"
             ) from None
-        _check(f"{path} line {number}", record, schema)
+        check(f"{path} line {number}", record, schema)
         records.append(record)
     return records
 
 
-def _check(where: str, record, schema: Schema) -> None:
+def check(where: str, record, schema: Schema) -> None:
+    """See that a record has the fields of a schema.
+
+    Raises:
+      UserError: naming the field.
+    """
     if not isinstance(record, dict):
         raise UserError(f"{where}: must be an object, not {type(record).__name__}")
     for field, kind in schema.items():

@@ -195,7 +195,13 @@ CASES = {
     ),
     "no model": (T, NOTHING, ["--config.model.path="], "model.path is empty"),
     "missing model": (T, NOTHING, ["--config.model.path=./nowhere"], "./nowhere"),
-    "missing data root": (T, NOTHING, ["--config.data.root=/nowhere"], "data.root=/nowhere"),
+    "missing data root": (T, NOTHING, ["--config.data.root=/nowhere"], "/nowhere: no such folder"),
+    "a set of another task": (
+        T,
+        NOTHING,
+        ["--config.data.train=pairs_train_20"],
+        "no file .*; set data.task=detection",
+    ),
     "missing training set": (
         T,
         NOTHING,
@@ -502,3 +508,10 @@ def test_help_lists_every_key_without_jax():
     assert out.returncode == 0, out.stderr
     for key in ("model.path", "data.demo_mode", "optim.warmup_steps", "mesh.tensor", "eval.shots"):
         assert key in out.stdout
+
+
+def test_overrides_may_stand_before_the_config():
+    file = REPO / "configs/finetune.py"
+    arguments = ["jft.train", "--config.data.shots=2", f"--config={file}", "--workdir=w"]
+    config, _, _ = cli._parse(arguments, "")
+    assert config.data.shots == 2

@@ -233,9 +233,13 @@ def test_the_folder_holds_plots_and_tables(tmp_path):
     assert "config.json --workdir=NEW" in page
 
 
-def test_damaged_files_of_a_run_do_not_stop_the_report(tmp_path):
+def test_damaged_files_of_a_run_do_not_stop_the_report(tmp_path, undrawn):
     folders = write_seeds(tmp_path, 1)
-    (tmp_path / "runs" / "FT-0" / "drift.json").write_text("{")
+    drift = tmp_path / "runs" / "FT-0" / "drift.json"
+    for damage in ('"relative_norm": "a/b"', '"relative_norm": []'):
+        drift.write_text(drift.read_text().replace('"relative_norm": 0.2', damage, 1))
+        assert gather(folders).runs[str(drift.parent)].drift is None
+    drift.write_text("{")
     content = gather(folders)
     assert isinstance(content.runs[str(tmp_path / "runs" / "FT-0")], Run)
     assert content.runs[str(tmp_path / "runs" / "FT-0")].drift is None

@@ -216,3 +216,17 @@ def test_other_items_or_lost_distributions_are_refused(probed, tmp_path):
     (workdir / "probes.npz").write_bytes(kept)
     loop.train(probed, str(workdir))
     assert read(workdir, "probes") == before
+
+
+def test_no_flipped_bit_of_the_base_s_answers_is_more_than_an_error(probed, tmp_path):
+    items, file = plan(probed), tmp_path / "probes.npz"
+    answers = {"nll_I": np.ones(3), "logprobs_KV": np.ones((3, 4), np.float32)}
+    np.savez(file, sha256=items.sha256(), **answers)
+    whole, messages = file.read_bytes(), set()
+    for place in range(len(whole)):
+        file.write_bytes(whole[:place] + bytes([whole[place] ^ 0x11]) + whole[place + 1 :])
+        try:
+            probes.Probes._read_base(SimpleNamespace(file=file, items=items))
+        except UserError as error:
+            messages.add(str(error).rpartition(": ")[2][:20])
+    assert len(messages) > 3

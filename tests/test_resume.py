@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from jft.errors import UserError
+from jft.model import hub
 from jft.training import checkpoint, loop, pretrained
 from jft.training import mesh as mesh_lib
 
@@ -182,6 +183,30 @@ def test_other_data_is_refused_and_a_folder_that_is_no_step_is_named(config, sui
     file.write_text(before.replace("negative", "positive"))
     with pytest.raises(UserError, match="was begun with other data"):
         loop.train(config, str(workdir))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"steps": float("inf")},
+        {"steps": None},
+        {"decoder": {"num_layers": None}},
+        {"decoder": {"norm_eps": "x"}},
+        {"decoder": {"rope_factors": [None]}},
+        {"base_sha256": None, "decoder": 5},
+    ],
+    ids=str,
+)
+def test_a_damaged_description_of_a_model_is_named(tmp_path, damage):
+    saved = pretrained.SavedModel(hub.TINY, 3, "base", "hash")
+    pretrained.write_model(tmp_path, saved)
+    assert pretrained.read_model(tmp_path) == saved
+    record = json.loads((tmp_path / "model.json").read_text())
+    shape = damage.get("decoder", {})
+    shape = record["decoder"] | shape if isinstance(shape, dict) else shape
+    (tmp_path / "model.json").write_text(json.dumps(record | damage | {"decoder": shape}))
+    with pytest.raises(UserError, match=r"model.json: damaged"):
+        pretrained.read_model(tmp_path)
 
 
 def test_restoring_into_another_shape_is_refused(tmp_path):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import asdict
@@ -11,6 +9,7 @@ from dataclasses import asdict
 import numpy as np
 
 from jft import config as config_lib
+from jft import workdir as workdir_lib
 from jft.data import checks, prefix_tree
 from jft.data.batches import Batches
 from jft.data.checks import Finding, Prompts
@@ -37,7 +36,10 @@ def training(batches: Batches, source: Suite, data: config_lib.Data) -> dict:
     return {
         "file": dataset.source,
         "sha256": batches.sha256(),
-        "rows_sha256": _rows_sha256(dataset.rows, source.template(dataset.task, data.prompt)),
+        # Of what is trained on, in whatever order and after whatever demonstrations.
+        "rows_sha256": workdir_lib.sha256(
+            [source.template(dataset.task, data.prompt), dataset.rows]
+        ),
         "findings": [asdict(finding) for finding in findings],
         **_rows(dataset),
         "rows_trained_on": len(trained_rows(batches)),
@@ -153,11 +155,6 @@ def _rows(dataset: Dataset) -> dict:
         "contradictory": len(checks.contradictory(dataset)),
         "empty_inputs": len(checks.empty(dataset)),
     }
-
-
-def _rows_sha256(rows: list[Row], template: str) -> str:
-    """Of what is trained on, in whatever order and after whatever demonstrations."""
-    return hashlib.sha256(json.dumps([template, rows], sort_keys=True).encode()).hexdigest()
 
 
 def _packing(rows: list[list[prefix_tree.Sequence]], row_length: int) -> dict:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections.abc import Collection
 from pathlib import Path
@@ -25,8 +24,9 @@ from jft.tasks import method, relation
 from jft.training import pretrained
 from jft.training.pretrained import Origin
 
-# The sections of a config that say how a model is trained, and of their keys those that training
-# with demonstrations changes: which they are, and the room that they need.
+# The sections of a config that say how a model is trained; of their keys those that do not (the
+# base is known by its weights), and those that training with demonstrations changes: which they
+# are, and the room that they need.
 RECIPE = ("model", "data", "train", "optim")
 NO_RECIPE = ("model.path", "model.name", "data.seed")
 OF_DEMONSTRATIONS = tuple(
@@ -111,7 +111,7 @@ class Training:
             if path.partition(".")[0] in RECIPE and not field.metadata["runtime"]
             if path not in (*without, *NO_RECIPE)
         }
-        return _digest([keys, self.rows_sha256, self.saved.base_sha256])[:16]
+        return workdir_lib.sha256([keys, self.rows_sha256, self.saved.base_sha256])[:16]
 
 
 def record(
@@ -172,8 +172,8 @@ def inputs(origin: Origin, model_digest: str, setting: Setting, limit: int) -> d
     return {
         "step": origin.step,
         "model_sha256": model_digest,
-        "rows_sha256": _digest(rows),
-        "prompt_sha256": _digest([setting.template, setting.demos]),
+        "rows_sha256": workdir_lib.sha256(rows),
+        "prompt_sha256": workdir_lib.sha256([setting.template, setting.demos]),
     }
 
 
@@ -206,7 +206,3 @@ def _identity(model: str, cell: Setting) -> dict:
         "prompt": cell.prompt,
         "draw": cell.draw,
     }
-
-
-def _digest(value) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

@@ -16,6 +16,10 @@ PROBE = {
 }
 
 
+DRIFT = {"relative_norm": int | float | None}
+WEIGHT = DRIFT | {"kind": str, "layer": int | None, "full_rank": int | None}
+
+
 class Run(NamedTuple):
     """A training.
 
@@ -44,7 +48,7 @@ def read(path: str) -> Run | None:
     config = workdir.read_json(folder / workdir.CONFIG)
     probes = workdir.read_jsonl(folder / "probes.jsonl", PROBE)
     steps = (_json(folder / "model.json") or {}).get("steps")
-    return Run(path, config, steps, _json(folder / "drift.json"), probes, data_report(folder))
+    return Run(path, config, steps, _drift(folder / "drift.json"), probes, data_report(folder))
 
 
 def drift(runs: dict[str, Run], model: Model) -> dict | None:
@@ -62,6 +66,19 @@ def distance(runs: dict[str, Run], model: Model) -> float | None:
 def data_report(folder: Path) -> dict | None:
     """What the checks of the data said, in training or in an evaluation."""
     return _json(folder / "data_report.json")
+
+
+def _drift(file: Path) -> dict | None:
+    found = _json(file)
+    try:
+        if found:
+            workdir.check(str(file), found, {"all": dict, "weights": list})
+            workdir.check(str(file), found["all"], DRIFT)
+            for weight in found["weights"]:
+                workdir.check(str(file), weight, WEIGHT)
+    except UserError:
+        return None
+    return found
 
 
 def _json(file: Path) -> dict | None:

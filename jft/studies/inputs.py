@@ -34,8 +34,8 @@ def of_data(config: config_lib.Config) -> str:
     files = {suite.root / "prompt_map.json"}
     for task in suite.tasks:
         files.update((suite.root / task).rglob("*.json"))
-    names = [data.train, data.demos, *config.study.train]
-    for name in [*names, *config.eval.datasets, *config.probe.datasets]:
+    grid = [*config.study.train, *config.eval.datasets, *config.probe.datasets]
+    for name in [data.demos, *grid]:
         for reference in (name, name.partition(":")[2]):  # with a task before it, or without
             files.update(rows.files(reference))
     return _of_files(files)

@@ -6,8 +6,6 @@ memory, from the others.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import signal
 import subprocess
@@ -99,8 +97,7 @@ def _report(folder: Path, scored: list[Path], processes: _Processes) -> None:
 def _digest(job: Job, study: config_lib.Config) -> str:
     """Of all that a job depends on: where it has changed, the job says what that means."""
     model = inputs.of_model(job.config.model.path)
-    known = [config_lib.to_dict(job.config), model, inputs.of_data(study)]
-    return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
+    return workdir_lib.sha256([config_lib.to_dict(job.config), model, inputs.of_data(study)])
 
 
 class _Log:

@@ -42,9 +42,7 @@ def train(config: config_lib.Config, workdir: str, dry_run: bool = False) -> Non
         batches = batches_lib.plan(config, tokenizer)
         watched = probe_items.plan(config, tokenizer, batches.dataset, pretrained.seen(base))
     with workdir_lib.claim(workdir, config, "jft.train") as folder:
-        checkpoints, step = _checkpoints(folder, config.checkpoint.keep)
-        if step:
-            _check_same_data(folder, batches)
+        checkpoints, step = _checkpoints(folder, config.checkpoint.keep, batches)
         if step >= batches.steps and not dry_run:
             say(f"Finished: {folder} holds all {batches.steps} steps; score it with jft.eval")
             drift.complete(folder, base, mesh)
@@ -82,12 +80,11 @@ def train(config: config_lib.Config, workdir: str, dry_run: bool = False) -> Non
                     log.flush()
                     checkpoints.save(step, state)
             log.flush()
-        if step == batches.steps:
-            state = state._replace(opt_state=None)  # nothing goes on from here
-        _save_last(checkpoints, step, state)
         if step < batches.steps:
+            _save_last(checkpoints, step, state)
             say(f"Stopped after step {step}, saved; run the same command again to go on")
         else:
+            _save_last(checkpoints, step, state._replace(opt_state=None))  # none goes on from here
             drift.write(folder, base, mesh, state.params)
             say(f"Done: {step} steps in {folder}")
 
@@ -97,12 +94,13 @@ def _due(every: int, step: int, steps: int) -> bool:
     return bool(every) and step % every == 0 and step < steps
 
 
-def _checkpoints(folder: Path, keep: int) -> tuple[Checkpoints, int]:
-    """The run's, and their last step, 0 for none; a damaged one is refused before slow work."""
+def _checkpoints(folder: Path, keep: int, batches: batches_lib.Batches) -> tuple[Checkpoints, int]:
+    """The run's, and their last step, 0 for none; what cannot go on is refused before slow work."""
     checkpoints = Checkpoints(folder, keep)
     newest = max(checkpoints.steps(), default=0)
     if newest:
         checkpoints.manifest(newest)
+        _check_same_data(folder, batches)
     return checkpoints, newest
 
 

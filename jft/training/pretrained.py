@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -93,7 +91,7 @@ def fingerprint(origin: Origin) -> str:
     folder = Path(origin.path)
     manifest = Checkpoints(folder, read_only=True).manifest(origin.step)
     tokenizer = model_files.fingerprint(str(folder / "tokenizer"))
-    return hashlib.sha256(json.dumps([manifest, tokenizer]).encode()).hexdigest()
+    return workdir_lib.sha256([manifest, tokenizer])
 
 
 def seen(origin: Origin) -> frozenset[str] | None:

@@ -29,8 +29,11 @@ from jft.model import decoder
 from jft.progress import phase
 from jft.training import mesh as mesh_lib
 
-# What a file that is no archive, or a damaged one, makes `np.load` raise besides the usual.
-_BAD_ZIP = (zipfile.BadZipFile, zlib.error)
+# What a file that is missing, damaged or no archive makes `np.load` raise.
+UNREADABLE = (
+    *(OSError, ValueError, LookupError, EOFError, RuntimeError),
+    *(zipfile.BadZipFile, zlib.error),
+)
 # A probe that takes longer says so.
 NOTICED_SECONDS = 5.0
 
@@ -129,7 +132,7 @@ class Probes:
             with np.load(self.file) as arrays:
                 nll_I, base_KV = arrays["nll_I"], arrays["logprobs_KV"]
                 sha256 = str(arrays["sha256"])
-        except (OSError, ValueError, LookupError, EOFError, RuntimeError, *_BAD_ZIP) as error:
+        except UNREADABLE as error:
             raise UserError(
                 f"{self.file}: missing or damaged: {error}; restore it, or train again in another "
                 "workdir"
