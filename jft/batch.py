@@ -9,6 +9,9 @@ import numpy as np
 
 Array = np.ndarray | jax.Array
 
+# Tokens of a block: attention takes or leaves keys, and queries, by so many at once.
+BLOCK = 32
+
 
 class Batch(NamedTuple):
     """Rows of token sequences, each row a forest of prefix trees in depth-first order.
@@ -24,6 +27,8 @@ class Batch(NamedTuple):
       loss_target_BM: the token id to predict there.
       loss_weight_BM: float32 weight of the entry; 0 in padding.
       loss_slot_BM: which sequence of the row the entry belongs to; 0 in padding.
+      key_blocks_BQW: for each of the Q = ceil(T / BLOCK) blocks of queries the blocks of keys of
+        which they see any, in order; Q where there are fewer than W. None: any may be seen.
     """
 
     tokens_BT: Array
@@ -33,3 +38,22 @@ class Batch(NamedTuple):
     loss_target_BM: Array
     loss_weight_BM: Array
     loss_slot_BM: Array
+    key_blocks_BQW: Array | None = None
+
+
+class Shape(NamedTuple):
+    """Of the batches of a step or of a cell, over all devices.
+
+    Attributes:
+      micro_batches: A, the most that there are.
+      rows: B of each.
+      row_length: T.
+      num_entries: M.
+      num_key_blocks: W.
+    """
+
+    micro_batches: int
+    rows: int
+    row_length: int
+    num_entries: int
+    num_key_blocks: int

@@ -21,7 +21,7 @@ def tokenizer():
 
 def texts(plan, tokenizer, step):
     """The decoded sequences of a step, sorted."""
-    ids = [i for row in plan.plans[step].rows for i in row]
+    ids = [i for row in plan.rows[step] for i in row]
     return sorted(tokenizer.decode(plan.encoded[i].sequences[0].tokens) for i in ids)
 
 
@@ -64,22 +64,18 @@ def test_every_mode_trains_on_the_same_examples(config, tokenizer, mode, shots):
 
 def contexts(plan, tokenizer, step):
     """The demonstrations of each row of a step."""
-    rows = plan.plans[step].rows
-    decoded = [[tokenizer.decode(plan.encoded[i].sequences[0].tokens) for i in row] for row in rows]
+    packed = plan.packed(step)
+    decoded = [[tokenizer.decode(sequence.tokens) for sequence in row] for row in packed]
     return [{text.rpartition("\n\n")[0] for text in row} for row in decoded]
 
 
 def test_per_row_draws_once_for_each_row_and_per_example_for_each_example(config, tokenizer):
     config.data.shots, config.train.batch_size, config.data.row_length = 2, 8, 384
     config.data.demo_mode = "per_row"
-    rows = [
-        row
-        for plan in [batches_lib.plan(config, tokenizer)]
-        for step in range(plan.steps)
-        for row in contexts(plan, tokenizer, step)
-    ]
-    assert all(len(row) == 1 for row in rows)
-    assert len(set.union(*rows)) > 1
+    plan = batches_lib.plan(config, tokenizer)
+    steps = [contexts(plan, tokenizer, step) for step in range(plan.steps)]
+    assert all(len(set.union(*rows)) <= len(rows) for rows in steps)
+    assert len(set.union(*(set.union(*rows) for rows in steps))) > 1
     config.data.demo_mode = "per_example"
     plan = batches_lib.plan(config, tokenizer)
     assert len(set.union(*contexts(plan, tokenizer, 0))) > 2
@@ -103,9 +99,9 @@ def test_no_example_is_its_own_demonstration(config, tokenizer, suite_root, mode
 def test_batches_depend_on_the_step_alone(config, tokenizer):
     config.data.shots, config.data.demo_mode = 2, "per_example"
     one, other = (batches_lib.plan(config, tokenizer) for _ in range(2))
-    backwards = [other.batch(step, 2) for step in reversed(range(other.steps))][::-1]
+    backwards = [other.batch(step) for step in reversed(range(other.steps))][::-1]
     for step, batch in enumerate(backwards):
-        for got, want in zip(one.batch(step, 2), batch, strict=True):
+        for got, want in zip(one.batch(step), batch, strict=True):
             np.testing.assert_array_equal(got, want)
 
 
@@ -129,14 +125,13 @@ def test_epochs_count_when_steps_do_not(config, tokenizer):
 
 def test_processes_share_a_batch_and_micro_batches_hold_every_row(config, tokenizer):
     config.train.batch_size, config.data.row_length = 16, 128
-    plan = batches_lib.plan(config, tokenizer)
-    whole = plan.batch(0, 4)
-    parts = [plan.batch(0, 4, process, 2) for process in range(2)]
+    plan = batches_lib.plan(config, tokenizer, shards=4)
+    assert plan.shapes[0].rows % 4 == 0
+    whole = plan.batch(0)
+    parts = [plan.batch(0, process, 2) for process in range(2)]
     for got, *halves in zip(whole, *parts, strict=True):
         np.testing.assert_array_equal(got, np.concatenate(halves, axis=1))
-    flat = plan.batch(0, plan.max_rows)
-    targets = prefix_tree.count(plan.packed(0)).target_tokens
-    assert whole.loss_weight_BM.sum() == flat.loss_weight_BM.sum() == targets
+    assert whole.loss_weight_BM.sum() == prefix_tree.count(plan.packed(0)).target_tokens
 
 
 def test_an_input_too_long_loses_its_end_and_keeps_its_answer(tokenizer):
@@ -173,9 +168,11 @@ def test_the_plan_packs_into_rows_that_hold_the_longest_sequence(config, tokeniz
     config.data.shots = 4
     plan = batches_lib.plan(config, tokenizer)
     longest = max(len(e.sequences[0].tokens) for e in plan.encoded)
-    assert longest <= plan.row_length
-    for step in plan.plans:
-        for row in step.rows:
-            sequences = [plan.encoded[i].sequences[0] for i in row]
-            assert prefix_tree.row_tokens(sequences) <= plan.row_length
-            assert prefix_tree.entries(sequences) <= plan.num_entries
+    for step in range(plan.steps):
+        shape = plan.shapes[plan.shape[step]]
+        assert longest <= shape.row_length
+        assert len(plan.rows[step]) <= shape.micro_batches * shape.rows
+        for sequences in plan.packed(step):
+            assert prefix_tree.row_tokens(sequences) <= shape.row_length
+            assert prefix_tree.entries(sequences) <= shape.num_entries
+            assert prefix_tree.num_key_blocks(sequences) <= shape.num_key_blocks

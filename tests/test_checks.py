@@ -177,7 +177,7 @@ def test_the_report_of_a_training_run(config, suite_root, tokenizer):
     }
     assert json.loads(json.dumps(report)) == report
     assert report["duplicates"] == report["shortened_inputs"] == report["answers_cut"] == 1
-    batches = [plan.batch(step, plan.max_rows) for step in range(plan.steps)]
+    batches = [plan.batch(step) for step in range(plan.steps)]
     # Padding is 0, which no token of these texts is.
     assert report["row_tokens"] == sum((batch.tokens_BT > 0).sum() for batch in batches)
     assert report["target_tokens"] == sum(batch.loss_weight_BM.sum() for batch in batches)
@@ -234,9 +234,8 @@ def test_the_page_shows_findings_numbers_and_the_first_row(config, suite_root, t
     assert ">&lt;<small>" in page  # a token of its own
     assert "><i>\u2192</i><small>" in page
     assert "http" not in page  # nothing to load
-    row = plan.plans[0].rows[0]
-    sequences = [plan.encoded[i].sequences[0] for i in row]
-    nodes = packed_row.view(sequences, 512, [""] * len(row), tokenizer.pieces).nodes
+    sequences = plan.packed(0)[0]
+    nodes = packed_row.view(sequences, 512, [""] * len(sequences), tokenizer.pieces).nodes
     assert page.count('<span class="token') - 3 == sum(len(node.tokens) for node in nodes)
     assert page.count("<polygon") == len(nodes) + 1
     assert page.count('class="token target"') == sum(

@@ -246,8 +246,8 @@ def test_labels_branch_from_prompts_that_share_their_demonstrations(eval_config)
     cell = settings.Setting(dataset, 2, 0, 0, template, tuple(demos[:2]))
     plan = items.plan(cell, tokenizer, eval_config)
     apart = sum(len(s.tokens) for encoded in plan.encoded for s in encoded.sequences)
-    used = sum(int((batch.visible_until_BT[0] > np.arange(1, plan.row_length + 1)).sum())
-               for batch, _ in plan.batches(1))  # fmt: skip
+    end_T = np.arange(1, plan.shape.row_length + 1)
+    used = sum(int((batch.visible_until_BT > end_T).sum()) for batch, _ in plan.batches())
     assert used < apart / 3
 
 

@@ -53,10 +53,12 @@ def one_by_one(config, params, ids):
 def test_tokens_equal_one_by_one(eval_config, monkeypatch, batch_tokens, together):
     tokenizer = tokenizer_lib.load("random:llama-tiny")
     config, params = hub.load("random:llama-tiny")
-    plan = items.plan(grid.settings(eval_config)[-1], tokenizer, eval_config)
-    wanted = [one_by_one(config, params, each.sequences[0].tokens) for each in plan.encoded]
+    eval_config.eval.batch_tokens = batch_tokens
     mesh = mesh_lib.create(eval_config.mesh)
-    program = runner.create(config, params, mesh, jnp.float32, batch_tokens, NEW_TOKENS)
+    cell = grid.settings(eval_config)[-1]
+    plan = items.plan(cell, tokenizer, eval_config, mesh_lib.row_shards(mesh))
+    wanted = [one_by_one(config, params, each.sequences[0].tokens) for each in plan.encoded]
+    program = runner.create(config, params, mesh, jnp.float32, NEW_TOKENS)
     never = generate.Stops(np.array([-1], np.int32), np.zeros(config.vocab_size, np.uint8))
     monkeypatch.setattr(decoding, "PROMPTS", together)
     monkeypatch.setattr(decoding, "stops_of", lambda *_: never)

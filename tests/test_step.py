@@ -45,7 +45,7 @@ def run(decoder_config, batches, remat="attention", dtype=jnp.float32, **mesh_si
     layout = step_lib.shardings(decoder_config, optimizer, mesh)
     params = jax.tree.map(np.asarray, decoder.init(decoder_config, jax.random.key(0, impl="rbg")))
     state = step_lib.create_state(params, optimizer, layout)
-    step = step_lib.compile_step(decoder_config, remat, dtype, optimizer, mesh, batches[0])
+    step = step_lib.Program(decoder_config, remat, dtype, optimizer, mesh)
     metrics = []
     for batch in batches:
         placed = jax.tree.map(lambda x: jax.device_put(x, mesh_lib.rows(mesh, 1)), batch)

@@ -8,35 +8,23 @@ needs the step number and nothing else, and every step has the same shape.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections import Counter
 from dataclasses import dataclass
-from typing import NamedTuple
 
+import jax
 import numpy as np
 
 from jft import config as config_lib
-from jft.batch import Batch
-from jft.data import checks, prefix_tree
-from jft.data.prefix_tree import Sequence
+from jft.batch import Batch, Shape
+from jft.data import checks, packing, prefix_tree
+from jft.data.prefix_tree import Sequence, longest
 from jft.data.prompts import Encoded, Encoder, Item, Prompter
 from jft.data.sources import Dataset, Row, suite
 from jft.data.trained_on import inputs
 from jft.errors import UserError
 
-# Row lengths are multiples of this: compilers and accelerators like round shapes.
-ROW_MULTIPLE = 128
-# Steps that the choice of a row length looks at.
-SAMPLE_STEPS = 64
-# The row length at which attention costs as much as the matrix products, roughly.
-ATTENTION_TOKENS = 1024
-# What a micro-batch costs besides its tokens, in tokens: adding up the gradients.
-MICRO_BATCH_OVERHEAD = 32
-
-
-class StepPlan(NamedTuple):
-    """One optimizer step: for each row the ids of its sequences, sorted by tokens."""
-
-    rows: list[list[int]]
+# Examples that draw their demonstrations together, as tokens: those of a step, or of a row.
+GROUP_TOKENS = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,68 +35,50 @@ class Batches:
       dataset: the training rows.
       encoded: every distinct sequence of the run; steps refer to them by id.
       examples: the training row of each of them.
-      plans: the steps, in order.
-      row_length: T.
-      num_entries: M, the most loss entries of any row.
+      rows: for each step its rows, each the ids of its sequences, sorted by tokens.
+      shape: for each step which of the shapes its arrays have.
+      shapes: few.
       batch_size: examples of a step.
     """
 
     dataset: Dataset
     encoded: list[Encoded]
     examples: list[int]
-    plans: list[StepPlan]
-    row_length: int
-    num_entries: int
+    rows: list[list[list[int]]]
+    shape: list[int]
+    shapes: list[Shape]
     batch_size: int
 
     @property
     def steps(self) -> int:
         """Optimizer steps of the run."""
-        return len(self.plans)
+        return len(self.rows)
 
     @property
-    def max_rows(self) -> int:
-        """The most rows of any step."""
-        return max(len(plan.rows) for plan in self.plans)
+    def micro_batches(self) -> Counter[Shape]:
+        """What the run computes: how many micro-batches of each shape hold anything."""
+        found: Counter[Shape] = Counter()
+        for rows, i in zip(self.rows, self.shape, strict=True):
+            found[self.shapes[i]] += math.ceil(len(rows) / self.shapes[i].rows)
+        return found
 
-    def micro_rows(self, shards: int, tokens: int) -> int:
-        """Rows of a micro-batch for which the whole run computes least.
-
-        Args:
-          shards: how many devices share the rows of a micro-batch.
-          tokens: the most that a device takes at once; at least one row.
-        """
-        rows = np.array([len(plan.rows) for plan in self.plans])
-
-        def cost(size: int) -> float:
-            batches = -(-rows // size)
-            return float((batches * (size * self.row_length + MICRO_BATCH_OVERHEAD)).sum())
-
-        most = max(1, min(tokens // self.row_length, -(-self.max_rows // shards)))
-        return min((shards * n for n in range(1, most + 1)), key=cost)
-
-    def batch(self, step: int, micro_rows: int, process: int = 0, processes: int = 1) -> Batch:
-        """The step's micro-batches, each array [A, B, ...], the same shape for every step.
+    def batch(self, step: int, process: int = 0, processes: int = 1) -> Batch:
+        """The step's micro-batches, each array [A, B, ...], in one of the run's shapes.
 
         Micro-batches without loss entries come last; the training step leaves them out.
 
         Args:
           step: from 0.
-          micro_rows: rows of a micro-batch over all processes, which `processes` divides.
           process: whose share of every micro-batch is wanted.
-          processes: how many share a micro-batch; each gets B = micro_rows / processes rows.
+          processes: how many share a micro-batch; each gets an equal part of its rows.
         """
-        rows = self.plans[step].rows
-        count = math.ceil(self.max_rows / micro_rows)
-        padded = [*rows, *([[]] * (count * micro_rows - len(rows)))]
-        share = micro_rows // processes
-        mine = [
-            [self._sequence(i) for i in padded[a * micro_rows + process * share + b]]
-            for a in range(count)
-            for b in range(share)
-        ]
-        flat = prefix_tree.build(mine, count * share, self.row_length, self.num_entries)
-        return Batch(*(array.reshape(count, share, *array.shape[1:]) for array in flat))
+        count, rows, *sizes = self.shapes[self.shape[step]]
+        packed = self.packed(step)
+        padded = [*packed, *([[]] * (count * rows - len(packed)))]
+        share = rows // processes
+        mine = [padded[a * rows + process * share + b] for a in range(count) for b in range(share)]
+        flat = prefix_tree.build(mine, count * share, *sizes)
+        return jax.tree.map(lambda array: array.reshape(count, share, *array.shape[1:]), flat)
 
     def sha256(self) -> str:
         """Of every token of the run: it changes when rows, prompts or the tokenizer do."""
@@ -116,14 +86,11 @@ class Batches:
 
     def packed(self, step: int) -> list[list[Sequence]]:
         """The rows of a step, from 0, each with its sequences sorted."""
-        return [[self._sequence(i) for i in row] for row in self.plans[step].rows]
-
-    def _sequence(self, i: int) -> Sequence:
-        return self.encoded[i].sequences[0]
+        return [[self.encoded[i].sequences[0] for i in row] for row in self.rows[step]]
 
 
-def plan(config: config_lib.Config, tokenizer: Encoder) -> Batches:
-    """Plan a run.
+def plan(config: config_lib.Config, tokenizer: Encoder, shards: int = 1) -> Batches:
+    """Plan a run whose micro-batches so many devices share.
 
     Raises:
       UserError: data that cannot be trained on; the message names the file and the row.
@@ -137,15 +104,20 @@ def plan(config: config_lib.Config, tokenizer: Encoder) -> Batches:
     steps = _order(config, checks.trainable(dataset))
     pool = _Pool(dataset, demos, data, prompter)
     wanted = pool.sequences(steps)
-    row_length = data.row_length or _choose_row_length(pool, wanted)
-    _check_row_length(pool, wanted, row_length)
-    plans = [_plan_step(pool, ids, row_length) for ids in wanted]
+    _check_row_length(pool, wanted, data.row_length)
     if data.demo_mode == "per_row" and data.shots:
-        plans = pool.redraw_per_row(plans, row_length)
-    rows = [[pool.encoded[i].sequences[0] for i in row] for p in plans for row in p.rows]
-    entries = max(map(prefix_tree.entries, rows))
+        wanted = pool.redraw_per_row(wanted)
+        _check_row_length(pool, wanted, data.row_length)
+    budget = packing.Budget(shards, config.train.micro_batch_tokens, data.row_length)
+    steps_of_sequences = [pool.of(ids) for ids in wanted]
+    packed = packing.plan(steps_of_sequences, budget)
+    rows = [
+        [[ids[place] for place in row] for row in its_rows]
+        for ids, its_rows in zip(wanted, packed.rows, strict=True)
+    ]
     return Batches(
-        dataset, pool.encoded, pool.examples, plans, row_length, entries, config.train.batch_size
+        *(dataset, pool.encoded, pool.examples, rows, packed.shape, packed.shapes),
+        config.train.batch_size,
     )
 
 
@@ -172,23 +144,25 @@ class _Pool:
             draws = [[(i, self._first(i)) for i in ids] for ids in steps]
         return self._encode(draws)
 
-    def redraw_per_row(self, plans: list[StepPlan], row_length: int) -> list[StepPlan]:
-        """Draw demonstrations anew for the examples of each row, and pack them again.
+    def redraw_per_row(self, wanted: list[list[int]]) -> list[list[int]]:
+        """Draw demonstrations anew for the examples that rows on one device would hold.
 
-        Other demonstrations may be longer, so the examples of one row may now take two.
+        Other demonstrations may be longer, so these examples may come to stand in two rows.
         """
-        groups = [[self.examples[i] for i in row] for plan in plans for row in plan.rows]
-        places = [(s, r) for s, plan in enumerate(plans) for r in range(len(plan.rows))]
-        draws = []
-        for group, (step, row) in zip(groups, places, strict=True):
-            drawn = self._draw(group, step, row)
-            draws.append([(i, drawn) for i in group])
-        encoded = self._encode(draws)
-        _check_row_length(self, encoded, row_length)
-        packed: list[list[list[int]]] = [[] for _ in plans]
-        for (step, _), ids in zip(places, encoded, strict=True):
-            packed[step].extend(_plan_step(self, ids, row_length).rows)
-        return [StepPlan(rows) for rows in packed]
+        draws: list[list[tuple[int, tuple[int, ...]]]] = []
+        for step, ids in enumerate(wanted):
+            sequences = self.of(ids)
+            most = self.data.row_length or max(GROUP_TOKENS, longest(sequences))
+            draws.append([])
+            for group, places in enumerate(prefix_tree.pack(sequences, most)):
+                examples = [self.examples[ids[place]] for place in places]
+                drawn = self._draw(examples, step, group)
+                draws[-1] += [(i, drawn) for i in examples]
+        return self._encode(draws)
+
+    def of(self, ids: list[int]) -> list[Sequence]:
+        """The sequences of some ids."""
+        return [self.encoded[i].sequences[0] for i in ids]
 
     def _encode(self, draws: list[list[tuple[int, tuple[int, ...]]]]) -> list[list[int]]:
         new = [
@@ -246,42 +220,9 @@ def _order(config: config_lib.Config, usable: list[int]) -> list[np.ndarray]:
     return list(np.array(usable)[np.concatenate(order)[: steps * size]].reshape(steps, size))
 
 
-def _plan_step(pool: _Pool, ids: list[int], row_length: int) -> StepPlan:
-    sequences = [pool.encoded[i].sequences[0] for i in ids]
-    return StepPlan([[ids[j] for j in row] for row in prefix_tree.pack(sequences, row_length)])
-
-
-def _longest(pool: _Pool, wanted: list[list[int]]) -> int:
-    return max(len(pool.encoded[i].sequences[0].tokens) for ids in wanted for i in ids)
-
-
-def _choose_row_length(pool: _Pool, wanted: list[list[int]]) -> int:
-    sample = wanted[:SAMPLE_STEPS]
-    return choose_row_length(
-        _longest(pool, wanted),
-        lambda length: sum(len(_plan_step(pool, ids, length).rows) for ids in sample),
-    )
-
-
-def choose_row_length(longest: int, count_rows: Callable[[int], int]) -> int:
-    """The multiple of ROW_MULTIPLE that costs least, of those that hold the longest sequence.
-
-    Cost is the slots to compute, and for attention a share that grows with the row.
-
-    Args:
-      longest: tokens of the longest sequence.
-      count_rows: how many rows it takes at a length.
-    """
-    shortest = math.ceil(longest / ROW_MULTIPLE)
-
-    def cost(length: int) -> float:
-        return count_rows(length) * length * (1 + length / ATTENTION_TOKENS)
-
-    lengths = [ROW_MULTIPLE * n for n in range(shortest, max(2 * shortest, 8) + 1)]
-    return min(lengths, key=cost)
-
-
 def _check_row_length(pool: _Pool, wanted: list[list[int]], row_length: int) -> None:
+    if not row_length:
+        return
     for i in (i for ids in wanted for i in ids):
         length = len(pool.encoded[i].sequences[0].tokens)
         if length > row_length:

@@ -30,9 +30,9 @@ class Table(NamedTuple):
 
 def training(report: dict, batches: Batches, tokenizer: Tokenizer) -> str:
     """The page of a training run: its first row is that of the first step."""
-    ids = batches.plans[0].rows[0]
+    ids, shape = batches.rows[0][0], batches.shapes[batches.shape[0]]
     names = [f"row {batches.examples[i]}" for i in ids]
-    row = view(batches.packed(0)[0], batches.row_length, names, tokenizer.pieces)
+    row = view(batches.packed(0)[0], shape.row_length, names, tokenizer.pieces)
     task = batches.dataset.task
     return _render(
         title="The data of this training run",
@@ -53,7 +53,7 @@ def evaluation(report: dict, cells: list[Items], tokenizer: Tokenizer) -> str:
         f"item {cell.indices[i]}" + (f" with {labels[j]!r}" if labels else "")
         for i, j in cell.rows[0]
     ]
-    row = view(cell.packed[0], cell.row_length, names, tokenizer.pieces)
+    row = view(cell.packed[0], cell.shape.row_length, names, tokenizer.pieces)
     setting = cell.setting
     return _render(
         title="The data of this evaluation",

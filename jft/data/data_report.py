@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 
 import numpy as np
 
 from jft import config as config_lib
 from jft import workdir as workdir_lib
+from jft.batch import Shape
 from jft.data import checks, prefix_tree
 from jft.data.batches import Batches
 from jft.data.checks import Finding, Prompts
@@ -28,7 +29,7 @@ def training(batches: Batches, source: Suite, data: config_lib.Data) -> dict:
     demos = source.demos(dataset.task, data.demos or dataset.name, data.shots)
     if data.demo_mode == "fixed":
         demos = demos[: data.shots]
-    used = sorted({i for plan in batches.plans for row in plan.rows for i in row})
+    used = _used(batches)
     lengths = [(batches.examples[i], batches.encoded[i].whole) for i in used]
     sequences = [batches.encoded[i].sequences[0] for i in used]
     prompts = Prompts(lengths, data.shots, data.max_length)
@@ -48,18 +49,21 @@ def training(batches: Batches, source: Suite, data: config_lib.Data) -> dict:
         "shortened_inputs": _count(findings, "shortened_inputs"),
         "answers_cut": _count(findings, "answers_cut"),
         "steps": batches.steps,
-        "rows_per_step": sum(len(plan.rows) for plan in batches.plans) / batches.steps,
+        "rows_per_step": sum(map(len, batches.rows)) / batches.steps,
         **_packing(
             [row for step in range(batches.steps) for row in batches.packed(step)],
-            batches.row_length,
+            batches.micro_batches,
         ),
     }
 
 
 def trained_rows(batches: Batches) -> list[Row]:
     """The distinct rows that a run is trained on."""
-    used = {batches.examples[i] for p in batches.plans for row in p.rows for i in row}
-    return [batches.dataset.rows[i] for i in sorted(used)]
+    return [batches.dataset.rows[i] for i in sorted({batches.examples[i] for i in _used(batches)})]
+
+
+def _used(batches: Batches) -> list[int]:
+    return sorted({i for step in batches.rows for row in step for i in row})
 
 
 def evaluation(
@@ -140,7 +144,7 @@ def _of_cell(cell: Items) -> dict:
         "items": len(cell.indices),
         "shortened_inputs": sum(encoded.shortened for encoded in cell.encoded),
         "lengths": _summary([encoded.length for encoded in cell.encoded]),
-        **_packing(cell.packed, cell.row_length),
+        **_packing(cell.packed, cell.micro_batches),
     }
 
 
@@ -157,14 +161,15 @@ def _rows(dataset: Dataset) -> dict:
     }
 
 
-def _packing(rows: list[list[prefix_tree.Sequence]], row_length: int) -> dict:
+def _packing(rows: list[list[prefix_tree.Sequence]], micro_batches: Mapping[Shape, int]) -> dict:
     """How full the packed rows are, and what they would hold if nothing were shared."""
     counts = prefix_tree.count(rows)
+    slots = sum(n * shape.rows * shape.row_length for shape, n in micro_batches.items())
     return {
         "packed_rows": len(rows),
-        "row_length": row_length,
+        "row_length": max(shape.row_length for shape in micro_batches),
         **counts._asdict(),
-        "packing_efficiency": counts.row_tokens / (len(rows) * row_length),
+        "packing_efficiency": counts.row_tokens / slots,
         "sharing_ratio": counts.sequence_tokens / counts.row_tokens,
         "target_share": counts.target_tokens / counts.row_tokens,
     }

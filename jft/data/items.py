@@ -7,17 +7,22 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from jft import config as config_lib
-from jft.batch import Batch
-from jft.data import prefix_tree
+from jft.batch import Batch, Shape
+from jft.data import packing, prefix_tree
+from jft.data.packing import Budget
 from jft.data.prompts import Encoded, Encoder, Item, Prompter
 from jft.data.settings import Setting
 from jft.errors import UserError
 
-# Sizes are rounded up so that few shapes are compiled: to powers of two from these, and the prompts
-# of a row, of which every one costs a step of decoding, to multiples.
-SHORTEST_ROW = 512
+# Sizes are rounded up to multiples, or to powers of two, so that few shapes are compiled for many
+# cells: what costs little by much, rows by little, and so the prompts of a row, of which every one
+# costs a step of decoding.
+ROW_MULTIPLE = 256
 FEWEST_LABEL_ENTRIES = 64
+FEWEST_KEY_BLOCKS = 2
 PROMPTS_MULTIPLE = 4
+# A new token of every prompt meets all keys of its row: that many cost what the rest of it costs.
+KEYS_OF_A_TOKEN = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +35,7 @@ class Items:
       encoded: the sequences of each scored row: one for each label, or the prompt alone where the
         task has none and the model is to go on from it.
       rows: packed rows, as (item, sequence) pairs.
+      shape: of a batch; there are as many as the rows need.
     """
 
     setting: Setting
@@ -37,31 +43,25 @@ class Items:
     skipped: int
     encoded: list[Encoded]
     rows: list[list[tuple[int, int]]]
-    row_length: int
-    num_entries: int
+    shape: Shape
 
     @property
     def packed(self) -> list[list[prefix_tree.Sequence]]:
         """The packed rows, each with its sequences sorted."""
         return [[self.encoded[i].sequences[j] for i, j in row] for row in self.rows]
 
-    def batch_rows(self, shards: int, tokens: int) -> int:
-        """Rows of a batch: as many as fit, but no padding without end; few shapes to compile.
+    @property
+    def micro_batches(self) -> dict[Shape, int]:
+        """How many batches there are, by their shape."""
+        return {self.shape: math.ceil(len(self.rows) / self.shape.rows)}
 
-        Args:
-          shards: how many devices share the rows of a batch.
-          tokens: the most that a device takes at once; at least one row.
-        """
-        most = max(1, tokens // self.row_length)
-        return shards * min(most, _power_of_two(math.ceil(len(self.rows) / shards), 1))
-
-    def batches(self, num_rows: int) -> Iterator[tuple[Batch, list[list[tuple[int, int]]]]]:
-        """Batches of `num_rows` rows, each with the (item, sequence) of every row's slots."""
+    def batches(self) -> Iterator[tuple[Batch, list[list[tuple[int, int]]]]]:
+        """Batches of one shape, each with the (item, sequence) of every row's slots."""
         packed = self.packed
+        _, num_rows, *sizes = self.shape
         for start in range(0, len(self.rows), num_rows):
             part = slice(start, start + num_rows)
-            shape = (num_rows, self.row_length, self.num_entries)
-            yield prefix_tree.build(packed[part], *shape), self.rows[part]
+            yield prefix_tree.build(packed[part], num_rows, *sizes), self.rows[part]
 
 
 def max_length(config: config_lib.Config) -> tuple[str, int]:
@@ -71,8 +71,8 @@ def max_length(config: config_lib.Config) -> tuple[str, int]:
     return "data.max_length", config.data.max_length
 
 
-def plan(setting: Setting, tokenizer: Encoder, config: config_lib.Config) -> Items:
-    """Pack the first `eval.limit` rows of a cell.
+def plan(setting: Setting, tokenizer: Encoder, config: config_lib.Config, shards: int = 1) -> Items:
+    """Pack the first `eval.limit` rows of a cell, for batches that so many devices share.
 
     Raises:
       UserError: no row with a label of the task, an item too long, or a row length too short.
@@ -93,27 +93,47 @@ def plan(setting: Setting, tokenizer: Encoder, config: config_lib.Config) -> Ite
     )
     slots = [(i, j) for i in range(len(indices)) for j in range(len(answers))]
     sequences = [encoded[i].sequences[j] for i, j in slots]
-    longest, row_length = max(len(each.tokens) for each in sequences), config.data.row_length
+    longest, row_length = prefix_tree.longest(sequences), config.data.row_length
     if row_length and row_length < longest:
         raise UserError(
             f"data.row_length={row_length}: an item of {dataset.name} has {longest} tokens; give "
             "at least that, or 0"
         )
-    row_length = row_length or _power_of_two(longest, SHORTEST_ROW)
-    packed = prefix_tree.pack(sequences, row_length)
-    entries = max(prefix_tree.entries([sequences[k] for k in row]) for row in packed)
-    if labels:
-        entries = _power_of_two(entries, FEWEST_LABEL_ENTRIES)
-    else:
-        entries = math.ceil(entries / PROMPTS_MULTIPLE) * PROMPTS_MULTIPLE
+    budget = Budget(shards, config.eval.batch_tokens, row_length)
+    if not labels and not row_length:
+        budget = budget._replace(row_length=_length_to_go_on_from(sequences, config))
+    packed = packing.plan([sequences], budget)
     return Items(
         setting=setting,
         indices=indices,
         skipped=len(dataset.rows) - len(indices),
         encoded=encoded,
-        rows=[[slots[k] for k in row] for row in packed],
-        row_length=row_length,
-        num_entries=entries,
+        rows=[[slots[k] for k in row] for row in packed.rows[0]],
+        shape=_rounded(packed.shapes[0], generates=not labels),
+    )
+
+
+def _length_to_go_on_from(prompts: list[prefix_tree.Sequence], config: config_lib.Config) -> int:
+    """The row length at which prompts and what follows them cost least."""
+    shortest = math.ceil(prefix_tree.longest(prompts) / ROW_MULTIPLE)
+    new_tokens = len(prompts) * config.eval.max_new_tokens
+
+    def cost(length: int) -> float:
+        rows = len(prefix_tree.pack(prompts, length))
+        return length * (rows + new_tokens / KEYS_OF_A_TOKEN)
+
+    lengths = [ROW_MULTIPLE * shortest * n for n in (1, 2, 3, 4)]
+    return min(lengths, key=cost)
+
+
+def _rounded(shape: Shape, generates: bool) -> Shape:
+    entries = shape.num_entries
+    return shape._replace(
+        row_length=math.ceil(shape.row_length / ROW_MULTIPLE) * ROW_MULTIPLE,
+        num_entries=math.ceil(entries / PROMPTS_MULTIPLE) * PROMPTS_MULTIPLE
+        if generates
+        else _power_of_two(entries, FEWEST_LABEL_ENTRIES),
+        num_key_blocks=_power_of_two(shape.num_key_blocks, FEWEST_KEY_BLOCKS),
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import jax
 import numpy as np
 
 from jft.batch import Batch
@@ -111,7 +112,7 @@ def view(
       pieces: gives the text of each token id by itself.
     """
     batch = prefix_tree.build([sequences], 1, row_length, prefix_tree.entries(sequences))
-    row = Batch(*(array[0] for array in batch))
+    row = jax.tree.map(lambda array: array[0], batch)
     used = prefix_tree.row_tokens(sequences)
     parents = _parents(row, used)
     tokens = _tokens(row, used, parents, pieces(row.tokens_BT[:used].tolist()), sequences)

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import math
 from collections.abc import Iterable
 from collections.abc import Sequence as Seq
 from typing import NamedTuple
 
 import numpy as np
 
-from jft.batch import Batch
+from jft.batch import BLOCK, Batch
 
 NO_TARGET = np.zeros(1, np.int32)
 # Rows that still take sequences while packing: bounds the work per sequence to a constant.
@@ -53,6 +54,13 @@ def shared_length(a: np.ndarray, b: np.ndarray) -> int:
     return int(different[0]) if len(different) else length
 
 
+def order(sequences: Seq[Sequence]) -> list[int]:
+    """The indices of sequences, sorted by tokens: those that share a prefix stand together."""
+    # Big-endian bytes compare as the token ids do, far faster than lists.
+    keys = [sequence.tokens.astype(">u4").tobytes() for sequence in sequences]
+    return sorted(range(len(sequences)), key=keys.__getitem__)
+
+
 def pack(sequences: Seq[Sequence], row_length: int) -> list[list[int]]:
     """Distribute sequences over rows so that shared prefixes and free space are used well.
 
@@ -69,13 +77,12 @@ def pack(sequences: Seq[Sequence], row_length: int) -> list[list[int]]:
     Raises:
       ValueError: a sequence longer than a row.
     """
-    order = sorted(range(len(sequences)), key=lambda i: _sort_key(sequences[i].tokens))
     rows: list[list[int]] = []
     used = np.zeros(0, np.int64)
     shared = np.zeros(0, np.int64)  # what the next sequence shares with each open row
     open_rows = np.zeros(0, np.int64)
     previous = np.zeros(0, np.int32)
-    for i in order:
+    for i in order(sequences):
         tokens = sequences[i].tokens
         if len(tokens) > row_length:
             raise ValueError(f"a sequence of {len(tokens)} tokens in rows of {row_length}")
@@ -104,13 +111,22 @@ def pack(sequences: Seq[Sequence], row_length: int) -> list[list[int]]:
 
 def row_tokens(sequences: Seq[Sequence]) -> int:
     """Tokens of a tree that holds these sequences, which are sorted."""
-    pairs = itertools.pairwise(sequences)
-    return _length(sequences) - sum(shared_length(a.tokens, b.tokens) for a, b in pairs)
+    return _length(sequences) - sum(_shared(sequences))
+
+
+def longest(sequences: Iterable[Sequence]) -> int:
+    """Tokens of the longest."""
+    return max(len(sequence.tokens) for sequence in sequences)
 
 
 def entries(sequences: Seq[Sequence]) -> int:
     """Loss entries that these sequences bring."""
     return sum(max(1, len(sequence.tokens) - sequence.start) for sequence in sequences)
+
+
+def num_key_blocks(sequences: Seq[Sequence]) -> int:
+    """The most blocks of keys that a block of queries sees in a row of these sorted sequences."""
+    return _width(_meets(_visible_until(sequences)[None]))
 
 
 def count(rows: Iterable[Seq[Sequence]]) -> Counts:
@@ -127,7 +143,13 @@ def sha256(sequences: Seq[Sequence]) -> str:
     return digest.hexdigest()
 
 
-def build(rows: Seq[Seq[Sequence]], num_rows: int, row_length: int, num_entries: int) -> Batch:
+def build(
+    rows: Seq[Seq[Sequence]],
+    num_rows: int,
+    row_length: int,
+    num_entries: int,
+    num_key_blocks: int | None = None,
+) -> Batch:
     """Lay rows of sorted sequences out as a batch of fixed shape.
 
     Args:
@@ -136,31 +158,55 @@ def build(rows: Seq[Seq[Sequence]], num_rows: int, row_length: int, num_entries:
       num_rows: B.
       row_length: T.
       num_entries: M.
+      num_key_blocks: W; None: as many as these rows need.
     """
     shape_BT, shape_BM = (num_rows, row_length), (num_rows, num_entries)
+    until_BT = np.tile(np.arange(1, row_length + 1, dtype=np.int32), (num_rows, 1))
     batch = Batch(
         tokens_BT=np.zeros(shape_BT, np.int32),
         positions_BT=np.zeros(shape_BT, np.int32),
         # Padding sees itself only, so that no softmax is empty.
-        visible_until_BT=np.tile(np.arange(1, row_length + 1, dtype=np.int32), (num_rows, 1)),
+        visible_until_BT=until_BT,
         loss_index_BM=np.zeros(shape_BM, np.int32),
         loss_target_BM=np.zeros(shape_BM, np.int32),
         loss_weight_BM=np.zeros(shape_BM, np.float32),
         loss_slot_BM=np.zeros(shape_BM, np.int32),
     )
     for b, sequences in enumerate(rows):
-        _lay_out(sequences, Batch(*(array[b] for array in batch)))
-    return batch
+        _lay_out(sequences, Batch(*(array[b] for array in batch[:-1])))
+    return batch._replace(key_blocks_BQW=_key_blocks(until_BT, num_key_blocks))
+
+
+def _key_blocks(visible_until_BT: np.ndarray, width: int | None) -> np.ndarray:
+    meets_BQQ = _meets(visible_until_BT)
+    num_blocks = meets_BQQ.shape[1]
+    width = width or _width(meets_BQQ)
+    listed_BQQ = np.sort(np.where(meets_BQQ, np.arange(num_blocks), num_blocks), axis=2)
+    return listed_BQQ[:, :, :width].astype(np.int32)
+
+
+def _width(meets_BQQ: np.ndarray) -> int:
+    return int(meets_BQQ.sum(axis=2).max(initial=1))
+
+
+def _meets(visible_until_BT: np.ndarray) -> np.ndarray:
+    """Whether a query of a block sees a key of another, [B, Q, Q] by (query, key)."""
+    rows, length = visible_until_BT.shape
+    num_blocks = math.ceil(length / BLOCK)
+    fill = ((0, 0), (0, num_blocks * BLOCK - length))
+    until_BQ = np.pad(visible_until_BT, fill).reshape(rows, num_blocks, BLOCK).max(axis=2)
+    first_Q = np.arange(num_blocks) * BLOCK  # a later block sees a key if its first query does
+    sees_BQQ = until_BQ[:, None] > first_Q[:, None]
+    return sees_BQQ & np.tri(num_blocks, k=-1, dtype=bool) | np.eye(num_blocks, dtype=bool)
 
 
 def _lay_out(sequences: Seq[Sequence], row: Batch) -> None:
     """Write one tree into the arrays of one row, depth first."""
     path = np.zeros(0, np.int64)  # row index of every token from the root to the newest one
     used = filled = 0
-    previous = np.zeros(0, np.int32)
-    for slot, (tokens, start) in enumerate(sequences):
-        shared = shared_length(previous, tokens)
-        row.visible_until_BT[path[shared:]] = used  # the branch that ends here
+    for slot, ((tokens, start), shared) in enumerate(
+        zip(sequences, _shared(sequences), strict=True)
+    ):
         new = slice(used, used + len(tokens) - shared)
         row.tokens_BT[new] = tokens[shared:]
         row.positions_BT[new] = np.arange(shared, len(tokens))
@@ -171,14 +217,28 @@ def _lay_out(sequences: Seq[Sequence], row: Batch) -> None:
         row.loss_target_BM[entry] = targets
         row.loss_weight_BM[entry] = 1.0
         row.loss_slot_BM[entry] = slot
-        used, filled, previous = new.stop, entry.stop, tokens
-    row.visible_until_BT[path] = used
+        used, filled = new.stop, entry.stop
+    row.visible_until_BT[:used] = _visible_until(sequences)
+
+
+def _visible_until(sequences: Seq[Sequence]) -> np.ndarray:
+    """Where the subtree of every token's node ends, in a row of sorted sequences."""
+    shared, lengths = _shared(sequences), [len(sequence.tokens) for sequence in sequences]
+    ends = list(itertools.accumulate(n - s for n, s in zip(lengths, shared, strict=True)))
+    until_T = np.empty(ends[-1] if ends else 0, np.int32)
+    end_at_depth = np.full(max(lengths, default=0), len(until_T), np.int32)  # from here on
+    for i in reversed(range(len(sequences))):
+        begin = ends[i] - lengths[i] + shared[i]
+        until_T[begin : ends[i]] = end_at_depth[shared[i] : lengths[i]]
+        end_at_depth[shared[i] :] = begin
+    return until_T
+
+
+def _shared(sequences: Seq[Sequence]) -> list[int]:
+    """What each sequence shares with the one before it, none with the first."""
+    pairs = itertools.pairwise(sequences)
+    return [0, *(shared_length(a.tokens, b.tokens) for a, b in pairs)][: len(sequences)]
 
 
 def _length(sequences: Seq[Sequence]) -> int:
     return sum(len(sequence.tokens) for sequence in sequences)
-
-
-def _sort_key(tokens: np.ndarray) -> bytes:
-    # Big-endian bytes compare as the token ids do, far faster than lists.
-    return tokens.astype(">u4").tobytes()

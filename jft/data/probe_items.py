@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import math
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -12,10 +11,10 @@ from typing import NamedTuple
 import numpy as np
 
 from jft import config as config_lib
-from jft.batch import Batch
-from jft.data import checks, prefix_tree, sources, trained_on
+from jft.batch import Batch, Shape
+from jft.data import checks, packing, prefix_tree, sources, trained_on
 from jft.data import rows as rows_lib
-from jft.data.batches import choose_row_length
+from jft.data.packing import Budget
 from jft.data.prompts import Encoded, Encoder, Item, Prompter
 from jft.data.sources import Dataset, Suite
 from jft.errors import UserError
@@ -61,17 +60,9 @@ class ProbeBatch(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ProbeItems:
-    """All sets, packed together, so that they need one shape; items count through the sets.
-
-    Attributes:
-      sets: in the order of the results.
-      rows: packed rows, as (item, sequence) pairs.
-      row_length: T.
-    """
+    """The sets of a run, in the order of the results; items count through them."""
 
     sets: list[ProbeSet]
-    rows: list[list[tuple[int, int]]]
-    row_length: int
 
     @property
     def encoded(self) -> list[Encoded]:
@@ -88,30 +79,29 @@ class ProbeItems:
         pairs = zip(self.encoded, self.gold, strict=True)
         return prefix_tree.sha256([encoded.sequences[gold] for encoded, gold in pairs])
 
-    def batches(self, shards: int, tokens: int) -> Iterator[ProbeBatch]:
-        """All rows in batches of one shape, with as little padding as there can be.
+    def packed(self, budget: Budget) -> tuple[list[list[tuple[int, int]]], Shape]:
+        """Rows of all sets, as (item, sequence) pairs, and the shape of a batch of them."""
+        pairs = [(i, j) for i, each in enumerate(self.encoded) for j in range(len(each.sequences))]
+        encoded = self.encoded
+        plan = packing.plan([[encoded[i].sequences[j] for i, j in pairs]], budget)
+        return [[pairs[k] for k in row] for row in plan.rows[0]], plan.shapes[0]
 
-        Args:
-          shards: how many devices share the rows of a batch.
-          tokens: the most that a device takes at once; at least one row.
-        """
-        most = max(1, tokens // self.row_length) * shards
-        count = math.ceil(len(self.rows) / most)
-        size = math.ceil(len(self.rows) / count / shards) * shards
+    def batches(self, budget: Budget) -> Iterator[ProbeBatch]:
+        """All rows in batches of one shape."""
+        packed, (_, size, *sizes) = self.packed(budget)
         encoded, gold = self.encoded, self.gold
-        sequences = [[encoded[i].sequences[j] for i, j in row] for row in self.rows]
-        entries = max(map(prefix_tree.entries, sequences))
-        first = [_first_entries(row, encoded, gold) for row in self.rows]
+        first = [_first_entries(row, encoded, gold) for row in packed]
         width = max(map(len, first))
-        for start in range(0, len(self.rows), size):
+        for start in range(0, len(packed), size):
             part = slice(start, start + size)
             first_BP = np.zeros((size, width), np.int32)
             for b, places in enumerate(first[part]):
                 first_BP[b, : len(places)] = [entry for entry, _ in places]
+            rows = [[encoded[i].sequences[j] for i, j in row] for row in packed[part]]
             yield ProbeBatch(
-                prefix_tree.build(sequences[part], size, self.row_length, entries),
+                prefix_tree.build(rows, size, *sizes),
                 first_BP,
-                self.rows[part],
+                packed[part],
                 [[item for _, item in places] for places in first[part]],
             )
 
@@ -154,17 +144,7 @@ def plan(
         found = [planner.probe_set(name) for name in config.probe.datasets]
     else:
         found = planner.default_sets()
-    return _pack(list({(s.dataset.task.name, s.dataset.name): s for s in found}.values()))
-
-
-def _pack(sets: list[ProbeSet]) -> ProbeItems:
-    encoded = [encoded for each in sets for encoded in each.encoded]
-    slots = [(i, j) for i, each in enumerate(encoded) for j in range(len(each.sequences))]
-    sequences = [encoded[i].sequences[j] for i, j in slots]
-    longest = max((len(sequence.tokens) for sequence in sequences), default=0)
-    row_length = choose_row_length(longest, lambda length: len(prefix_tree.pack(sequences, length)))
-    packed = prefix_tree.pack(sequences, row_length)
-    return ProbeItems(sets, [[slots[k] for k in row] for row in packed], row_length)
+    return ProbeItems(list({(s.dataset.task.name, s.dataset.name): s for s in found}.values()))
 
 
 class _Planner(NamedTuple):

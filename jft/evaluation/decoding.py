@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from jft.batch import Batch
+from jft.batch import Batch, Shape
 from jft.data.items import Items
 from jft.data.tokenizer import Tokenizer
 from jft.evaluation.runner import Runner
@@ -45,11 +45,10 @@ def generate(
     """
     texts = [""] * len(items.encoded)
     stops = stops_of(tokenizer, runner.vocab_size)
-    num_rows = runner.rows(items)
-    for group in groups(items, num_rows, runner.shards):
+    for group in groups(items, runner.shards):
         prefixes = tuple(runner.prefill(batch) for batch, _ in group)
         rows = [rows for _, rows in group]
-        slots, order = slots_of(rows, num_rows, items.num_entries, runner.shards)
+        slots, order = slots_of(rows, items.shape, runner.shards)
         tokens_RS = np.asarray(runner.decode(prefixes, slots, stops))
         for item, tokens in zip(order, tokens_RS, strict=False):
             texts[item] = cut(tokenizer.decode(tokens[tokens >= 0].tolist()))
@@ -79,9 +78,9 @@ def stops_of(tokenizer: Tokenizer, vocab_size: int) -> Stops:
     return Stops(np.array([tokenizer.eos_id], np.int32), bits)
 
 
-def group_size(items: Items, num_rows: int, shards: int) -> int:
-    """How many batches of `num_rows` rows decode together: as many as there is room for."""
-    return max(1, PROMPTS * shards // (num_rows * items.num_entries))
+def group_size(items: Items, shards: int) -> int:
+    """How many batches decode together: as many as there is room for."""
+    return max(1, PROMPTS * shards // (items.shape.rows * items.shape.num_entries))
 
 
 def padded(prompts: int, shards: int) -> int:
@@ -94,15 +93,16 @@ Rows = list[list[tuple[int, int]]]
 Order = list[int]
 
 
-def groups(items: Items, num_rows: int, shards: int) -> Iterator[list[tuple[Batch, Rows]]]:
+def groups(items: Items, shards: int) -> Iterator[list[tuple[Batch, Rows]]]:
     """Batches whose prompts decode together."""
-    batches, size = items.batches(num_rows), group_size(items, num_rows, shards)
+    batches, size = items.batches(), group_size(items, shards)
     while group := list(itertools.islice(batches, size)):
         yield group
 
 
-def slots_of(group: list[Rows], num_rows: int, num_slots: int, shards: int) -> tuple[Slots, Order]:
+def slots_of(group: list[Rows], shape: Shape, shards: int) -> tuple[Slots, Order]:
     """Where the prompts of a group stand, and the item of each."""
+    num_rows, num_slots = shape.rows, shape.num_entries
     places = [
         ((batch * num_rows + row) * num_slots + slot, item)
         for batch, rows in enumerate(group)

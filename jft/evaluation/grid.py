@@ -22,6 +22,7 @@ from jft.evaluation import cells as cells_lib
 from jft.evaluation import decoding, records, runner, scoring
 from jft.evaluation.runner import Runner
 from jft.progress import Bar, phase, say
+from jft.training import mesh as mesh_lib
 from jft.training import pretrained, setup
 from jft.training.pretrained import Origin
 
@@ -62,9 +63,10 @@ def evaluate(config: config_lib.Config, workdir: str, dry_run: bool = False) -> 
         if finished:
             say(f"Going on: {len(cells) - len(todo)} of {len(cells)} cells are finished")
         devices = setup.devices(config)
+        shards = mesh_lib.row_shards(devices[0])
         with phase("Reading the data"):
             tokenizer = tokenizer_lib.load(pretrained.tokenizer_path(config.model.path))
-            planned = [items.plan(cell, tokenizer, config) for cell in cells]
+            planned = [items.plan(cell, tokenizer, config, shards) for cell in cells]
         _report(config, origin, folder, planned, tokenizer)
         if dry_run:
             say(f"Dry run: nothing was scored; {folder / 'data_report.html'} shows the data")
@@ -113,7 +115,7 @@ def _score_cells(
         decoder, params = pretrained.load(origin, mesh)
         encoded = [each for cell in planned for each in cell.encoded]
         checks.check_tokens(encoded, *decoder.limits, origin.path)
-        model = runner.create(decoder, params, mesh, dtype, grid.batch_tokens, grid.max_new_tokens)
+        model = runner.create(decoder, params, mesh, dtype, grid.max_new_tokens)
     name = cells_lib.model_name(config, origin)
     with Bar(f"Scoring {name}", sum(len(cell.encoded) for cell in planned)) as bar:
         for cell in planned:

@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from jft.data.items import Items
 from jft.model import decoder, generate
 from jft.training import mesh as mesh_lib
 
@@ -24,7 +23,6 @@ class Runner(NamedTuple):
       decode: `generate.decode` of its result and what else that takes but the parameters.
       vocab_size: V.
       shards: how many devices share the rows of a batch.
-      batch_tokens: the most tokens that a device takes at once; at least one row.
       max_new_tokens: the most that a prompt is continued by.
     """
 
@@ -33,12 +31,7 @@ class Runner(NamedTuple):
     decode: Callable[..., Any]
     vocab_size: int
     shards: int
-    batch_tokens: int
     max_new_tokens: int
-
-    def rows(self, items: Items) -> int:
-        """Of a batch."""
-        return items.batch_rows(self.shards, self.batch_tokens)
 
 
 def create(
@@ -46,7 +39,6 @@ def create(
     params: decoder.Params,
     mesh: Mesh,
     dtype: jnp.dtype,
-    batch_tokens: int,
     max_new_tokens: int,
 ) -> Runner:
     """Cast the parameters to the type to compute in; generations end after `max_new_tokens`."""
@@ -74,6 +66,5 @@ def create(
         decode=program(partial(generate.decode, config, max_new_tokens), everywhere),
         vocab_size=config.vocab_size,
         shards=mesh_lib.row_shards(mesh),
-        batch_tokens=batch_tokens,
         max_new_tokens=max_new_tokens,
     )

@@ -37,7 +37,7 @@ def score(runner: Runner, items: Items, advance: Callable[[int], None]) -> np.nd
         advance(int(finished))
 
     pending = None
-    for batch, slots in items.batches(runner.rows(items)):
+    for batch, slots in items.batches():
         under_way = (runner.logprobs(batch), batch, slots)
         if pending:
             collect(*pending)

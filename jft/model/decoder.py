@@ -8,6 +8,7 @@ Ainslie et al. 2023, arXiv 2305.13245.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
 
 from jft.batch import Batch
 from jft.model import attention
@@ -76,6 +78,7 @@ class Projection(nnx.Module):
     """A linear map. Its letters give shape, initial scale and sharding at once."""
 
     def __init__(self, c: DecoderConfig, inputs: str, outputs: str, bias: bool, rngs: nnx.Rngs):
+        self.inputs = len(inputs)
         shape = tuple(map(c.size, inputs + outputs))
         fan_in = int(np.prod(shape[: len(inputs)]))
         kernel = jax.random.normal(rngs.params(), shape) * fan_in**-0.5
@@ -83,8 +86,8 @@ class Projection(nnx.Module):
         if bias:
             self.bias = nnx.Param(jnp.zeros(shape[len(inputs) :]), letters=outputs)
 
-    def __call__(self, x: jax.Array, einsum: str) -> jax.Array:
-        y = jnp.einsum(einsum, x, self.kernel[...])
+    def __call__(self, x: jax.Array) -> jax.Array:
+        y = product(x, self.kernel[...], self.inputs)
         return y + self.bias[None, None] if hasattr(self, "bias") else y
 
 
@@ -112,11 +115,11 @@ class Attention(nnx.Module):
         self.out = Projection(c, "NH", "D", c.attention_bias, rngs)
 
     def __call__(self, x_BTD: jax.Array, rope_2BTH: jax.Array, attend: Attend):
-        query_BTNH = constrain(rotate(self.query(x_BTD, "BTD,DNH->BTNH"), rope_2BTH), "BTNH")
-        key_BTKH = constrain(rotate(self.key(x_BTD, "BTD,DKH->BTKH"), rope_2BTH), "BTKH")
-        value_BTKH = constrain(self.value(x_BTD, "BTD,DKH->BTKH"), "BTKH")
+        query_BTNH = constrain(rotate(kept(self.query(x_BTD)), rope_2BTH), "BTNH")
+        key_BTKH = constrain(rotate(kept(self.key(x_BTD)), rope_2BTH), "BTKH")
+        value_BTKH = constrain(kept(self.value(x_BTD)), "BTKH")
         mixed_BTNH, memory = attend(query_BTNH, key_BTKH, value_BTKH)
-        return self.out(mixed_BTNH, "BTNH,NHD->BTD"), memory
+        return self.out(mixed_BTNH), memory
 
 
 class Mlp(nnx.Module):
@@ -128,9 +131,8 @@ class Mlp(nnx.Module):
         self.down = Projection(c, "F", "D", c.mlp_bias, rngs)
 
     def __call__(self, x_BTD: jax.Array) -> jax.Array:
-        gate_BTF = jax.nn.silu(self.gate(x_BTD, "BTD,DF->BTF"))
-        hidden_BTF = constrain(gate_BTF * self.up(x_BTD, "BTD,DF->BTF"), "BTF")
-        return self.down(hidden_BTF, "BTF,FD->BTD")
+        gate_BTF, up_BTF = kept(self.gate(x_BTD)), kept(self.up(x_BTD))
+        return self.down(constrain(jax.nn.silu(gate_BTF) * up_BTF, "BTF"))
 
 
 class Layer(nnx.Module):
@@ -144,7 +146,7 @@ class Layer(nnx.Module):
 
     def __call__(self, x_BTD: jax.Array, rope_2BTH: jax.Array, attend: Attend):
         mixed_BTD, memory = self.attention(self.attention_norm(x_BTD), rope_2BTH, attend)
-        x_BTD = x_BTD + mixed_BTD
+        x_BTD = kept(x_BTD + mixed_BTD)
         x_BTD = x_BTD + self.mlp(self.mlp_norm(x_BTD))
         return constrain(x_BTD, "BTD"), memory
 
@@ -199,10 +201,10 @@ def apply(
       batch: of which tokens, positions and visibility are read.
       remat: `attention`, or `layer` to keep nothing but each layer's input for the backward pass.
     """
-    visible_BTT = attention.visible(jnp.asarray(batch.visible_until_BT))
+    sight = attention.sight(batch, config.num_heads)
 
     def attend(query_BTNH, key_BTKH, value_BTKH):
-        return attention.attend(query_BTNH, key_BTKH, value_BTKH, visible_BTT), None
+        return attention.attend(query_BTNH, key_BTKH, value_BTKH, sight), None
 
     run = layer(config)
     x_BTD, rope_2BTH = embed(config, params, batch.tokens_BT, batch.positions_BT)
@@ -210,8 +212,12 @@ def apply(
     def body(x_BTD, layer_params):
         return run(layer_params, x_BTD, rope_2BTH, attend)
 
-    if remat == "layer":
-        body = jax.checkpoint(body)
+    policies = jax.checkpoint_policies
+    policy = {
+        "attention": policies.save_only_these_names(attention.KEPT),
+        "layer": policies.nothing_saveable,
+    }[remat]
+    body = jax.checkpoint(body, policy=policy, prevent_cse=False)
     x_BTD, _ = jax.lax.scan(body, x_BTD, params["layers"])
     return final_norm(config, params, x_BTD)
 
@@ -281,6 +287,42 @@ def rotary(config: DecoderConfig, positions_BT: jax.Array) -> jax.Array:
         frequency = frequency / np.asarray(config.rope_factors, np.float32)
     angle_BTH = positions_BT[:, :, None].astype(jnp.float32) * frequency[None, None]
     return jnp.stack([jnp.sin(angle_BTH), jnp.cos(angle_BTH)])
+
+
+def product(x: jax.Array, kernel: jax.Array, inputs: int) -> jax.Array:
+    """The product over the last axes of `x`, as many as `inputs`, and the first of `kernel`."""
+    ahead, outputs = x.shape[: x.ndim - inputs], kernel.shape[inputs:]
+    width = math.prod(kernel.shape[:inputs])
+    y = _matrix_product(x.reshape(-1, width), kernel.reshape(width, -1))
+    return y.reshape(*ahead, *outputs)
+
+
+@jax.custom_vjp
+def _matrix_product(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """`x @ kernel`, with slopes that XLA computes from the matrices as they lie in memory.
+
+    JAX would take the kernel's as a product the other way round, transposed: XLA for CPUs merges
+    that transposition with what comes before, and reads whole activations down their columns.
+    """
+    return x @ kernel
+
+
+def _matrix_product_forward(x, kernel):
+    return x @ kernel, (x, kernel)
+
+
+def _matrix_product_backward(residuals, slope):
+    x, kernel = residuals
+    of_x = jax.lax.dot_general(slope, kernel, (((1,), (1,)), ((), ())))
+    return of_x, jax.lax.dot_general(x, slope, (((0,), (0,)), ((), ())))
+
+
+_matrix_product.defvjp(_matrix_product_forward, _matrix_product_backward)
+
+
+def kept(x: jax.Array) -> jax.Array:
+    """Mark what the backward pass keeps, where layers are not computed again as a whole."""
+    return checkpoint_name(x, attention.KEPT)
 
 
 def rotate(x_BTNH: jax.Array, rope_2BTH: jax.Array) -> jax.Array:

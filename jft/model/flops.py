@@ -1,24 +1,19 @@
 """Arithmetic of the decoder: floating-point operations of its matrix products.
 
-A product of [a, b] and [b, c] counts 2 a b c. Attention counts every key of the row, as the
-programs compute it.
+A product of [a, b] and [b, c] counts 2 a b c. Attention counts all keys that the programs
+compute: of blocks that are seen, and in decoding of the row.
 """
 
 from __future__ import annotations
 
+from jft.batch import BLOCK, Shape
 from jft.model.decoder import DecoderConfig
 
 
-def forward(config: DecoderConfig, rows: int, row_length: int, entries: int) -> float:
-    """One forward pass.
-
-    Args:
-      config: the decoder's shape.
-      rows: B.
-      row_length: T, padding included.
-      entries: M, of each row: where the head runs.
-    """
-    return rows * row_length * _token(config, row_length) + rows * entries * _head(config)
+def forward(config: DecoderConfig, shape: Shape) -> float:
+    """One forward pass of one batch, padding included; the head runs on its entries."""
+    tokens, entries = shape.rows * shape.row_length, shape.rows * shape.num_entries
+    return tokens * _token(config, BLOCK * shape.num_key_blocks) + entries * _head(config)
 
 
 def decoding_step(config: DecoderConfig, prompts: int, row_length: int) -> float:

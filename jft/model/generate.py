@@ -15,9 +15,9 @@ import jax
 import jax.numpy as jnp
 
 from jft.batch import Array, Batch
-from jft.model import attention, decoder
-from jft.model.attention import Own, Tree
+from jft.model import attention, decoder, onwards
 from jft.model.decoder import DecoderConfig, Params
+from jft.model.onwards import Own, Tree
 
 # What a token's text does to a generation, as bits of `Stops.text_V`.
 HAS_TEXT, BLANK_LINE, TEXT_THEN_BLANK_LINE = 1, 2, 4
@@ -82,12 +82,12 @@ class Progress(NamedTuple):
 
 def prefill(config: DecoderConfig, params: Params, batch: Batch) -> Prefix:
     """Run the trees once; `loss_index_BM` says where each prompt ends."""
-    visible_BTT = attention.visible(jnp.asarray(batch.visible_until_BT))
+    sight = attention.sight(batch, config.num_heads)
     run = decoder.layer(config)
     x_BTD, rope_2BTH = decoder.embed(config, params, batch.tokens_BT, batch.positions_BT)
 
     def attend(query_BTNH, key_BTKH, value_BTKH):
-        mixed_BTNH = attention.attend(query_BTNH, key_BTKH, value_BTKH, visible_BTT)
+        mixed_BTNH = attention.attend(query_BTNH, key_BTKH, value_BTKH, sight)
         return mixed_BTNH, (key_BTKH.transpose(0, 2, 3, 1), value_BTKH.swapaxes(1, 2))
 
     def body(x_BTD, layer_params):
@@ -100,7 +100,7 @@ def prefill(config: DecoderConfig, params: Params, batch: Batch) -> Prefix:
         keys_LBKHT,
         values_LBKTH,
         decoder.final_norm(config, params, hidden_BMD),
-        jnp.take_along_axis(visible_BTT, end_BM[..., None], axis=1),
+        attention.visible_from(batch.visible_until_BT, end_BM),
         jnp.take_along_axis(batch.positions_BT, end_BM, axis=1) + 1,
     )
 
@@ -167,7 +167,7 @@ def _forward(
         def attend(query_R1NH, key_R1KH, value_R1KH):
             new = key_R1KH.swapaxes(1, 2), value_R1KH.swapaxes(1, 2)
             own = Own(_put(keys_RKSH, new[0], at), _put(values_RKSH, new[1], at), seen_S)
-            return attention.attend_onwards(query_R1NH[:, 0], tree, own)[:, None], new
+            return onwards.attend(query_R1NH[:, 0], tree, own)[:, None], new
 
         return run(layer_params, x_R1D, rope_2R1H, attend)
 

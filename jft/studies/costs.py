@@ -7,13 +7,14 @@ import time
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from jft.batch import Shape
 from jft.data import batches as batches_lib
 from jft.data import data_report, probe_items, sources
 from jft.data import items as items_lib
 from jft.data import settings as settings_lib
 from jft.data.batches import Batches
 from jft.data.items import Items
-from jft.data.probe_items import ProbeItems
+from jft.data.packing import Budget
 from jft.data.prompts import Encoder
 from jft.errors import UserError
 from jft.evaluation import decoding
@@ -34,28 +35,26 @@ class Training:
       name: of its part.
       batches: the planned run.
       seconds: that planning took, as it will again.
-      watched: the items of its probes.
+      probes, probe: how many batches a probe has, and their shape.
       report: on its data, as `data_report.training` gives it.
     """
 
     name: str
     batches: Batches
     seconds: float
-    watched: ProbeItems
+    probes: int
+    probe: Shape | None
     report: dict
 
-    def flops(self, config: DecoderConfig, shards: int, micro_batch_tokens: int) -> float:
+    def flops(self, config: DecoderConfig) -> float:
         """Of all steps, padding included."""
-        rows = self.batches.micro_rows(shards, micro_batch_tokens)
-        micro_batches = sum(math.ceil(len(plan.rows) / rows) for plan in self.batches.plans)
-        shape = (rows, self.batches.row_length, self.batches.num_entries)
-        return PASSES * micro_batches * flops.forward(config, *shape)
+        micro_batches = self.batches.micro_batches.items()
+        return PASSES * sum(n * flops.forward(config, shape) for shape, n in micro_batches)
 
     def probe_flops(self, config: DecoderConfig, every: int) -> float:
         """Of all probes, `every` so many steps and at both ends; their heads left out."""
         steps = set(range(0, self.batches.steps, every) if every else (0,)) | {self.batches.steps}
-        rows = len(self.watched.rows)
-        return len(steps) * flops.forward(config, rows, self.watched.row_length, 0)
+        return len(steps) * self.probes * flops.forward(config, self.probe) if self.probe else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,53 +82,60 @@ def generates(cell: Items) -> bool:
     return not cell.setting.dataset.task.labels
 
 
-def forward_flops(cell: Items, config: DecoderConfig, num_rows: int) -> float:
-    """Of a cell's forward passes, `num_rows` rows each."""
-    rows = math.ceil(len(cell.rows) / num_rows) * num_rows
-    return flops.forward(config, rows, cell.row_length, 0 if generates(cell) else cell.num_entries)
+def forward_flops(cell: Items, config: DecoderConfig) -> float:
+    """Of a cell's forward passes."""
+    shape = cell.shape._replace(num_entries=0) if generates(cell) else cell.shape
+    return math.ceil(len(cell.rows) / shape.rows) * flops.forward(config, shape)
 
 
-def decoding_flops(cell: Items, config: DecoderConfig, num_rows: int, shards: int) -> float:
+def decoding_flops(cell: Items, config: DecoderConfig, shards: int) -> float:
     """Of one new token for all prompts of a cell, in groups as they are decoded."""
-    size = decoding.group_size(cell, num_rows, shards) * num_rows
+    size = decoding.group_size(cell, shards) * cell.shape.rows
     groups = [cell.rows[i : i + size] for i in range(0, len(cell.rows), size)]
     prompts = sum(decoding.padded(sum(map(len, group)), shards) for group in groups)
-    return flops.decoding_step(config, prompts, cell.row_length)
+    return flops.decoding_step(config, prompts, cell.shape.row_length)
 
 
 def plan(
-    parts: list[Part], tokenizer: Encoder, seen: Collection[str] | None
+    parts: list[Part], tokenizer: Encoder, seen: Collection[str] | None, shards: int
 ) -> tuple[list[Training], Scoring]:
-    """Plan all trainings, and the cells that every model is scored on.
+    """Plan all trainings, and the cells that every model is scored on, for so many devices.
 
     A training that cannot be planned is named, and left out: in the study it will fail.
     """
     trained = [part for part in parts if part.training]
     with Bar("Planning", len(trained) + 1) as bar:
-        scoring = _scoring(parts[0], tokenizer)
+        scoring = _scoring(parts[0], tokenizer, shards)
         bar.advance("scoring")
         trainings = []
         for part in trained:
             try:
-                trainings.append(_training(part, tokenizer, seen))
+                trainings.append(_training(part, tokenizer, seen, shards))
             except UserError as error:
                 say(f"{part.name} would fail: {error}")
             bar.advance(part.name)
     return trainings, scoring
 
 
-def _training(part: Part, tokenizer: Encoder, seen: Collection[str] | None) -> Training:
+def _training(
+    part: Part, tokenizer: Encoder, seen: Collection[str] | None, shards: int
+) -> Training:
     assert part.training
     config, start = part.training.config, time.monotonic()
-    batches = batches_lib.plan(config, tokenizer)
+    batches = batches_lib.plan(config, tokenizer, shards)
     watched = probe_items.plan(config, tokenizer, batches.dataset, seen)
     report = data_report.training(batches, sources.suite(config.data), config.data)
     seconds = time.monotonic() - start
-    return Training(part.name, batches, seconds, watched, report)
+    probes, probe = 0, None
+    if watched.sets:
+        rows, probe = watched.packed(Budget(shards, config.train.micro_batch_tokens))
+        probes = math.ceil(len(rows) / probe.rows)
+    return Training(part.name, batches, seconds, probes, probe, report)
 
 
-def _scoring(part: Part, tokenizer: Encoder) -> Scoring:
+def _scoring(part: Part, tokenizer: Encoder, shards: int) -> Scoring:
     config, start = part.scoring.config, time.monotonic()
-    cells = [items_lib.plan(cell, tokenizer, config) for cell in settings_lib.settings(config)]
+    grid = settings_lib.settings(config)
+    cells = [items_lib.plan(cell, tokenizer, config, shards) for cell in grid]
     report = data_report.evaluation(part.name, cells, config, None)
     return Scoring(cells, time.monotonic() - start, report)

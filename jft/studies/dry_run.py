@@ -15,7 +15,8 @@ from jft.studies import costs, measure
 from jft.studies.costs import Scoring, Training
 from jft.studies.measure import Speeds
 from jft.studies.parts import Part, parts
-from jft.training import pretrained
+from jft.training import mesh as mesh_lib
+from jft.training import pretrained, setup
 
 
 class Estimate(NamedTuple):
@@ -47,7 +48,8 @@ def dry_run(config: config_lib.Config, workdir: str) -> None:
         found = parts(config, folder)
         tokenizer = tokenizer_lib.load(pretrained.tokenizer_path(config.model.path))
         seen = pretrained.seen(pretrained.origin(config.model.path))
-        trainings, scoring = costs.plan(found, tokenizer, seen)
+        shards = mesh_lib.row_shards(setup.devices(config)[0])
+        trainings, scoring = costs.plan(found, tokenizer, seen, shards)
         speeds = measure.speeds(config, trainings, scoring.cells, tokenizer)
         estimates = _estimates(config, found, trainings, scoring, speeds)
         findings = _findings(trainings, scoring)
@@ -79,15 +81,13 @@ def _estimates(
 def _training(
     config: config_lib.Config, training: Training, speeds: Speeds, shapes: set[Hashable]
 ) -> Estimate:
-    batches, tokens = training.batches, config.train.micro_batch_tokens
-    shape = (batches.row_length, batches.num_entries, batches.max_rows)
     seconds = speeds.start + training.seconds + speeds.load
-    seconds += training.flops(speeds.decoder, speeds.shards, tokens) * speeds.training
+    seconds += training.flops(speeds.decoder) * speeds.training
     seconds += training.probe_flops(speeds.decoder, config.probe.every) * speeds.scoring
     seconds += speeds.load  # of the base again, to measure the drift of the weights
-    if _first(shape, shapes):
-        seconds += speeds.compile_training
-    if _first((len(training.watched.rows), training.watched.row_length), shapes):
+    for shape in training.batches.shapes:
+        seconds += speeds.compile_training if _first(("training", shape), shapes) else 0
+    if _first(("probe", training.probe), shapes):
         seconds += speeds.compile_scoring
     return _estimate(f"jft.train {training.name}", [training.report], 0, seconds)
 
@@ -101,12 +101,10 @@ def _scoring(
 ) -> Estimate:
     seconds, longest = speeds.start + scoring.seconds + speeds.load, config.eval.max_new_tokens
     for cell in scoring.cells:
-        rows = cell.batch_rows(speeds.shards, config.eval.batch_tokens)
-        seconds += costs.forward_flops(cell, speeds.decoder, rows) * speeds.scoring
-        shape = (costs.generates(cell), rows, cell.row_length, cell.num_entries)
-        new = _first(shape, shapes)
+        seconds += costs.forward_flops(cell, speeds.decoder) * speeds.scoring
+        new = _first((costs.generates(cell), cell.shape), shapes)
         if costs.generates(cell):
-            step = costs.decoding_flops(cell, speeds.decoder, rows, speeds.shards)
+            step = costs.decoding_flops(cell, speeds.decoder, speeds.shards)
             seconds += longest * step * speeds.generation
             seconds += speeds.compile_generation if new else 0
         else:

@@ -74,10 +74,9 @@ def speeds(
     with setup.without_cache():  # what another run has compiled would seem to cost nothing
         if trainings:
             with phase("Measuring the speed of training"):
-                smallest = min(trainings, key=lambda each: each.batches.row_length)
+                smallest = min(trainings, key=lambda each: each.batches.shapes[0].row_length)
                 found = _training(found, config, smallest, mesh, dtype, params)
-        grid = config.eval
-        model = runner.create(shape, params, mesh, dtype, grid.batch_tokens, NEW_TOKENS)
+        model = runner.create(shape, params, mesh, dtype, NEW_TOKENS)
         labelled = [cell for cell in cells if not costs.generates(cell)]
         if labelled:
             with phase("Measuring the speed of scoring"):
@@ -99,40 +98,36 @@ def _training(
 ) -> Speeds:
     """One micro-batch, with the update of the weights."""
     batches = training.batches
-    rows = batches.micro_rows(found.shards, config.train.micro_batch_tokens)
     layout = mesh_lib.rows(mesh, leading=1)
     batch = jax.tree.map(
         lambda x: jax.device_put(x[:1], layout),
-        batches.batch(0, rows),
+        batches.batch(batches.shape.index(0)),
     )
     optimizer = optim.create(config.optim, batches.steps)
     states = step_lib.shardings(found.decoder, optimizer, mesh)
     # A copy, since the step takes over what it is given.
     state = step_lib.create_state(jax.tree.map(jnp.copy, params), optimizer, states)
     began = time.monotonic()
-    train_step = step_lib.compile_step(
-        found.decoder, config.train.remat, dtype, optimizer, mesh, batch
-    )
+    train_step = step_lib.Program(found.decoder, config.train.remat, dtype, optimizer, mesh)
+    train_step.compile(batch)
     compiling = time.monotonic() - began
     state, _ = jax.block_until_ready(train_step(state, batch))
     seconds = _seconds(lambda: train_step(state, batch))
-    work = flops.forward(found.decoder, rows, batches.row_length, batches.num_entries)
+    work = flops.forward(found.decoder, batches.shapes[0])
     return found._replace(training=seconds / (costs.PASSES * work), compile_training=compiling)
 
 
 def _scoring(found: Speeds, model: runner.Runner, cell: Items) -> Speeds:
-    rows = model.rows(cell)
-    batch = next(cell.batches(rows))[0]
+    batch = next(cell.batches())[0]
     first, seconds = (_seconds(lambda: model.logprobs(batch)) for _ in range(2))
-    work = flops.forward(found.decoder, rows, cell.row_length, cell.num_entries)
+    work = flops.forward(found.decoder, cell.shape)
     return found._replace(scoring=seconds / work, compile_scoring=max(0.0, first - seconds))
 
 
 def _generation(found: Speeds, model: runner.Runner, cell: Items, tokenizer: Tokenizer) -> Speeds:
     """The first group of prompts: the prefill of a batch, which is scoring, and some new tokens."""
-    rows = model.rows(cell)
-    group = next(decoding.groups(cell, rows, found.shards))
-    slots, _ = decoding.slots_of([part for _, part in group], rows, cell.num_entries, found.shards)
+    group = next(decoding.groups(cell, found.shards))
+    slots, _ = decoding.slots_of([part for _, part in group], cell.shape, found.shards)
     stops = decoding.stops_of(tokenizer, model.vocab_size)
     stops = stops._replace(eos=stops.eos[:0], text_V=stops.text_V * 0)  # none ends before the rest
     batch = group[0][0]
@@ -141,8 +136,8 @@ def _generation(found: Speeds, model: runner.Runner, cell: Items, tokenizer: Tok
     prefixes = (model.prefill(batch),) * len(group)
     second, decode = (_seconds(lambda: model.decode(prefixes, slots, stops)) for _ in range(2))
     prompts = len(slots.prompt_R)
-    work = flops.decoding_step(found.decoder, prompts, cell.row_length)
-    scoring = filling / flops.forward(found.decoder, rows, cell.row_length, 0)
+    work = flops.decoding_step(found.decoder, prompts, cell.shape.row_length)
+    scoring = filling / flops.forward(found.decoder, cell.shape._replace(num_entries=0))
     return found._replace(
         scoring=found.scoring or scoring,
         generation=decode / NEW_TOKENS / work,
@@ -151,7 +146,7 @@ def _generation(found: Speeds, model: runner.Runner, cell: Items, tokenizer: Tok
 
 
 def _median(cells: list[Items]) -> Items:
-    return sorted(cells, key=lambda cell: cell.row_length * len(cell.rows))[len(cells) // 2]
+    return sorted(cells, key=lambda cell: cell.shape.row_length * len(cell.rows))[len(cells) // 2]
 
 
 def _seconds(work: Callable[[], Any]) -> float:

@@ -39,7 +39,7 @@ def train(config: config_lib.Config, workdir: str, dry_run: bool = False) -> Non
     mesh, dtype = setup.devices(config)
     with phase("Reading the data"):
         tokenizer = tokenizer_lib.load(pretrained.tokenizer_path(config.model.path))
-        batches = batches_lib.plan(config, tokenizer)
+        batches = batches_lib.plan(config, tokenizer, mesh_lib.row_shards(mesh))
         watched = probe_items.plan(config, tokenizer, batches.dataset, pretrained.seen(base))
     with workdir_lib.claim(workdir, config, "jft.train") as folder:
         checkpoints, step = _checkpoints(folder, config.checkpoint.keep, batches)
@@ -59,11 +59,8 @@ def train(config: config_lib.Config, workdir: str, dry_run: bool = False) -> Non
             checks.check_tokens(encoded, *decoder.limits, config.model.path)
             if not step:
                 _describe(folder, base, decoder, batches, tokenizer)
-        load = _loader(config, batches, mesh)
-        with phase("Compiling the training step"):
-            train_step = step_lib.compile_step(
-                decoder, config.train.remat, dtype, optimizer, mesh, load(step)
-            )
+        load = _loader(batches, mesh)
+        train_step = step_lib.Program(decoder, config.train.remat, dtype, optimizer, mesh)
         probes = Probes(config, watched, decoder, dtype, mesh, batches.steps, folder, step)
         log = Log(folder, config, batches, step)
         with _Stop() as stop, log.bar:
@@ -138,7 +135,7 @@ def _report(
     say(
         f"{report['rows_trained_on']} of {report['rows']} examples; steps: {batches.steps}, of "
         f"{batches.batch_size} examples in {report['rows_per_step']:.1f} packed rows of "
-        f"{batches.row_length} tokens, {report['packing_efficiency']:.0%} full"
+        f"{report['row_length']} tokens, {report['packing_efficiency']:.0%} full"
     )
     say(
         f"{report['packed_rows']} packed rows in all; {report['row_tokens']} tokens, which would "
@@ -167,15 +164,12 @@ def _check_same_data(folder: Path, batches: batches_lib.Batches) -> None:
         )
 
 
-def _loader(
-    config: config_lib.Config, batches: batches_lib.Batches, mesh
-) -> Callable[[int], Batch]:
+def _loader(batches: batches_lib.Batches, mesh) -> Callable[[int], Batch]:
     """A step's batch, of which each process builds its rows of the global arrays."""
-    micro_rows = batches.micro_rows(mesh_lib.row_shards(mesh), config.train.micro_batch_tokens)
     layout, process = mesh_lib.rows(mesh, leading=1), (jax.process_index(), jax.process_count())
 
     def load(step: int) -> Batch:
-        mine = batches.batch(step, micro_rows, *process)
+        mine = batches.batch(step, *process)
         return jax.tree.map(lambda x: jax.make_array_from_process_local_data(layout, x), mine)
 
     return load

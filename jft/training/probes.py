@@ -22,6 +22,7 @@ from jax.sharding import Mesh
 from jft import config as config_lib
 from jft import workdir as workdir_lib
 from jft.batch import Array, Batch
+from jft.data.packing import Budget
 from jft.data.prefix_tree import entries
 from jft.data.probe_items import ProbeBatch, ProbeItems, ProbeSet
 from jft.errors import UserError
@@ -64,8 +65,8 @@ class Probes:
         self.file = folder / "probes.npz"
         if not items.sets:
             return
-        shards, tokens = mesh_lib.row_shards(mesh), config.train.micro_batch_tokens
-        self.batches = list(items.batches(shards, tokens))
+        budget = Budget(mesh_lib.row_shards(mesh), config.train.micro_batch_tokens)
+        self.batches = list(items.batches(budget))
         self.owner_K = np.array([i for b in self.batches for row in b.owners for i in row])
         self.rows = mesh_lib.rows(mesh, leading=0)
         with phase("Compiling the probe"):

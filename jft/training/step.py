@@ -13,6 +13,7 @@ from jax.sharding import Mesh
 
 from jft.batch import Batch
 from jft.model import decoder
+from jft.progress import phase
 from jft.training import mesh as mesh_lib
 
 
@@ -114,22 +115,43 @@ def create_state(
     return TrainState(jax.device_put(jnp.int32(0), layout.step), params, opt_state)
 
 
-def compile_step(
-    config: decoder.DecoderConfig,
-    remat: str,
-    dtype: jnp.dtype,
-    optimizer: optax.GradientTransformation,
-    mesh: Mesh,
-    batch: Batch,
-) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
-    """`train_step` compiled for batches shaped as this one; it takes the state's buffers over."""
-    layout = shardings(config, optimizer, mesh)
-    batch_layout = jax.tree.map(lambda _: mesh_lib.rows(mesh, leading=1), batch)
-    step = jax.jit(
-        functools.partial(train_step, config, remat, dtype, optimizer),
-        in_shardings=(layout, batch_layout),
-        out_shardings=(layout, mesh_lib.replicated(mesh)),
-        donate_argnums=0,
-    )
-    with jax.set_mesh(mesh):
-        return step.lower(shapes(config, optimizer), batch).compile()
+class Program:
+    """`train_step` on a mesh, compiled for each shape of batches when it first comes.
+
+    It takes the buffers of the state over.
+    """
+
+    def __init__(
+        self,
+        config: decoder.DecoderConfig,
+        remat: str,
+        dtype: jnp.dtype,
+        optimizer: optax.GradientTransformation,
+        mesh: Mesh,
+    ):
+        self.mesh, self.shapes = mesh, shapes(config, optimizer)
+        layout = shardings(config, optimizer, mesh)
+        self.step = jax.jit(
+            functools.partial(train_step, config, remat, dtype, optimizer),
+            in_shardings=(layout, mesh_lib.rows(mesh, leading=1)),
+            out_shardings=(layout, mesh_lib.replicated(mesh)),
+            donate_argnums=0,
+        )
+        self._compiled: dict[tuple[tuple[int, ...], ...], Callable] = {}
+
+    def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        """The next state, and what there is to say of the step."""
+        if _sizes(batch) not in self._compiled:
+            _, rows, length = batch.tokens_BT.shape
+            with phase(f"Compiling the training step for {rows} x {length} tokens"):
+                self.compile(batch)
+        return self._compiled[_sizes(batch)](state, batch)
+
+    def compile(self, batch: Batch) -> None:
+        """Compile for batches shaped as this one."""
+        with jax.set_mesh(self.mesh):
+            self._compiled[_sizes(batch)] = self.step.lower(self.shapes, batch).compile()
+
+
+def _sizes(batch: Batch) -> tuple[tuple[int, ...], ...]:
+    return tuple(array.shape for array in jax.tree.leaves(batch))
