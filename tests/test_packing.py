@@ -1,0 +1,73 @@
+"""Steps in rows of a few shapes: every sequence once, nothing too long, little padding."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jft.batch import BLOCK
+from jft.data import packing, prefix_tree
+from jft.data.packing import Budget
+from jft.data.prefix_tree import Sequence
+
+LENGTHS = st.lists(st.integers(2, 90), min_size=1, max_size=9)
+
+
+def steps_of(lengths, shared=0, seed=0):
+    rng = np.random.default_rng(seed)
+    stem = rng.integers(0, 1000, shared)
+    return [
+        [Sequence(np.r_[stem, rng.integers(0, 1000, n)].astype(np.int32), shared + 1) for n in step]
+        for step in lengths
+    ]
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    st.lists(LENGTHS, min_size=1, max_size=6),
+    st.integers(0, 40),
+    st.sampled_from([Budget(1, 4096), Budget(1, 100), Budget(4, 64), Budget(2, 256, 150)]),
+)
+def test_every_sequence_has_its_place_in_a_shape_that_holds_it(lengths, shared, budget):
+    steps = steps_of(lengths, shared)
+    plan = packing.plan(steps, budget)
+    assert len(plan.shapes) <= packing.MAX_SHAPES
+    for sequences, rows, index in zip(steps, plan.rows, plan.shape, strict=True):
+        assert sorted(i for row in rows for i in row) == list(range(len(sequences)))
+        shape = plan.shapes[index]
+        assert shape.row_length % BLOCK == shape.rows % budget.shards == 0
+        assert len(rows) <= shape.micro_batches * shape.rows
+        for row in rows:
+            tree = [sequences[i] for i in row]
+            assert prefix_tree.row_tokens(tree) <= shape.row_length
+            assert prefix_tree.entries(tree) <= shape.num_entries
+            assert prefix_tree.num_key_blocks(tree) <= shape.num_key_blocks
+
+
+def slots(plan):
+    return sum(
+        -(-len(rows) // plan.shapes[i].rows) * plan.shapes[i].rows * plan.shapes[i].row_length
+        for rows, i in zip(plan.rows, plan.shape, strict=True)
+    )
+
+
+@pytest.mark.parametrize("shared", [0, 300])
+def test_long_runs_have_little_padding(shared):
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(40, 120, (250, 16)).tolist()
+    steps = steps_of(lengths, shared)
+    plan = packing.plan(steps, Budget(1, 4096))
+    used = sum(shared + sum(step) for step in lengths)
+    assert slots(plan) < 1.05 * used
+    assert all(len(rows) == 1 for rows in plan.rows)
+
+
+def test_a_shape_must_be_worth_its_compilation():
+    few = packing.plan(steps_of([[500], [600], [700]]), Budget(1, 4096))
+    many = packing.plan(steps_of([[500], [600], [700]] * 100), Budget(1, 4096))
+    assert (len(few.shapes), len(many.shapes)) == (1, 3)
+
+
+def test_the_longest_first_fill_rows_that_share_nothing():
+    plan = packing.plan(steps_of([[60, 60, 60, 36, 36, 36]]), Budget(3, 96))
+    assert (len(plan.rows[0]), plan.shapes[0].row_length) == (3, 96)
