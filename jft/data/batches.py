@@ -2,7 +2,7 @@
 
 All lengths are known beforehand, so the whole run is planned: which examples make up a step, and
 into how many rows they go. `batch(step)` depends on (config, seed, step, process) alone; resuming
-needs the step number and nothing else, and every step has the same shape.
+needs the step number and nothing else. Arrays come in a few shapes.
 """
 
 from __future__ import annotations

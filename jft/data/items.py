@@ -19,7 +19,7 @@ from jft.errors import UserError
 # costs a step of decoding.
 ROW_MULTIPLE = 256
 FEWEST_LABEL_ENTRIES = 64
-FEWEST_KEY_BLOCKS = 2
+KEY_BLOCKS_MULTIPLE = 4
 PROMPTS_MULTIPLE = 4
 # A new token of every prompt meets all keys of its row: that many cost what the rest of it costs.
 KEYS_OF_A_TOKEN = 4096
@@ -133,7 +133,7 @@ def _rounded(shape: Shape, generates: bool) -> Shape:
         num_entries=math.ceil(entries / PROMPTS_MULTIPLE) * PROMPTS_MULTIPLE
         if generates
         else _power_of_two(entries, FEWEST_LABEL_ENTRIES),
-        num_key_blocks=_power_of_two(shape.num_key_blocks, FEWEST_KEY_BLOCKS),
+        num_key_blocks=math.ceil(shape.num_key_blocks / KEY_BLOCKS_MULTIPLE) * KEY_BLOCKS_MULTIPLE,
     )
 
 

@@ -134,8 +134,8 @@ def _report(
     checks.say_warnings(report["findings"], "data_report.html")
     say(
         f"{report['rows_trained_on']} of {report['rows']} examples; steps: {batches.steps}, of "
-        f"{batches.batch_size} examples in {report['rows_per_step']:.1f} packed rows of "
-        f"{report['row_length']} tokens, {report['packing_efficiency']:.0%} full"
+        f"{batches.batch_size} examples in {report['rows_per_step']:.1f} packed rows of at "
+        f"most {report['row_length']} tokens, {report['packing_efficiency']:.0%} full"
     )
     say(
         f"{report['packed_rows']} packed rows in all; {report['row_tokens']} tokens, which would "
