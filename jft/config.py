@@ -72,7 +72,9 @@ class Data(Section):
     max_length: int = key(
         1024, "longest sequence, in tokens; longer inputs are shortened", minimum=8
     )
-    row_length: int = key(0, "tokens of a packed row; 0: chosen from the lengths", minimum=0)
+    row_length: int = key(
+        0, "tokens of a packed row, in blocks of 32; 0: chosen from the lengths", minimum=0
+    )
 
 
 @dataclass(slots=True)
@@ -90,7 +92,8 @@ class Train(Section):
     )
     remat: str = key(
         "attention",
-        "what the backward pass computes again instead of keeping it: attention, or whole layers",
+        "what the backward pass computes again instead of keeping it: attention, with whatever "
+        "costs as little, or whole layers",
         choices=("attention", "layer"),
         runtime=True,
     )

@@ -169,7 +169,7 @@ def test_the_plan_packs_into_rows_that_hold_the_longest_sequence(config, tokeniz
     plan = batches_lib.plan(config, tokenizer)
     longest = max(len(e.sequences[0].tokens) for e in plan.encoded)
     for step in range(plan.steps):
-        shape = plan.shapes[plan.shape[step]]
+        shape = plan.shapes[step]
         assert longest <= shape.row_length
         assert len(plan.rows[step]) <= shape.micro_batches * shape.rows
         for sequences in plan.packed(step):

@@ -67,6 +67,16 @@ def test_tokens_equal_one_by_one(eval_config, monkeypatch, batch_tokens, togethe
     assert [list(map(int, text.split())) for text in found] == np.array(wanted).tolist()
 
 
+@pytest.mark.parametrize(("batch_tokens", "row_length"), [(1, 0), (300, 0), (4096, 0), (1, 96)])
+def test_rows_to_go_on_from_are_no_longer_than_asked(eval_config, batch_tokens, row_length):
+    eval_config.eval.batch_tokens, eval_config.data.row_length = batch_tokens, row_length
+    tokenizer = tokenizer_lib.load("random:llama-tiny")
+    cell = grid.settings(eval_config)[-1]
+    plan = items.plan(cell, tokenizer, eval_config)
+    longest = max(len(each.sequences[0].tokens) for each in plan.encoded)
+    assert longest <= plan.shape.row_length <= max(batch_tokens, row_length or items.ROW_MULTIPLE)
+
+
 @settings(deadline=None)
 @given(st.lists(st.integers(0, len(PIECES) - 1), min_size=1, max_size=9))
 def test_a_generation_ends_at_the_first_blank_line_after_text(pieces):

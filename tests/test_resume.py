@@ -14,10 +14,12 @@ import jax
 import numpy as np
 import pytest
 
+from jft.data import packing
 from jft.errors import UserError
 from jft.model import hub
 from jft.training import checkpoint, loop, pretrained
 from jft.training import mesh as mesh_lib
+from jft.training import step as step_lib
 
 REPO = Path(__file__).parent.parent
 STEPS = 28
@@ -218,3 +220,28 @@ def test_restoring_into_another_shape_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"params.w is float32\[2, 3\].*float32\[3, 2\]"):
         store.restore(like)
     store.close()
+
+
+def test_every_shape_is_compiled_before_the_first_step(config, suite_root, tmp_path, monkeypatch):
+    """Under the bar it would take the time of a step, and a second display on a terminal."""
+    file = suite_root / "sentiment/shops_train_20.json"
+    rows = json.loads(file.read_text())
+    rows[5]["input"] = "very " * 50 + "long"
+    file.write_text(json.dumps(rows))
+    monkeypatch.setattr(packing, "SHAPE_TOKENS", 1)
+    config.data.shuffle = False
+    events = []
+
+    def record(name):
+        method = getattr(step_lib.Program, name)
+
+        def recorded(*args):
+            events.append(name)
+            return method(*args)
+
+        monkeypatch.setattr(step_lib.Program, name, recorded)
+
+    record("compile")
+    record("__call__")
+    loop.train(config, str(tmp_path / "run"))
+    assert events == ["compile"] * 2 + ["__call__"] * 3

@@ -36,8 +36,7 @@ class Batches:
       encoded: every distinct sequence of the run; steps refer to them by id.
       examples: the training row of each of them.
       rows: for each step its rows, each the ids of its sequences, sorted by tokens.
-      shape: for each step which of the shapes its arrays have.
-      shapes: few.
+      shapes: of the arrays of each step; few are distinct.
       batch_size: examples of a step.
     """
 
@@ -45,7 +44,6 @@ class Batches:
     encoded: list[Encoded]
     examples: list[int]
     rows: list[list[list[int]]]
-    shape: list[int]
     shapes: list[Shape]
     batch_size: int
 
@@ -58,8 +56,8 @@ class Batches:
     def micro_batches(self) -> Counter[Shape]:
         """What the run computes: how many micro-batches of each shape hold anything."""
         found: Counter[Shape] = Counter()
-        for rows, i in zip(self.rows, self.shape, strict=True):
-            found[self.shapes[i]] += math.ceil(len(rows) / self.shapes[i].rows)
+        for rows, shape in zip(self.rows, self.shapes, strict=True):
+            found[shape] += math.ceil(len(rows) / shape.rows)
         return found
 
     def batch(self, step: int, process: int = 0, processes: int = 1) -> Batch:
@@ -72,7 +70,7 @@ class Batches:
           process: whose share of every micro-batch is wanted.
           processes: how many share a micro-batch; each gets an equal part of its rows.
         """
-        count, rows, *sizes = self.shapes[self.shape[step]]
+        count, rows, *sizes = self.shapes[step]
         packed = self.packed(step)
         padded = [*packed, *([[]] * (count * rows - len(packed)))]
         share = rows // processes
@@ -109,15 +107,13 @@ def plan(config: config_lib.Config, tokenizer: Encoder, shards: int = 1) -> Batc
         wanted = pool.redraw_per_row(wanted)
         _check_row_length(pool, wanted, data.row_length)
     budget = packing.Budget(shards, config.train.micro_batch_tokens, data.row_length)
-    steps_of_sequences = [pool.of(ids) for ids in wanted]
-    packed = packing.plan(steps_of_sequences, budget)
+    packed = packing.plan([pool.of(ids) for ids in wanted], budget)
     rows = [
         [[ids[place] for place in row] for row in its_rows]
         for ids, its_rows in zip(wanted, packed.rows, strict=True)
     ]
     return Batches(
-        *(dataset, pool.encoded, pool.examples, rows, packed.shape, packed.shapes),
-        config.train.batch_size,
+        dataset, pool.encoded, pool.examples, rows, packed.shapes, config.train.batch_size
     )
 
 

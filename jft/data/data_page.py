@@ -30,7 +30,7 @@ class Table(NamedTuple):
 
 def training(report: dict, batches: Batches, tokenizer: Tokenizer) -> str:
     """The page of a training run: its first row is that of the first step."""
-    ids, shape = batches.rows[0][0], batches.shapes[batches.shape[0]]
+    ids, shape = batches.rows[0][0], batches.shapes[0]
     names = [f"row {batches.examples[i]}" for i in ids]
     row = view(batches.packed(0)[0], shape.row_length, names, tokenizer.pieces)
     task = batches.dataset.task

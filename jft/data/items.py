@@ -103,13 +103,17 @@ def plan(setting: Setting, tokenizer: Encoder, config: config_lib.Config, shards
     if not labels and not row_length:
         budget = budget._replace(row_length=_length_to_go_on_from(sequences, config))
     packed = packing.plan([sequences], budget)
+    (shape,) = packed.shapes
+    if not row_length:
+        rounded = math.ceil(shape.row_length / ROW_MULTIPLE) * ROW_MULTIPLE
+        shape = shape._replace(row_length=rounded)
     return Items(
         setting=setting,
         indices=indices,
         skipped=len(dataset.rows) - len(indices),
         encoded=encoded,
         rows=[[slots[k] for k in row] for row in packed.rows[0]],
-        shape=_rounded(packed.shapes[0], generates=not labels),
+        shape=_rounded(shape, generates=not labels),
     )
 
 
@@ -123,13 +127,13 @@ def _length_to_go_on_from(prompts: list[prefix_tree.Sequence], config: config_li
         return length * (rows + new_tokens / KEYS_OF_A_TOKEN)
 
     lengths = [ROW_MULTIPLE * shortest * n for n in (1, 2, 3, 4)]
-    return min(lengths, key=cost)
+    within = [length for length in lengths if length <= config.eval.batch_tokens]
+    return min(within or lengths[:1], key=cost)
 
 
 def _rounded(shape: Shape, generates: bool) -> Shape:
     entries = shape.num_entries
     return shape._replace(
-        row_length=math.ceil(shape.row_length / ROW_MULTIPLE) * ROW_MULTIPLE,
         num_entries=math.ceil(entries / PROMPTS_MULTIPLE) * PROMPTS_MULTIPLE
         if generates
         else _power_of_two(entries, FEWEST_LABEL_ENTRIES),

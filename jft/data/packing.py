@@ -27,10 +27,12 @@ SAMPLE_STEPS = 64
 
 
 class Plan(NamedTuple):
-    """The rows of every step, as the places of their sequences in the step, and their shapes."""
+    """The rows of every step, as the places of their sequences in the step, and their shapes.
+
+    Few shapes are distinct.
+    """
 
     rows: list[list[list[int]]]
-    shape: list[int]
     shapes: list[Shape]
 
 
@@ -57,14 +59,11 @@ def plan(steps: Seq[Seq[Sequence]], budget: Budget) -> Plan:
     trees = [_Tree(sequences) for sequences in steps]
     lengths = [_blocks(budget.row_length)] if budget.row_length else _lengths(trees, budget)
     packed = [_pack(tree, lengths, budget) for tree in trees]
-    shapes, of_step = [], {}
-    for i, length in enumerate(sorted({length for length, _ in packed})):
-        of_step[length] = i
-        rows = [
-            (tree, rows) for tree, (its, rows) in zip(trees, packed, strict=True) if its == length
-        ]
-        shapes.append(_shape(rows, length, budget))
-    return Plan([rows for _, rows in packed], [of_step[length] for length, _ in packed], shapes)
+    steps_of: dict[int, list[tuple[_Tree, list[list[int]]]]] = {}
+    for tree, (length, rows) in zip(trees, packed, strict=True):
+        steps_of.setdefault(length, []).append((tree, rows))
+    shapes = {length: _shape(its_steps, length, budget) for length, its_steps in steps_of.items()}
+    return Plan([rows for _, rows in packed], [shapes[length] for length, _ in packed])
 
 
 class _Tree:

@@ -9,10 +9,12 @@ from __future__ import annotations
 import hashlib
 import itertools
 import math
+import operator
 from collections.abc import Iterable
 from collections.abc import Sequence as Seq
 from typing import NamedTuple
 
+import jax
 import numpy as np
 
 from jft.batch import BLOCK, Batch
@@ -173,7 +175,7 @@ def build(
         loss_slot_BM=np.zeros(shape_BM, np.int32),
     )
     for b, sequences in enumerate(rows):
-        _lay_out(sequences, Batch(*(array[b] for array in batch[:-1])))
+        _lay_out(sequences, jax.tree.map(operator.itemgetter(b), batch))
     return batch._replace(key_blocks_BQW=_key_blocks(until_BT, num_key_blocks))
 
 

@@ -15,12 +15,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.ad_checkpoint import checkpoint_name
 
 from jft.batch import BLOCK, Array, Batch
+from jft.model.remat_policy import kept
 
-# What the backward pass reads; whatever has another name, or none, it may compute again.
-KEPT = "kept"
 # Scores in memory at once, of one row: turns cost time, so there is one where it does no harm.
 SCORES = 1 << 25
 
@@ -113,8 +111,9 @@ def _forward(query_ABKCXH, key_BKQYH, value_BKQYH, sight: Sight):
         return None, (mixed_BKCXH.astype(query_BKCXH.dtype), (top + jnp.log(total))[..., 0])
 
     _, (mixed_ABKCXH, log_total_ABKCX) = jax.lax.scan(turn, None, (query_ABKCXH, *sight))
-    kept = checkpoint_name((mixed_ABKCXH, log_total_ABKCX), KEPT)
-    return kept[0], (query_ABKCXH, key_BKQYH, value_BKQYH, *kept, sight)
+    mixed_ABKCXH, log_total_ABKCX = kept(mixed_ABKCXH), kept(log_total_ABKCX)
+    inputs = (query_ABKCXH, key_BKQYH, value_BKQYH)
+    return mixed_ABKCXH, (*inputs, mixed_ABKCXH, log_total_ABKCX, sight)
 
 
 def _backward(residuals, slope_ABKCXH):

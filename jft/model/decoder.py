@@ -8,7 +8,6 @@ Ainslie et al. 2023, arXiv 2305.13245.
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -17,10 +16,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax.ad_checkpoint import checkpoint_name
 
 from jft.batch import Batch
-from jft.model import attention
+from jft.model import attention, remat_policy
+from jft.model.product import product
+from jft.model.remat_policy import kept
 from jft.model.sharding import constrain
 
 Params = dict  # nested: name -> array or Params
@@ -199,7 +199,7 @@ def apply(
       config: the decoder's shape.
       params: as `init` returns them; computing in bfloat16 means casting them first.
       batch: of which tokens, positions and visibility are read.
-      remat: `attention`, or `layer` to keep nothing but each layer's input for the backward pass.
+      remat: which of `remat_policy.POLICIES` says what the backward pass computes again.
     """
     sight = attention.sight(batch, config.num_heads)
 
@@ -212,12 +212,7 @@ def apply(
     def body(x_BTD, layer_params):
         return run(layer_params, x_BTD, rope_2BTH, attend)
 
-    policies = jax.checkpoint_policies
-    policy = {
-        "attention": policies.save_only_these_names(attention.KEPT),
-        "layer": policies.nothing_saveable,
-    }[remat]
-    body = jax.checkpoint(body, policy=policy, prevent_cse=False)
+    body = jax.checkpoint(body, policy=remat_policy.POLICIES[remat], prevent_cse=False)
     x_BTD, _ = jax.lax.scan(body, x_BTD, params["layers"])
     return final_norm(config, params, x_BTD)
 
@@ -287,42 +282,6 @@ def rotary(config: DecoderConfig, positions_BT: jax.Array) -> jax.Array:
         frequency = frequency / np.asarray(config.rope_factors, np.float32)
     angle_BTH = positions_BT[:, :, None].astype(jnp.float32) * frequency[None, None]
     return jnp.stack([jnp.sin(angle_BTH), jnp.cos(angle_BTH)])
-
-
-def product(x: jax.Array, kernel: jax.Array, inputs: int) -> jax.Array:
-    """The product over the last axes of `x`, as many as `inputs`, and the first of `kernel`."""
-    ahead, outputs = x.shape[: x.ndim - inputs], kernel.shape[inputs:]
-    width = math.prod(kernel.shape[:inputs])
-    y = _matrix_product(x.reshape(-1, width), kernel.reshape(width, -1))
-    return y.reshape(*ahead, *outputs)
-
-
-@jax.custom_vjp
-def _matrix_product(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """`x @ kernel`, with slopes that XLA computes from the matrices as they lie in memory.
-
-    JAX would take the kernel's as a product the other way round, transposed: XLA for CPUs merges
-    that transposition with what comes before, and reads whole activations down their columns.
-    """
-    return x @ kernel
-
-
-def _matrix_product_forward(x, kernel):
-    return x @ kernel, (x, kernel)
-
-
-def _matrix_product_backward(residuals, slope):
-    x, kernel = residuals
-    of_x = jax.lax.dot_general(slope, kernel, (((1,), (1,)), ((), ())))
-    return of_x, jax.lax.dot_general(x, slope, (((0,), (0,)), ((), ())))
-
-
-_matrix_product.defvjp(_matrix_product_forward, _matrix_product_backward)
-
-
-def kept(x: jax.Array) -> jax.Array:
-    """Mark what the backward pass keeps, where layers are not computed again as a whole."""
-    return checkpoint_name(x, attention.KEPT)
 
 
 def rotate(x_BTNH: jax.Array, rope_2BTH: jax.Array) -> jax.Array:

@@ -85,7 +85,7 @@ def _training(
     seconds += training.flops(speeds.decoder) * speeds.training
     seconds += training.probe_flops(speeds.decoder, config.probe.every) * speeds.scoring
     seconds += speeds.load  # of the base again, to measure the drift of the weights
-    for shape in training.batches.shapes:
+    for shape in training.batches.micro_batches:
         seconds += speeds.compile_training if _first(("training", shape), shapes) else 0
     if _first(("probe", training.probe), shapes):
         seconds += speeds.compile_scoring

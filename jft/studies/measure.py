@@ -13,6 +13,8 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from jft import config as config_lib
+from jft.batch import Shape
+from jft.data.batches import Batches
 from jft.data.items import Items
 from jft.data.tokenizer import Tokenizer
 from jft.evaluation import decoding, runner
@@ -74,7 +76,7 @@ def speeds(
     with setup.without_cache():  # what another run has compiled would seem to cost nothing
         if trainings:
             with phase("Measuring the speed of training"):
-                smallest = min(trainings, key=lambda each: each.batches.shapes[0].row_length)
+                smallest = min(trainings, key=lambda each: _shortest(each.batches).row_length)
                 found = _training(found, config, smallest, mesh, dtype, params)
         model = runner.create(shape, params, mesh, dtype, NEW_TOKENS)
         labelled = [cell for cell in cells if not costs.generates(cell)]
@@ -97,11 +99,11 @@ def _training(
     params: Params,
 ) -> Speeds:
     """One micro-batch, with the update of the weights."""
-    batches = training.batches
+    batches, shape = training.batches, _shortest(training.batches)
     layout = mesh_lib.rows(mesh, leading=1)
     batch = jax.tree.map(
         lambda x: jax.device_put(x[:1], layout),
-        batches.batch(batches.shape.index(0)),
+        batches.batch(batches.shapes.index(shape)),
     )
     optimizer = optim.create(config.optim, batches.steps)
     states = step_lib.shardings(found.decoder, optimizer, mesh)
@@ -113,7 +115,7 @@ def _training(
     compiling = time.monotonic() - began
     state, _ = jax.block_until_ready(train_step(state, batch))
     seconds = _seconds(lambda: train_step(state, batch))
-    work = flops.forward(found.decoder, batches.shapes[0])
+    work = flops.forward(found.decoder, shape)
     return found._replace(training=seconds / (costs.PASSES * work), compile_training=compiling)
 
 
@@ -143,6 +145,10 @@ def _generation(found: Speeds, model: runner.Runner, cell: Items, tokenizer: Tok
         generation=decode / NEW_TOKENS / work,
         compile_generation=max(0.0, first - filling) + max(0.0, second - decode),
     )
+
+
+def _shortest(batches: Batches) -> Shape:
+    return min(batches.shapes, key=lambda shape: shape.row_length)
 
 
 def _median(cells: list[Items]) -> Items:

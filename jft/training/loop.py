@@ -61,6 +61,9 @@ def train(config: config_lib.Config, workdir: str, dry_run: bool = False) -> Non
                 _describe(folder, base, decoder, batches, tokenizer)
         load = _loader(batches, mesh)
         train_step = step_lib.Program(decoder, config.train.remat, dtype, optimizer, mesh)
+        with phase("Compiling the training step"):
+            for shape in dict.fromkeys(batches.shapes[step:]):
+                train_step.compile(load(batches.shapes.index(shape)))
         probes = Probes(config, watched, decoder, dtype, mesh, batches.steps, folder, step)
         log = Log(folder, config, batches, step)
         with _Stop() as stop, log.bar:

@@ -13,7 +13,6 @@ from jax.sharding import Mesh
 
 from jft.batch import Batch
 from jft.model import decoder
-from jft.progress import phase
 from jft.training import mesh as mesh_lib
 
 
@@ -116,10 +115,7 @@ def create_state(
 
 
 class Program:
-    """`train_step` on a mesh, compiled for each shape of batches when it first comes.
-
-    It takes the buffers of the state over.
-    """
+    """`train_step` on a mesh, compiled for some shapes of batches; it takes the state's buffers."""
 
     def __init__(
         self,
@@ -142,13 +138,11 @@ class Program:
     def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         """The next state, and what there is to say of the step."""
         if _sizes(batch) not in self._compiled:
-            _, rows, length = batch.tokens_BT.shape
-            with phase(f"Compiling the training step for {rows} x {length} tokens"):
-                self.compile(batch)
+            self.compile(batch)
         return self._compiled[_sizes(batch)](state, batch)
 
     def compile(self, batch: Batch) -> None:
-        """Compile for batches shaped as this one."""
+        """Compile for batches shaped as this one, before one comes."""
         with jax.set_mesh(self.mesh):
             self._compiled[_sizes(batch)] = self.step.lower(self.shapes, batch).compile()
 
