@@ -171,6 +171,12 @@ class Eval(Section):
     )
     max_new_tokens: int = key(60, "longest generation", minimum=1)
     batch_tokens: int = key(4096, "tokens per device and forward pass", minimum=1, runtime=True)
+    cache_tokens: int = key(
+        40960,
+        "tokens whose keys and values a device holds while it generates",
+        minimum=1,
+        runtime=True,
+    )
 
 
 @dataclass(slots=True)

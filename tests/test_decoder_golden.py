@@ -34,8 +34,8 @@ def test_logits_equal_transformers(name):
     """Positions run to several thousand, where a wrong rotary scaling cannot hide."""
     (config, params), expected = _golden(name)
     hidden_TD = decoder.apply(config, params, _batch(expected, config.vocab_size))[0]
-    head_DV = params["embed"].T if config.tied_head else params["head"]["kernel"]
-    logits = np.asarray(hidden_TD[expected["at"]] @ head_DV)
+    head_VD = params["embed"] if config.tied_head else params["head"]["kernel"]
+    logits = np.asarray(hidden_TD[expected["at"]] @ head_VD.T)
     assert expected["positions"].max() > 5000
     assert np.std(expected["logits"]) > 0.5
     np.testing.assert_allclose(logits, expected["logits"], rtol=0, atol=1e-4)

@@ -64,12 +64,12 @@ def test_every_weight_equals_brute_force(sizes):
     layers, base_layers = tuned["layers"], base["layers"]
     matrices = {
         "query": (("attention", "query"), (8, 8)),
-        "key": (("attention", "key"), (8, 4)),
-        "value": (("attention", "value"), (8, 4)),
+        "key": (("attention", "key"), (4, 8)),
+        "value": (("attention", "value"), (4, 8)),
         "output": (("attention", "out"), (8, 8)),
-        "gate": (("mlp", "gate"), (8, 12)),
-        "up": (("mlp", "up"), (8, 12)),
-        "down": (("mlp", "down"), (12, 8)),
+        "gate": (("mlp", "gate"), (12, 8)),
+        "up": (("mlp", "up"), (12, 8)),
+        "down": (("mlp", "down"), (8, 12)),
     }
     for layer in range(3):
         for kind, ((block, name), shape) in matrices.items():
@@ -97,8 +97,8 @@ def test_effective_rank_counts_directions_of_equal_strength():
     base, rng = random(1.0, 0), np.random.default_rng(2)
     tuned = jax.tree.map(np.copy, base)
     gate, up = (tuned["layers"]["mlp"][name]["kernel"] for name in ("gate", "up"))
-    gate[1] += 1e-3 * np.outer(rng.normal(size=8), rng.normal(size=12))
-    up[1] += 1e-3 * np.linalg.qr(rng.normal(size=(12, 8)))[0].T
+    gate[1] += 1e-3 * np.outer(rng.normal(size=12), rng.normal(size=8))
+    up[1] += 1e-3 * np.linalg.qr(rng.normal(size=(12, 8)))[0]
     result = measure(tuned, base)
     assert find(result, "gate", 1)["effective_rank"] == pytest.approx(1, rel=1e-3)
     assert find(result, "up", 1)["effective_rank"] == pytest.approx(8, rel=1e-3)

@@ -24,14 +24,16 @@ PIECES = ["", " ", "a", "\n", "\n\n", "a\n", "\nb", "\n \n", " \n\nc", HALF]
 
 @pytest.fixture
 def eval_config(config, suite_root):
-    rows = [{"input": f"{word} {i}", "output": f"all {word}"} for i, word in enumerate("abcdefg")]
+    rows = [
+        {"input": f"{word} {i}", "output": f"all {word}"} for i, word in enumerate("abcdefghijkl")
+    ]
     (suite_root / "summary" / "few_shot").mkdir(parents=True)
     (suite_root / "summary" / "notes_test_7.json").write_text(json.dumps(rows))
     demos = suite_root / "summary" / "few_shot" / "notes_few_shot.json"
     demos.write_text(json.dumps([{"input": "x y", "output": "z"}, {"input": "y", "output": "x"}]))
     file = suite_root / "prompt_map.json"
     prompts = json.loads(file.read_text())
-    templates = ("Text: {input}\nSummary:", "{input} In short:")
+    templates = ("Text: {input}\nSummary:", "In short: {input}")
     for prompt, template in zip(prompts, templates, strict=True):
         prompt["summary"] = template
     file.write_text(json.dumps(prompts))
@@ -49,22 +51,55 @@ def one_by_one(config, params, ids):
     return row[0, len(ids) : len(ids) + NEW_TOKENS]
 
 
-@pytest.mark.parametrize(("batch_tokens", "together"), [(1, 1), (4096, 1), (4096, 100)])
-def test_tokens_equal_one_by_one(eval_config, monkeypatch, batch_tokens, together):
+@pytest.mark.parametrize("ends", [False, True])
+@pytest.mark.parametrize(
+    ("batch_tokens", "slots"), [(1, (1, 1)), (4096, (1, 1)), (300, (1, 2)), (4096, (16, 64))]
+)
+def test_tokens_equal_one_by_one(eval_config, monkeypatch, batch_tokens, slots, ends):
+    """However few slots the prompts go through, and whenever they come to their end."""
     tokenizer = tokenizer_lib.load("random:llama-tiny")
     config, params = hub.load("random:llama-tiny")
     eval_config.eval.batch_tokens = batch_tokens
+    monkeypatch.setattr(items, "FEWEST_SLOTS", slots[0])
+    monkeypatch.setattr(items, "MOST_SLOTS", slots[1])
     mesh = mesh_lib.create(eval_config.mesh)
     cell = grid.settings(eval_config)[-1]
     plan = items.plan(cell, tokenizer, eval_config, mesh_lib.row_shards(mesh))
     wanted = [one_by_one(config, params, each.sequences[0].tokens) for each in plan.encoded]
+    eos = np.array(sorted({int(ids[i + 1]) for i, ids in enumerate(wanted[:4])} if ends else [-1]))
     program = runner.create(config, params, mesh, jnp.float32, NEW_TOKENS)
-    never = generate.Stops(np.array([-1], np.int32), np.zeros(config.vocab_size, np.uint8))
-    monkeypatch.setattr(decoding, "PROMPTS", together)
-    monkeypatch.setattr(decoding, "stops_of", lambda *_: never)
-    monkeypatch.setattr(tokenizer, "decode", lambda ids: " ".join(map(str, ids)))
-    found = decoding.generate(program, plan, tokenizer, lambda count: None)
-    assert [list(map(int, text.split())) for text in found] == np.array(wanted).tolist()
+    stops = generate.Stops(eos.astype(np.int32), np.zeros(config.vocab_size, np.uint8))
+    finished = []
+    found = decoding.tokens(program, plan, stops, finished.append)
+    ended = [np.flatnonzero(np.isin(ids, eos)) for ids in wanted]
+    lengths = [int(at[0]) + 1 if len(at) else NEW_TOKENS for at in ended]
+    assert (len(set(lengths)) > 2) == ends
+    assert found == [ids[:n].tolist() for ids, n in zip(wanted, lengths, strict=True)]
+    assert sum(finished) == len(wanted)
+
+
+def test_slots_hold_what_prompts_do_not_share(eval_config):
+    tokenizer = tokenizer_lib.load("random:llama-tiny")
+    for cell in grid.settings(eval_config):
+        plan = items.plan(cell, tokenizer, eval_config)
+        prompts = [each.sequences[0].tokens.tolist() for each in plan.encoded]
+        (trunk,) = {tuple(prompt[: plan.slots.trunk]) for prompt in prompts}
+        assert len({prompt[len(trunk)] for prompt in prompts}) > 1
+        assert len(trunk) <= plan.slots.trunk_size
+        assert max(map(len, prompts)) - len(trunk) <= plan.slots.own
+        assert plan.slots.own + NEW_TOKENS <= plan.slots.size
+
+
+@pytest.mark.parametrize(("cache_tokens", "number"), [(1, 16), (40 * 96, 32), (10**6, 64)])
+def test_slots_are_as_many_as_there_is_room_for(eval_config, suite_root, cache_tokens, number):
+    rows = [{"input": f"{i} and so on", "output": "all"} for i in range(100)]
+    (suite_root / "summary" / "notes_test_7.json").write_text(json.dumps(rows))
+    eval_config.eval.cache_tokens, eval_config.eval.max_new_tokens = cache_tokens, 80
+    tokenizer = tokenizer_lib.load("random:llama-tiny")
+    for shards in (1, 2):
+        plan = items.plan(grid.settings(eval_config)[-1], tokenizer, eval_config, shards)
+        assert plan.slots.size == 96
+        assert plan.slots.number == number * shards
 
 
 @pytest.mark.parametrize(("batch_tokens", "row_length"), [(1, 0), (300, 0), (4096, 0), (1, 96)])
@@ -77,6 +112,12 @@ def test_rows_to_go_on_from_are_no_longer_than_asked(eval_config, batch_tokens, 
     assert longest <= plan.shape.row_length <= max(batch_tokens, row_length or items.ROW_MULTIPLE)
 
 
+def no_texts(number, max_new_tokens):
+    no = jnp.zeros(number, bool)
+    tokens_RS = jnp.full((number, max_new_tokens), -1, jnp.int32)
+    return generate.Texts(tokens_RS, jnp.zeros(number, jnp.int32), no, no, no)
+
+
 @settings(deadline=None)
 @given(st.lists(st.integers(0, len(PIECES) - 1), min_size=1, max_size=9))
 def test_a_generation_ends_at_the_first_blank_line_after_text(pieces):
@@ -87,10 +128,7 @@ def test_a_generation_ends_at_the_first_blank_line_after_text(pieces):
             return PIECES
 
     stops = decoding.stops_of(Texts(), len(PIECES))
-    one = jnp.zeros(1, bool)
-    state = generate.Progress(
-        jnp.int32(0), jnp.full((1, 9), -1), jnp.zeros(1, jnp.int32), one, one, one, one, one
-    )
+    state = no_texts(1, 9)
     for piece in pieces:
         state = generate.append(state, jnp.array([piece], jnp.int32), stops)
     texts = ["".join(PIECES[p] for p in pieces[: n + 1]) for n in range(len(pieces))]
@@ -103,14 +141,21 @@ def test_a_generation_ends_at_the_first_blank_line_after_text(pieces):
 
 def test_eos_ends_a_generation():
     stops = generate.Stops(np.array([2, 3], np.int32), np.zeros(5, np.uint8))
-    one = jnp.zeros(2, bool)
-    state = generate.Progress(
-        jnp.int32(0), jnp.full((2, 4), -1), jnp.zeros(2, jnp.int32), one, one, one, one, one
-    )
+    state = no_texts(2, 4)
     for tokens in ([1, 3], [2, 1], [1, 1]):
         state = generate.append(state, jnp.array(tokens, jnp.int32), stops)
     assert state.tokens_RS.tolist() == [[1, 2, -1, -1], [3, -1, -1, -1]]
     assert state.done_R.tolist() == [True, True]
+    assert state.count_R.tolist() == [2, 1]
+
+
+def test_a_text_ends_where_there_is_room_for_no_more():
+    stops = generate.Stops(np.array([9], np.int32), np.zeros(10, np.uint8))
+    state = no_texts(2, 3)
+    for tokens in ([1, 9], [2, 5], [3, 6], [4, 7]):
+        assert state.done_R.tolist() == [int(state.count_R[0]) == 3, int(state.count_R[0]) > 0]
+        state = generate.append(state, jnp.array(tokens, jnp.int32), stops)
+    assert state.tokens_RS.tolist() == [[1, 2, 3], [9, -1, -1]]
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -122,7 +167,7 @@ def test_generated_rows_have_the_libraries_own_numbers(dtype, eval_config, tmp_p
         for name in ("rows", "cells")
     )
     assert [(c["shots"], c["prompt"], c["n"]) for c in cells] == [
-        (0, 0, 7), (0, 1, 7), (2, 0, 7), (2, 1, 7),
+        (0, 0, 12), (0, 1, 12), (2, 0, 12), (2, 1, 12),
     ]  # fmt: skip
     scorer = rouge_scorer.RougeScorer(["rougeL"])
     for cell in cells:

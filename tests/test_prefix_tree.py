@@ -206,7 +206,7 @@ def test_no_gradient_flows_between_branches():
 
     # Entry 3 predicts 21 after 20, in the second branch: token 10 is not among what it sees.
     untied = decoder.DecoderConfig(VOCAB, 16, 2, 4, 2, 8, 32, tied_head=False)
-    params = params | {"head": {"kernel": params["embed"].T}}
+    params = params | {"head": {"kernel": params["embed"]}}
     config = untied
     grad = jax.grad(entry)(params, 3)["embed"]
     assert (grad[10] == 0).all()

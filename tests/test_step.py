@@ -134,8 +134,8 @@ def test_parameters_are_split_as_the_table_says(decoder_config):
     mesh = mesh_lib.create(config_lib.Mesh(data=2, fsdp=2, tensor=2))
     layout = mesh_lib.parameters(mesh, decoder_config)
     P = jax.sharding.PartitionSpec
-    assert layout["layers"]["attention"]["query"]["kernel"].spec == P(None, "fsdp", "tensor", None)
-    assert layout["layers"]["mlp"]["down"]["kernel"].spec == P(None, "tensor", "fsdp")
+    assert layout["layers"]["attention"]["query"]["kernel"].spec == P(None, "tensor", None, "fsdp")
+    assert layout["layers"]["mlp"]["down"]["kernel"].spec == P(None, "fsdp", "tensor")
     # 61 tokens do not divide by two, so the vocabulary stays whole.
     assert layout["embed"].spec == P(None, "fsdp")
 

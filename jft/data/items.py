@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from jft import config as config_lib
 from jft.batch import Batch, Shape
@@ -15,14 +16,33 @@ from jft.data.settings import Setting
 from jft.errors import UserError
 
 # Sizes are rounded up to multiples, or to powers of two, so that few shapes are compiled for many
-# cells: what costs little by much, rows by little, and so the prompts of a row, of which every one
-# costs a step of decoding.
+# cells: what costs little by much, rows by little.
 ROW_MULTIPLE = 256
-FEWEST_LABEL_ENTRIES = 64
+FEWEST_ENTRIES = 64
 KEY_BLOCKS_MULTIPLE = 4
-PROMPTS_MULTIPLE = 4
-# A new token of every prompt meets all keys of its row: that many cost what the rest of it costs.
-KEYS_OF_A_TOKEN = 4096
+SHORTEST_TRUNK = 32
+SLOT_MULTIPLE = 32
+# Prompts that a device decodes in step, a multiple of the fewest: enough to make matrix products of
+# matrix-vector ones.
+FEWEST_SLOTS, MOST_SLOTS = 16, 64
+
+
+class Slots(NamedTuple):
+    """Where the prompts of a cell are gone on from.
+
+    Attributes:
+      number: R, over all devices.
+      size: P, tokens that each has room for.
+      own: those that a prompt may bring with it, after the trunk.
+      trunk: tokens that all prompts of the cell begin with.
+      trunk_size: C, with what follows them in a row.
+    """
+
+    number: int
+    size: int
+    own: int
+    trunk: int
+    trunk_size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +56,7 @@ class Items:
         task has none and the model is to go on from it.
       rows: packed rows, as (item, sequence) pairs.
       shape: of a batch; there are as many as the rows need.
+      slots: where the model is to go on from the prompts; None where it scores labels.
     """
 
     setting: Setting
@@ -44,6 +65,7 @@ class Items:
     encoded: list[Encoded]
     rows: list[list[tuple[int, int]]]
     shape: Shape
+    slots: Slots | None
 
     @property
     def packed(self) -> list[list[prefix_tree.Sequence]]:
@@ -99,46 +121,44 @@ def plan(setting: Setting, tokenizer: Encoder, config: config_lib.Config, shards
             f"data.row_length={row_length}: an item of {dataset.name} has {longest} tokens; give "
             "at least that, or 0"
         )
-    budget = Budget(shards, config.eval.batch_tokens, row_length)
-    if not labels and not row_length:
-        budget = budget._replace(row_length=_length_to_go_on_from(sequences, config))
-    packed = packing.plan([sequences], budget)
-    (shape,) = packed.shapes
-    if not row_length:
-        rounded = math.ceil(shape.row_length / ROW_MULTIPLE) * ROW_MULTIPLE
-        shape = shape._replace(row_length=rounded)
+    packed = packing.plan([sequences], Budget(shards, config.eval.batch_tokens, row_length))
+    shape = _rounded(packed.shapes[0])
+    if row_length:
+        shape = shape._replace(row_length=packed.shapes[0].row_length)
     return Items(
         setting=setting,
         indices=indices,
         skipped=len(dataset.rows) - len(indices),
         encoded=encoded,
         rows=[[slots[k] for k in row] for row in packed.rows[0]],
-        shape=_rounded(shape, generates=not labels),
+        shape=shape,
+        slots=None if labels else _slots(sequences, config.eval, shards),
     )
 
 
-def _length_to_go_on_from(prompts: list[prefix_tree.Sequence], config: config_lib.Config) -> int:
-    """The row length at which prompts and what follows them cost least."""
-    shortest = math.ceil(prefix_tree.longest(prompts) / ROW_MULTIPLE)
-    new_tokens = len(prompts) * config.eval.max_new_tokens
+def _slots(prompts: list[prefix_tree.Sequence], config: config_lib.Eval, shards: int) -> Slots:
+    """As many as there are prompts for, and room for."""
+    in_order = prefix_tree.order(prompts)
+    trunk = prefix_tree.shared_length(*(prompts[in_order[i]].tokens for i in (0, -1)))
+    own = prefix_tree.longest(prompts) - trunk
+    size = _multiple(own + config.max_new_tokens, SLOT_MULTIPLE)
+    wanted = _multiple(min(math.ceil(len(prompts) / shards), MOST_SLOTS), FEWEST_SLOTS)
+    there_is_room_for = config.cache_tokens // size // FEWEST_SLOTS * FEWEST_SLOTS
+    number = max(FEWEST_SLOTS, min(wanted, there_is_room_for))
+    own = size - config.max_new_tokens
+    return Slots(number * shards, size, own, trunk, _power_of_two(trunk, SHORTEST_TRUNK))
 
-    def cost(length: int) -> float:
-        rows = len(prefix_tree.pack(prompts, length))
-        return length * (rows + new_tokens / KEYS_OF_A_TOKEN)
 
-    lengths = [ROW_MULTIPLE * shortest * n for n in (1, 2, 3, 4)]
-    within = [length for length in lengths if length <= config.eval.batch_tokens]
-    return min(within or lengths[:1], key=cost)
-
-
-def _rounded(shape: Shape, generates: bool) -> Shape:
-    entries = shape.num_entries
+def _rounded(shape: Shape) -> Shape:
     return shape._replace(
-        num_entries=math.ceil(entries / PROMPTS_MULTIPLE) * PROMPTS_MULTIPLE
-        if generates
-        else _power_of_two(entries, FEWEST_LABEL_ENTRIES),
-        num_key_blocks=math.ceil(shape.num_key_blocks / KEY_BLOCKS_MULTIPLE) * KEY_BLOCKS_MULTIPLE,
+        row_length=_multiple(shape.row_length, ROW_MULTIPLE),
+        num_entries=_power_of_two(shape.num_entries, FEWEST_ENTRIES),
+        num_key_blocks=_multiple(shape.num_key_blocks, KEY_BLOCKS_MULTIPLE),
     )
+
+
+def _multiple(least: int, of: int) -> int:
+    return math.ceil(least / of) * of
 
 
 def _power_of_two(least: int, smallest: int) -> int:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
-import math
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 
-from jft.batch import Batch, Shape
 from jft.data.items import Items
+from jft.data.items import Slots as SlotSizes
 from jft.data.tokenizer import Tokenizer
 from jft.evaluation.runner import Runner
 from jft.model.generate import (
@@ -19,21 +18,27 @@ from jft.model.generate import (
     HAS_TEXT,
     STARTS_LINE,
     TEXT_THEN_BLANK_LINE,
-    Slots,
+    Arrivals,
+    Prefix,
     Stops,
 )
 
-# Prompts that a device decodes in step: enough to make matrix products of matrix-vector ones.
-PROMPTS = 128
-# Their number is rounded up to a multiple of this, so that few shapes are compiled.
-PROMPTS_MULTIPLE = 16
+# Prompts come in, and slots are given up, by this part of the slots: for fewer at a time, there
+# would be more to start and to compile; for more, slots would stand idle.
+PART = 4
+
+
+class Group(NamedTuple):
+    """Prompts of one batch that come in together: their items, and where they stand."""
+
+    prefix: Prefix
+    items: list[int]
+    entries: list[int]
+    paths: list[np.ndarray]
 
 
 def generate(
-    runner: Runner,
-    items: Items,
-    tokenizer: Tokenizer,
-    advance: Callable[[int], None],
+    runner: Runner, items: Items, tokenizer: Tokenizer, advance: Callable[[int], None]
 ) -> list[str]:
     """The continuation of each item's prompt, without the white space around it.
 
@@ -43,17 +48,106 @@ def generate(
       tokenizer: of the model.
       advance: called with the number of items finished since.
     """
-    texts = [""] * len(items.encoded)
     stops = stops_of(tokenizer, runner.vocab_size)
-    for group in groups(items, runner.shards):
-        prefixes = tuple(runner.prefill(batch) for batch, _ in group)
-        rows = [rows for _, rows in group]
-        slots, order = slots_of(rows, items.shape, runner.shards)
-        tokens_RS = np.asarray(runner.decode(prefixes, slots, stops))
-        for item, tokens in zip(order, tokens_RS, strict=False):
-            texts[item] = cut(tokenizer.decode(tokens[tokens >= 0].tolist()))
-        advance(len(order))
-    return texts
+    return [cut(tokenizer.decode(ids)) for ids in tokens(runner, items, stops, advance)]
+
+
+def tokens(
+    runner: Runner, items: Items, stops: Stops, advance: Callable[[int], None]
+) -> list[list[int]]:
+    """The tokens that each item's prompt goes on with; none where no row holds it."""
+    assert items.slots
+    found: list[list[int]] = [[] for _ in items.encoded]
+    groups = _groups(runner, items, items.slots.number // PART)
+    first = next(groups)
+    slots = _Slots(runner, items.slots, stops, first.prefix)
+    group: Group | None = first
+    while group or slots.busy:
+        while group and len(slots.free) >= len(group.items):
+            slots.admit(group)
+            group = next(groups, None)
+        for item, ids in slots.decode(len(group.items) if group else 0):
+            found[item] = ids
+            advance(1)
+        if not group:
+            slots.give_up()
+    return found
+
+
+class _Slots:
+    """The slots of a cell, and the item that each goes on from."""
+
+    def __init__(self, runner: Runner, sizes: SlotSizes, stops: Stops, prefix: Prefix):
+        self._runner, self._sizes, self._stops = runner, sizes, stops
+        self._fewest = sizes.number // PART
+        self._trunk = runner.trunk(sizes.trunk_size, prefix, np.int32(sizes.trunk))
+        self._state = runner.start(sizes.number, sizes.size)
+        self._items: list[int | None] = [None] * sizes.number
+
+    @property
+    def free(self) -> list[int]:
+        """The slots that no item has."""
+        return [slot for slot, item in enumerate(self._items) if item is None]
+
+    @property
+    def busy(self) -> bool:
+        """Whether any generation is under way."""
+        return len(self.free) < len(self._items)
+
+    def admit(self, group: Group) -> None:
+        """Take prompts in, by arrays of a shape that is the same for all groups."""
+        number = self._fewest
+        arrivals = Arrivals(
+            entry_I=np.zeros(number, np.int32),
+            path_IP=np.zeros((number, self._sizes.own), np.int32),
+            length_I=np.zeros(number, np.int32),
+            slot_I=np.full(number, len(self._items), np.int32),
+        )
+        arrivals.entry_I[: len(group.items)] = group.entries
+        for i, (item, path) in enumerate(zip(group.items, group.paths, strict=True)):
+            arrivals.path_IP[i, : len(path)] = path
+            arrivals.length_I[i], arrivals.slot_I[i] = len(path), self.free[0]
+            self._items[self.free[0]] = item
+        self._state = self._runner.admit(self._state, group.prefix, arrivals, self._stops)
+
+    def decode(self, wanted: int) -> list[tuple[int, list[int]]]:
+        """Go on until so many slots are free, or enough of them to give some up.
+
+        Returns:
+          The items that have come to their end, with their tokens.
+        """
+        narrow = len(self._items) == self._fewest
+        active = len(self._items) - wanted if wanted else 0 if narrow else self._fewest
+        trunk, stops = self._trunk, self._stops
+        self._state = self._runner.decode(self._state, trunk, stops, np.int32(active))
+        done_R, tokens_RS = map(np.asarray, (self._state.texts.done_R, self._state.texts.tokens_RS))
+        ended = [(i, slot) for slot, i in enumerate(self._items) if i is not None and done_R[slot]]
+        for _, slot in ended:
+            self._items[slot] = None
+        return [(item, tokens_RS[slot][tokens_RS[slot] >= 0].tolist()) for item, slot in ended]
+
+    def give_up(self) -> None:
+        """Keep the slots that are busy, and as many of the free as make a fixed number."""
+        if len(self._items) > self._fewest:
+            slots = sorted(range(len(self._items)), key=lambda slot: self._items[slot] is None)
+            kept = slots[: self._fewest]
+            self._state = self._runner.keep(self._state, np.array(kept, np.int32))
+            self._items = [self._items[slot] for slot in kept]
+
+
+def _groups(runner: Runner, items: Items, size: int) -> Iterator[Group]:
+    """All prompts; a batch is run when it comes to its first."""
+    _, _, row_length, num_slots, _ = items.shape
+    trunk = items.slots.trunk if items.slots else 0
+    for batch, rows in items.batches():
+        prefix, prompts = runner.prefill(batch), []
+        for row, its_prompts in enumerate(rows):
+            for slot, (item, _) in enumerate(its_prompts):
+                end = batch.loss_index_BM[row, slot]
+                (path,) = np.nonzero(batch.visible_until_BT[row, : end + 1] > end)
+                prompts.append((item, row * num_slots + slot, row * row_length + path[trunk:]))
+        for begin in range(0, len(prompts), size):
+            yield Group(prefix, *map(list, zip(*prompts[begin : begin + size], strict=True)))
 
 
 def cut(text: str) -> str:
@@ -76,43 +170,3 @@ def stops_of(tokenizer: Tokenizer, vocab_size: int) -> Stops:
             | EMPTY * (not text)
         )
     return Stops(np.array([tokenizer.eos_id], np.int32), bits)
-
-
-def group_size(items: Items, shards: int) -> int:
-    """How many batches decode together: as many as there is room for."""
-    return max(1, PROMPTS * shards // (items.shape.rows * items.shape.num_entries))
-
-
-def padded(prompts: int, shards: int) -> int:
-    """Prompts that decode together, with those that only fill up the shape."""
-    multiple = PROMPTS_MULTIPLE * shards
-    return math.ceil(prompts / multiple) * multiple
-
-
-Rows = list[list[tuple[int, int]]]
-Order = list[int]
-
-
-def groups(items: Items, shards: int) -> Iterator[list[tuple[Batch, Rows]]]:
-    """Batches whose prompts decode together."""
-    batches, size = items.batches(), group_size(items, shards)
-    while group := list(itertools.islice(batches, size)):
-        yield group
-
-
-def slots_of(group: list[Rows], shape: Shape, shards: int) -> tuple[Slots, Order]:
-    """Where the prompts of a group stand, and the item of each."""
-    num_rows, num_slots = shape.rows, shape.num_entries
-    places = [
-        ((batch * num_rows + row) * num_slots + slot, item)
-        for batch, rows in enumerate(group)
-        for row, prompts in enumerate(rows)
-        for slot, (item, _) in enumerate(prompts)
-    ]
-    num = padded(len(places), shards)
-    prompt_R = np.zeros(num, np.int32)
-    prompt_R[: len(places)] = [place for place, _ in places]
-    rank_BM = np.zeros((len(group) * num_rows, num_slots), np.int32)
-    rank_BM.reshape(-1)[prompt_R[: len(places)]] = np.arange(len(places))
-    active_R = np.arange(num) < len(places)
-    return Slots(prompt_R, rank_BM, active_R), [item for _, item in places]

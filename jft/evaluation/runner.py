@@ -20,17 +20,19 @@ class Runner(NamedTuple):
     Attributes:
       logprobs: `decoder.token_logprobs` of a batch.
       prefill: `generate.prefill` of a batch.
-      decode: `generate.decode` of its result and what else that takes but the parameters.
+      trunk, start, admit, keep, decode: those of `generate`, of what they take but the model.
       vocab_size: V.
-      shards: how many devices share the rows of a batch.
       max_new_tokens: the most that a prompt is continued by.
     """
 
     logprobs: Callable[..., Any]
     prefill: Callable[..., Any]
+    trunk: Callable[..., Any]
+    start: Callable[..., Any]
+    admit: Callable[..., Any]
+    keep: Callable[..., Any]
     decode: Callable[..., Any]
     vocab_size: int
-    shards: int
     max_new_tokens: int
 
 
@@ -48,23 +50,29 @@ def create(
     )(params)
     rows, everywhere = mesh_lib.rows(mesh, leading=0), mesh_lib.replicated(mesh)
 
-    def program(function, out=None):
-        run = jax.jit(function, out_shardings=out)
+    def program(function, **options):
+        run = jax.jit(function, **options)
 
         def on_mesh(*args):
             with jax.set_mesh(mesh):
-                return run(cast, *args)
+                return run(*args)
 
         return on_mesh
 
-    def of_batch(run):
-        return lambda batch: run(jax.tree.map(lambda x: jax.device_put(x, rows), batch))
+    def of_batch(function, **options):
+        run = program(partial(function, config), **options)
+        return lambda batch: run(cast, jax.tree.map(lambda x: jax.device_put(x, rows), batch))
 
+    start = partial(generate.start, config, dtype, max_new_tokens)
     return Runner(
-        logprobs=of_batch(program(partial(decoder.token_logprobs, config), everywhere)),
-        prefill=of_batch(program(partial(generate.prefill, config))),
-        decode=program(partial(generate.decode, config, max_new_tokens), everywhere),
+        logprobs=of_batch(decoder.token_logprobs, out_shardings=everywhere),
+        prefill=of_batch(generate.prefill),
+        trunk=program(generate.trunk, static_argnums=0),
+        start=program(start, static_argnums=(0, 1)),
+        admit=program(generate.admit, donate_argnums=0),
+        keep=program(generate.keep),
+        # The state's buffers go on into the next one: there may be room for no more.
+        decode=partial(program(partial(generate.decode, config), donate_argnums=1), cast),
         vocab_size=config.vocab_size,
-        shards=mesh_lib.row_shards(mesh),
         max_new_tokens=max_new_tokens,
     )

@@ -36,7 +36,7 @@ class DecoderConfig:
       rope_theta: base of the rotary frequencies.
       rope_factors: head_dim / 2 divisors of the rotary frequencies (Llama-3 or linear scaling);
         empty: none.
-      tied_head: the head is the embedding, transposed.
+      tied_head: the head's kernel is the embedding.
       attention_bias: biases on query, key, value and output projections.
       max_positions: the longest sequence the model was trained on.
     """
@@ -82,9 +82,11 @@ class Projection(nnx.Module):
         shape = tuple(map(c.size, inputs + outputs))
         fan_in = int(np.prod(shape[: len(inputs)]))
         kernel = jax.random.normal(rngs.params(), shape) * fan_in**-0.5
-        self.kernel = nnx.Param(kernel, letters=inputs + outputs)
+        axes = range(len(shape))
+        kernel = kernel.transpose(*axes[self.inputs :], *axes[: self.inputs])
+        self.kernel = nnx.Param(kernel, letters=outputs + inputs)
         if bias:
-            self.bias = nnx.Param(jnp.zeros(shape[len(inputs) :]), letters=outputs)
+            self.bias = nnx.Param(jnp.zeros(shape[self.inputs :]), letters=outputs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         y = product(x, self.kernel[...], self.inputs)
@@ -269,8 +271,8 @@ def final_norm(config: DecoderConfig, params: Params, x_BTD: jax.Array) -> jax.A
 
 def logits(config: DecoderConfig, params: Params, hidden_BMD: jax.Array) -> jax.Array:
     """The head: float32 scores of the whole vocabulary, [B, M, V]."""
-    head_DV = params["embed"].T if config.tied_head else params["head"]["kernel"]
-    logits_BMV = jnp.einsum("BMD,DV->BMV", hidden_BMD, head_DV, preferred_element_type=jnp.float32)
+    head_VD = params["embed"] if config.tied_head else params["head"]["kernel"]
+    logits_BMV = jnp.einsum("BMD,VD->BMV", hidden_BMD, head_VD, preferred_element_type=jnp.float32)
     return constrain(logits_BMV, "BMV")
 
 

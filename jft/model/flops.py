@@ -1,7 +1,7 @@
 """Arithmetic of the decoder: floating-point operations of its matrix products.
 
 A product of [a, b] and [b, c] counts 2 a b c. Attention counts all keys that the programs
-compute: of blocks that are seen, and in decoding of the row.
+compute: of blocks that are seen, and in decoding whatever there is room for.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ def forward(config: DecoderConfig, shape: Shape) -> float:
     return tokens * _token(config, BLOCK * shape.num_key_blocks) + entries * _head(config)
 
 
-def decoding_step(config: DecoderConfig, prompts: int, row_length: int) -> float:
-    """One new token for each of R prompts that stand in rows of T tokens."""
-    return prompts * (_token(config, row_length) + _head(config))
+def new_token(config: DecoderConfig, keys: int) -> float:
+    """One token that is generated, and meets so many keys."""
+    return _token(config, keys) + _head(config)
 
 
 def _token(config: DecoderConfig, keys: int) -> float:

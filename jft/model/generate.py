@@ -1,14 +1,13 @@
 """Greedy decoding after the prompts of prefix trees.
 
-The trees are computed once (`prefill`); then all prompts decode in step (`decode`). A prompt reads
-the keys of its row through the mask row of its own last token, and beside them a small cache of its
-own new tokens; nothing of the trees is copied or computed again. `R` counts prompts, `S` new
-tokens, `G` query heads of one key-value head.
+The trees are computed once (`prefill`). What all prompts begin with stays as it is, the trunk; what
+each has of its own moves to a slot of its own (`admit`), and all slots decode in step (`decode`).
+A slot is free for another prompt when its generation has ended. `R` counts slots, `C` tokens of the
+trunk, `P` those of a slot, `S` new tokens, `I` prompts that come in together.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -17,7 +16,8 @@ import jax.numpy as jnp
 from jft.batch import Array, Batch
 from jft.model import attention, decoder, onwards
 from jft.model.decoder import DecoderConfig, Params
-from jft.model.onwards import Own, Tree
+from jft.model.onwards import Own, Trunk
+from jft.model.sharding import constrain
 
 # What a token's text does to a generation, as bits of `Stops.text_V`.
 HAS_TEXT, BLANK_LINE, TEXT_THEN_BLANK_LINE = 1, 2, 4
@@ -25,34 +25,32 @@ STARTS_LINE, ENDS_LINE, EMPTY = 8, 16, 32
 
 
 class Prefix(NamedTuple):
-    """What the prompts of each row have in common, and what is their own.
+    """The trees of a batch.
 
     Attributes:
-      keys_LBKHT, values_LBKTH: of the trees.
-      hidden_BMD: of each prompt's last token.
-      visible_BMT: the tokens of the row that belong to each prompt.
-      positions_BM: where each prompt's first new token stands.
+      keys_LBTKH, values_LBTKH: of every token.
+      token_BM: the first new token of each prompt.
     """
 
-    keys_LBKHT: jax.Array
-    values_LBKTH: jax.Array
-    hidden_BMD: jax.Array
-    visible_BMT: jax.Array
-    positions_BM: jax.Array
+    keys_LBTKH: jax.Array
+    values_LBTKH: jax.Array
+    token_BM: jax.Array
 
 
-class Slots(NamedTuple):
-    """Where the prompts that decode together stand in the batches they come from.
+class Arrivals(NamedTuple):
+    """Prompts of one batch that slots take in.
 
     Attributes:
-      prompt_R: as row * M + slot; 0 in padding.
-      rank_BM: the inverse: which prompt is in a slot; any in an empty one.
-      active_R: False in padding.
+      entry_I: which of the batch each is, as row * M + slot of the row.
+      path_IP: its tokens after the trunk, as row * T + place in the row; any after their end.
+      length_I: their number.
+      slot_I: the slot that takes it; R where there is none.
     """
 
-    prompt_R: Array
-    rank_BM: Array
-    active_R: Array
+    entry_I: Array
+    path_IP: Array
+    length_I: Array
+    slot_I: Array
 
 
 class Stops(NamedTuple):
@@ -67,17 +65,29 @@ class Stops(NamedTuple):
     text_V: Array
 
 
-class Progress(NamedTuple):
-    """How far the generations are."""
+class Texts(NamedTuple):
+    """How far the generations are.
 
-    step: jax.Array
+    Attributes:
+      tokens_RS: -1 after the end.
+      count_R: how many there are.
+      has_text_R: whether they hold more than white space.
+      ends_line_R: whether they end with the end of a line.
+      done_R: whether nothing comes after them; True in free slots.
+    """
+
     tokens_RS: jax.Array
-    token_R: jax.Array
+    count_R: jax.Array
     has_text_R: jax.Array
     ends_line_R: jax.Array
     done_R: jax.Array
-    keys_LRKSH: jax.Array
-    values_LRKSH: jax.Array
+
+
+class State(NamedTuple):
+    """All slots. The newest token of each is in its text, and not yet in `own`."""
+
+    texts: Texts
+    own: Own
 
 
 def prefill(config: DecoderConfig, params: Params, batch: Batch) -> Prefix:
@@ -87,132 +97,173 @@ def prefill(config: DecoderConfig, params: Params, batch: Batch) -> Prefix:
     x_BTD, rope_2BTH = decoder.embed(config, params, batch.tokens_BT, batch.positions_BT)
 
     def attend(query_BTNH, key_BTKH, value_BTKH):
-        mixed_BTNH = attention.attend(query_BTNH, key_BTKH, value_BTKH, sight)
-        return mixed_BTNH, (key_BTKH.transpose(0, 2, 3, 1), value_BTKH.swapaxes(1, 2))
+        return attention.attend(query_BTNH, key_BTKH, value_BTKH, sight), (key_BTKH, value_BTKH)
 
     def body(x_BTD, layer_params):
         return run(layer_params, x_BTD, rope_2BTH, attend)
 
-    x_BTD, (keys_LBKHT, values_LBKTH) = jax.lax.scan(body, x_BTD, params["layers"])
-    end_BM = batch.loss_index_BM
-    hidden_BMD = jnp.take_along_axis(x_BTD, end_BM[..., None], axis=1)
-    return Prefix(
-        keys_LBKHT,
-        values_LBKTH,
-        decoder.final_norm(config, params, hidden_BMD),
-        attention.visible_from(batch.visible_until_BT, end_BM),
-        jnp.take_along_axis(batch.positions_BT, end_BM, axis=1) + 1,
+    x_BTD, (keys_LBTKH, values_LBTKH) = jax.lax.scan(body, x_BTD, params["layers"])
+    hidden_BMD = jnp.take_along_axis(x_BTD, batch.loss_index_BM[..., None], axis=1)
+    return Prefix(keys_LBTKH, values_LBTKH, _likeliest(config, params, hidden_BMD))
+
+
+def trunk(size: int, prefix: Prefix, length: Array) -> Trunk:
+    """The first tokens of a row, `length` of them and what follows up to C, the size."""
+    keys_LCKH, values_LCKH = prefix.keys_LBTKH[:, 0, :size], prefix.values_LBTKH[:, 0, :size]
+    keys_LKHC = constrain(keys_LCKH.transpose(0, 2, 3, 1), "LKHC")
+    values_LKCH = constrain(values_LCKH.swapaxes(1, 2), "LKCH")
+    return Trunk(keys_LKHC, values_LKCH, jnp.asarray(length))
+
+
+def start(
+    config: DecoderConfig, dtype: jnp.dtype, max_new_tokens: int, slots: int, size: int
+) -> State:
+    """Free slots of P tokens each, the size."""
+    layers, heads, head_dim = config.num_layers, config.num_kv_heads, config.head_dim
+    own = Own(
+        jnp.zeros((layers, slots, heads, head_dim, size), dtype),
+        jnp.zeros((layers, slots, heads, size, head_dim), dtype),
+        jnp.zeros(slots, jnp.int32),
     )
+    texts = _texts(slots, max_new_tokens)._replace(done_R=jnp.ones(slots, bool))
+    return _laid_out(State(texts, own))
+
+
+def _texts(number: int, max_new_tokens: int) -> Texts:
+    no = jnp.zeros(number, bool)
+    tokens_RS = jnp.full((number, max_new_tokens), -1, jnp.int32)
+    return Texts(tokens_RS, jnp.zeros(number, jnp.int32), no, no, no)
+
+
+def admit(state: State, prefix: Prefix, arrivals: Arrivals, stops: Stops) -> State:
+    """Take prompts into slots, with their first new tokens."""
+    texts, (keys_LRKHP, values_LRKPH, length_R) = state
+    slot_I, path_IP = jnp.asarray(arrivals.slot_I), jnp.asarray(arrivals.path_IP)
+    most = path_IP.shape[1]
+    new = _texts(len(slot_I), texts.tokens_RS.shape[1])
+    new = append(new, prefix.token_BM.reshape(-1)[arrivals.entry_I], stops)
+
+    def of_paths(x_LBTKH):
+        return x_LBTKH.reshape(len(x_LBTKH), -1, *x_LBTKH.shape[3:])[:, path_IP]
+
+    keys_LIPKH, values_LIPKH = of_paths(prefix.keys_LBTKH), of_paths(prefix.values_LBTKH)
+    own = Own(
+        keys_LRKHP.at[:, slot_I, :, :, :most].set(keys_LIPKH.transpose(0, 1, 3, 4, 2), mode="drop"),
+        values_LRKPH.at[:, slot_I, :, :most].set(values_LIPKH.swapaxes(2, 3), mode="drop"),
+        length_R.at[slot_I].set(arrivals.length_I, mode="drop"),
+    )
+    texts = jax.tree.map(lambda x, part: x.at[slot_I].set(part, mode="drop"), texts, new)
+    return _laid_out(State(texts, own))
+
+
+def keep(state: State, slot_R: Array) -> State:
+    """Some of the slots, in this order."""
+    texts, (keys_LRKHP, values_LRKPH, length_R) = state
+    own = Own(keys_LRKHP[:, slot_R], values_LRKPH[:, slot_R], length_R[slot_R])
+    return _laid_out(State(jax.tree.map(lambda x: x[slot_R], texts), own))
 
 
 def decode(
-    config: DecoderConfig,
-    max_new_tokens: int,
-    params: Params,
-    prefixes: Sequence[Prefix],
-    slots: Slots,
-    stops: Stops,
-) -> jax.Array:
-    """The most likely tokens one after the other, [R, S] in int32; -1 after the end.
+    config: DecoderConfig, params: Params, state: State, trunk: Trunk, stops: Stops, active: Array
+) -> State:
+    """Go on with the most likely tokens until no more than so many generations are `active`.
 
     Args:
       config: the decoder's shape.
-      max_new_tokens: S.
       params: of the decoder, in the type to compute in.
-      prefixes: of `prefill`, of equal shapes; their rows count on.
-      slots: which of their prompts, and where they stand.
+      state: the slots.
+      trunk: what all prompts begin with.
       stops: when a generation is over.
+      active: 0 to go on to the end of all.
     """
-    prefix, prompts = _join(prefixes), len(slots.prompt_R)
-    hidden_RD = prefix.hidden_BMD.reshape(-1, config.embed_dim)[slots.prompt_R]
-    cache_shape = (config.num_layers, prompts, config.num_kv_heads, max_new_tokens, config.head_dim)
-    start = Progress(
-        step=jnp.int32(0),
-        tokens_RS=jnp.full((prompts, max_new_tokens), -1, jnp.int32),
-        token_R=jnp.zeros(prompts, jnp.int32),
-        has_text_R=jnp.zeros(prompts, bool),
-        ends_line_R=jnp.zeros(prompts, bool),
-        done_R=~jnp.asarray(slots.active_R),
-        keys_LRKSH=jnp.zeros(cache_shape, hidden_RD.dtype),
-        values_LRKSH=jnp.zeros(cache_shape, hidden_RD.dtype),
-    )
 
-    def choose(hidden_RD: jax.Array, state: Progress) -> Progress:
-        logits_RV = decoder.logits(config, params, hidden_RD[:, None])[:, 0]
-        return append(state, jnp.argmax(logits_RV, axis=-1).astype(jnp.int32), stops)
+    def goes_on(state: State) -> jax.Array:
+        return (~state.texts.done_R).sum() > active
 
-    def goes_on(state: Progress) -> jax.Array:
-        return (state.step < max_new_tokens) & ~state.done_R.all()
+    def go_on(state: State) -> State:
+        hidden_RD, own = _forward(config, params, trunk, state)
+        token_R = _likeliest(config, params, hidden_RD[:, None])[:, 0]
+        return _laid_out(State(append(state.texts, token_R, stops), own))
 
-    def go_on(state: Progress) -> Progress:
-        return choose(*_forward(config, params, prefix, slots, state))
-
-    return jax.lax.while_loop(goes_on, go_on, choose(hidden_RD, start)).tokens_RS
+    return jax.lax.while_loop(goes_on, go_on, state)
 
 
-def _forward(
-    config: DecoderConfig, params: Params, prefix: Prefix, slots: Slots, state: Progress
-) -> tuple[jax.Array, Progress]:
-    """The hidden states of the newest tokens, [R, D], which join the caches."""
-    at = state.step - 1  # of the newest token
-    position_R = prefix.positions_BM.reshape(-1)[slots.prompt_R] + at
-    seen_S = jnp.arange(state.tokens_RS.shape[1]) <= at
-    run = decoder.layer(config)
-    x_R1D, rope_2R1H = decoder.embed(config, params, state.token_R[:, None], position_R[:, None])
-
-    def layer(x_R1D, of_layer):
-        layer_params, tree_keys, tree_values, keys_RKSH, values_RKSH = of_layer
-        tree = Tree(tree_keys, tree_values, prefix.visible_BMT, slots.prompt_R, slots.rank_BM)
-
-        def attend(query_R1NH, key_R1KH, value_R1KH):
-            new = key_R1KH.swapaxes(1, 2), value_R1KH.swapaxes(1, 2)
-            own = Own(_put(keys_RKSH, new[0], at), _put(values_RKSH, new[1], at), seen_S)
-            return onwards.attend(query_R1NH[:, 0], tree, own)[:, None], new
-
-        return run(layer_params, x_R1D, rope_2R1H, attend)
-
-    trees, caches = (prefix.keys_LBKHT, prefix.values_LBKTH), (state.keys_LRKSH, state.values_LRKSH)
-    x_R1D, (keys, values) = jax.lax.scan(layer, x_R1D, (params["layers"], *trees, *caches))
-    # Only the new tokens leave the scan: the caches themselves would be copied in every layer.
-    caches = _put(state.keys_LRKSH, keys, at), _put(state.values_LRKSH, values, at)
-    state = state._replace(keys_LRKSH=caches[0], values_LRKSH=caches[1])
-    return decoder.final_norm(config, params, x_R1D)[:, 0], state
-
-
-def _put(cache: jax.Array, new: jax.Array, at: jax.Array) -> jax.Array:
-    """Write one token into the axis before the last."""
-    return jax.lax.dynamic_update_slice_in_dim(cache, new, at, axis=cache.ndim - 2)
-
-
-def _join(prefixes: Sequence[Prefix]) -> Prefix:
-    if len(prefixes) == 1:
-        return prefixes[0]
-    by_row = [jnp.concatenate(parts) for parts in zip(*(p[2:] for p in prefixes), strict=True)]
-    by_layer = [jnp.concatenate(kv, axis=1) for kv in zip(*(p[:2] for p in prefixes), strict=True)]
-    return Prefix(*by_layer, *by_row)
-
-
-def append(state: Progress, token_R: jax.Array, stops: Stops) -> Progress:
+def append(texts: Texts, token_R: jax.Array, stops: Stops) -> Texts:
     """Write the new tokens of the generations that go on, and see which of them end."""
-    written_R = jnp.where(state.done_R, -1, token_R)
-    bits_R = stops.text_V[token_R]
+    prompts, most = texts.tokens_RS.shape
+    bits_R = jnp.asarray(stops.text_V)[token_R]
 
     def has(bit):
         return (bits_R & bit) != 0
 
     blank_R = jnp.where(
-        state.has_text_R,
-        has(BLANK_LINE) | (state.ends_line_R & has(STARTS_LINE)),
+        texts.has_text_R,
+        has(BLANK_LINE) | (texts.ends_line_R & has(STARTS_LINE)),
         has(TEXT_THEN_BLANK_LINE),
     )
     eos_R = (token_R[:, None] == stops.eos[None]).any(axis=1)
-    return state._replace(
-        step=state.step + 1,
-        tokens_RS=jax.lax.dynamic_update_slice(
-            state.tokens_RS, written_R[:, None], (0, state.step)
-        ),
-        token_R=token_R,
-        has_text_R=state.has_text_R | has(HAS_TEXT),
-        ends_line_R=has(ENDS_LINE) | (state.ends_line_R & has(EMPTY)),
-        done_R=state.done_R | blank_R | eos_R,
+    at_R = jnp.where(texts.done_R, most, texts.count_R)
+    count_R = texts.count_R + ~texts.done_R
+    return Texts(
+        tokens_RS=texts.tokens_RS.at[jnp.arange(prompts), at_R].set(token_R, mode="drop"),
+        count_R=count_R,
+        has_text_R=texts.has_text_R | has(HAS_TEXT),
+        ends_line_R=has(ENDS_LINE) | (texts.ends_line_R & has(EMPTY)),
+        done_R=texts.done_R | blank_R | eos_R | (count_R == most),
     )
+
+
+def _forward(
+    config: DecoderConfig, params: Params, trunk: Trunk, state: State
+) -> tuple[jax.Array, Own]:
+    """The hidden states of the newest tokens, [R, D], and their keys and values with the others."""
+    texts, own = state
+    slot_R = jnp.arange(len(own.length_R))
+    token_R = texts.tokens_RS[slot_R, texts.count_R - 1]
+    position_R = trunk.length + own.length_R
+    run = decoder.layer(config)
+    x_R1D, rope_2R1H = decoder.embed(config, params, token_R[:, None], position_R[:, None])
+
+    def layer(x_R1D, of_layer):
+        layer_params, keys_KHC, values_KCH, keys_RKHP, values_RKPH = of_layer
+
+        def attend(query_R1NH, key_R1KH, value_R1KH):
+            new = key_R1KH[:, 0], value_R1KH[:, 0]
+            seen = (
+                Trunk(keys_KHC, values_KCH, trunk.length),
+                Own(keys_RKHP, values_RKPH, own.length_R),
+            )
+            return onwards.attend(query_R1NH[:, 0], *new, *seen)[:, None], new
+
+        return run(layer_params, x_R1D, rope_2R1H, attend)
+
+    x_R1D, (keys_LRKH, values_LRKH) = jax.lax.scan(
+        layer, x_R1D, (params["layers"], *trunk[:2], *own[:2])
+    )
+    # Only the new tokens leave the scan: the caches themselves would be copied in every layer.
+    # Indices with a slice between them put their dimension first.
+    at_R, keys_RLKH, values_RLKH = (
+        own.length_R,
+        keys_LRKH.swapaxes(0, 1),
+        values_LRKH.swapaxes(0, 1),
+    )
+    own = Own(
+        own.keys_LRKHP.at[:, slot_R, :, :, at_R].set(keys_RLKH, mode="drop"),
+        own.values_LRKPH.at[:, slot_R, :, at_R].set(values_RLKH, mode="drop"),
+        own.length_R + ~texts.done_R,
+    )
+    return x_R1D[:, 0], own
+
+
+def _likeliest(config: DecoderConfig, params: Params, hidden_BMD: jax.Array) -> jax.Array:
+    """The most likely token after the last layer's hidden states, [B, M]."""
+    logits_BMV = decoder.logits(config, params, decoder.final_norm(config, params, hidden_BMD))
+    return jnp.argmax(logits_BMV, axis=-1).astype(jnp.int32)
+
+
+def _laid_out(state: State) -> State:
+    """The slots split over the devices as rows are; what the host reads is everywhere."""
+
+    keys_LRKHP, values_LRKPH, length_R = state.own
+    own = Own(constrain(keys_LRKHP, "LBKHP"), constrain(values_LRKPH, "LBKPH"), length_R)
+    return State(jax.tree.map(lambda x: constrain(x, "RS"[: x.ndim]), state.texts), own)

@@ -1,4 +1,4 @@
-"""Attention of new tokens to the prefix trees that they go on from, and to one another."""
+"""Attention of new tokens to what their prompts have in common, and to what each has of its own."""
 
 from __future__ import annotations
 
@@ -7,81 +7,75 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jft.batch import Array
-from jft.model.attention import softmax
 
-Part = tuple[jax.Array, jax.Array, jax.Array]
-
-
-class Tree(NamedTuple):
-    """One layer of the trees that prompts end in, and who ends where.
+class Trunk(NamedTuple):
+    """What all prompts begin with; of all layers, or of one without `L`.
 
     Attributes:
-      keys_BKHT, values_BKTH: of every token of the trees.
-      visible_BMT: the tokens of its row that the prompt in a slot sees.
-      prompt_R: the slot of each prompt, as row * M + slot of the row.
-      rank_BM: the inverse: which prompt is in a slot; any in an empty one.
+      keys_LKHC, values_LKCH: of its tokens, and of some that come after them.
+      length: of its tokens.
     """
 
-    keys_BKHT: jax.Array
-    values_BKTH: jax.Array
-    visible_BMT: jax.Array
-    prompt_R: Array
-    rank_BM: Array
+    keys_LKHC: jax.Array
+    values_LKCH: jax.Array
+    length: jax.Array
 
 
 class Own(NamedTuple):
-    """One layer of the prompts' new tokens, and which of them are written already."""
+    """What follows the trunk in each prompt, and its new tokens; of all layers, or of one.
 
-    keys_RKSH: jax.Array
-    values_RKSH: jax.Array
-    seen_S: jax.Array
-
-
-def attend(query_RNH: jax.Array, tree: Tree, own: Own) -> jax.Array:
-    """Attention of one new token of every prompt, to its tree and to its new tokens: [R, N, H].
-
-    Two softmaxes become one by their largest scores and their sums.
+    Attributes:
+      keys_LRKHP, values_LRKPH: of their tokens, with room for more.
+      length_R: how many there are.
     """
-    heads, size = query_RNH.shape[1:]
-    kv_heads = own.keys_RKSH.shape[1]
-    query_RKGH = (query_RNH * size**-0.5).reshape(-1, kv_heads, heads // kv_heads, size)
-    top, total, mixed = _attend_tree(query_RKGH, tree)
-    own_top, own_total, own_mixed = _attend_own(query_RKGH, own)
-    both = jnp.maximum(top, own_top)
-    weight, own_weight = jnp.exp(top - both), jnp.exp(own_top - both)
-    mixed_RKGH = (mixed * weight + own_mixed * own_weight) / (
-        total * weight + own_total * own_weight
+
+    keys_LRKHP: jax.Array
+    values_LRKPH: jax.Array
+    length_R: jax.Array
+
+
+def attend(
+    query_RNH: jax.Array, key_RKH: jax.Array, value_RKH: jax.Array, trunk: Trunk, own: Own
+) -> jax.Array:
+    """Attention of one new token of every prompt to all before it and to itself: [R, N, H].
+
+    Args:
+      query_RNH: of the new tokens.
+      key_RKH: of the new tokens, which `own` does not hold yet.
+      value_RKH: likewise.
+      trunk: of one layer.
+      own: of one layer.
+    """
+    prompts, kv_heads, size = key_RKH.shape
+    query_RKGH = (query_RNH * size**-0.5).reshape(prompts, kv_heads, -1, size)
+    num_trunk, num_own = trunk.keys_LKHC.shape[-1], own.keys_LRKHP.shape[-1]
+    in_trunk_111C = (jnp.arange(num_trunk) < trunk.length)[None, None, None]
+    in_own_R11P = (jnp.arange(num_own)[None] < own.length_R[:, None])[:, None, None]
+    score_RKGC = _of_trunk("KQH,KHC->KQC", query_RKGH, trunk.keys_LKHC)
+    score_RKGP = _product("RKGH,RKHP->RKGP", query_RKGH, own.keys_LRKHP)
+    score_RKG = (query_RKGH * key_RKH[:, :, None]).sum(axis=-1, dtype=jnp.float32)
+    scores = (
+        jnp.where(in_trunk_111C, score_RKGC, -jnp.inf),
+        jnp.where(in_own_R11P, score_RKGP, -jnp.inf),
+        score_RKG[..., None],
+    )
+    weights = jax.nn.softmax(jnp.concatenate(scores, axis=-1), axis=-1)
+    weight_RKGC, weight_RKGP, weight_RKG1 = jnp.split(weights, (num_trunk, num_trunk + num_own), -1)
+    mixed_RKGH = (
+        _of_trunk("KQC,KCH->KQH", weight_RKGC, trunk.values_LKCH)
+        + _product("RKGP,RKPH->RKGH", weight_RKGP, own.values_LRKPH)
+        + weight_RKG1 * value_RKH[:, :, None]
     )
     return mixed_RKGH.reshape(query_RNH.shape).astype(query_RNH.dtype)
 
 
-def _attend_tree(query_RKGH, tree: Tree) -> Part:
-    rows, prompts = tree.visible_BMT.shape[:2]
-    _, kv_heads, group, size = query_RKGH.shape
-    query_BMKGH = query_RKGH[tree.rank_BM]
-    query_BKQH = query_BMKGH.swapaxes(1, 2).reshape(rows, kv_heads, prompts * group, size)
-    scores_BKQT = jnp.einsum(
-        "BKQH,BKHT->BKQT", query_BKQH, tree.keys_BKHT, preferred_element_type=jnp.float32
-    )
-    visible_BQT = jnp.repeat(tree.visible_BMT, group, axis=1)
-    top, total, weight_BKQT = softmax(jnp.where(visible_BQT[:, None], scores_BKQT, -jnp.inf))
-    mixed_BKQH = jnp.einsum(
-        "BKQT,BKTH->BKQH", weight_BKQT.astype(tree.values_BKTH.dtype), tree.values_BKTH,
-        preferred_element_type=jnp.float32,
-    )  # fmt: skip
-
-    def by_prompt(x_BKQX):
-        x_BKMGX = x_BKQX.reshape(rows, kv_heads, prompts, group, -1)
-        return x_BKMGX.swapaxes(1, 2).reshape(rows * prompts, kv_heads, group, -1)[tree.prompt_R]
-
-    return by_prompt(top), by_prompt(total), by_prompt(mixed_BKQH)
+def _of_trunk(einsum: str, x_RKGX: jax.Array, trunk_KXY: jax.Array) -> jax.Array:
+    """One product for all prompts: [R, K, G, Y]. XLA for CPUs wants the letter that stays first."""
+    prompts, kv_heads, group, _ = x_RKGX.shape
+    x_KQX = x_RKGX.swapaxes(0, 1).reshape(kv_heads, prompts * group, -1)
+    y_KQY = _product(einsum, x_KQX, trunk_KXY)
+    return y_KQY.reshape(kv_heads, prompts, group, -1).swapaxes(0, 1)
 
 
-def _attend_own(query_RKGH, own: Own) -> Part:
-    # A product of one token with a few keys: sums of elements, since there is no matrix in it.
-    query_RKGH = query_RKGH.astype(jnp.float32)
-    scores_RKGS = (query_RKGH[:, :, :, None] * own.keys_RKSH[:, :, None]).sum(-1)
-    top, total, weight_RKGS = softmax(jnp.where(own.seen_S, scores_RKGS, -jnp.inf))
-    mixed_RKGH = (weight_RKGS[..., None] * own.values_RKSH[:, :, None]).sum(3)
-    return top, total, mixed_RKGH
+def _product(einsum: str, a: jax.Array, b: jax.Array) -> jax.Array:
+    return jnp.einsum(einsum, a.astype(b.dtype), b, preferred_element_type=jnp.float32)

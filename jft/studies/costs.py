@@ -17,7 +17,6 @@ from jft.data.items import Items
 from jft.data.packing import Budget
 from jft.data.prompts import Encoder
 from jft.errors import UserError
-from jft.evaluation import decoding
 from jft.model import flops
 from jft.model.decoder import DecoderConfig
 from jft.progress import Bar, say
@@ -79,7 +78,7 @@ class Scoring:
 
 def generates(cell: Items) -> bool:
     """Whether the model is to go on from the prompts, rather than to score labels."""
-    return not cell.setting.dataset.task.labels
+    return cell.slots is not None
 
 
 def forward_flops(cell: Items, config: DecoderConfig) -> float:
@@ -88,12 +87,12 @@ def forward_flops(cell: Items, config: DecoderConfig) -> float:
     return math.ceil(len(cell.rows) / shape.rows) * flops.forward(config, shape)
 
 
-def decoding_flops(cell: Items, config: DecoderConfig, shards: int) -> float:
-    """Of one new token for all prompts of a cell, in groups as they are decoded."""
-    size = decoding.group_size(cell, shards) * cell.shape.rows
-    groups = [cell.rows[i : i + size] for i in range(0, len(cell.rows), size)]
-    prompts = sum(decoding.padded(sum(map(len, group)), shards) for group in groups)
-    return flops.decoding_step(config, prompts, cell.shape.row_length)
+def decoding_flops(cell: Items, config: DecoderConfig, prompts: int, new_tokens: int) -> float:
+    """Of so many new tokens for so many prompts of a cell, which keep its slots busy."""
+    assert cell.slots
+    keys = cell.slots.size + cell.slots.trunk_size
+    prompts = max(prompts, cell.slots.number)  # slots that are free cost what the others do
+    return prompts * new_tokens * flops.new_token(config, keys)
 
 
 def plan(

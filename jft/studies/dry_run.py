@@ -50,7 +50,7 @@ def dry_run(config: config_lib.Config, workdir: str) -> None:
         seen = pretrained.seen(pretrained.origin(config.model.path))
         shards = mesh_lib.row_shards(setup.devices(config)[0])
         trainings, scoring = costs.plan(found, tokenizer, seen, shards)
-        speeds = measure.speeds(config, trainings, scoring.cells, tokenizer)
+        speeds = measure.speeds(config, trainings, scoring.cells)
         estimates = _estimates(config, found, trainings, scoring, speeds)
         findings = _findings(trainings, scoring)
         _write(folder / "dry_run.json", found, scoring, estimates, speeds, findings)
@@ -104,8 +104,8 @@ def _scoring(
         seconds += costs.forward_flops(cell, speeds.decoder) * speeds.scoring
         new = _first((costs.generates(cell), cell.shape), shapes)
         if costs.generates(cell):
-            step = costs.decoding_flops(cell, speeds.decoder, speeds.shards)
-            seconds += longest * step * speeds.generation
+            work = costs.decoding_flops(cell, speeds.decoder, len(cell.encoded), longest)
+            seconds += work * speeds.generation
             seconds += speeds.compile_generation if new else 0
         else:
             seconds += speeds.compile_scoring if new else 0

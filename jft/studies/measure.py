@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 import time
@@ -10,16 +11,17 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh
 
 from jft import config as config_lib
 from jft.batch import Shape
 from jft.data.batches import Batches
 from jft.data.items import Items
-from jft.data.tokenizer import Tokenizer
 from jft.evaluation import decoding, runner
 from jft.model import flops
 from jft.model.decoder import DecoderConfig, Params
+from jft.model.generate import Stops
 from jft.progress import phase
 from jft.studies import costs
 from jft.studies.costs import Training
@@ -36,7 +38,6 @@ class Speeds(NamedTuple):
 
     Attributes:
       decoder: the model's shape.
-      shards: devices that share the rows of a batch.
       start: to start a program.
       load: to load the model.
       training, scoring, generation: for a floating-point operation of each.
@@ -44,7 +45,6 @@ class Speeds(NamedTuple):
     """
 
     decoder: DecoderConfig
-    shards: int
     start: float
     load: float
     training: float = 0.0
@@ -55,9 +55,7 @@ class Speeds(NamedTuple):
     compile_generation: float = 0.0
 
 
-def speeds(
-    config: config_lib.Config, trainings: list[Training], cells: list[Items], tokenizer: Tokenizer
-) -> Speeds:
+def speeds(config: config_lib.Config, trainings: list[Training], cells: list[Items]) -> Speeds:
     """Measure what the study needs.
 
     The training of the shortest rows and the cells of middling size stand for the others.
@@ -72,7 +70,7 @@ def speeds(
         began = time.monotonic()
         shape, params = pretrained.load(origin, mesh)
         load = time.monotonic() - began
-    found = Speeds(shape, mesh_lib.row_shards(mesh), start, load)
+    found = Speeds(shape, start, load)
     with setup.without_cache():  # what another run has compiled would seem to cost nothing
         if trainings:
             with phase("Measuring the speed of training"):
@@ -86,7 +84,7 @@ def speeds(
         texts = [cell for cell in cells if costs.generates(cell)]
         if texts:
             with phase("Measuring the speed of generation"):
-                found = _generation(found, model, _median(texts), tokenizer)
+                found = _generation(found, model, _median(texts))
     return found
 
 
@@ -126,25 +124,27 @@ def _scoring(found: Speeds, model: runner.Runner, cell: Items) -> Speeds:
     return found._replace(scoring=seconds / work, compile_scoring=max(0.0, first - seconds))
 
 
-def _generation(found: Speeds, model: runner.Runner, cell: Items, tokenizer: Tokenizer) -> Speeds:
-    """The first group of prompts: the prefill of a batch, which is scoring, and some new tokens."""
-    group = next(decoding.groups(cell, found.shards))
-    slots, _ = decoding.slots_of([part for _, part in group], cell.shape, found.shards)
-    stops = decoding.stops_of(tokenizer, model.vocab_size)
-    stops = stops._replace(eos=stops.eos[:0], text_V=stops.text_V * 0)  # none ends before the rest
-    batch = group[0][0]
+def _generation(found: Speeds, model: runner.Runner, cell: Items) -> Speeds:
+    """The prefill of a batch, which is scoring, and some new tokens for its prompts."""
+    cell = dataclasses.replace(cell, rows=cell.rows[: cell.shape.rows])
+    batch, _ = next(cell.batches())
+    vocabulary = np.zeros(model.vocab_size, np.uint8)
+    never = Stops(np.zeros(0, np.int32), vocabulary)  # none ends before the others
     first, filling = (_seconds(lambda: model.prefill(batch)) for _ in range(2))
-    # One batch over and over takes as long to go on from as the group would, which can be large.
-    prefixes = (model.prefill(batch),) * len(group)
-    second, decode = (_seconds(lambda: model.decode(prefixes, slots, stops)) for _ in range(2))
-    prompts = len(slots.prompt_R)
-    work = flops.decoding_step(found.decoder, prompts, cell.shape.row_length)
+    second, both = (
+        _seconds(lambda: decoding.tokens(model, cell, never, _ignore)) for _ in range(2)
+    )
+    work = costs.decoding_flops(cell, found.decoder, sum(map(len, cell.rows)), NEW_TOKENS)
     scoring = filling / flops.forward(found.decoder, cell.shape._replace(num_entries=0))
     return found._replace(
         scoring=found.scoring or scoring,
-        generation=decode / NEW_TOKENS / work,
-        compile_generation=max(0.0, first - filling) + max(0.0, second - decode),
+        generation=max(0.0, both - filling) / work,
+        compile_generation=max(0.0, first - filling) + max(0.0, second - both),
     )
+
+
+def _ignore(_finished: int) -> None:
+    pass
 
 
 def _shortest(batches: Batches) -> Shape:
