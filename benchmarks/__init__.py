@@ -1,0 +1,1 @@
+"""How fast jft is beside others, on the same work."""

@@ -1,0 +1,177 @@
+"""Measure jft and a script on Transformers and PyTorch on the same work, in turns.
+
+    python -m benchmarks.run --model=DIR --data=DIR --peer=PYTHON [--work=ft,score] [--rounds=3]
+
+The model is a Hugging Face folder or a GGUF file, the data the paper's folder `data/`. `--peer` is
+a Python with torch, transformers and gguf; without it, jft is measured alone. Both sides are loaded
+first; then each does a round while the other waits, and again. The first round of each warms up.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import NamedTuple
+
+from benchmarks.work import WORKS
+
+REPO = Path(__file__).parent.parent
+UNITS = {"train": "examples/s", "score": "items/s", "generate": "items/s"}
+
+
+class Side(NamedTuple):
+    """What one side did: amounts per second, results by round, and bytes at their highest."""
+
+    start: float
+    first: float
+    speeds: list[float]
+    results: list[list]
+    peak_bytes: int
+
+
+class Process:
+    """A worker, which answers a line with a line."""
+
+    def __init__(self, python: str, module: str, spec: dict):
+        self.module = module
+        # The library that allocates memory takes large pages, as in the scripts of launch/.
+        environment = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"} | os.environ
+        self._process = subprocess.Popen(
+            [python, "-m", module, json.dumps(spec)],
+            cwd=REPO, env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        )  # fmt: skip
+
+    def answer(self) -> dict:
+        """The next line."""
+        assert self._process.stdout
+        line = self._process.stdout.readline()
+        if not line:
+            sys.exit(f"{self.module} ended with exit status {self._process.wait()}")
+        return json.loads(line)
+
+    def ask(self) -> dict:
+        """One round."""
+        assert self._process.stdin
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+        return self.answer()
+
+    def end(self) -> None:
+        """No more rounds."""
+        self._process.communicate()
+
+
+def compare(name: str, args: argparse.Namespace) -> dict[str, Side]:
+    """Both sides of one work, in turns."""
+    spec = {
+        "work": name,
+        "model": str(args.model),
+        "data": str(args.data),
+        "rounds": args.rounds + 1,
+        "threads": len(os.sched_getaffinity(0)),
+    }
+    sides = {"jft": (sys.executable, "benchmarks.jft_worker")}
+    if args.peer:
+        sides["PyTorch"] = (args.peer, "benchmarks.torch_worker")
+    processes, answers = {}, {}
+    for side, command in sides.items():  # one after the other, so that neither slows the other
+        processes[side] = Process(*command, spec)
+        answers[side] = [processes[side].answer()]
+    for _ in range(args.rounds + 1):
+        for side, process in processes.items():
+            answers[side].append(process.ask())
+    for process in processes.values():
+        process.end()
+    return {side: _side(found, WORKS[name].amount) for side, found in answers.items()}
+
+
+def _side(answers: list[dict], amount: int) -> Side:
+    start, first, *rest = answers
+    return Side(
+        start=start["seconds"],
+        first=first["seconds"],
+        speeds=[amount / answer["seconds"] for answer in rest],
+        results=[answer["results"] for answer in answers[1:]],
+        peak_bytes=answers[-1]["peak_bytes"],
+    )
+
+
+def differences(mine: list, theirs: list) -> str:
+    """How far the results of two sides are from one another."""
+    if isinstance(mine[0], str):
+        equal = sum(a == b for a, b in zip(mine, theirs, strict=True))
+        return f"{equal} of {len(mine)} texts equal"
+    pairs = zip(_numbers(mine), _numbers(theirs), strict=True)
+    return f"{max(abs(a - b) / max(1.0, abs(b)) for a, b in pairs):.1e}"
+
+
+def _numbers(results: list) -> list[float]:
+    return [x for each in results for x in (each if isinstance(each, list) else [each])]
+
+
+def row(name: str, sides: dict[str, Side]) -> list[str]:
+    """The line of a work."""
+    work, jft = WORKS[name], sides["jft"]
+    what = f"{work.kind}, {work.rows}, {work.shots} shots"
+    cells = [name, what, UNITS[work.kind], f"{statistics.median(jft.speeds):.2f}"]
+    if "PyTorch" not in sides:
+        return [*cells, "-", "-", f"{jft.peak_bytes / 1e9:.1f}", "-", "-", _times(jft)]
+    peer = sides["PyTorch"]
+    ratios = sorted(a / b for a, b in zip(jft.speeds, peer.speeds, strict=True))
+    spread = f"{statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
+    mine, theirs = ([x for results in each.results for x in results] for each in (jft, peer))
+    return [
+        *cells,
+        f"{statistics.median(peer.speeds):.2f}",
+        spread,
+        f"{jft.peak_bytes / 1e9:.1f}",
+        f"{peer.peak_bytes / 1e9:.1f}",
+        differences(mine, theirs),
+        _times(jft),
+    ]
+
+
+def _times(side: Side) -> str:
+    return f"{side.start:.1f} + {side.first:.1f}"
+
+
+COLUMNS = (
+    "work", "what", "unit", "jft", "PyTorch", "ratio: median (min to max)", "jft, GB",
+    "PyTorch, GB", "largest difference", "jft: start + first round, s",
+)  # fmt: skip
+
+
+def main() -> None:
+    """Measure, and print a table as each of its lines is known."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.run",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--model", type=Path, required=True, help="a folder or a GGUF file")
+    parser.add_argument("--data", type=Path, required=True, help="the paper's folder data/")
+    parser.add_argument("--peer", help="a Python with torch, transformers and gguf")
+    parser.add_argument("--work", default=",".join(WORKS), help=f"of {', '.join(WORKS)}")
+    parser.add_argument("--rounds", type=int, default=3, help="that are timed")
+    args = parser.parse_args()
+    args.model, args.data = args.model.resolve(), args.data.resolve()
+    for name in args.work.split(","):
+        if name not in WORKS:
+            parser.error(f"--work={name}: one of {', '.join(WORKS)}")
+    packages = ", ".join(f"{name} {metadata.version(name)}" for name in ("jax", "jaxlib"))
+    cores = len(os.sched_getaffinity(0))
+    print(f"{platform.processor() or platform.machine()}, {cores} cores; {packages}\n", flush=True)
+    print(f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}", flush=True)
+    for name in args.work.split(","):
+        print(f"| {' | '.join(row(name, compare(name, args)))} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

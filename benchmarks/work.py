@@ -1,0 +1,41 @@
+"""The work that is measured: the paper's, on the paper's data."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Work(NamedTuple):
+    """One kind of work.
+
+    Attributes:
+      kind: `train`, `score` or `generate`.
+      task: of the rows, a folder of the data.
+      rows: their file in it, without `.json`.
+      demos: the dataset whose demonstrations stand before each.
+      shots: how many of them.
+      amount: examples of an optimizer step, or items that are scored or generated for.
+      peer_batch: sequences that the peer computes at once; of 2 to 48, what was fastest here.
+    """
+
+    kind: str
+    task: str
+    rows: str
+    demos: str
+    shots: int
+    amount: int
+    peer_batch: int
+
+
+WORKS = {
+    "ft": Work("train", "detection", "paws_train_2000", "paws", 0, 16, 2),
+    "fticl": Work("train", "detection", "paws_train_2000", "paws", 4, 16, 2),
+    "fticl-mnli": Work("train", "inference", "multinli_train_2000", "multinli", 5, 16, 2),
+    "score": Work("score", "detection", "paws_test_500", "paws", 0, 48, 2),
+    "score-4": Work("score", "detection", "paws_test_500", "paws", 4, 48, 2),
+    "score-mnli": Work("score", "inference", "multinli_test_500", "multinli", 0, 48, 2),
+    "generate": Work("generate", "question", "socialqa_test_500", "socialqa", 2, 48, 48),
+    "generate-xsum": Work("generate", "summary", "xsum_test_500", "xsum", 1, 16, 16),
+}
+# As the paper generates, and trains.
+MAX_NEW_TOKENS, MAX_LENGTH, LEARNING_RATE = 60, 1024, 2e-5

@@ -1,0 +1,34 @@
+"""One side of a comparison: it prepares itself, then does a round of the work when told to."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+
+def serve(prepare: Callable[[dict], Callable[[], list]]) -> None:
+    """Answer on the standard output, a line of JSON for the start and for every line of input.
+
+    Args:
+      prepare: from what the first argument says, a function that does one round and returns its
+        results: losses, log-probabilities or texts.
+    """
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # whatever else is printed is for people
+    began = time.monotonic()
+    do_round = prepare(json.loads(sys.argv[1]))
+    _answer(answers, began, [])
+    for _ in sys.stdin:
+        began = time.monotonic()
+        _answer(answers, began, do_round())
+
+
+def _answer(answers: Any, began: float, results: list) -> None:
+    seconds = time.monotonic() - began
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print(json.dumps({"seconds": seconds, "peak_bytes": peak, "results": results}), file=answers)
