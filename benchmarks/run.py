@@ -72,7 +72,7 @@ def compare(name: str, args: argparse.Namespace) -> dict[str, Side]:
     """Both sides of one work, in turns."""
     spec = {
         "work": name,
-        "model": str(args.model),
+        "model": args.model,
         "data": str(args.data),
         "rounds": args.rounds + 1,
         "threads": len(os.sched_getaffinity(0)),
@@ -155,13 +155,15 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--model", type=Path, required=True, help="a folder or a GGUF file")
+    parser.add_argument("--model", required=True, help="a folder or a GGUF file")
     parser.add_argument("--data", type=Path, required=True, help="the paper's folder data/")
     parser.add_argument("--peer", help="a Python with torch, transformers and gguf")
     parser.add_argument("--work", default=",".join(WORKS), help=f"of {', '.join(WORKS)}")
     parser.add_argument("--rounds", type=int, default=3, help="that are timed")
     args = parser.parse_args()
-    args.model, args.data = args.model.resolve(), args.data.resolve()
+    args.data = args.data.resolve()
+    if Path(args.model).exists():  # workers run in another folder
+        args.model = str(Path(args.model).resolve())
     for name in args.work.split(","):
         if name not in WORKS:
             parser.error(f"--work={name}: one of {', '.join(WORKS)}")

@@ -110,7 +110,8 @@ def _score(peer: Peer, _rounds: int) -> Callable[[], list]:
     @torch.no_grad()
     def do_round() -> list:
         sequences = []
-        for row in peer.rows[: work.amount]:
+        rows = [row for row in peer.rows[: work.amount] if row["output"] in labels]  # as jft does
+        for row in rows:
             start = len(peer.ids(peer.prompt(row)))
             sequences += [(peer.ids(peer.prompt(row) + label), start) for label in labels]
         sums = [

@@ -250,7 +250,7 @@ def _forward(
     own = Own(
         own.keys_LRKHP.at[:, slot_R, :, :, at_R].set(keys_RLKH, mode="drop"),
         own.values_LRKPH.at[:, slot_R, :, at_R].set(values_RLKH, mode="drop"),
-        own.length_R + ~texts.done_R,
+        own.length_R + 1,
     )
     return x_R1D[:, 0], own
 

@@ -1,0 +1,55 @@
+"""Benchmarks: sides answer round by round, and what they say is put into one line."""
+
+import shutil
+
+import pytest
+
+from benchmarks import run
+
+
+@pytest.fixture
+def argv(suite_root, monkeypatch):
+    """As for the paper's data, of which the small suite takes the names."""
+    folder = suite_root / "detection"
+    for name in ("paws_train_2000", "paws_test_500"):
+        shutil.copy(next(folder.glob("*_train_*.json")), folder / f"{name}.json")
+    demos = next((folder / "few_shot").glob("*.json"))
+    shutil.copy(demos, folder / "few_shot" / "paws_few_shot.json")
+    argv = ["run", "--model=random:llama-tiny", f"--data={suite_root}", "--rounds=2"]
+    monkeypatch.setattr("sys.argv", argv)
+    monkeypatch.setenv("XLA_FLAGS", "")
+    return argv
+
+
+def test_every_work_has_its_line(argv, capsys):
+    argv.append("--work=ft,score")
+    run.main()
+    *_, ft, score = capsys.readouterr().out.splitlines()
+    assert ft.startswith("| ft | train, paws_train_2000, 0 shots | examples/s |")
+    assert score.startswith("| score | score, paws_test_500, 0 shots | items/s |")
+    assert float(ft.split("|")[4]) > 0 < float(score.split("|")[4])
+
+
+def test_a_side_that_cannot_start_is_named(argv):
+    argv.extend(["--work=ft", "--peer=/bin/false"])
+    with pytest.raises(SystemExit, match=r"benchmarks\.torch_worker ended with exit status 1"):
+        run.main()
+
+
+def test_an_unknown_work_is_named(argv, capsys):
+    argv.append("--work=fast")
+    with pytest.raises(SystemExit):
+        run.main()
+    assert "--work=fast: one of ft, fticl" in capsys.readouterr().err
+
+
+def test_ratios_are_of_rounds_that_follow_one_another():
+    mine = run.Side(1.0, 2.0, [4.0, 8.0, 2.0], [[1.0], [0.5], [0.25]], 2 * 10**9)
+    theirs = run.Side(1.0, 2.0, [2.0, 2.0, 2.0], [[1.0], [0.5], [0.251]], 10**9)
+    line = run.row("ft", {"jft": mine, "PyTorch": theirs})
+    assert line[3:] == ["4.00", "2.00", "2.00 (1.00 to 4.00)", "2.0", "1.0", "1.0e-03", "1.0 + 2.0"]
+
+
+def test_texts_are_counted_and_numbers_compared():
+    assert run.differences(["a", "b"], ["a", "c"]) == "1 of 2 texts equal"
+    assert run.differences([[-1.0, -20.0]], [[-1.5, -10.0]]) == "1.0e+00"
