@@ -279,7 +279,9 @@ def logits(config: DecoderConfig, params: Params, hidden_BMD: jax.Array) -> jax.
 def rotary(config: DecoderConfig, positions_BT: jax.Array) -> jax.Array:
     """Sine and cosine of the rotary angles, [2, B, T, H/2] (Su et al. 2021, arXiv 2104.09864)."""
     exponent = np.arange(0, config.head_dim, 2, dtype=np.float32) / np.float32(config.head_dim)
-    frequency = 1 / np.power(np.float32(config.rope_theta), exponent)
+    # Rounded from float64: NumPy's float32 power differs from processor to processor, and far from
+    # the root an angle is thousands of times as wrong as its frequency.
+    frequency = 1 / np.power(config.rope_theta, exponent.astype(np.float64)).astype(np.float32)
     if config.rope_factors:
         frequency = frequency / np.asarray(config.rope_factors, np.float32)
     angle_BTH = positions_BT[:, :, None].astype(jnp.float32) * frequency[None, None]
