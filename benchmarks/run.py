@@ -10,6 +10,7 @@ first; then each does a round while the other waits, and again. The first round 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import platform
@@ -37,7 +38,7 @@ class Side(NamedTuple):
 
 
 class Process:
-    """A worker, which answers a line with a line."""
+    """A worker, which answers a line with a line, and ends with its context."""
 
     def __init__(self, python: str, module: str, spec: dict):
         self.module = module
@@ -47,6 +48,13 @@ class Process:
             [python, "-m", module, json.dumps(spec)],
             cwd=REPO, env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
         )  # fmt: skip
+
+    def __enter__(self) -> Process:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._process.kill()
+        self._process.communicate()  # closes its pipes
 
     def answer(self) -> dict:
         """The next line."""
@@ -59,13 +67,10 @@ class Process:
     def ask(self) -> dict:
         """One round."""
         assert self._process.stdin
-        self._process.stdin.write("\n")
-        self._process.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):  # then its end is the answer
+            self._process.stdin.write("\n")
+            self._process.stdin.flush()
         return self.answer()
-
-    def end(self) -> None:
-        """No more rounds."""
-        self._process.communicate()
 
 
 def compare(name: str, args: argparse.Namespace) -> dict[str, Side]:
@@ -81,14 +86,13 @@ def compare(name: str, args: argparse.Namespace) -> dict[str, Side]:
     if args.peer:
         sides["PyTorch"] = (args.peer, "benchmarks.torch_worker")
     processes, answers = {}, {}
-    for side, command in sides.items():  # one after the other, so that neither slows the other
-        processes[side] = Process(*command, spec)
-        answers[side] = [processes[side].answer()]
-    for _ in range(args.rounds + 1):
-        for side, process in processes.items():
-            answers[side].append(process.ask())
-    for process in processes.values():
-        process.end()
+    with contextlib.ExitStack() as stack:
+        for side, command in sides.items():  # one after the other, so that neither slows the other
+            processes[side] = stack.enter_context(Process(*command, spec))
+            answers[side] = [processes[side].answer()]
+        for _ in range(args.rounds + 1):
+            for side, process in processes.items():
+                answers[side].append(process.ask())
     return {side: _side(found, WORKS[name].amount) for side, found in answers.items()}
 
 
