@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
+from jft.evaluation import memory
 from jft.model import decoder, generate
 from jft.training import mesh as mesh_lib
 
@@ -44,6 +45,7 @@ def create(
     max_new_tokens: int,
 ) -> Runner:
     """Cast the parameters to the type to compute in; generations end after `max_new_tokens`."""
+    memory.keep_freed()
     layout = mesh_lib.parameters(mesh, config)
     cast = jax.jit(
         lambda tree: jax.tree.map(lambda x: x.astype(dtype), tree), out_shardings=layout
