@@ -83,6 +83,8 @@ def compare(name: str, args: argparse.Namespace) -> dict[str, Side]:
         "threads": len(os.sched_getaffinity(0)),
     }
     sides = {"jft": (sys.executable, "benchmarks.jft_worker")}
+    if WORKS[name].kind != "generate":  # its products are small, and wait for memory
+        sides["limit"] = (sys.executable, "benchmarks.limit_worker")
     if args.peer:
         sides["PyTorch"] = (args.peer, "benchmarks.torch_worker")
     processes, answers = {}, {}
@@ -125,16 +127,15 @@ def row(name: str, sides: dict[str, Side]) -> list[str]:
     work, jft = WORKS[name], sides["jft"]
     what = f"{work.kind}, {work.rows}, {work.shots} shots"
     cells = [name, what, UNITS[work.kind], f"{statistics.median(jft.speeds):.2f}"]
+    cells.append(_ratio(jft, sides["limit"]) if "limit" in sides else "-")
     if "PyTorch" not in sides:
         return [*cells, "-", "-", f"{jft.peak_bytes / 1e9:.1f}", "-", "-", _times(jft)]
     peer = sides["PyTorch"]
-    ratios = sorted(a / b for a, b in zip(jft.speeds, peer.speeds, strict=True))
-    spread = f"{statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
     mine, theirs = ([x for results in each.results for x in results] for each in (jft, peer))
     return [
         *cells,
         f"{statistics.median(peer.speeds):.2f}",
-        spread,
+        _ratio(jft, peer),
         f"{jft.peak_bytes / 1e9:.1f}",
         f"{peer.peak_bytes / 1e9:.1f}",
         differences(mine, theirs),
@@ -142,13 +143,19 @@ def row(name: str, sides: dict[str, Side]) -> list[str]:
     ]
 
 
+def _ratio(mine: Side, other: Side) -> str:
+    """Median, and extremes, over rounds that followed one another."""
+    ratios = sorted(a / b for a, b in zip(mine.speeds, other.speeds, strict=True))
+    return f"{statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
+
+
 def _times(side: Side) -> str:
     return f"{side.start:.1f} + {side.first:.1f}"
 
 
 COLUMNS = (
-    "work", "what", "unit", "jft", "PyTorch", "ratio: median (min to max)", "jft, GB",
-    "PyTorch, GB", "largest difference", "jft: start + first round, s",
+    "work", "what", "unit", "jft", "share of the limit", "PyTorch", "ratio: median (min to max)",
+    "jft, GB", "PyTorch, GB", "largest difference", "jft: start + first round, s",
 )  # fmt: skip
 
 

@@ -1,0 +1,91 @@
+"""The matrix products that the work cannot do without, and nothing else: the machine's own limit.
+
+They are those of the tokens that are really needed: no padding, no attention, no norms, no update,
+the head on loss entries alone. Each is XLA's product of two whole matrices, one after the other.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from benchmarks import jft_worker, worker
+from benchmarks.work import WORKS
+from jft.data import batches as batches_lib
+from jft.data import prefix_tree
+from jft.model.decoder import DecoderConfig
+from jft.training import pretrained, setup
+
+
+class Product(NamedTuple):
+    """Activations [tokens, inputs] with a kernel [outputs, inputs], so many times."""
+
+    tokens: int
+    outputs: int
+    inputs: int
+    times: int
+
+
+def prepare(spec: dict) -> Callable[[], list]:
+    """One round of the products of the work that `spec` names."""
+    config, training = jft_worker.configure(spec), WORKS[spec["work"]].kind == "train"
+    mesh, _ = setup.devices(config)
+    tokenizer = jft_worker.load_tokenizer(config)
+    decoder, _ = pretrained.load(pretrained.origin(config.model.path), mesh)
+    if training:
+        batches = batches_lib.plan(config, tokenizer)
+        rounds = [batches.packed(step) for step in range(batches.steps)]
+    else:
+        rounds = [jft_worker.plan_cell(config, tokenizer, shards=1).packed]
+    wanted = [products(decoder, prefix_tree.count(rows)) for rows in rounds]
+    compiled = {product: _program(product, training) for product in itertools.chain(*wanted)}
+    turns = itertools.cycle(wanted)
+
+    def do_round() -> list:
+        for product in next(turns):
+            for _ in range(product.times):
+                jax.block_until_ready(compiled[product]())
+        return []
+
+    return do_round
+
+
+def products(decoder: DecoderConfig, counts: prefix_tree.Counts) -> list[Product]:
+    """Of one forward pass."""
+    width, layers = decoder.embed_dim, decoder.num_layers
+    heads = decoder.num_heads * decoder.head_dim
+    kv_heads = decoder.num_kv_heads * decoder.head_dim
+    return [
+        Product(counts.row_tokens, heads, width, layers),
+        Product(counts.row_tokens, kv_heads, width, 2 * layers),
+        Product(counts.row_tokens, width, heads, layers),
+        Product(counts.row_tokens, decoder.mlp_dim, width, 2 * layers),
+        Product(counts.row_tokens, width, decoder.mlp_dim, layers),
+        Product(counts.target_tokens, decoder.vocab_size, width, 1),
+    ]
+
+
+def _program(product: Product, training: bool) -> Callable[[], list[jax.Array]]:
+    """The product and, in training, those of its two slopes, compiled."""
+    tokens, outputs, inputs, _ = product
+    x = jax.random.normal(jax.random.key(0), (tokens, inputs))
+    kernel = jax.random.normal(jax.random.key(1), (outputs, inputs))
+    slope = jax.random.normal(jax.random.key(2), (tokens, outputs))
+    forward = jax.jit(lambda x, kernel: jnp.einsum("ti,oi->to", x, kernel))
+    of_x = jax.jit(lambda slope, kernel: jnp.einsum("to,oi->ti", slope, kernel))
+    of_kernel = jax.jit(lambda slope, x: jnp.einsum("to,ti->oi", slope, x))
+
+    def run() -> list[jax.Array]:
+        slopes = [of_x(slope, kernel), of_kernel(slope, x)] if training else []
+        return [forward(x, kernel), *slopes]
+
+    jax.block_until_ready(run())
+    return run
+
+
+if __name__ == "__main__":
+    worker.serve(prepare)
