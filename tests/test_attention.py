@@ -46,7 +46,7 @@ def test_blocks_equal_the_whole_mask(monkeypatch, row_length, scores, width):
     *qkv, weight = (jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in shapes)
 
     def by_blocks(*qkv):
-        return attention.attend(*qkv, attention.sight(batch, 4))
+        return attention.attend(*qkv, attention.blocks_in_sight(batch, 4))
 
     results = []
     for function in (by_blocks, lambda *qkv: dense(*qkv, batch)):
@@ -59,6 +59,6 @@ def test_blocks_equal_the_whole_mask(monkeypatch, row_length, scores, width):
 def test_a_batch_without_blocks_meets_them_all():
     rng = np.random.default_rng(0)
     batch = prefix_tree.build([forest(rng, 100)], 1, 100, 100)
-    every = attention.sight(batch._replace(key_blocks_BQW=None), 1)
-    assert every.visible_ABCYS.sum() == attention.sight(batch, 1).visible_ABCYS.sum()
+    every = attention.blocks_in_sight(batch._replace(key_blocks_BQW=None), 1)
+    assert every.visible_ABCYS.sum() == attention.blocks_in_sight(batch, 1).visible_ABCYS.sum()
     assert every.blocks_ABCW.shape[-1] == 4 > batch.key_blocks_BQW.shape[-1]

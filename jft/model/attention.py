@@ -6,6 +6,8 @@ FlashAttention-2 (Dao 2023, arXiv 2307.08691), a few blocks of queries after the
 are never in memory as a whole. Letters, besides the usual: `A` turns of `C` blocks of queries each,
 `X` queries of a block for all heads of one key-value head, `Y` keys of a block, `S` keys that a
 block of queries meets.
+
+This is what XLA compiles, for CPUs first. GPUs and TPUs have kernels for it: see `kernels.py`.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from jft.batch import BLOCK, Array, Batch
+from jft.model import kernels
 from jft.model.remat_policy import kept
 
 # Scores in memory at once, of one row: turns cost time, so there is one where it does no harm.
@@ -42,8 +45,18 @@ def visible_from(visible_until_BT: Array, query_BM: Array) -> jax.Array:
     return (key_11T <= query_BM1) & (query_BM1 < until_BT[:, None])
 
 
-def sight(batch: Batch, num_heads: int) -> Sight:
-    """The mask rule for the keys that each block of queries meets."""
+def sight(batch: Batch, num_heads: int, head_size: int) -> Sight | kernels.Sight:
+    """The mask rule for the keys that each block of queries meets.
+
+    Its type decides what `attend` does: kernels are used where the mesh's devices have them.
+    """
+    if driver := kernels.driver(head_size):
+        return kernels.sight(batch, driver)
+    return blocks_in_sight(batch, num_heads)
+
+
+def blocks_in_sight(batch: Batch, num_heads: int) -> Sight:
+    """What `sight` is where no kernel applies."""
     until_BT = jnp.asarray(batch.visible_until_BT)
     rows, length = until_BT.shape
     num_blocks = math.ceil(length / BLOCK)
@@ -67,9 +80,14 @@ def sight(batch: Batch, num_heads: int) -> Sight:
 
 
 def attend(
-    query_BTNH: jax.Array, key_BTKH: jax.Array, value_BTKH: jax.Array, sight: Sight
+    query_BTNH: jax.Array,
+    key_BTKH: jax.Array,
+    value_BTKH: jax.Array,
+    sight: Sight | kernels.Sight,
 ) -> jax.Array:
     """Grouped-query attention, softmax in float32, scaled by the root of H: [B, T, N, H]."""
+    if isinstance(sight, kernels.Sight):
+        return kernels.attend(query_BTNH, key_BTKH, value_BTKH, sight)
     rows, length, heads, size = query_BTNH.shape
     kv_heads, (turns, _, at_once) = key_BTKH.shape[2], sight.blocks_ABCW.shape[:3]
     fill = turns * at_once * BLOCK - length

@@ -203,7 +203,7 @@ def apply(
       batch: of which tokens, positions and visibility are read.
       remat: which of `remat_policy.POLICIES` says what the backward pass computes again.
     """
-    sight = attention.sight(batch, config.num_heads)
+    sight = attention.sight(batch, config.num_heads, config.head_dim)
 
     def attend(query_BTNH, key_BTKH, value_BTKH):
         return attention.attend(query_BTNH, key_BTKH, value_BTKH, sight), None

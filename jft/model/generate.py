@@ -92,7 +92,7 @@ class State(NamedTuple):
 
 def prefill(config: DecoderConfig, params: Params, batch: Batch) -> Prefix:
     """Run the trees once; `loss_index_BM` says where each prompt ends."""
-    sight = attention.sight(batch, config.num_heads)
+    sight = attention.sight(batch, config.num_heads, config.head_dim)
     run = decoder.layer(config)
     x_BTD, rope_2BTH = decoder.embed(config, params, batch.tokens_BT, batch.positions_BT)
 
