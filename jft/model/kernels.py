@@ -64,7 +64,11 @@ def driver(head: int) -> Driver | None:
     device = jax.sharding.get_abstract_mesh().abstract_device
     if device is None or device.platform not in MODULES:
         return None
-    kernels = importlib.import_module(MODULES[device.platform])
+    try:
+        kernels = importlib.import_module(MODULES[device.platform])
+    except ImportError as error:  # JAX means to give Pallas's Triton backend up
+        _say_once(f"attention goes without kernels: {error}")
+        return None
     if head > kernels.LARGEST_HEAD:
         _say_once(
             f"attention goes without kernels: they take heads of up to {kernels.LARGEST_HEAD}"
@@ -123,10 +127,10 @@ def _backward(driver: Driver, residuals, slope_BTNH):
         shared_BN1T = jnp.einsum(
             "BNTH,BNTH->BNT", slope_BNTH, mixed_BNTH, preferred_element_type=jnp.float32
         )[:, :, None]
-        inputs = (lists.until_B1T, *inputs, slope_BNTH, log_total_BN1T, shared_BN1T)
+        arrays = (lists.until_B1T, *inputs, slope_BNTH, log_total_BN1T, shared_BN1T)
         options = query_BTNH.shape[-1] ** -0.5, driver.interpret
-        of_query_BNTH = driver.kernels.backward_query(inputs, lists.by_query, *options)
-        of_key_BKTH, of_value_BKTH = driver.kernels.backward_key(inputs, lists.by_key, *options)
+        of_query_BNTH = driver.kernels.backward_query(arrays, lists.by_query, *options)
+        of_key_BKTH, of_value_BKTH = driver.kernels.backward_key(arrays, lists.by_key, *options)
         slopes = of_query_BNTH, of_key_BKTH, of_value_BKTH
         return tuple(map(_by_token, slopes, (query_BTNH, key_BTKH, value_BTKH)))
 

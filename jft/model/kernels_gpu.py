@@ -1,4 +1,7 @@
-"""Attention's kernels for GPUs, in Triton: each program has a block, and loops over those it meets."""
+"""Attention's kernels for GPUs: each program has one block, and loops over those that it meets.
+
+They are compiled by Triton.
+"""
 
 from __future__ import annotations
 
@@ -125,7 +128,8 @@ def _met(start, body, carry):
     return jax.lax.fori_loop(start[own], start[own + 1], body, carry)
 
 
-def _part(block) -> pl.Slice:
+def _part(block):
+    """Where a block's tokens are."""
     return pl.ds(block * SIZE, SIZE)
 
 

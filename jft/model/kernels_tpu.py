@@ -1,8 +1,9 @@
 """Attention's kernels for TPUs: each turn of the grid is a pair of blocks that meet.
 
 The lists of pairs lie in scalar memory, so the blocks of a turn are loaded while the turn before is
-computed. What each query or key has one number of lies along the lanes, where it takes no more
-memory than it has to; a kernel that needs it down a column turns it once for all of a block's pairs.
+computed. Arrays that have one number for each query or key lie along the lanes, where they
+take no more memory than they must; a kernel that needs them down a column turns a block of them
+once for all of its pairs.
 """
 
 from __future__ import annotations
@@ -136,7 +137,6 @@ class _Place:
 
     def call(self, kernel, arrays, inputs, outputs, like, scratch, interpret):
         """The kernel's outputs."""
-        names = ("parallel", "parallel", "arbitrary", "arbitrary")
         return pl.pallas_call(
             kernel,
             grid_spec=pltpu.PrefetchScalarGridSpec(
@@ -147,7 +147,9 @@ class _Place:
                 scratch_shapes=scratch,
             ),
             out_shape=[jax.ShapeDtypeStruct(x.shape, x.dtype) for x in like],
-            compiler_params=pltpu.CompilerParams(dimension_semantics=names),
+            compiler_params=pltpu.CompilerParams(
+                dimension_semantics=("parallel", "parallel", "arbitrary", "arbitrary")
+            ),
             interpret=interpret,
             name=f"attention{kernel.func.__name__}",
         )(*self.pairs, *arrays)

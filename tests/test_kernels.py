@@ -1,0 +1,265 @@
+"""Attention's kernels, interpreted on the CPU, equal attention with the whole mask.
+
+What no CPU can run is compiled for the devices that it is meant for.
+"""
+
+import importlib.util
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.experimental import topologies
+from jax.sharding import AbstractDevice, AbstractMesh, AxisType, Mesh
+from test_attention import dense, forest
+
+from jft import config as config_lib
+from jft.batch import Batch
+from jft.data import prefix_tree
+from jft.model import decoder, kernel_pairs, kernels, kernels_gpu, kernels_tpu
+from jft.training import mesh as mesh_lib
+from jft.training import step as step_lib
+
+DRIVERS = [kernels.Driver(module, interpret=True) for module in (kernels_gpu, kernels_tpu)]
+every_driver = pytest.mark.parametrize("driver", DRIVERS, ids=["gpu", "tpu"])
+TPU_CALL = 'custom_call_target="tpu_custom_call"'
+# Of the Triton backend, in JAX from 0.11 on.
+triton = pytest.mark.filterwarnings("ignore:The Pallas Triton backend:DeprecationWarning")
+
+
+def trees(rows, row_length, seed=0):
+    """Random forests, and one row of padding more."""
+    rng = np.random.default_rng(seed)
+    forests = [forest(rng, row_length) for _ in range(rows - 1)]
+    entries = max(map(prefix_tree.entries, forests))
+    return prefix_tree.build(forests, rows, row_length, entries)
+
+
+def arrays(rows, length, heads=4, kv_heads=2, size=8, dtype=jnp.float32):
+    """Query, key, value, and a slope of the result."""
+    rng = np.random.default_rng(length)
+    shapes = [(rows, length, n, size) for n in (heads, kv_heads, kv_heads, heads)]
+    return [jnp.asarray(rng.normal(size=shape), dtype) for shape in shapes]
+
+
+def results(attend, query, key, value, slope):
+    """What is mixed, and the slopes of query, key and value."""
+    mixed, back = jax.vjp(attend, query, key, value)
+    return mixed, *back(slope)
+
+
+def by_kernels(batch, driver):
+    """`results` of the kernels, compiled."""
+    sight = kernels.sight(batch, driver)
+    return jax.jit(lambda *x: results(lambda *qkv: kernels.attend(*qkv, sight), *x))
+
+
+def whole(batch):
+    """`results` with the whole mask."""
+    return lambda *x: results(lambda *qkv: dense(*qkv, batch), *x)
+
+
+def close(got, want, **tolerance):
+    for a, b in zip(got, want, strict=True):
+        np.testing.assert_allclose(np.asarray(a, np.float32), b, **tolerance)
+
+
+@every_driver
+@pytest.mark.parametrize(
+    ("length", "heads", "kv_heads", "size"),
+    [(389, 4, 2, 24), (256, 3, 1, 8), (7, 2, 2, 64)],
+    ids=["grouped", "whole blocks", "one block"],
+)
+def test_kernels_equal_the_whole_mask(driver, length, heads, kv_heads, size):
+    batch = trees(3, length)
+    inputs = arrays(3, length, heads, kv_heads, size)
+    close(by_kernels(batch, driver)(*inputs), whole(batch)(*inputs), rtol=2e-5, atol=4e-6)
+
+
+@every_driver
+def test_bfloat16_within_its_rounding(driver):
+    batch, inputs = trees(2, 200), arrays(2, 200, dtype=jnp.bfloat16)
+    got = by_kernels(batch, driver)(*inputs)
+    assert {x.dtype for x in got} == {jnp.dtype(jnp.bfloat16)}
+    want = whole(batch)(*(x.astype(jnp.float32) for x in inputs))
+    for a, b in zip(got, want, strict=True):
+        error = np.linalg.norm(np.asarray(a, np.float32) - b) / np.linalg.norm(b)
+        assert error < 2**-7
+
+
+@pytest.mark.parametrize(("length", "size"), [(2048, 64), (2048, 256), (1280, 128)])
+def test_pairs_are_the_blocks_that_meet(length, size):
+    batch = trees(3, length, seed=size)
+    index = np.arange(length)
+    until = batch.visible_until_BT[:, None]
+    visible = (index[None, None] <= index[None, :, None]) & (index[None, :, None] < until)
+    num_blocks = length // size
+    meets = visible.reshape(3, num_blocks, size, num_blocks, size).any(axis=(2, 4))
+    assert meets.sum() < 0.8 * 3 * num_blocks * (num_blocks + 1) / 2
+    for width in (None, batch.key_blocks_BQW.shape[2]):
+        by_query, by_key = kernel_pairs.pairs(jnp.asarray(until[:, 0]), size, width)
+        for pairs, want in ((by_query, meets), (by_key, meets.swapaxes(1, 2))):
+            for row in range(3):
+                outer, inner, start = (np.asarray(x[row]) for x in pairs)
+                expected = np.argwhere(want[row])
+                np.testing.assert_array_equal(
+                    np.stack([outer, inner], 1)[: len(expected)], expected
+                )
+                np.testing.assert_array_equal(outer[len(expected) :], num_blocks - 1)
+                np.testing.assert_array_equal(
+                    start, np.searchsorted(expected[:, 0], np.arange(num_blocks + 1))
+                )
+
+
+@every_driver
+def test_blocks_that_nothing_sees_are_never_loaded(driver):
+    # Two trees that meet no block of each other, each of two blocks.
+    cut = 2 * driver.kernels.block_size(1)
+    until = np.r_[np.full(cut, cut), np.full(cut, 2 * cut)].astype(np.int32)[None]
+    batch = Batch(*(None,) * 2, until, *(None,) * 4)
+    inputs, run = arrays(1, 2 * cut), by_kernels(batch, driver)
+    clean = run(*inputs)
+    for tree in (slice(cut), slice(cut, None)):
+        spoilt = run(*(x.at[:, tree].set(jnp.nan) for x in inputs))
+        other = slice(cut, None) if tree.stop else slice(cut)
+        for a, b in zip(spoilt, clean, strict=True):
+            assert np.isnan(a[:, tree]).all()
+            np.testing.assert_array_equal(a[:, other], b[:, other])
+
+
+@every_driver
+@pytest.mark.parametrize("kv_heads", [2, 1], ids=["heads apart", "heads together"])
+def test_each_device_has_its_rows_and_heads(driver, kv_heads):
+    batch, inputs = trees(4, 100), arrays(4, 100, kv_heads=kv_heads)
+    want = by_kernels(batch, driver)(*inputs)
+    mesh = mesh_lib.create(config_of_mesh(data=2, fsdp=2, tensor=2))
+    with jax.set_mesh(mesh):
+        program = by_kernels(batch, driver)
+        got = program(*inputs)
+        text = program.lower(*inputs).compile().as_text()
+    close(got, want, rtol=1e-6, atol=1e-6)
+    rows, heads = got[0].sharding.shard_shape(got[0].shape)[::2]
+    assert (rows, heads) == (1, 2 if kv_heads == 2 else 4)
+    assert "all-gather" not in text
+
+
+def config_of_mesh(**sizes):
+    config = config_lib.get_config().mesh
+    for name, size in sizes.items():
+        setattr(config, name, size)
+    return config
+
+
+@every_driver
+def test_a_decoder_learns_the_same(monkeypatch, decoder_config, driver):
+    batch = jax.tree.map(jnp.asarray, trees(2, 90))
+    params = decoder.init(decoder_config, jax.random.key(0))
+
+    def run():
+        loss = jax.value_and_grad(
+            lambda params: step_lib.loss_sum(
+                decoder_config, "attention", jnp.float32, params, batch
+            )
+        )
+        return jax.tree.leaves(jax.jit(loss)(params)), str(jax.make_jaxpr(loss)(params))
+
+    want, plain = run()
+    monkeypatch.setattr(kernels, "driver", lambda head: driver)
+    got, text = run()
+    close(got, want, rtol=1e-4, atol=1e-5)
+    assert "pallas_call[" in text
+    assert "pallas_call[" not in plain
+
+
+def abstract(platform, *sizes):
+    """A mesh of devices that this machine need not have."""
+    device = AbstractDevice("", 1, platform)
+    types = (AxisType.Auto,) * len(mesh_lib.AXES)
+    return AbstractMesh(sizes, mesh_lib.AXES, axis_types=types, abstract_device=device)
+
+
+def test_xla_takes_over_where_jax_has_lost_a_backend(monkeypatch, capsys):
+    monkeypatch.setitem(kernels.MODULES, "gpu", "jft.model.nowhere")
+    with jax.sharding.use_abstract_mesh(abstract("gpu", 1, 1, 1)):
+        assert kernels.driver(64) is kernels.driver(64) is None
+    assert capsys.readouterr().out.count("jft.model.nowhere") == 1
+
+
+def test_the_mesh_decides(capsys):
+    assert kernels.driver(64) is None
+    for platform, module in (("cpu", None), ("gpu", kernels_gpu), ("tpu", kernels_tpu)):
+        with jax.sharding.use_abstract_mesh(abstract(platform, 2, 1, 1)):
+            driver = kernels.driver(64)
+            assert driver == (module and kernels.Driver(module))
+            assert kernels.driver(512) is kernels.driver(512) is None
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == 2
+    assert "128" in said[0]
+    assert "256" in said[1]
+
+
+def shapes(sharding, rows, length, heads=4, kv_heads=2, size=64, dtype=jnp.bfloat16):
+    like = [(rows, length, n, size) for n in (heads, kv_heads, kv_heads, heads)]
+    qkvs = [jax.ShapeDtypeStruct(shape, dtype, sharding=sharding) for shape in like]
+    return *qkvs, jax.ShapeDtypeStruct((rows, length), jnp.int32, sharding=sharding)
+
+
+def of_mesh(query, key, value, slope, until):
+    """`results` by the kernels that the mesh's devices have."""
+    batch = Batch(*(None,) * 2, until, *(None,) * 4)
+    sight = kernels.sight(batch, kernels.driver(query.shape[-1]))
+    return results(lambda *qkv: kernels.attend(*qkv, sight), query, key, value, slope)
+
+
+@triton
+@pytest.mark.parametrize("sizes", [(1, 1, 1), (2, 1, 2)], ids=["a device", "four devices"])
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32])
+def test_kernels_are_lowered_for_gpus(sizes, dtype):
+    with jax.sharding.use_abstract_mesh(abstract("gpu", *sizes)):
+        traced = jax.jit(of_mesh).trace(*shapes(None, 2, 300, size=80, dtype=dtype))
+        text = traced.lower(lowering_platforms=("cuda",)).as_text()
+    assert text.count("@__gpu$xla.gpu.triton(") == 3
+
+
+@pytest.fixture
+def tpus(monkeypatch):
+    """Four TPUs that are not there."""
+    if not importlib.util.find_spec("libtpu"):
+        pytest.skip("libtpu, which compiles for TPUs, is not installed: it is in the extra `dev`")
+    monkeypatch.setenv("TPU_SKIP_MDS_QUERY", "1")
+    topology = topologies.get_topology_desc(
+        platform="tpu", topology_name="v5e:2x2", chips_per_host_bounds=[2, 2, 1], num_slices=1
+    )
+    return np.array(topology.devices)
+
+
+def mesh_of(devices, *sizes):
+    types = (AxisType.Auto,) * len(mesh_lib.AXES)
+    return Mesh(devices.reshape(sizes), mesh_lib.AXES, axis_types=types)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "length"),
+    [(jnp.bfloat16, 4096), (jnp.bfloat16, 4 * 4096), (jnp.float32, 4096)],
+)
+def test_kernels_are_compiled_for_tpus_in_memory_for_the_tokens(tpus, dtype, length):
+    mesh = mesh_of(tpus[:1], 1, 1, 1)
+    inputs = shapes(mesh_lib.replicated(mesh), 1, length, 2, 1, dtype=dtype)
+    with jax.set_mesh(mesh):
+        program = jax.jit(of_mesh).lower(*inputs).compile()
+    assert program.as_text().count(TPU_CALL) == 3
+    # One head's scores would be 64 MB, and 1 GB with four times the tokens.
+    memory = program.memory_analysis()
+    assert memory.temp_size_in_bytes < memory.argument_size_in_bytes + memory.output_size_in_bytes
+
+
+# The forward kernel runs again in the backward pass only where nothing is kept.
+@pytest.mark.parametrize(("remat", "calls"), [("attention", 3), ("layer", 4)])
+def test_a_step_is_compiled_for_tpus(tpus, decoder_config, remat, calls):
+    mesh = mesh_of(tpus, 2, 1, 2)
+    program = step_lib.Program(decoder_config, remat, jnp.bfloat16, optax.adamw(1e-3), mesh)
+    batch = jax.tree.map(lambda x: x[None], trees(4, 200))
+    program.compile(batch)
+    (compiled,) = program._compiled.values()
+    assert compiled.as_text().count(TPU_CALL) == calls
