@@ -17,7 +17,7 @@ from test_attention import dense, forest
 from jft import config as config_lib
 from jft.batch import Batch
 from jft.data import prefix_tree
-from jft.model import decoder, kernel_pairs, kernels, kernels_gpu, kernels_tpu
+from jft.model import decoder, kernel_blocks, kernel_pairs, kernels, kernels_gpu, kernels_tpu
 from jft.training import mesh as mesh_lib
 from jft.training import step as step_lib
 
@@ -110,6 +110,20 @@ def test_pairs_are_the_blocks_that_meet(length, size):
                 np.testing.assert_array_equal(
                     start, np.searchsorted(expected[:, 0], np.arange(num_blocks + 1))
                 )
+
+
+def test_a_row_that_is_one_sequence_has_all_its_pairs():
+    until = jnp.full((1, 320), 320, jnp.int32)
+    for pairs in kernel_pairs.pairs(until, 32, width=10):
+        assert pairs.start_BQ[0, -1] == pairs.outer_BS.shape[1] == 55
+
+
+def test_float32_is_multiplied_exactly():
+    with jax.default_matmul_precision("highest"):
+        for dtype, exact in ((jnp.float32, True), (jnp.bfloat16, False)):
+            b = jnp.zeros((8, 8), dtype)
+            program = jax.make_jaxpr(lambda a, b: kernel_blocks.product(a, b, (1, 0)))(b, b)
+            assert ("HIGHEST" in str(program)) == exact
 
 
 @every_driver
