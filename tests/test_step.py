@@ -112,6 +112,21 @@ def test_any_mesh_gives_the_same_numbers(decoder_config, steps, expected, sizes)
     assert_same(got, expected)
 
 
+@pytest.mark.parametrize("sizes", [{}, {"data": 2}], ids=str)
+def test_the_head_in_turns_gives_the_same_numbers(
+    monkeypatch, decoder_config, steps, expected, sizes
+):
+    monkeypatch.setattr(decoder, "LOGITS", 6 * 61 * 7)  # 7 of the 32 entries of each row, or 14
+    got = run(decoder_config, [batch_of([[s] for s in step], 6) for step in steps], **sizes)
+    assert_same(got, expected)
+    params = decoder.shapes(decoder_config)
+    rows = prefix_tree.build([[s] for s in steps[0]], 6, 24, 32)
+    slope = jax.grad(lambda params: decoder.token_logprobs(decoder_config, params, rows).sum())
+    text = str(jax.make_jaxpr(slope)(params))
+    assert "f32[6,7,61]" in text
+    assert "f32[6,32,61]" not in text
+
+
 def test_bfloat16_stays_near_and_keeps_float32_weights(decoder_config, steps, expected):
     batches = [batch_of([[s] for s in step], 6) for step in steps]
     params, metrics = run(decoder_config, batches, dtype=jnp.bfloat16)

@@ -18,10 +18,13 @@ import numpy as np
 from flax import nnx
 
 from jft.batch import Batch
-from jft.model import attention, remat_policy
+from jft.model import attention, remat_policy, sharding
 from jft.model.product import product
 from jft.model.remat_policy import kept
 from jft.model.sharding import constrain
+
+# Scores of the head that a device holds at once, 1 GB; turns cost the head's forward pass again.
+LOGITS = 1 << 28
 
 Params = dict  # nested: name -> array or Params
 # Query, key and value of one layer -> what each query takes from the values, and what to remember.
@@ -224,9 +227,30 @@ def token_logprobs(
 ) -> jax.Array:
     """The log-probability of every loss target, [B, M] in float32.
 
-    Training sums them by weight, evaluation by slot.
+    Training sums them by weight, evaluation by slot. Where the scores of all entries would take
+    more memory than `LOGITS`, they are computed in turns, and again in the backward pass.
     """
-    return target_logprobs(entry_logits(config, params, batch, remat), batch)
+    hidden_BMD, target_BM = _entries(config, params, batch, remat), batch.loss_target_BM
+    rows, entries = target_BM.shape
+    turns = -(-sharding.local_size("BMV", (rows, entries, config.vocab_size)) // LOGITS)
+    if turns == 1:
+        return target_logprobs(logits(config, params, hidden_BMD), target_BM)
+    at_once = -(-entries // turns)
+    turns = -(-entries // at_once)
+
+    def split(x_BMZ):
+        """[A, B, C, ...]: the C entries of each turn."""
+        fill = [(0, 0)] * x_BMZ.ndim
+        fill[1] = (0, turns * at_once - entries)
+        return jnp.pad(x_BMZ, fill).reshape(rows, turns, at_once, *x_BMZ.shape[2:]).swapaxes(0, 1)
+
+    @jax.checkpoint
+    def turn(of_turn):
+        hidden_BCD, target_BC = of_turn
+        return target_logprobs(logits(config, params, hidden_BCD), target_BC)
+
+    logprobs_ABC = jax.lax.map(turn, (split(hidden_BMD), split(target_BM)))
+    return logprobs_ABC.swapaxes(0, 1).reshape(rows, -1)[:, :entries]
 
 
 def entry_logits(
@@ -236,14 +260,18 @@ def entry_logits(
 
     The head, a product with the whole vocabulary, runs on the listed positions only.
     """
+    return logits(config, params, _entries(config, params, batch, remat))
+
+
+def _entries(config: DecoderConfig, params: Params, batch: Batch, remat: str) -> jax.Array:
+    """The normed hidden states of the loss entries, [B, M, D]."""
     hidden_BTD = apply(config, params, batch, remat)
-    hidden_BMD = jnp.take_along_axis(hidden_BTD, batch.loss_index_BM[..., None], axis=1)
-    return logits(config, params, hidden_BMD)
+    return jnp.take_along_axis(hidden_BTD, batch.loss_index_BM[..., None], axis=1)
 
 
-def target_logprobs(logits_BMV: jax.Array, batch: Batch) -> jax.Array:
+def target_logprobs(logits_BMV: jax.Array, target_BM) -> jax.Array:
     """The log-probability of every loss target, [B, M], under the logits of its entry."""
-    target_BM1 = jnp.take_along_axis(logits_BMV, batch.loss_target_BM[..., None], axis=-1)
+    target_BM1 = jnp.take_along_axis(logits_BMV, target_BM[..., None], axis=-1)
     return target_BM1[..., 0] - jax.nn.logsumexp(logits_BMV, axis=-1)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import jax
 from jax.sharding import PartitionSpec
 
@@ -26,6 +28,15 @@ def spec(letters: str, shape: tuple[int, ...], mesh_shape, table) -> PartitionSp
             shards *= mesh_shape[name]
         axes.append(axis if shards > 1 and size % shards == 0 else None)
     return PartitionSpec(*axes)
+
+
+def local_size(letters: str, shape: tuple[int, ...]) -> int:
+    """Elements of an activation that a device of the ambient mesh holds."""
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty:
+        return math.prod(shape)
+    partition = spec(letters, shape, mesh.shape, ACTIVATIONS)
+    return math.prod(jax.sharding.NamedSharding(mesh, partition).shard_shape(shape))
 
 
 def constrain(x: jax.Array, letters: str) -> jax.Array:

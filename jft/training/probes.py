@@ -174,7 +174,7 @@ def answers(
     cast = jax.tree.map(lambda x: x.astype(dtype), params)
     logits_BMV = decoder.entry_logits(model, cast, batch)
     first_BPV = jnp.take_along_axis(logits_BMV, first_BP[..., None], axis=1)
-    return decoder.target_logprobs(logits_BMV, batch), jax.nn.log_softmax(first_BPV)
+    return decoder.target_logprobs(logits_BMV, batch.loss_target_BM), jax.nn.log_softmax(first_BPV)
 
 
 def kl_divergence(base_KV: np.ndarray, tuned_KV: np.ndarray) -> np.ndarray:
