@@ -1,10 +1,11 @@
-"""Measure jft and a script on Transformers and PyTorch on the same work, in turns.
+"""Measure jft, and others on the same work, in turns.
 
     python -m benchmarks.run --model=DIR --data=DIR --peer=PYTHON [--work=ft,score] [--rounds=3]
 
 The model is a Hugging Face folder or a GGUF file, the data the paper's folder `data/`. `--peer` is
-a Python with torch, transformers and gguf; without it, jft is measured alone. Both sides are loaded
-first; then each does a round while the other waits, and again. The first round of each warms up.
+a Python with torch, transformers and gguf; without it, jft is measured alone. With `--libraries` it
+has trl, datasets and lm-eval, too. All sides are loaded first; then each does a round while the
+others wait, and again. The first round of each warms up.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from typing import NamedTuple
 from benchmarks.work import WORKS
 
 REPO = Path(__file__).parent.parent
+LIBRARIES = {"train": "TRL", "score": "lm-eval"}
 UNITS = {"train": "examples/s", "score": "items/s", "generate": "items/s"}
 
 
@@ -87,6 +89,8 @@ def compare(name: str, args: argparse.Namespace) -> dict[str, Side]:
         sides["limit"] = (sys.executable, "benchmarks.limit_worker")
     if args.peer:
         sides["PyTorch"] = (args.peer, "benchmarks.torch_worker")
+    if args.libraries and WORKS[name].kind in LIBRARIES:
+        sides["library"] = (args.peer, "benchmarks.library_worker")
     processes, answers = {}, {}
     with contextlib.ExitStack() as stack:
         for side, command in sides.items():  # one after the other, so that neither slows the other
@@ -128,19 +132,15 @@ def row(name: str, sides: dict[str, Side]) -> list[str]:
     what = f"{work.kind}, {work.rows}, {work.shots} shots"
     cells = [name, what, UNITS[work.kind], f"{statistics.median(jft.speeds):.2f}"]
     cells.append(_ratio(jft, sides["limit"]) if "limit" in sides else "-")
-    if "PyTorch" not in sides:
-        return [*cells, "-", "-", f"{jft.peak_bytes / 1e9:.1f}", "-", "-", _times(jft)]
-    peer = sides["PyTorch"]
+    cells += [f"{jft.peak_bytes / 1e9:.1f}", _times(jft)]
+    for peer in ("PyTorch", "library"):
+        cells += _beside(jft, sides[peer]) if peer in sides else ["-"] * 3
+    return cells
+
+
+def _beside(jft: Side, peer: Side) -> list[str]:
     mine, theirs = ([x for results in each.results for x in results] for each in (jft, peer))
-    return [
-        *cells,
-        f"{statistics.median(peer.speeds):.2f}",
-        _ratio(jft, peer),
-        f"{jft.peak_bytes / 1e9:.1f}",
-        f"{peer.peak_bytes / 1e9:.1f}",
-        differences(mine, theirs),
-        _times(jft),
-    ]
+    return [_ratio(jft, peer), f"{peer.peak_bytes / 1e9:.1f}", differences(mine, theirs)]
 
 
 def _ratio(mine: Side, other: Side) -> str:
@@ -154,8 +154,9 @@ def _times(side: Side) -> str:
 
 
 COLUMNS = (
-    "work", "what", "unit", "jft", "share of the limit", "PyTorch", "ratio: median (min to max)",
-    "jft, GB", "PyTorch, GB", "largest difference", "jft: start + first round, s",
+    "work", "what", "unit", "jft", "share of the limit", "GB", "start + first round, s",
+    "jft / PyTorch: median (min to max)", "GB", "largest difference",
+    "jft / library", "GB", "largest difference",
 )  # fmt: skip
 
 
@@ -169,9 +170,13 @@ def main() -> None:
     parser.add_argument("--model", required=True, help="a folder or a GGUF file")
     parser.add_argument("--data", type=Path, required=True, help="the paper's folder data/")
     parser.add_argument("--peer", help="a Python with torch, transformers and gguf")
+    libraries = ", ".join(f"{name} for {kind}" for kind, name in LIBRARIES.items())
+    parser.add_argument("--libraries", action="store_true", help=f"--peer has {libraries}, too")
     parser.add_argument("--work", default=",".join(WORKS), help=f"of {', '.join(WORKS)}")
     parser.add_argument("--rounds", type=int, default=3, help="that are timed")
     args = parser.parse_args()
+    if args.libraries and not args.peer:
+        parser.error("--libraries: they are looked for in --peer, which is missing")
     args.data = args.data.resolve()
     if Path(args.model).exists():  # workers run in another folder
         args.model = str(Path(args.model).resolve())
