@@ -17,11 +17,12 @@ from test_attention import dense, forest
 from jft import config as config_lib
 from jft.batch import Batch
 from jft.data import prefix_tree
-from jft.model import decoder, kernel_blocks, kernel_pairs, kernels, kernels_gpu, kernels_tpu
+from jft.model import decoder
+from jft.model.kernels import blocks, gpu, pairs, tpu, tree_attention
 from jft.training import mesh as mesh_lib
 from jft.training import step as step_lib
 
-DRIVERS = [kernels.Driver(module, interpret=True) for module in (kernels_gpu, kernels_tpu)]
+DRIVERS = [tree_attention.Driver(module, interpret=True) for module in (gpu, tpu)]
 every_driver = pytest.mark.parametrize("driver", DRIVERS, ids=["gpu", "tpu"])
 TPU_CALL = 'custom_call_target="tpu_custom_call"'
 # Of the Triton backend, in JAX from 0.11 on.
@@ -51,8 +52,8 @@ def results(attend, query, key, value, slope):
 
 def by_kernels(batch, driver):
     """`results` of the kernels, compiled."""
-    sight = kernels.sight(batch, driver)
-    return jax.jit(lambda *x: results(lambda *qkv: kernels.attend(*qkv, sight), *x))
+    sight = tree_attention.sight(batch, driver)
+    return jax.jit(lambda *x: results(lambda *qkv: tree_attention.attend(*qkv, sight), *x))
 
 
 def whole(batch):
@@ -98,10 +99,10 @@ def test_pairs_are_the_blocks_that_meet(length, size):
     meets = visible.reshape(3, num_blocks, size, num_blocks, size).any(axis=(2, 4))
     assert meets.sum() < 0.8 * 3 * num_blocks * (num_blocks + 1) / 2
     for width in (None, batch.key_blocks_BQW.shape[2]):
-        by_query, by_key = kernel_pairs.pairs(jnp.asarray(until[:, 0]), size, width)
-        for pairs, want in ((by_query, meets), (by_key, meets.swapaxes(1, 2))):
+        by_query, by_key = pairs.pairs(jnp.asarray(until[:, 0]), size, width)
+        for found, want in ((by_query, meets), (by_key, meets.swapaxes(1, 2))):
             for row in range(3):
-                outer, inner, start = (np.asarray(x[row]) for x in pairs)
+                outer, inner, start = (np.asarray(x[row]) for x in found)
                 expected = np.argwhere(want[row])
                 np.testing.assert_array_equal(
                     np.stack([outer, inner], 1)[: len(expected)], expected
@@ -114,15 +115,15 @@ def test_pairs_are_the_blocks_that_meet(length, size):
 
 def test_a_row_that_is_one_sequence_has_all_its_pairs():
     until = jnp.full((1, 320), 320, jnp.int32)
-    for pairs in kernel_pairs.pairs(until, 32, width=10):
-        assert pairs.start_BQ[0, -1] == pairs.outer_BS.shape[1] == 55
+    for found in pairs.pairs(until, 32, width=10):
+        assert found.start_BQ[0, -1] == found.outer_BS.shape[1] == 55
 
 
 def test_float32_is_multiplied_exactly():
     with jax.default_matmul_precision("highest"):
         for dtype, exact in ((jnp.float32, True), (jnp.bfloat16, False)):
             b = jnp.zeros((8, 8), dtype)
-            program = jax.make_jaxpr(lambda a, b: kernel_blocks.product(a, b, (1, 0)))(b, b)
+            program = jax.make_jaxpr(lambda a, b: blocks.product(a, b, (1, 0)))(b, b)
             assert ("HIGHEST" in str(program)) == exact
 
 
@@ -179,7 +180,7 @@ def test_a_decoder_learns_the_same(monkeypatch, decoder_config, driver):
         return jax.tree.leaves(jax.jit(loss)(params)), str(jax.make_jaxpr(loss)(params))
 
     want, plain = run()
-    monkeypatch.setattr(kernels, "driver", lambda head: driver)
+    monkeypatch.setattr(tree_attention, "driver", lambda head: driver)
     got, text = run()
     close(got, want, rtol=1e-4, atol=1e-5)
     assert "pallas_call[" in text
@@ -194,19 +195,19 @@ def abstract(platform, *sizes):
 
 
 def test_xla_takes_over_where_jax_has_lost_a_backend(monkeypatch, capsys):
-    monkeypatch.setitem(kernels.MODULES, "gpu", "jft.model.nowhere")
+    monkeypatch.setitem(tree_attention.MODULES, "gpu", "jft.model.nowhere")
     with jax.sharding.use_abstract_mesh(abstract("gpu", 1, 1, 1)):
-        assert kernels.driver(64) is kernels.driver(64) is None
+        assert tree_attention.driver(64) is tree_attention.driver(64) is None
     assert capsys.readouterr().out.count("jft.model.nowhere") == 1
 
 
 def test_the_mesh_decides(capsys):
-    assert kernels.driver(64) is None
-    for platform, module in (("cpu", None), ("gpu", kernels_gpu), ("tpu", kernels_tpu)):
+    assert tree_attention.driver(64) is None
+    for platform, module in (("cpu", None), ("gpu", gpu), ("tpu", tpu)):
         with jax.sharding.use_abstract_mesh(abstract(platform, 2, 1, 1)):
-            driver = kernels.driver(64)
-            assert driver == (module and kernels.Driver(module))
-            assert kernels.driver(512) is kernels.driver(512) is None
+            driver = tree_attention.driver(64)
+            assert driver == (module and tree_attention.Driver(module))
+            assert tree_attention.driver(512) is tree_attention.driver(512) is None
     said = capsys.readouterr().out.splitlines()
     assert len(said) == 2
     assert "128" in said[0]
@@ -222,8 +223,8 @@ def shapes(sharding, rows, length, heads=4, kv_heads=2, size=64, dtype=jnp.bfloa
 def of_mesh(query, key, value, slope, until):
     """`results` by the kernels that the mesh's devices have."""
     batch = Batch(*(None,) * 2, until, *(None,) * 4)
-    sight = kernels.sight(batch, kernels.driver(query.shape[-1]))
-    return results(lambda *qkv: kernels.attend(*qkv, sight), query, key, value, slope)
+    sight = tree_attention.sight(batch, tree_attention.driver(query.shape[-1]))
+    return results(lambda *qkv: tree_attention.attend(*qkv, sight), query, key, value, slope)
 
 
 @triton

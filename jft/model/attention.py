@@ -7,7 +7,7 @@ are never in memory as a whole. Letters, besides the usual: `A` turns of `C` blo
 `X` queries of a block for all heads of one key-value head, `Y` keys of a block, `S` keys that a
 block of queries meets.
 
-This is what XLA compiles, for CPUs first. GPUs and TPUs have kernels for it: see `kernels.py`.
+This is what XLA compiles, for CPUs first. GPUs and TPUs have kernels for it: see `kernels/`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from jft.batch import BLOCK, Array, Batch
-from jft.model import kernels
+from jft.model.kernels import tree_attention
 from jft.model.remat_policy import kept
 
 # Scores in memory at once, of one row: turns cost time, so there is one where it does no harm.
@@ -45,13 +45,13 @@ def visible_from(visible_until_BT: Array, query_BM: Array) -> jax.Array:
     return (key_11T <= query_BM1) & (query_BM1 < until_BT[:, None])
 
 
-def sight(batch: Batch, num_heads: int, head_size: int) -> Sight | kernels.Sight:
+def sight(batch: Batch, num_heads: int, head_size: int) -> Sight | tree_attention.Sight:
     """The mask rule for the keys that each block of queries meets.
 
     Its type decides what `attend` does: kernels are used where the mesh's devices have them.
     """
-    if driver := kernels.driver(head_size):
-        return kernels.sight(batch, driver)
+    if driver := tree_attention.driver(head_size):
+        return tree_attention.sight(batch, driver)
     return blocks_in_sight(batch, num_heads)
 
 
@@ -83,11 +83,11 @@ def attend(
     query_BTNH: jax.Array,
     key_BTKH: jax.Array,
     value_BTKH: jax.Array,
-    sight: Sight | kernels.Sight,
+    sight: Sight | tree_attention.Sight,
 ) -> jax.Array:
     """Grouped-query attention, softmax in float32, scaled by the root of H: [B, T, N, H]."""
-    if isinstance(sight, kernels.Sight):
-        return kernels.attend(query_BTNH, key_BTKH, value_BTKH, sight)
+    if isinstance(sight, tree_attention.Sight):
+        return tree_attention.attend(query_BTNH, key_BTKH, value_BTKH, sight)
     rows, length, heads, size = query_BTNH.shape
     kv_heads, (turns, _, at_once) = key_BTKH.shape[2], sight.blocks_ABCW.shape[:3]
     fill = turns * at_once * BLOCK - length

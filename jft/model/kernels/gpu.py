@@ -12,8 +12,8 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 
-from jft.model import kernel_blocks as blocks
-from jft.model.kernel_pairs import Pairs
+from jft.model.kernels import blocks
+from jft.model.kernels.pairs import Pairs
 
 # Larger blocks, or heads, would not leave the backward pass its shared memory.
 SIZE = 64

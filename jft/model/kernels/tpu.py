@@ -16,8 +16,8 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
-from jft.model import kernel_blocks as blocks
-from jft.model.kernel_pairs import Pairs
+from jft.model.kernels import blocks
+from jft.model.kernels.pairs import Pairs
 
 LARGEST_HEAD = 256
 # A turn costs something beside its products, which tells in small blocks; in large ones, more of

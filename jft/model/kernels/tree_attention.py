@@ -2,7 +2,7 @@
 
 Memory is in proportion to the tokens: scores exist for one pair of blocks at a time, forward and
 backward. The kernels differ in how they find a block's pairs; what they compute of one is in
-`kernel_blocks.py`. The slopes are written out, since JAX has none for kernels.
+`blocks.py`. The slopes are written out, since JAX has none for kernels.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from jax.sharding import PartitionSpec
 from jft import progress
 from jft.batch import Batch
 from jft.model import sharding
-from jft.model.kernel_pairs import Pairs, pairs
+from jft.model.kernels.pairs import Pairs, pairs
 from jft.model.remat_policy import kept
 
 # Imported when there is something to compute on such a device: a CPU's programs start sooner.
-MODULES = {"gpu": "jft.model.kernels_gpu", "tpu": "jft.model.kernels_tpu"}
+MODULES = {"gpu": "jft.model.kernels.gpu", "tpu": "jft.model.kernels.tpu"}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Attention along prefix trees on GPUs and TPUs, in Pallas."""
