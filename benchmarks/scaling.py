@@ -73,7 +73,7 @@ def series(model: str, data: str, rounds: int) -> Iterator[tuple[str, Point]]:
         yield "shots", measure(_config(model, data, rounds, shots=shots), shots)
     for size in (4, 8, 16, 32, 64):
         yield "examples a step", measure(_config(model, data, rounds, batch_size=size), size)
-    for length in (128, 256, 512, 1024):
+    for length in (64, 128, 256, 512):
         config = _config(model, data, rounds, batch_size=4, max_length=length, **xsum)
         yield "longest sequence", measure(config, length)
     for length in (512, 1024, 2048):
@@ -147,12 +147,14 @@ def draw(found: dict[str, list[Point]], file: Path) -> None:
         x = [str(point.value) for point in points]
         if name == "model":
             x = [f"{point.parameters / 1e6:.0f}M" for point in points]
-        unshared = [point.seconds * point.sequence_tokens / point.tokens for point in points]
+        shared = [max(1.0, point.sequence_tokens / point.tokens) for point in points]
+        unshared = [point.seconds * times for point, times in zip(points, shared, strict=True)]
         panel.plot(x, [point.seconds for point in points], "o-", label="jft")
         if name != "model":
-            panel.plot(x, unshared, "o--", color="0.6", label="as fast, nothing shared")
-        panel.set_xlabel(name)
+            panel.plot(x, unshared, "o--", color="0.6", label="nothing shared, as fast")
+        panel.set_xlabel("parameters of the layers" if name == "model" else name)
         panel.set_yscale("log")
+        panel.yaxis.set_major_formatter("{x:g}")
         panel.grid(alpha=0.3)
     axes[0].set_ylabel("seconds of a step")
     axes[0].legend(frameon=False, fontsize="small")
