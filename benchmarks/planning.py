@@ -56,7 +56,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="the paper's folder data/")
     parser.add_argument("--sequences", type=int, default=1_000_000, help="of the large run")
     args = parser.parse_args()
-    print("| training set | shots |", *(f"padding, {n} devices |" for n in DEVICES))
+    print("| training set | shots |", *(f"padding, device count {n} |" for n in DEVICES))
     print("|---|---|---|---|")
     for file in sorted(args.data.glob("*/*_train_2000.json")):
         for shots in SHOTS.get(file.parent.name, (0, 1, 2)):
@@ -75,7 +75,8 @@ def main() -> None:
         )
         seconds, more = time.monotonic() - began, _peak_bytes() - before
         print(
-            f"\n{args.sequences} sequences of {tokens / 1e6:.0f} million tokens, {shards} devices: "
+            f"\n{args.sequences} sequences of {tokens / 1e6:.0f} million tokens, device "
+            f"count {shards}: "
             f"{seconds:.1f} s, {more / tokens:.1f} bytes a token beside them",
             end="",
         )
