@@ -29,6 +29,7 @@ class Batch(NamedTuple):
       loss_slot_BM: which sequence of the row the entry belongs to; 0 in padding.
       key_blocks_BQW: for each of the Q = ceil(T / BLOCK) blocks of queries the blocks of keys of
         which they see any, in order; Q where there are fewer than W. None: any may be seen.
+      trunk_blocks_BU: blocks of keys that all queries of the row may see, and no list names.
     """
 
     tokens_BT: Array
@@ -39,6 +40,7 @@ class Batch(NamedTuple):
     loss_weight_BM: Array
     loss_slot_BM: Array
     key_blocks_BQW: Array | None = None
+    trunk_blocks_BU: Array | None = None
 
 
 class Shape(NamedTuple):
@@ -50,6 +52,7 @@ class Shape(NamedTuple):
       row_length: T.
       num_entries: M.
       num_key_blocks: W.
+      num_trunk_blocks: U.
     """
 
     micro_batches: int
@@ -57,3 +60,4 @@ class Shape(NamedTuple):
     row_length: int
     num_entries: int
     num_key_blocks: int
+    num_trunk_blocks: int

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jft.data import batches as batches_lib
-from jft.data import prefix_tree, sources
+from jft.data import key_blocks, prefix_tree, sources
 from jft.data import tokenizer as tokenizer_lib
 from jft.data.prompts import Item, Prompter
 from jft.errors import UserError
@@ -175,4 +175,5 @@ def test_the_plan_packs_into_rows_that_hold_the_longest_sequence(config, tokeniz
         for sequences in plan.packed(step):
             assert prefix_tree.row_tokens(sequences) <= shape.row_length
             assert prefix_tree.entries(sequences) <= shape.num_entries
-            assert prefix_tree.num_key_blocks(sequences) <= shape.num_key_blocks
+            widths = key_blocks.widths(prefix_tree.visible_until(sequences))
+            assert widths[shape.num_trunk_blocks :].max(initial=0) <= shape.num_key_blocks

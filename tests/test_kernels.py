@@ -98,8 +98,8 @@ def test_pairs_are_the_blocks_that_meet(length, size):
     num_blocks = length // size
     meets = visible.reshape(3, num_blocks, size, num_blocks, size).any(axis=(2, 4))
     assert meets.sum() < 0.8 * 3 * num_blocks * (num_blocks + 1) / 2
-    for width in (None, batch.key_blocks_BQW.shape[2]):
-        by_query, by_key = pairs.pairs(jnp.asarray(until[:, 0]), size, width)
+    for most in (None, batch.key_blocks_BQW.shape[2] + batch.trunk_blocks_BU.shape[1]):
+        by_query, by_key = pairs.pairs(jnp.asarray(until[:, 0]), size, most)
         for found, want in ((by_query, meets), (by_key, meets.swapaxes(1, 2))):
             for row in range(3):
                 outer, inner, start = (np.asarray(x[row]) for x in found)
@@ -115,7 +115,7 @@ def test_pairs_are_the_blocks_that_meet(length, size):
 
 def test_a_row_that_is_one_sequence_has_all_its_pairs():
     until = jnp.full((1, 320), 320, jnp.int32)
-    for found in pairs.pairs(until, 32, width=10):
+    for found in pairs.pairs(until, 32, most=10):
         assert found.start_BQ[0, -1] == found.outer_BS.shape[1] == 55
 
 
@@ -243,6 +243,7 @@ def tpus(monkeypatch):
     if not importlib.util.find_spec("libtpu"):
         pytest.skip("libtpu, which compiles for TPUs, is not installed: it is in the extra `dev`")
     monkeypatch.setenv("TPU_SKIP_MDS_QUERY", "1")
+    monkeypatch.setenv("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")  # tests run side by side
     topology = topologies.get_topology_desc(
         platform="tpu", topology_name="v5e:2x2", chips_per_host_bounds=[2, 2, 1], num_slices=1
     )

@@ -150,10 +150,12 @@ def _slots(prompts: list[prefix_tree.Sequence], config: config_lib.Eval, shards:
 
 
 def _rounded(shape: Shape) -> Shape:
+    no_trunk = shape.num_trunk_blocks % KEY_BLOCKS_MULTIPLE  # lists take what the trunk does not
     return shape._replace(
         row_length=_multiple(shape.row_length, ROW_MULTIPLE),
         num_entries=_power_of_two(shape.num_entries, FEWEST_ENTRIES),
-        num_key_blocks=_multiple(shape.num_key_blocks, KEY_BLOCKS_MULTIPLE),
+        num_key_blocks=_multiple(shape.num_key_blocks + no_trunk, KEY_BLOCKS_MULTIPLE),
+        num_trunk_blocks=shape.num_trunk_blocks - no_trunk,
     )
 
 

@@ -11,8 +11,10 @@ from collections import Counter
 from collections.abc import Sequence as Seq
 from typing import NamedTuple
 
+import numpy as np
+
 from jft.batch import BLOCK, Shape
-from jft.data import prefix_tree
+from jft.data import key_blocks, prefix_tree
 from jft.data.prefix_tree import Sequence
 
 # Compiling a shape takes as long as computing so many tokens, at least.
@@ -213,12 +215,18 @@ def _shape(steps: list[tuple[_Tree, list[list[int]]]], length: int, budget: Budg
 
     size = min((budget.shards * n for n in range(1, most + 1)), key=cost)
     rows = [[tree.sequences[i] for i in row] for tree, rows in steps for row in rows]
+    widths_Q = np.zeros(math.ceil(length / BLOCK) + 1, np.int32)
+    for row in rows:
+        row_Q = key_blocks.widths(prefix_tree.visible_until(row))
+        widths_Q[: len(row_Q)] = np.maximum(widths_Q[: len(row_Q)], row_Q)
+    blocks = key_blocks.best(widths_Q)
     return Shape(
         micro_batches=math.ceil(max(counts) / size),
         rows=size,
         row_length=length,
         num_entries=max(map(prefix_tree.entries, rows)),
-        num_key_blocks=max(map(prefix_tree.num_key_blocks, rows)),
+        num_key_blocks=blocks.width,
+        num_trunk_blocks=blocks.trunk,
     )
 
 

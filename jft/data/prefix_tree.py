@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import math
 import operator
 from collections.abc import Iterable
 from collections.abc import Sequence as Seq
@@ -17,7 +16,8 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from jft.batch import BLOCK, Batch
+from jft.batch import Batch
+from jft.data import key_blocks
 
 NO_TARGET = np.zeros(1, np.int32)
 # Rows that still take sequences while packing: bounds the work per sequence to a constant.
@@ -126,11 +126,6 @@ def entries(sequences: Seq[Sequence]) -> int:
     return sum(max(1, len(sequence.tokens) - sequence.start) for sequence in sequences)
 
 
-def num_key_blocks(sequences: Seq[Sequence]) -> int:
-    """The most blocks of keys that a block of queries sees in a row of these sorted sequences."""
-    return _width(_meets(_visible_until(sequences)[None]))
-
-
 def count(rows: Iterable[Seq[Sequence]]) -> Counts:
     """The tokens of rows of sorted sequences."""
     each = [(_length(row), row_tokens(row), entries(row)) for row in rows]
@@ -151,6 +146,7 @@ def build(
     row_length: int,
     num_entries: int,
     num_key_blocks: int | None = None,
+    num_trunk_blocks: int = 0,
 ) -> Batch:
     """Lay rows of sorted sequences out as a batch of fixed shape.
 
@@ -160,7 +156,8 @@ def build(
       num_rows: B.
       row_length: T.
       num_entries: M.
-      num_key_blocks: W; None: as many as these rows need.
+      num_key_blocks: W; None: this and U are the best for these rows.
+      num_trunk_blocks: U.
     """
     shape_BT, shape_BM = (num_rows, row_length), (num_rows, num_entries)
     until_BT = np.tile(np.arange(1, row_length + 1, dtype=np.int32), (num_rows, 1))
@@ -176,30 +173,13 @@ def build(
     )
     for b, sequences in enumerate(rows):
         _lay_out(sequences, jax.tree.map(operator.itemgetter(b), batch))
-    return batch._replace(key_blocks_BQW=_key_blocks(until_BT, num_key_blocks))
-
-
-def _key_blocks(visible_until_BT: np.ndarray, width: int | None) -> np.ndarray:
-    meets_BQQ = _meets(visible_until_BT)
-    num_blocks = meets_BQQ.shape[1]
-    width = width or _width(meets_BQQ)
-    listed_BQQ = np.sort(np.where(meets_BQQ, np.arange(num_blocks), num_blocks), axis=2)
-    return listed_BQQ[:, :, :width].astype(np.int32)
-
-
-def _width(meets_BQQ: np.ndarray) -> int:
-    return int(meets_BQQ.sum(axis=2).max(initial=1))
-
-
-def _meets(visible_until_BT: np.ndarray) -> np.ndarray:
-    """Whether a query of a block sees a key of another, [B, Q, Q] by (query, key)."""
-    rows, length = visible_until_BT.shape
-    num_blocks = math.ceil(length / BLOCK)
-    fill = ((0, 0), (0, num_blocks * BLOCK - length))
-    until_BQ = np.pad(visible_until_BT, fill).reshape(rows, num_blocks, BLOCK).max(axis=2)
-    first_Q = np.arange(num_blocks) * BLOCK  # a later block sees a key if its first query does
-    sees_BQQ = until_BQ[:, None] > first_Q[:, None]
-    return sees_BQQ & np.tri(num_blocks, k=-1, dtype=bool) | np.eye(num_blocks, dtype=bool)
+    if num_key_blocks is None:
+        widths = [key_blocks.widths(until_T) for until_T in until_BT]
+        sizes = key_blocks.best(np.max(widths, axis=0))
+    else:
+        sizes = key_blocks.Sizes(num_key_blocks, num_trunk_blocks)
+    key_blocks_BQW, trunk_blocks_BU = key_blocks.lists(until_BT, sizes)
+    return batch._replace(key_blocks_BQW=key_blocks_BQW, trunk_blocks_BU=trunk_blocks_BU)
 
 
 def _lay_out(sequences: Seq[Sequence], row: Batch) -> None:
@@ -220,10 +200,10 @@ def _lay_out(sequences: Seq[Sequence], row: Batch) -> None:
         row.loss_weight_BM[entry] = 1.0
         row.loss_slot_BM[entry] = slot
         used, filled = new.stop, entry.stop
-    row.visible_until_BT[:used] = _visible_until(sequences)
+    row.visible_until_BT[:used] = visible_until(sequences)
 
 
-def _visible_until(sequences: Seq[Sequence]) -> np.ndarray:
+def visible_until(sequences: Seq[Sequence]) -> np.ndarray:
     """Where the subtree of every token's node ends, in a row of sorted sequences."""
     shared, lengths = _shared(sequences), [len(sequence.tokens) for sequence in sequences]
     ends = list(itertools.accumulate(n - s for n, s in zip(lengths, shared, strict=True)))

@@ -13,7 +13,8 @@ from jft.model.decoder import DecoderConfig
 def forward(config: DecoderConfig, shape: Shape) -> float:
     """One forward pass of one batch, padding included; the head runs on its entries."""
     tokens, entries = shape.rows * shape.row_length, shape.rows * shape.num_entries
-    return tokens * _token(config, BLOCK * shape.num_key_blocks) + entries * _head(config)
+    keys = BLOCK * (shape.num_key_blocks + shape.num_trunk_blocks)
+    return tokens * _token(config, keys) + entries * _head(config)
 
 
 def new_token(config: DecoderConfig, keys: int) -> float:

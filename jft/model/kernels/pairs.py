@@ -22,14 +22,15 @@ class Pairs(NamedTuple):
     start_BQ: jax.Array
 
 
-def pairs(until_BT: jax.Array, size: int, width: int | None = None) -> tuple[Pairs, Pairs]:
+def pairs(until_BT: jax.Array, size: int, most: int | None = None) -> tuple[Pairs, Pairs]:
     """The pairs of blocks of which a query sees a key, by query and by key.
 
     Args:
       until_BT: `Batch.visible_until_BT`, T a multiple of the block size.
       size: of a block.
-      width: W of `Batch.key_blocks_BQW`. What a block of queries sees before its own tokens, its
-        first query sees; so it meets no more of these blocks than a small one meets of small ones.
+      most: blocks of keys that a block of queries meets, W + U of `Batch`. What it sees before its
+        own tokens, its first query sees; so it meets no more of these blocks than a small one
+        meets of small ones.
     """
     rows, length = until_BT.shape
     num_blocks = length // size
@@ -37,9 +38,9 @@ def pairs(until_BT: jax.Array, size: int, width: int | None = None) -> tuple[Pai
     block_Q = jnp.arange(num_blocks)
     # Of a block of keys, its queries see some from its begin to the latest end, without a gap.
     seen_BQQ = (block_Q[:, None] <= block_Q[None])[None] & (block_Q[None, None] * size < until_BQ1)
-    width = min(width or num_blocks, num_blocks)
-    most = sum(min(q + 1, width) for q in range(num_blocks))
-    return _sorted(seen_BQQ.swapaxes(1, 2), most), _sorted(seen_BQQ, most)
+    most = min(most or num_blocks, num_blocks)
+    listed = sum(min(q + 1, most) for q in range(num_blocks))
+    return _sorted(seen_BQQ.swapaxes(1, 2), listed), _sorted(seen_BQQ, listed)
 
 
 def _sorted(meets_BQQ: jax.Array, most: int) -> Pairs:

@@ -88,8 +88,9 @@ def sight(batch: Batch, driver: Driver) -> Sight:
     fill = jnp.arange(length, length + -length % size, dtype=until_BT.dtype) + 1
     fill_BT = jnp.broadcast_to(fill, (len(until_BT), len(fill)))
     until_BT = jnp.concatenate([until_BT, fill_BT], axis=1)
-    width = None if batch.key_blocks_BQW is None else batch.key_blocks_BQW.shape[2]
-    return Sight(driver, Lists(until_BT[:, None], *pairs(until_BT, size, width)))
+    meets = [batch.key_blocks_BQW, batch.trunk_blocks_BU]
+    most = None if meets[0] is None else sum(x.shape[-1] for x in meets if x is not None)
+    return Sight(driver, Lists(until_BT[:, None], *pairs(until_BT, size, most)))
 
 
 def attend(query_BTNH, key_BTKH, value_BTKH, sight: Sight) -> jax.Array:
