@@ -137,7 +137,7 @@ class _Slots:
 
 def _groups(runner: Runner, items: Items, size: int) -> Iterator[Group]:
     """All prompts; a batch is run when it comes to its first."""
-    _, _, row_length, num_slots, _ = items.shape
+    row_length, num_slots = items.shape.row_length, items.shape.num_entries
     trunk = items.slots.trunk if items.slots else 0
     for batch, rows in items.batches():
         prefix, prompts = runner.prefill(batch), []

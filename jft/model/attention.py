@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import functools
 import math
+import operator
 from typing import NamedTuple
 
 import jax
@@ -157,8 +158,8 @@ def _forward(query_ABKCXH, key_BKQYH, value_BKQYH, sight: Sight):
         query_BKCXH, parts = at_once
         mets = [_meet(key_BKQYH, value_BKQYH, part) for part in parts]
         scores = [_scores(query_BKCXH, met) for met in mets]
-        tops = (part.max(axis=-1, keepdims=True) for part in scores)
-        top = functools.reduce(jnp.maximum, tops, LOWEST)
+        tops = [part.max(axis=-1, keepdims=True) for part in scores]
+        top = jnp.concatenate(tops, axis=-1).max(axis=-1, keepdims=True, initial=LOWEST)
         weights = [jnp.exp(part - top) for part in scores]
         # The weight of the top is 1, so that only queries which see nothing have a smaller total.
         total = jnp.maximum(sum(weight.sum(axis=-1, keepdims=True) for weight in weights), 1.0)
@@ -212,7 +213,8 @@ def _meet(key_BKQYH, value_BKQYH, part_of_turn: Part) -> Met:
         return x_KQYH.at[:, blocks_CW].get(mode="clip")
 
     taken = (jax.vmap(take)(x, blocks_BCW) for x in (key_BKQYH, value_BKQYH))
-    return Met(*(x.reshape(*x.shape[:3], -1, x.shape[-1]) for x in taken), visible_BCYS)
+    keys_BKCSH, values_BKCSH = (x.reshape(*x.shape[:3], -1, x.shape[-1]) for x in taken)
+    return Met(keys_BKCSH, values_BKCSH, visible_BCYS)
 
 
 def _add(total_BKQYH, part_BKCSH, blocks_BCW) -> jax.Array:
@@ -244,23 +246,27 @@ def _of_pairs(x_BKCXH, key_BKCSH) -> jax.Array:
 
 def _of_queries(weights_BKCXS: list, keys_BKCSH: list) -> jax.Array:
     """The sum of keys that a query meets, weighted, [B, K, C, X, H]."""
-    return sum(
+    sums_BKCXH = (
         _product("BKCXS,BKSH->BKCXH", weight_BKCXS, key_BKCSH[:, :, 0])
         if _same_for_all(key_BKCSH)
         else _product("BKCXS,BKCSH->BKCXH", weight_BKCXS, key_BKCSH)
         for weight_BKCXS, key_BKCSH in zip(weights_BKCXS, keys_BKCSH, strict=True)
     )
+    return functools.reduce(operator.add, sums_BKCXH)
 
 
 def _of_keys(weight_BKCXS, x_BKCXH, met: Met) -> jax.Array:
     """The sum of queries that meet a key, weighted, [B, K, C, S, H].
 
     The queries, which are small, are the first factor, so that the weights need no transposition.
+    The barrier has XLA leave it so: with factors in bfloat16, it fails at the other product.
     """
-    weights = weight_BKCXS.astype(x_BKCXH.dtype)
+    weight_BKCXS = weight_BKCXS.astype(x_BKCXH.dtype)
     if _same_for_all(met.keys_BKCSH):
-        return _product("BKCXH,BKCXS->BKHS", x_BKCXH, weights).swapaxes(2, 3)[:, :, None]
-    return _product("BKCXH,BKCXS->BKCHS", x_BKCXH, weights).swapaxes(3, 4)
+        sum_BKCHS = _product("BKCXH,BKCXS->BKHS", x_BKCXH, weight_BKCXS)[:, :, None]
+    else:
+        sum_BKCHS = _product("BKCXH,BKCXS->BKCHS", x_BKCXH, weight_BKCXS)
+    return jax.lax.optimization_barrier(sum_BKCHS).swapaxes(3, 4)
 
 
 def _same_for_all(key_BKCSH) -> bool:
