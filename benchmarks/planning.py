@@ -8,14 +8,12 @@ lengths are as uneven as those of questions and answers.
 
 from __future__ import annotations
 
-import argparse
 import resource
 import time
-from pathlib import Path
 
 import numpy as np
 
-from benchmarks import jft_worker
+from benchmarks import command, jft_worker
 from jft import config as config_lib
 from jft.data import batches as batches_lib
 from jft.data import packing, prefix_tree
@@ -47,14 +45,10 @@ def random_steps(number: int, examples: int = 16) -> list[list[prefix_tree.Seque
 
 def main() -> None:
     """Print a table for the paper's training sets, and a line for the large run."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.planning",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = command.parser("planning", __doc__)
+    parser.add_argument(
+        "--sequences", type=command.positive, default=1_000_000, help="of the large run"
     )
-    parser.add_argument("--model", required=True, help="a folder or a GGUF file")
-    parser.add_argument("--data", type=Path, required=True, help="the paper's folder data/")
-    parser.add_argument("--sequences", type=int, default=1_000_000, help="of the large run")
     args = parser.parse_args()
     print("| training set | shots |", *(f"padding, device count {n} |" for n in DEVICES))
     print("|---|---|---|---|")
@@ -88,4 +82,4 @@ def _peak_bytes() -> int:
 
 
 if __name__ == "__main__":
-    main()
+    command.run(main)

@@ -15,6 +15,7 @@ import contextlib
 import json
 import os
 import platform
+import shutil
 import statistics
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
+from benchmarks import command
 from benchmarks.work import WORKS
 
 REPO = Path(__file__).parent.parent
@@ -49,6 +51,7 @@ class Process:
         self._process = subprocess.Popen(
             [python, "-m", module, json.dumps(spec)],
             cwd=REPO, env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            start_new_session=True,  # an interrupt is ours alone, and the end of its input stops it
         )  # fmt: skip
 
     def __enter__(self) -> Process:
@@ -174,24 +177,20 @@ COLUMNS = (
 
 def main() -> None:
     """Measure, and print a table as each of its lines is known."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.run",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--model", required=True, help="a folder or a GGUF file")
-    parser.add_argument("--data", type=Path, required=True, help="the paper's folder data/")
+    parser = command.parser("run", __doc__)
     parser.add_argument("--peer", help="a Python with torch, transformers and gguf")
     libraries = ", ".join(f"{name} for {kind}" for kind, name in LIBRARIES.items())
     parser.add_argument("--libraries", action="store_true", help=f"--peer has {libraries}, too")
     parser.add_argument("--work", default=",".join(WORKS), help=f"of {', '.join(WORKS)}")
-    parser.add_argument("--rounds", type=int, default=3, help="that are timed")
+    parser.add_argument("--rounds", type=command.positive, default=3, help="that are timed")
     args = parser.parse_args()
     if args.libraries and not args.peer:
         parser.error("--libraries: they are looked for in --peer, which is missing")
-    args.data = args.data.resolve()
-    if Path(args.model).exists():  # workers run in another folder
-        args.model = str(Path(args.model).resolve())
+    if args.peer:
+        found = shutil.which(args.peer)
+        if not found:
+            parser.error(f"--peer={args.peer}: no such program")
+        args.peer = os.path.abspath(found)  # workers run in another folder
     for name in args.work.split(","):
         if name not in WORKS:
             parser.error(f"--work={name}: one of {', '.join(WORKS)}")
@@ -204,4 +203,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command.run(main)

@@ -9,7 +9,6 @@ or, where the model grows, over its parameters.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import statistics
 import time
@@ -20,7 +19,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from benchmarks import jft_worker
+from benchmarks import command, jft_worker
 from jft import config as config_lib
 from jft.data import batches as batches_lib
 from jft.data import prefix_tree
@@ -163,19 +162,13 @@ def draw(found: dict[str, list[Point]], file: Path) -> None:
 
 def main() -> None:
     """Print a line for each point and the law of each series, and draw them."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.scaling",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--model", required=True, help="a folder or a GGUF file")
-    parser.add_argument("--data", required=True, help="the paper's folder data/")
-    parser.add_argument("--rounds", type=int, default=3, help="steps that are timed")
+    parser = command.parser("scaling", __doc__)
+    parser.add_argument("--rounds", type=command.positive, default=3, help="steps that are timed")
     parser.add_argument("--out", type=Path, default=Path("scaling.svg"), help="the plot")
     args = parser.parse_args()
     found: dict[str, list[Point]] = {}
     print("| what | value | tokens of its sequences | computed | s a step |\n|---|---|---|---|---|")
-    for name, point in series(args.model, args.data, args.rounds):
+    for name, point in series(args.model, str(args.data), args.rounds):
         found.setdefault(name, []).append(point)
         value, sequence_tokens, tokens, _, seconds = point
         print(
@@ -189,4 +182,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command.run(main)

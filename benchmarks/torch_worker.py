@@ -34,6 +34,8 @@ class Peer:
         self.work = work
         self.tokenizer = AutoTokenizer.from_pretrained(path, **options)
         self.model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, **options)
+        if options:  # what was quantized is float32 now, and may be trained
+            self.model.hf_quantizer, self.model.is_quantized = None, False
         folder = Path(data) / work.task
         self.template = json.loads((Path(data) / "prompt_map.json").read_text())[0][work.task]
         self.rows = json.loads((folder / f"{work.rows}.json").read_text())

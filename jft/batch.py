@@ -22,7 +22,8 @@ class Batch(NamedTuple):
     Attributes:
       tokens_BT: token ids; 0 in padding.
       positions_BT: distance from the root of the tree, what rotary embeddings see.
-      visible_until_BT: the row index at which the subtree of this token's node ends.
+      visible_until_BT: the row index at which the subtree of this token's node ends; past its own
+        index, in padding, too.
       loss_index_BM: row index of the token whose hidden state predicts the target.
       loss_target_BM: the token id to predict there.
       loss_weight_BM: float32 weight of the entry; 0 in padding.

@@ -1,6 +1,8 @@
 """Benchmarks: sides answer round by round, and what they say is put into one line."""
 
 import shutil
+import subprocess
+import sys
 
 import pytest
 
@@ -36,11 +38,29 @@ def test_a_side_that_cannot_start_is_named(argv):
         run.main()
 
 
-def test_an_unknown_work_is_named(argv, capsys):
-    argv.append("--work=fast")
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("--work=fast", "--work=fast: one of ft, fticl"),
+        ("--rounds=0", "--rounds: 0: give a whole number from 1 on"),
+        ("--peer=/nowhere/python", "--peer=/nowhere/python: no such program"),
+        ("--model=/nowhere", "--model: /nowhere: no such folder or file"),
+        ("--data=/nowhere", "--data: /nowhere: no such folder"),
+    ],
+)
+def test_a_bad_argument_is_named_before_anything_is_loaded(argv, capsys, argument, message):
+    argv.append(argument)
     with pytest.raises(SystemExit):
         run.main()
-    assert "--work=fast: one of ft, fticl" in capsys.readouterr().err
+    said = capsys.readouterr()
+    assert message in said.err
+    assert not said.out
+
+
+def test_a_worker_ends_with_who_asked_even_while_it_works():
+    code = "import time\nfrom benchmarks import worker\nworker.serve(lambda spec: time.sleep(60))"
+    command = [sys.executable, "-c", code, "{}"]
+    assert subprocess.run(command, stdin=subprocess.DEVNULL, cwd=run.REPO).returncode == 0
 
 
 def test_ratios_are_of_rounds_that_follow_one_another():

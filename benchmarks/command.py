@@ -1,0 +1,56 @@
+"""The command line that all benchmarks have."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from jft.model_files import RANDOM_MODEL
+
+
+def parser(name: str, doc: str | None) -> argparse.ArgumentParser:
+    """With `--model` and `--data`, whose paths hold in any folder.
+
+    Args:
+      name: of the module in this package.
+      doc: what `--help` says of it.
+    """
+    command = argparse.ArgumentParser(
+        prog=f"python -m benchmarks.{name}",
+        description=doc,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_argument("--model", type=_model, required=True, help="a folder or a GGUF file")
+    command.add_argument("--data", type=_folder, required=True, help="the paper's folder data/")
+    return command
+
+
+def run(main: Callable[[], None]) -> None:
+    """Until it ends or is interrupted."""
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def positive(text: str) -> int:
+    """A number of things of which there is at least one."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text}: give a whole number from 1 on")
+    return int(text)
+
+
+def _model(text: str) -> str:
+    if text == RANDOM_MODEL:
+        return text
+    if not Path(text).exists():
+        raise argparse.ArgumentTypeError(f"{text}: no such folder or file")
+    return str(Path(text).resolve())
+
+
+def _folder(text: str) -> Path:
+    if not Path(text).is_dir():
+        raise argparse.ArgumentTypeError(f"{text}: no such folder")
+    return Path(text).resolve()
