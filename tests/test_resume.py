@@ -4,6 +4,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -135,6 +136,15 @@ def test_stopped_and_killed_at_five_moments_it_ends_as_if_left_alone(command, tm
     assert losses(killed)[: len(done)] == done
     assert_equal_runs(whole, killed)
     assert "holds all" in run(command(killed), tmp_path).stdout
+
+
+def test_a_finished_run_deletes_what_a_kill_left_of_the_steps_before(config, tmp_path):
+    config.checkpoint.every = 1
+    loop.train(config, str(tmp_path / "run"))
+    folder = tmp_path / "run" / "checkpoints"
+    shutil.copytree(folder / "2", folder / "1")  # as if killed between a save and its clean-up
+    loop.train(config, str(tmp_path / "run"))
+    assert sorted(path.name for path in folder.iterdir()) == ["2", "3"]
 
 
 def flip_a_byte(file):

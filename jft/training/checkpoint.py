@@ -50,7 +50,7 @@ class Checkpoints:
     """
 
     def __init__(self, workdir: Path, keep: int = 1, read_only: bool = False):
-        self.folder = (workdir / "checkpoints").absolute()
+        self.folder, self._keep = (workdir / "checkpoints").absolute(), keep
         if read_only and not self.folder.is_dir():
             raise UserError(f"{workdir}: no checkpoint there; jft.train makes them")
         # One folder for each array, so that a damaged file names its array; no compression, since
@@ -72,6 +72,11 @@ class Checkpoints:
     def steps(self) -> list[int]:
         """The steps that are whole, ascending."""
         return sorted(self._manager.all_steps())
+
+    def prune(self) -> None:
+        """Delete the steps before the newest `keep`, as a save does that is not killed before."""
+        for step in self.steps()[: -self._keep]:
+            self._manager.delete(step)
 
     def manifest(self, step: int) -> dict[str, dict[str, Any]]:
         """Shape, type and SHA-256 of every array of a step, by path.

@@ -44,6 +44,7 @@ def train(config: config_lib.Config, workdir: str, dry_run: bool = False) -> Non
     with workdir_lib.claim(workdir, config, "jft.train") as folder:
         checkpoints, step = _checkpoints(folder, config.checkpoint.keep, batches)
         if step >= batches.steps and not dry_run:
+            checkpoints.prune()
             say(f"Finished: {folder} holds all {batches.steps} steps; score it with jft.eval")
             drift.complete(folder, base, mesh)
             return
