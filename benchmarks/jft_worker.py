@@ -9,7 +9,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from benchmarks import worker
-from benchmarks.work import LEARNING_RATE, MAX_LENGTH, MAX_NEW_TOKENS, WORKS, Work
+from benchmarks.work import LEARNING_RATE, MAX_LENGTH, MAX_NEW_TOKENS, MAX_PROMPT, WORKS, Work
 from jft import config as config_lib
 from jft.batch import Batch
 from jft.data import batches as batches_lib
@@ -51,7 +51,7 @@ def configure(spec: dict) -> config_lib.Config:
     else:
         config.eval.datasets, config.eval.shots = (f"{work.task}:{work.rows}",), (work.shots,)
         config.eval.limit, config.eval.max_new_tokens = work.amount, MAX_NEW_TOKENS
-        config.data.demos = work.demos
+        config.eval.max_length, config.data.demos = MAX_PROMPT, work.demos
     return config
 
 

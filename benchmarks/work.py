@@ -39,3 +39,5 @@ WORKS = {
 }
 # As the paper generates, and trains.
 MAX_NEW_TOKENS, MAX_LENGTH, LEARNING_RATE = 60, 1024, 2e-5
+# More than any prompt has that is scored or completed: no side shortens them.
+MAX_PROMPT = 2048
