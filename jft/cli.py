@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import io
 import itertools
@@ -18,7 +19,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from jft import config as config_lib
-from jft import sections
+from jft import processes, sections
 from jft.errors import UserError
 
 # Set by a program that starts another: see `_follow`.
@@ -27,9 +28,21 @@ FOLLOW = "JFT_FOLLOW"
 SAVED = Path(__file__).with_name("saved_config.py")
 
 
-def run_with_config(main: Callable[[config_lib.Config, str, bool], None], doc: str) -> None:
-    """Run a program that takes `--config`, overrides of its keys, `--workdir` and `--dry_run`."""
-    _exit(lambda: main(*_parse(sys.argv, doc)))
+def run_with_config(
+    main: Callable[[config_lib.Config, str, bool], None], doc: str, joins: bool = True
+) -> None:
+    """Run a program that takes `--config`, overrides of its keys, `--workdir` and `--dry_run`.
+
+    Where it `joins`, it may be one process of several, as the cluster or `--coordinator` says.
+    """
+
+    def program() -> None:
+        config, values = _parse(sys.argv, doc)
+        place = values.coordinator, values.processes, values.process, values.wait
+        with processes.joined(*place) if joins else contextlib.nullcontext():
+            main(config, values.workdir, values.dry_run)
+
+    _exit(program)
 
 
 def run_on_dirs(main: Callable[[list[str], str], None], doc: str) -> None:
@@ -57,7 +70,8 @@ def _exit(program: Callable[[], None]) -> None:
 
 
 def _fail(message: str) -> None:
-    print(f"error: {message}", file=sys.stderr)
+    which = f"{processes.name()}: " if processes.count() > 1 else ""
+    print(f"error: {which}{message}", file=sys.stderr)
     sys.stdout.flush()
     sys.stderr.flush()
     # The threads of a save that failed would bury the message under theirs, or never end.
@@ -92,7 +106,7 @@ def _check_utf8(argv: list[str]) -> None:
             raise UserError(f"{arg!r} is not UTF-8; rename the file") from None
 
 
-def _parse(argv: list[str], doc: str) -> tuple[config_lib.Config, str, bool]:
+def _parse(argv: list[str], doc: str) -> tuple[config_lib.Config, flags.FlagValues]:
     if {"--help", "-h", "-help"} & set(argv):
         print(inspect.cleandoc(doc), _key_table(), sep="\n\n")
         sys.exit(0)
@@ -107,14 +121,17 @@ def _parse(argv: list[str], doc: str) -> tuple[config_lib.Config, str, bool]:
     )
     flags.DEFINE_string("workdir", None, "where results go", flag_values=values)
     flags.DEFINE_bool("dry_run", False, "check the data, load no model", flag_values=values)
+    flags.DEFINE_string("coordinator", "", "host:port of process 0", flag_values=values)
+    flags.DEFINE_integer("processes", 0, "how many make up the run", flag_values=values)
+    flags.DEFINE_integer("process", -1, "which of them this is", flag_values=values)
+    flags.DEFINE_float("wait", 300.0, "seconds until all have come", flag_values=values)
     rest = _read_flags(values, argv)
     if rest:
         raise UserError(f"{rest[0]}: not a flag; overrides are written --config.section.key=value")
     if not values.workdir:
         raise UserError("--workdir is missing; name a folder for the results")
-    config = values.config
-    config_lib.validate(config)
-    return config, values.workdir, values.dry_run
+    config_lib.validate(values.config)
+    return values.config, values
 
 
 def _check_override(arg: str) -> str:

@@ -27,4 +27,4 @@ def main(config: Config, workdir: str, dry_run: bool) -> None:
 
 
 if __name__ == "__main__":
-    cli.run_with_config(main, __doc__)
+    cli.run_with_config(main, __doc__, joins=False)  # the programs that it starts may

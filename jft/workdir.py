@@ -1,4 +1,7 @@
-"""What programs leave in a workdir, written so that a kill at any moment loses nothing."""
+"""What programs leave in a workdir, written so that a kill at any moment loses nothing.
+
+Of the processes of a run all read there, and only the first writes.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from jft import config as config_lib
+from jft import processes
 from jft.errors import UserError
 from jft.progress import say
 
@@ -42,9 +46,20 @@ def claim(workdir: str, config: config_lib.Config, program: str) -> Iterator[Pat
       The folder, with `config.json` in it.
 
     Raises:
-      UserError: the folder cannot be written, is in use, or holds something else.
+      UserError: the folder cannot be written, is in use, or holds something else; or the processes
+        of the run do not share it.
     """
     path = Path(workdir).expanduser()
+    if not processes.first():
+        processes.meet("claimed")
+        mark = path / ".lock"
+        if not mark.exists() or mark.read_text() != processes.meeting():
+            raise UserError(
+                f"--workdir={workdir} is not the folder that process 0 has; give one that all "
+                "processes share, such as one on NFS or in a mounted bucket"
+            )
+        yield path
+        return
     try:
         if path.is_dir() and not is_workdir(path) and any(map(_foreign, path.iterdir())):
             raise UserError(f"--workdir={path} holds other files; choose an empty or new folder")
@@ -58,6 +73,9 @@ def claim(workdir: str, config: config_lib.Config, program: str) -> Iterator[Pat
         except OSError:
             raise UserError(f"--workdir={workdir}: another program is writing there") from None
         _same_run(path, config, program)
+        lock.write(processes.meeting())
+        lock.flush()
+        processes.meet("claimed")
         yield path
 
 
@@ -149,6 +167,8 @@ def write_text(path: Path, text: str) -> None:
 
 def write_bytes(path: Path, content: bytes | memoryview) -> None:
     """As `write_json`, for bytes."""
+    if not processes.first():
+        return
     part = path.with_name(path.name + ".part")
     with _naming(part), part.open("wb") as file:
         file.write(content)
@@ -164,6 +184,8 @@ def sha256(value) -> str:
 
 def append_jsonl(path: Path, records: Iterable[dict]) -> None:
     """Add records to a file of JSON lines, on disk when this returns."""
+    if not processes.first():
+        return
     with _naming(path), path.open("a", encoding="utf-8") as file:
         for record in records:
             file.write(json.dumps(record, ensure_ascii=False) + "\n")

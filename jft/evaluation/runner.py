@@ -63,7 +63,7 @@ def create(
 
     def of_batch(function, **options):
         run = program(partial(function, config), **options)
-        return lambda batch: run(cast, jax.tree.map(lambda x: jax.device_put(x, rows), batch))
+        return lambda batch: run(cast, mesh_lib.put(batch, rows))
 
     start = partial(generate.start, config, dtype, max_new_tokens)
     return Runner(

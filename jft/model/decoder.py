@@ -21,7 +21,7 @@ from jft.batch import Batch
 from jft.model import attention, remat_policy, sharding
 from jft.model.product import product
 from jft.model.remat_policy import kept
-from jft.model.sharding import constrain
+from jft.model.sharding import constrain, gather
 
 # Scores of the head that a device holds at once, 1 GB; turns cost the head's forward pass again.
 LOGITS = 1 << 28
@@ -281,25 +281,32 @@ def layer(config: DecoderConfig) -> Callable[..., tuple[jax.Array, Any]]:
     `attend` mixes the values, and so decides what a query sees; `memory` is what it returns beside.
     """
     graph, _ = nnx.split(nnx.eval_shape(lambda: Layer(config, rngs=nnx.Rngs(0))))
-    return lambda params, x_BTD, rope_2BTH, attend: _merge(graph, params)(x_BTD, rope_2BTH, attend)
+    names = jax.tree.map(lambda name: name.removeprefix("L"), letters(config)["layers"])
+
+    def run(params, x_BTD, rope_2BTH, attend):
+        return _merge(graph, jax.tree.map(gather, names, params))(x_BTD, rope_2BTH, attend)
+
+    return run
 
 
 def embed(
     config: DecoderConfig, params: Params, tokens_BT, positions_BT
 ) -> tuple[jax.Array, jax.Array]:
     """What the first layer takes: x_BTD and the rotary angles."""
-    return constrain(params["embed"][tokens_BT], "BTD"), rotary(config, jnp.asarray(positions_BT))
+    table_VD = gather("VD", params["embed"])
+    return constrain(table_VD[tokens_BT], "BTD"), rotary(config, jnp.asarray(positions_BT))
 
 
 def final_norm(config: DecoderConfig, params: Params, x_BTD: jax.Array) -> jax.Array:
     """The norm after the last layer."""
     graph, _ = nnx.split(nnx.eval_shape(lambda: Norm(config)))
-    return _merge(graph, params["final_norm"])(x_BTD)
+    of_norm = jax.tree.map(gather, letters(config)["final_norm"], params["final_norm"])
+    return _merge(graph, of_norm)(x_BTD)
 
 
 def logits(config: DecoderConfig, params: Params, hidden_BMD: jax.Array) -> jax.Array:
     """The head: float32 scores of the whole vocabulary, [B, M, V]."""
-    head_VD = params["embed"] if config.tied_head else params["head"]["kernel"]
+    head_VD = gather("VD", params["embed"] if config.tied_head else params["head"]["kernel"])
     logits_BMV = jnp.einsum("BMD,VD->BMV", hidden_BMD, head_VD, preferred_element_type=jnp.float32)
     return constrain(logits_BMV, "BMV")
 

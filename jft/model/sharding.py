@@ -2,32 +2,67 @@
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Mapping
 
 import jax
 from jax.sharding import PartitionSpec
+
+from jft.errors import UserError
 
 # Letters: B rows, T tokens, D embedding, N heads, K key-value heads, H head size, F feed-forward,
 # V vocabulary, L layers, M loss entries. A letter that is not listed is not split.
 PARAMETERS = {"D": "fsdp", "N": "tensor", "K": "tensor", "F": "tensor", "V": "tensor"}
 ACTIVATIONS = {"B": ("data", "fsdp"), "N": "tensor", "K": "tensor", "F": "tensor", "V": "tensor"}
+# Dimensions that a mesh has to divide; of the others it splits those that it divides: three
+# key-value heads on two tensor shards are kept by both, and so is an odd vocabulary.
+DIVIDED = {"D": "embedding", "N": "heads", "F": "feed-forward"}
 
 
 def spec(letters: str, shape: tuple[int, ...], mesh_shape, table) -> PartitionSpec:
     """The partition of an array whose dimensions the letters name.
 
-    A dimension that its mesh axes do not divide stays whole: three key-value heads on two tensor
-    shards are kept by both.
+    A dimension that its mesh axes do not divide stays whole; `check` says which may.
+
+    Raises:
+      ValueError: the table has two of the dimensions on one axis.
     """
-    axes = []
+    axes: list[str | tuple[str, ...] | None] = []
+    used: list[str] = []
     for letter, size in zip(letters, shape, strict=True):
         axis = table.get(letter)
         names = (axis,) if isinstance(axis, str) else axis or ()
         shards = 1
         for name in names:
             shards *= mesh_shape[name]
-        axes.append(axis if shards > 1 and size % shards == 0 else None)
+        split = shards > 1 and size % shards == 0
+        axes.append(axis if split else None)
+        used += names if split else ()
+    if len(used) > len(set(used)):
+        raise ValueError(f"two of the dimensions {letters} lie on one axis of the mesh: {axes}")
     return PartitionSpec(*axes)
+
+
+def check(sizes: dict[str, int], mesh_shape: Mapping[str, int]) -> None:
+    """See that a mesh divides what it has to.
+
+    Args:
+      sizes: of each letter of `DIVIDED`, for a model.
+      mesh_shape: sizes of the mesh's axes.
+
+    Raises:
+      UserError: naming the axis, the dimension and the sizes that would do.
+    """
+    for letter, what in DIVIDED.items():
+        axis = PARAMETERS[letter]
+        size, shards = sizes[letter], mesh_shape[axis]
+        if size % shards:
+            fitting = [n for n in range(2, min(size, 64) + 1) if size % n == 0]
+            raise UserError(
+                f"mesh.{axis}={shards} does not divide {letter}={size}, the model's {what}; "
+                f"take 1 or one of {', '.join(map(str, fitting))}"
+            )
 
 
 def local_size(letters: str, shape: tuple[int, ...]) -> int:
@@ -41,7 +76,33 @@ def local_size(letters: str, shape: tuple[int, ...]) -> int:
 
 def constrain(x: jax.Array, letters: str) -> jax.Array:
     """Pin an activation to its layout on the ambient mesh; without a mesh, do nothing."""
+    return _constrain(x, letters, ACTIVATIONS)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def gather(letters: str, x: jax.Array) -> jax.Array:
+    """A weight as layers compute with it: its shards over `fsdp` put together.
+
+    Left alone, the partitioner may move the activations instead, which are larger. The slope goes
+    back to where the weight is kept.
+    """
+    return _constrain(x, letters, ACTIVATIONS)
+
+
+def _gather_forward(letters, x):
+    return gather(letters, x), None
+
+
+def _gather_backward(letters, _, slope):
+    # In two turns: what is summed over the rows is summed where they are, then split.
+    return (_constrain(_constrain(slope, letters, ACTIVATIONS), letters, PARAMETERS),)
+
+
+gather.defvjp(_gather_forward, _gather_backward)
+
+
+def _constrain(x: jax.Array, letters: str, table) -> jax.Array:
     mesh = jax.sharding.get_abstract_mesh()
-    if mesh.empty:
+    if mesh.empty or mesh.size == 1:
         return x
-    return jax.lax.with_sharding_constraint(x, spec(letters, x.shape, mesh.shape, ACTIVATIONS))
+    return jax.lax.with_sharding_constraint(x, spec(letters, x.shape, mesh.shape, table))

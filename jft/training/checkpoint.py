@@ -6,21 +6,18 @@ temporary folder, removed at the next start. The only importer of orbax.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import re
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import jax
-import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging as absl_logging
-from jax.experimental import multihost_utils
 
 from jft.errors import UserError
+from jft.training import manifest as manifest_lib
+from jft.training.manifest import Manifest
 
 # Orbax reports every file it touches, and every task that failed; its errors still arrive as
 # exceptions.
@@ -78,7 +75,7 @@ class Checkpoints:
         for step in self.steps()[: -self._keep]:
             self._manager.delete(step)
 
-    def manifest(self, step: int) -> dict[str, dict[str, Any]]:
+    def manifest(self, step: int) -> Manifest:
         """Shape, type and SHA-256 of every array of a step, by path.
 
         Raises:
@@ -88,7 +85,7 @@ class Checkpoints:
         if not isinstance(raw, dict) or raw.get("step") != step:
             raise self._damaged(step, "its manifest is not of this step")
         arrays = raw.get("arrays")
-        if not isinstance(arrays, dict) or any(map(_not_a_hash, arrays.values())):
+        if arrays is None or not manifest_lib.is_one(arrays):
             raise self._damaged(step, "its manifest is not what jft writes")
         return arrays
 
@@ -107,7 +104,9 @@ class Checkpoints:
                     **{
                         MODEL: ocp.args.PyTreeSave(_part(arrays, MODEL)),
                         OPTIMIZER: ocp.args.PyTreeSave(_part(arrays, OPTIMIZER)),
-                        MANIFEST: ocp.args.JsonSave({"step": step, "arrays": _hashes(arrays)}),
+                        MANIFEST: ocp.args.JsonSave(
+                            {"step": step, "arrays": manifest_lib.create(arrays)}
+                        ),
                     }
                 ),
             )
@@ -150,9 +149,7 @@ class Checkpoints:
             if part:
                 args = jax.tree.map(lambda x: ocp.ArrayRestoreArgs(sharding=x.sharding), part)
                 found |= self._item(step, item, ocp.args.PyTreeRestore(part, restore_args=args))
-        hashes = _hashes(found)
-        wrong = [path for path in found if hashes[path] != manifest[path]]
-        if wrong:
+        if wrong := manifest_lib.differences(found, manifest):
             raise self._damaged(step, f"{wrong[0]} differs from its SHA-256 in the manifest")
         leaves, tree = jax.tree_util.tree_flatten_with_path(like)
         return jax.tree.unflatten(tree, [found[_name(path)] for path, _ in leaves])
@@ -195,29 +192,6 @@ class Checkpoints:
             f"{self.folder}: saving failed: {_first_line(error)}; {whole}; "
             "make room, then run the same command again"
         )
-
-
-def _hashes(arrays: dict) -> dict[str, dict]:
-    """Shape, type and SHA-256 of the bytes of every array, in row-major order."""
-
-    def record(array) -> dict:
-        host = _on_host(array)
-        flat = np.ascontiguousarray(host).reshape(-1).view(np.uint8)
-        digest = hashlib.sha256(flat.data).hexdigest()
-        return {"shape": list(host.shape), "dtype": str(host.dtype), "sha256": digest}
-
-    with ThreadPoolExecutor() as pool:
-        return dict(zip(arrays, pool.map(record, arrays.values()), strict=True))
-
-
-def _not_a_hash(value) -> bool:
-    return not isinstance(value, dict) or value.keys() != {"shape", "dtype", "sha256"}
-
-
-def _on_host(array) -> np.ndarray:
-    if isinstance(array, jax.Array) and not array.is_fully_addressable:
-        return multihost_utils.process_allgather(array, tiled=True)
-    return np.asarray(array)
 
 
 def _by_path(state) -> dict:

@@ -9,6 +9,7 @@ from pathlib import Path
 from tensorboardX import SummaryWriter
 
 from jft import config as config_lib
+from jft import processes
 from jft import workdir as workdir_lib
 from jft.data import prefix_tree
 from jft.data.batches import Batches
@@ -32,7 +33,10 @@ class Log:
             say(f"note: {self.metrics} has {len(kept)} of the {done} steps until here")
         # Without a checkpoint the probe before the first step comes again, too.
         workdir_lib.keep_jsonl(self.probes, step, lambda r: done > 0 and r["step"] <= done)
-        self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=done + 1 if done else 0)
+        self.board = None
+        if processes.first():
+            board = str(folder / "tensorboard")
+            self.board = SummaryWriter(board, purge_step=done + 1 if done else 0)
         self.batches, self.lr = batches, optim.schedule(config.optim, batches.steps)
         self.bar = Bar("Training", batches.steps, done)
         self.time = time.monotonic()
@@ -73,7 +77,7 @@ class Log:
         }
         workdir_lib.append_jsonl(self.metrics, [record])
         for name in ("loss", "lr", "grad_norm", "seconds"):
-            self.board.add_scalar(f"train/{name}", record[name], step)
+            self._show(f"train/{name}", record[name], step)
         self.bar.advance(f"loss {loss:.4f}  {counts.row_tokens / seconds:.0f} tokens/s")
 
     def probe(self, records: list[dict]) -> None:
@@ -83,8 +87,12 @@ class Log:
             for name in ("nll", "accuracy", "kl"):
                 if record[name] is not None:
                     tag = f"probe/{record['dataset']}/{name}"
-                    self.board.add_scalar(tag, record[name], record["step"])
+                    self._show(tag, record[name], record["step"])
         self.time = time.monotonic()
+
+    def _show(self, tag: str, value: float, step: int) -> None:
+        if self.board:
+            self.board.add_scalar(tag, value, step)
 
 
 def _check_finite(step: int, loss: float, grad_norm: float) -> None:

@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 from jft import config as config_lib
+from jft import processes
 from jft import workdir as workdir_lib
 from jft.batch import Batch
 from jft.data import batches as batches_lib
@@ -67,10 +70,10 @@ def train(config: config_lib.Config, workdir: str, dry_run: bool = False) -> Non
                 train_step.compile(load(batches.shapes.index(shape)))
         probes = Probes(config, watched, decoder, dtype, mesh, batches.steps, folder, step)
         log = Log(folder, config, batches, step)
-        with _Stop() as stop, log.bar:
+        with _Stop(mesh) as stop, log.bar:
             if not step and probes.due(0):
                 log.probe(probes.run(0, state.params))
-            while step < batches.steps and not stop.asked:
+            while step < batches.steps and not stop.agreed():
                 state, metrics = train_step(state, load(step))
                 step += 1
                 log.step(step, metrics)  # writes the one before, while the device works on this one
@@ -169,14 +172,11 @@ def _check_same_data(folder: Path, batches: batches_lib.Batches) -> None:
 
 
 def _loader(batches: batches_lib.Batches, mesh) -> Callable[[int], Batch]:
-    """A step's batch, of which each process builds its rows of the global arrays."""
-    layout, process = mesh_lib.rows(mesh, leading=1), (jax.process_index(), jax.process_count())
-
-    def load(step: int) -> Batch:
-        mine = batches.batch(step, *process)
-        return jax.tree.map(lambda x: jax.make_array_from_process_local_data(layout, x), mine)
-
-    return load
+    """A step's batch, of which each process builds the rows that its devices hold."""
+    shards = mesh_lib.row_shards(mesh)
+    return lambda step: mesh_lib.put_shards(
+        lambda shard: batches.batch(step, shard, shards), mesh_lib.rows(mesh, leading=1), shards
+    )
 
 
 def _save_last(checkpoints: Checkpoints, step: int, state) -> None:
@@ -189,11 +189,26 @@ def _save_last(checkpoints: Checkpoints, step: int, state) -> None:
 
 
 class _Stop:
-    """Turns SIGTERM and the first Ctrl-C into a wish to end after the step under way."""
+    """Turns SIGTERM and the first Ctrl-C into a wish to end after the step under way.
 
-    def __init__(self):
-        self.asked = False
+    Where one of several processes is asked, all have to end after the same step: they vote before
+    each, and read the votes before the next, when all have given them long since.
+    """
+
+    def __init__(self, mesh):
+        self.asked, self._votes = False, None
+        self._everyone = mesh_lib.split(mesh)
+        self._any = jax.jit(jnp.any, out_shardings=mesh_lib.replicated(mesh))
         self._before: dict[int, Any] = {}
+
+    def agreed(self) -> bool:
+        """Whether to end before the next step; all processes get the same answer."""
+        if processes.count() == 1:
+            return self.asked
+        before = self._votes
+        mine = np.full(self._everyone.mesh.size, self.asked)
+        self._votes = self._any(mesh_lib.put(mine, self._everyone))
+        return before is not None and bool(before)
 
     def __enter__(self) -> _Stop:
         for number in (signal.SIGTERM, signal.SIGINT):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import TypeVar
 
 import jax
-import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jft import config as config_lib
@@ -13,10 +14,11 @@ from jft.errors import UserError
 from jft.model import decoder, sharding
 
 AXES = ("data", "fsdp", "tensor")
+Tree = TypeVar("Tree")
 
 
 def create(config: config_lib.Mesh) -> Mesh:
-    """All devices, as the config lays them out.
+    """All devices, those of all processes, as the config lays them out.
 
     Raises:
       UserError: sizes that do not multiply to the number of devices.
@@ -32,7 +34,8 @@ def create(config: config_lib.Mesh) -> Mesh:
             f"{text}: {known} does not make up the {len(devices)} devices there are; give one as -1"
         )
     sizes = [len(devices) // known if size == -1 else size for size in sizes]
-    return Mesh(np.array(devices).reshape(sizes), AXES, axis_types=(AxisType.Auto,) * len(AXES))
+    # Neighbours in the mesh are neighbours in the machine, where JAX knows its network.
+    return jax.make_mesh(sizes, AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
 def row_shards(mesh: Mesh) -> int:
@@ -45,8 +48,18 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
+def split(mesh: Mesh) -> NamedSharding:
+    """One element for each device."""
+    return NamedSharding(mesh, PartitionSpec(AXES))
+
+
 def parameters(mesh: Mesh, config: decoder.DecoderConfig) -> decoder.Params:
-    """The sharding of every parameter."""
+    """The sharding of every parameter.
+
+    Raises:
+      UserError: a size of the model that the mesh does not divide.
+    """
+    sharding.check({letter: config.size(letter) for letter in "DNKFV"}, mesh.shape)
     return jax.tree.map(
         lambda letters, shape: NamedSharding(
             mesh, sharding.spec(letters, shape.shape, mesh.shape, sharding.PARAMETERS)
@@ -59,3 +72,33 @@ def parameters(mesh: Mesh, config: decoder.DecoderConfig) -> decoder.Params:
 def rows(mesh: Mesh, leading: int) -> NamedSharding:
     """Of a batch's arrays: the rows split, after `leading` whole axes."""
     return NamedSharding(mesh, PartitionSpec(*[None] * leading, ("data", "fsdp")))
+
+
+def put_shards(build: Callable[[int], Tree], layout: NamedSharding, shards: int) -> Tree:
+    """Arrays of which a process has its devices' rows only, laid out.
+
+    Args:
+      build: the arrays of one shard of the rows, [A, B / shards, ...].
+      layout: as `rows` gives it, after one whole axis.
+      shards: how many there are.
+    """
+    order = layout.addressable_devices_indices_map((1, shards))
+    places = {device: index[1].start or 0 for device, index in order.items() if index}
+    parts = {shard: build(shard) for shard in sorted(set(places.values()))}
+
+    def one(*of_shards):
+        found = dict(zip(parts, of_shards, strict=True))
+        shape = (of_shards[0].shape[0], of_shards[0].shape[1] * shards, *of_shards[0].shape[2:])
+        arrays = [jax.device_put(found[shard], device) for device, shard in places.items()]
+        return jax.make_array_from_single_device_arrays(shape, layout, arrays)
+
+    return jax.tree.map(one, *parts.values())
+
+
+def put(tree: Tree, layout: NamedSharding) -> Tree:
+    """Arrays that every process has, laid out: each sends its devices their parts."""
+
+    def one(array):
+        return jax.make_array_from_callback(array.shape, layout, lambda index: array[index])
+
+    return jax.tree.map(one, tree)

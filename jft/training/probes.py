@@ -103,7 +103,7 @@ class Probes:
         scores = [np.zeros(len(encoded.sequences)) for encoded in self.items.encoded]
         logprobs_KV: list[np.ndarray] = []
         for part in self.batches:
-            placed = jax.device_put((part.batch, part.first_BP), self.rows)
+            placed = mesh_lib.put((part.batch, part.first_BP), self.rows)
             logprobs_BM, first_BPV = jax.device_get(self.program(params, *placed))
             values_BM = logprobs_BM.astype(np.float64) * part.batch.loss_weight_BM
             for b, slots in enumerate(part.slots):
@@ -156,8 +156,11 @@ def compile_probe(
         in_shardings=(mesh_lib.parameters(mesh, model), rows, rows),
         out_shardings=mesh_lib.replicated(mesh),
     )
+    given = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), (example.batch, example.first_BP)
+    )
     with jax.set_mesh(mesh):
-        return program.lower(decoder.shapes(model), example.batch, example.first_BP).compile()
+        return program.lower(decoder.shapes(model), *given).compile()
 
 
 def answers(

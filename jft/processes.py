@@ -1,0 +1,302 @@
+"""The processes of a run: one, or as many as a cluster starts of the same command.
+
+JAX connects them, but where one never comes, or goes, it aborts without saying which. So they call
+the roll first: process 0 waits at the coordinator's address, and the connections stay open to the
+end, since a process that dies closes its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import selectors
+import socket
+import sys
+import threading
+import time
+import typing
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from jft import progress
+from jft.errors import UserError
+
+# Clusters that JAX knows by their environment. That of Kubernetes is asked only where the variable
+# says that there are several: it wants a package of its own, and a pod may be alone.
+CLUSTERS = ("slurm", "ompi", "gketpu", "gcetpu")
+K8S_INDEX = "JOB_COMPLETION_INDEX"
+# How many tasks a node has, as the launchers say it: 1(x4), or 8.
+TASKS_OF_NODE = ("SLURM_STEP_TASKS_PER_NODE", "OMPI_COMM_WORLD_LOCAL_SIZE")
+# Who has lost another process ends with this, so that a launcher can tell it from a wrong config.
+LOST = 1
+# Seconds between attempts to reach process 0, for a greeting, and for an error of one's own.
+RETRY, GREETING, LAST_WORDS = 0.2, 10.0, 0.5
+# Bytes of what a process says to another.
+LONGEST = 4096
+
+
+class Place(NamedTuple):
+    """Where this process stands.
+
+    Attributes:
+      coordinator: host:port at which process 0 is met.
+      number: how many processes there are.
+      process: which one this is, from 0.
+      local_device_ids: the GPUs that are this process's alone; None: all that it sees.
+      meeting: what all processes of this run know, and those of no other; empty for one alone.
+    """
+
+    coordinator: str
+    number: int
+    process: int
+    local_device_ids: list[int] | None = None
+    meeting: str = ""
+
+
+_here = Place("", 1, 0)
+
+
+def count() -> int:
+    """How many processes make up this run."""
+    return _here.number
+
+
+def first() -> bool:
+    """Whether this process writes the results, and says how things go."""
+    return not _here.process
+
+
+def name(index: int | None = None) -> str:
+    """A process, or this one, as messages call it."""
+    return f"process {_here.process if index is None else index} of {_here.number}"
+
+
+def meeting() -> str:
+    """What all processes of this run know, and those of no other; empty for one alone."""
+    return _here.meeting
+
+
+def meet(label: str) -> None:
+    """Wait until all processes are here; `label` tells one meeting from another."""
+    if _here.number > 1:
+        from jax.experimental import multihost_utils
+
+        multihost_utils.sync_global_devices(label)
+
+
+@contextlib.contextmanager
+def joined(coordinator: str, number: int, index: int, wait: float) -> Iterator[None]:
+    """Be one of several processes, where there are several.
+
+    Args:
+      coordinator: host:port of process 0; empty: as the cluster's environment says.
+      number: how many processes there are.
+      index: which one this is.
+      wait: seconds in which all have to come.
+
+    Raises:
+      UserError: one did not come, and which; numbers that do not fit together.
+    """
+    global _here
+    place = _given(coordinator, number, index) if coordinator or number else _detected(wait)
+    if place.number == 1:
+        yield
+        return
+    import jax
+
+    _here = place
+    progress.console.quiet = not first()
+    roll = _Roll(place, wait)
+    _here = place._replace(meeting=roll.coordinator)
+    # Its handler would keep SIGTERM from ours; see training.loop for how processes stop together.
+    jax.config.update("jax_enable_preemption_service", False)
+    jax.distributed.initialize(
+        roll.coordinator,
+        place.number,
+        place.process,
+        local_device_ids=place.local_device_ids,
+        cluster_detection_method="deactivate",
+        initialization_timeout=int(wait) + 1,
+    )
+    progress.say(f"{place.number} processes, {jax.device_count()} devices")
+    yield
+    jax.distributed.shutdown()  # waits for all
+    roll.leave()
+
+
+def _given(coordinator: str, number: int, index: int) -> Place:
+    if not re.fullmatch(r".+:\d+", coordinator):
+        raise UserError(f"--coordinator={coordinator}: is written HOST:PORT, those of process 0")
+    if number < 1:
+        raise UserError(f"--processes={number}: how many processes are to meet at {coordinator}?")
+    if not 0 <= index < number:
+        raise UserError(
+            f"--process={index}: of {number} processes it is one from 0 to {number - 1}"
+        )
+    return Place(coordinator, number, index)
+
+
+def _detected(wait: float) -> Place:
+    """What the launcher's environment says, as JAX reads it."""
+    # No public function of JAX says who is to come before it waits for them.
+    from jax._src.clusters import ClusterEnv
+
+    known = (*CLUSTERS, *(["k8s"] if K8S_INDEX in os.environ else []))
+    for env in ClusterEnv._cluster_types:
+        if env.name in known and env.is_env_present():
+            number = env.get_process_count()
+            if number == 1:
+                break
+            port = os.environ.get("JAX_COORDINATOR_PORT")
+            address = env.get_coordinator_address(
+                timeout_secs=int(wait), override_coordinator_port=port
+            )
+            return Place(address, number, env.get_process_id(), _own_devices(env))
+    return _here
+
+
+def _own_devices(env) -> list[int] | None:
+    """One GPU for each task of a node, or all of them for its only task."""
+    tasks = next((os.environ[name] for name in TASKS_OF_NODE if name in os.environ), "")
+    local = env.get_local_process_id()
+    return None if local is None or re.match(r"1(\D|$)", tasks) else [local]
+
+
+class _Roll:
+    """The roll of a run: calls it, then watches that nobody goes.
+
+    Attributes:
+      coordinator: host:port where JAX's own service is to be.
+    """
+
+    def __init__(self, place: Place, wait: float):
+        self._place, self._wait, self._deadline = place, wait, time.monotonic() + wait
+        host, _, port = place.coordinator.rpartition(":")
+        self._host, self._port = host.strip("[]"), int(port)
+        self._peers = self._gather() if first() else {0: self._report()}
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def leave(self) -> None:
+        """Say that this process has come to its end."""
+        for peer in self._peers.values():
+            with contextlib.suppress(OSError):
+                peer.sendall(b"bye\n")
+
+    def _gather(self) -> dict[int, socket.socket]:
+        """As process 0: wait for the others, and tell them where JAX's service will be."""
+        peers: dict[int, socket.socket] = {}
+        missing = set(range(1, self._place.number))
+        with self._listen() as server, progress.phase("Waiting for the other processes"):
+            while missing:
+                server.settimeout(max(0.0, self._deadline - time.monotonic()))
+                try:
+                    peer, _ = server.accept()
+                except (TimeoutError, BlockingIOError):
+                    names = ", ".join(map(str, sorted(missing)))
+                    self._dismiss(
+                        peers,
+                        f"of {self._place.number} processes these did not come to "
+                        f"{self._place.coordinator} in {self._wait:.0f} s: {names}; see what they "
+                        "print, or how many were started",
+                    )
+                index, number = _greeting(peer)
+                if number != self._place.number or index not in missing:
+                    wrong = f"came as process {index} of {number}, where "
+                    taken = f"{self._place.number} are to come, each with a number of its own"
+                    if index >= 0:
+                        self._dismiss(peers | {index: peer}, wrong + taken)
+                    peer.close()
+                    continue
+                missing.remove(index)
+                peers[index] = peer
+        port = _free_port()
+        self.coordinator = f"{self._place.coordinator.rpartition(':')[0]}:{port}"
+        for peer in peers.values():
+            peer.sendall(f"go {port}\n".encode())
+        return peers
+
+    def _listen(self) -> socket.socket:
+        dual = socket.has_dualstack_ipv6()
+        family = socket.AF_INET6 if dual else socket.AF_INET
+        try:
+            return socket.create_server(("", self._port), family=family, dualstack_ipv6=dual)
+        except OSError as error:
+            raise UserError(
+                f"process 0 cannot wait at port {self._port}: {error.strerror}; choose another"
+            ) from None
+
+    def _dismiss(self, peers: dict[int, socket.socket], reason: str) -> typing.NoReturn:
+        for peer in peers.values():
+            with contextlib.suppress(OSError):
+                peer.sendall(f"no {reason}\n".encode())
+        raise UserError(reason)
+
+    def _report(self) -> socket.socket:
+        """As any other process: reach process 0, and hear where JAX's service will be."""
+        while True:
+            try:
+                peer = socket.create_connection((self._host, self._port), timeout=GREETING)
+                break
+            except OSError as error:
+                if time.monotonic() > self._deadline:
+                    raise UserError(
+                        f"process 0 of {self._place.number} did not come to "
+                        f"{self._place.coordinator} in {self._wait:.0f} s ({error}); see what it "
+                        "prints, or whether this address is its own"
+                    ) from None
+                time.sleep(RETRY)
+        peer.sendall(f"jft {self._place.process} {self._place.number}\n".encode())
+        peer.settimeout(None)
+        word, _, rest = _line(peer).partition(" ")
+        if word != "go":
+            raise UserError(rest or "process 0 ended before all had come; what it printed says why")
+        self.coordinator = f"{self._place.coordinator.rpartition(':')[0]}:{rest}"
+        return peer
+
+    def _watch(self) -> None:
+        selector = selectors.DefaultSelector()
+        for index, peer in self._peers.items():
+            selector.register(peer, selectors.EVENT_READ, index)
+        while selector.get_map():
+            for key, _ in selector.select():
+                word, _, rest = _line(typing.cast(socket.socket, key.fileobj)).partition(" ")
+                if word != "bye":
+                    self._lost(int(rest) if word == "gone" else key.data)
+                selector.unregister(key.fileobj)
+
+    def _lost(self, index: int) -> typing.NoReturn:
+        """End: whatever the others would do together would wait for this one for ever."""
+        for peer in self._peers.values():
+            with contextlib.suppress(OSError):
+                peer.sendall(f"gone {index}\n".encode())
+        print(
+            f"error: {name(index)} has ended, and so {name()} does; where it printed no error, it "
+            "was killed; run the same command again to go on",
+            file=sys.stderr,
+            flush=True,
+        )
+        time.sleep(LAST_WORDS)
+        os._exit(LOST)
+
+
+def _greeting(peer: socket.socket) -> tuple[int, int]:
+    """Which process this is, of how many; -1 for a stranger."""
+    peer.settimeout(GREETING)
+    match = re.fullmatch(r"jft (\d+) (\d+)", _line(peer))
+    peer.settimeout(None)
+    return (int(match[1]), int(match[2])) if match else (-1, 0)
+
+
+def _line(peer: socket.socket) -> str:
+    """What it says next; empty where it has gone."""
+    found = b""
+    with contextlib.suppress(OSError):
+        while len(found) < LONGEST and not found.endswith(b"\n") and (byte := peer.recv(1)):
+            found += byte
+    return found.decode(errors="replace").strip()
+
+
+def _free_port() -> int:
+    with socket.create_server(("", 0)) as server:
+        return server.getsockname()[1]
