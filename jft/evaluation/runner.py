@@ -66,15 +66,18 @@ def create(
         return lambda batch: run(cast, mesh_lib.put(batch, rows))
 
     start = partial(generate.start, config, dtype, max_new_tokens)
+    texts = generate.State._make((everywhere, None))  # the host reads the texts
     return Runner(
         logprobs=of_batch(decoder.token_logprobs, out_shardings=everywhere),
         prefill=of_batch(generate.prefill),
         trunk=program(generate.trunk, static_argnums=0),
-        start=program(start, static_argnums=(0, 1)),
-        admit=program(generate.admit, donate_argnums=0),
-        keep=program(generate.keep),
+        start=program(start, static_argnums=(0, 1), out_shardings=texts),
+        admit=program(generate.admit, donate_argnums=0, out_shardings=texts),
+        keep=program(generate.keep, out_shardings=texts),
         # The state's buffers go on into the next one: there may be room for no more.
-        decode=partial(program(partial(generate.decode, config), donate_argnums=1), cast),
+        decode=partial(
+            program(partial(generate.decode, config), donate_argnums=1, out_shardings=texts), cast
+        ),
         vocab_size=config.vocab_size,
         max_new_tokens=max_new_tokens,
     )
