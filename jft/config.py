@@ -92,9 +92,9 @@ class Train(Section):
     )
     remat: str = key(
         "attention",
-        "what the backward pass computes again instead of keeping it: attention, with whatever "
-        "costs as little, or whole layers",
-        choices=("attention", "layer"),
+        "what the backward pass computes again instead of keeping it: nothing; attention, with "
+        "whatever costs as little; or all of a layer",
+        choices=("none", "attention", "full"),
         runtime=True,
     )
 

@@ -30,8 +30,8 @@ K8S_INDEX = "JOB_COMPLETION_INDEX"
 TASKS_OF_NODE = ("SLURM_STEP_TASKS_PER_NODE", "OMPI_COMM_WORLD_LOCAL_SIZE")
 # Who has lost another process ends with this, so that a launcher can tell it from a wrong config.
 LOST = 1
-# Seconds between attempts to reach process 0, for a greeting, and for an error of one's own.
-RETRY, GREETING, LAST_WORDS = 0.2, 10.0, 0.5
+# Seconds between attempts to reach process 0, and for a greeting.
+RETRY, GREETING = 0.2, 10.0
 # Bytes of what a process says to another.
 LONGEST = 4096
 
@@ -195,7 +195,7 @@ class _Roll:
                 except (TimeoutError, BlockingIOError):
                     names = ", ".join(map(str, sorted(missing)))
                     self._dismiss(
-                        peers,
+                        list(peers.values()),
                         f"of {self._place.number} processes these did not come to "
                         f"{self._place.coordinator} in {self._wait:.0f} s: {names}; see what they "
                         "print, or how many were started",
@@ -205,7 +205,7 @@ class _Roll:
                     wrong = f"came as process {index} of {number}, where "
                     taken = f"{self._place.number} are to come, each with a number of its own"
                     if index >= 0:
-                        self._dismiss(peers | {index: peer}, wrong + taken)
+                        self._dismiss([*peers.values(), peer], wrong + taken)
                     peer.close()
                     continue
                 missing.remove(index)
@@ -226,8 +226,8 @@ class _Roll:
                 f"process 0 cannot wait at port {self._port}: {error.strerror}; choose another"
             ) from None
 
-    def _dismiss(self, peers: dict[int, socket.socket], reason: str) -> typing.NoReturn:
-        for peer in peers.values():
+    def _dismiss(self, peers: list[socket.socket], reason: str) -> typing.NoReturn:
+        for peer in peers:
             with contextlib.suppress(OSError):
                 peer.sendall(f"no {reason}\n".encode())
         raise UserError(reason)
@@ -276,7 +276,6 @@ class _Roll:
             file=sys.stderr,
             flush=True,
         )
-        time.sleep(LAST_WORDS)
         os._exit(LOST)
 
 

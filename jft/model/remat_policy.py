@@ -7,11 +7,12 @@ from jax.ad_checkpoint import checkpoint_name
 
 _KEPT = "kept"
 
-# By the names of `train.remat`: matrix products are kept, what lies between them costs little; or
-# nothing but each layer's input.
+# By the names of `train.remat`: everything is kept; or matrix products, since what lies between
+# them costs little; or nothing but each layer's input.
 POLICIES = {
+    "none": jax.checkpoint_policies.everything_saveable,
     "attention": jax.checkpoint_policies.save_only_these_names(_KEPT),
-    "layer": jax.checkpoint_policies.nothing_saveable,
+    "full": jax.checkpoint_policies.nothing_saveable,
 }
 
 

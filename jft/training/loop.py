@@ -208,7 +208,10 @@ class _Stop:
         before = self._votes
         mine = np.full(self._everyone.mesh.size, self.asked)
         self._votes = self._any(mesh_lib.put(mine, self._everyone))
-        return before is not None and bool(before)
+        asked = before is not None and bool(before)
+        if asked and not self.asked:
+            say("Another process was told to end: saving here")
+        return asked
 
     def __enter__(self) -> _Stop:
         for number in (signal.SIGTERM, signal.SIGINT):

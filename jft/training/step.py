@@ -141,10 +141,12 @@ class Program:
             self.compile(batch)
         return self._compiled[_sizes(batch)](state, batch)
 
-    def compile(self, batch: Batch) -> None:
+    def compile(self, batch: Batch) -> jax.stages.Compiled:
         """Compile for batches shaped as this one, before one comes."""
         with jax.set_mesh(self.mesh):
-            self._compiled[_sizes(batch)] = self.step.lower(self.shapes, batch).compile()
+            compiled = self.step.lower(self.shapes, batch).compile()
+        self._compiled[_sizes(batch)] = compiled
+        return compiled
 
 
 def _sizes(batch: Batch) -> tuple[tuple[int, ...], ...]:

@@ -169,8 +169,10 @@ def _places(query_BTNH, key_BTKH):
     mesh_shape = jax.sharding.get_abstract_mesh().shape
     if not mesh_shape:
         return (PartitionSpec(),) * 4, PartitionSpec(), PartitionSpec()
-    shape = (len(query_BTNH), query_BTNH.shape[2], key_BTKH.shape[2])
-    rows, heads, kv_heads = sharding.spec("BNK", shape, mesh_shape, sharding.ACTIVATIONS)
+    rows, heads, (kv_heads,) = (
+        *sharding.spec("BN", query_BTNH.shape[::2], mesh_shape, sharding.ACTIVATIONS),
+        sharding.spec("K", key_BTKH.shape[2:3], mesh_shape, sharding.ACTIVATIONS),
+    )
     heads = heads and kv_heads
     tokens, lists = PartitionSpec(rows, None, heads), PartitionSpec(rows)
     return (tokens, tokens, tokens, lists), tokens, PartitionSpec(rows, heads)

@@ -1,0 +1,246 @@
+"""Several processes give what one gives; who is missing or has gone is named; nothing is lost."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from jft import cli, processes
+
+REPO = Path(__file__).parent.parent
+
+
+def environment(folder, devices):
+    flags = f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=1"
+    return {**os.environ, "XLA_FLAGS": flags, "XDG_CACHE_HOME": str(folder.parent / "cache")}
+
+
+def free_port():
+    with socket.create_server(("", 0)) as server:
+        return server.getsockname()[1]
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Starts some of the processes of a run; what is left of them at the end is killed."""
+    started = []
+
+    def start(arguments, number=1, devices=1, wait=60, which=None):
+        port, found = free_port(), []
+        for i in range(number) if which is None else which:
+            place = [*at(port, i, number), f"--wait={wait}"]
+            log = (tmp_path / f"log.{len(started)}").open("w+")
+            process = subprocess.Popen(
+                [sys.executable, "-m", *arguments, *(place if number > 1 else [])],
+                cwd=REPO,
+                env=environment(tmp_path, devices),
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+            process.log = log
+            started.append(process)
+            found.append(process)
+        return found
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+        process.log.close()
+
+
+def end(processes, *codes):
+    """What each has printed, when all have ended with these exit codes."""
+    texts = []
+    for process, code in zip(processes, codes or [0] * len(processes), strict=True):
+        found = process.wait()
+        process.log.seek(0)
+        texts.append(process.log.read())
+        assert found == code, texts[-1]
+    return texts
+
+
+def training(workdir, *more, steps=6):
+    return [
+        *("jft.train", "--config=configs/finetune.py", f"--workdir={workdir}"),
+        *("--config.model.path=random:llama-tiny", "--config.data.train=gadgets_train_480"),
+        *("--config.data.shots=1", "--config.data.max_length=256", f"--config.train.steps={steps}"),
+        *("--config.train.batch_size=8", "--config.optim.lr=1e-3", "--config.probe.limit=2"),
+        *("--config.probe.datasets=gadgets", "--config.checkpoint.every=3", *more),
+    ]
+
+
+def scoring(workdir, model, *more):
+    return [
+        *("jft.eval", "--config=configs/evaluate.py", f"--workdir={workdir}"),
+        *(f"--config.model.path={model}", "--config.eval.datasets=gadgets,neighbours"),
+        *("--config.eval.shots=0,1", "--config.eval.limit=10"),
+        *("--config.eval.max_new_tokens=6", *more),
+    ]
+
+
+def on_mesh(data, fsdp, tensor):
+    return [
+        f"--config.mesh.data={data}",
+        f"--config.mesh.fsdp={fsdp}",
+        f"--config.mesh.tensor={tensor}",
+    ]
+
+
+def records(file):
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def losses(workdir):
+    return [record["loss"] for record in records(workdir / "metrics.jsonl")]
+
+
+def reached(workdir, step):
+    file = workdir / "metrics.jsonl"
+    while not (file.exists() and file.read_bytes().count(b"\n") >= step):
+        time.sleep(0.01)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """What one process gives: a run, and its evaluation."""
+    folder = tmp_path_factory.mktemp("alone")
+    for name, arguments in (
+        ("run", training(folder / "run")),
+        ("eval", scoring(folder / "eval", folder / "run")),
+    ):
+        env = environment(folder, devices=1)
+        done = subprocess.run([sys.executable, "-m", *arguments], cwd=REPO, env=env)
+        assert not done.returncode, name
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("number", "devices", "sizes"), [(2, 2, (2, 2, 1)), (4, 1, (1, 2, 2))], ids=["two", "four"]
+)
+def test_several_processes_give_what_one_gives(start, alone, tmp_path, number, devices, sizes):
+    run, scores = tmp_path / "run", tmp_path / "eval"
+    texts = end(start(training(run, *on_mesh(*sizes)), number, devices))
+    assert "Done: 6 steps" in texts[0]
+    assert all("6 steps" not in text for text in texts[1:])  # only the first one speaks
+    assert losses(run) == pytest.approx(losses(alone / "run"), rel=1e-5)
+    found, wanted = (json.loads((f / "data_report.json").read_text()) for f in (run, alone / "run"))
+    assert found["sha256"] == wanted["sha256"]
+    for a, b in zip(*(records(f / "probes.jsonl") for f in (run, alone / "run")), strict=True):
+        assert [a["nll"], a["kl"]] == pytest.approx([b["nll"], b["kl"]], rel=1e-4, abs=1e-7)
+
+    end(start(scoring(scores, alone / "run", *on_mesh(*sizes)), number, devices))
+    for a, b in zip(*(records(f / "rows.jsonl") for f in (scores, alone / "eval")), strict=True):
+        assert a.pop("scores", {}) == pytest.approx(b.pop("scores", {}), rel=1e-5)
+        assert a == b
+
+
+def test_one_that_is_told_to_end_stops_all_and_one_alone_goes_on(start, alone, tmp_path):
+    run = tmp_path / "run"
+    first, second = start(training(run, *on_mesh(1, 2, 1)), 2)
+    reached(run, 2)
+    second.send_signal(signal.SIGTERM)
+    text, _ = end([first, second])
+    assert "Another process was told to end" in text
+    done = len(losses(run))
+    assert 2 <= done < 6
+    assert (run / "checkpoints" / str(done) / "manifest").is_dir()
+    (text,) = end(start(training(run)))
+    assert f"Going on from step {done}" in text
+    assert losses(run) == pytest.approx(losses(alone / "run"), rel=1e-5)
+
+
+def test_one_that_is_killed_ends_the_other_and_all_go_on_exactly(start, tmp_path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    mesh = on_mesh(2, 1, 1)
+    end(start(training(whole, *mesh), 2))
+    first, second = start(training(killed, *mesh), 2)
+    reached(killed, 4)
+    second.kill()
+    text, _ = end([first, second], 1, -signal.SIGKILL)
+    assert "error: process 1 of 2 has ended" in text
+    assert "run the same command again to go on" in text
+    text, _ = end(start(training(killed, *mesh), 2))
+    assert "Going on from step 3" in text
+    assert losses(killed) == losses(whole)
+    assert (killed / "drift.json").read_bytes() == (whole / "drift.json").read_bytes()
+
+
+def test_those_who_do_not_come_are_named(start, tmp_path):
+    texts = end(start(training(tmp_path / "run"), 4, wait=5, which=(0, 2)), 2, 2)
+    for text in texts:
+        assert "of 4 processes these did not come" in text
+        assert "in 5 s: 1, 3;" in text
+    (text,) = end(start(training(tmp_path / "run"), 4, wait=1, which=(3,)), 2)
+    assert "process 0 of 4 did not come to localhost:" in text
+
+
+def test_two_of_one_number_are_refused(start, tmp_path):
+    texts = end(start(training(tmp_path / "run"), 3, which=(0, 1, 1)), *[2] * 3)
+    assert all("each with a number of its own" in text for text in texts)
+
+
+def test_a_workdir_that_they_do_not_share_is_refused(start, tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    port = free_port()
+    (one,) = start([*training(first), *at(port, 0)])
+    (two,) = start([*training(second), *at(port, 1)])
+    _, text = end([one, two], 1, 2)
+    assert f"--workdir={second} is not the folder that process 0 has" in text
+
+
+def at(port, process, number=2):
+    return [f"--coordinator=localhost:{port}", f"--processes={number}", f"--process={process}"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--coordinator=host"], "--coordinator=host: is written HOST:PORT"),
+        (["--processes=2"], "--coordinator=: is written HOST:PORT"),
+        (["--coordinator=host:1"], "--processes=0: how many"),
+        (["--coordinator=host:1", "--processes=2"], "--process=-1: of 2 processes it is one from"),
+        (at(1, 2), "--process=2: of 2 processes it is one from 0 to 1"),
+    ],
+    ids=str,
+)
+def test_flags_that_do_not_fit_are_named(monkeypatch, capsys, tmp_path, flags, message):
+    argv = ["jft", "--config=configs/finetune.py", f"--workdir={tmp_path / 'run'}", *flags]
+    monkeypatch.setattr(sys, "argv", argv)
+    monkeypatch.setattr(os, "_exit", sys.exit)
+    with pytest.raises(SystemExit):
+        cli.run_with_config(lambda *_: pytest.fail("must not start"), "")
+    assert message in capsys.readouterr().err
+
+
+SLURM = {
+    "SLURM_JOB_ID": "77",
+    "SLURM_STEP_NODELIST": "node[3-4]",
+    "SLURM_NTASKS": "2",
+    "SLURM_PROCID": "1",
+    "SLURM_LOCALID": "0",
+}
+
+
+@pytest.mark.parametrize(
+    ("tasks", "devices"), [("1(x2)", None), ("8(x2)", [0]), ("16", [0])], ids=str
+)
+def test_slurm_says_where_it_is_and_a_lone_task_has_all_gpus(monkeypatch, tasks, devices):
+    for name, value in (SLURM | {"SLURM_STEP_TASKS_PER_NODE": tasks}).items():
+        monkeypatch.setenv(name, value)
+    place = processes._detected(1.0)
+    host, port = place.coordinator.split(":")
+    assert (host, place.number, place.process, place.local_device_ids) == ("node3", 2, 1, devices)
+    assert 1024 < int(port) < 65536
+
+
+def test_a_single_task_is_alone(monkeypatch):
+    for name, value in (SLURM | {"SLURM_NTASKS": "1", "SLURM_PROCID": "0"}).items():
+        monkeypatch.setenv(name, value)
+    assert processes._detected(1.0).number == 1
