@@ -29,7 +29,8 @@ def prepare(spec: dict) -> Callable[[], list]:
     work, config = WORKS[spec["work"]], configure(spec)
     mesh, dtype = setup.devices(config)
     tokenizer = load_tokenizer(config)
-    decoder, params = pretrained.load(pretrained.origin(config.model.path), mesh)
+    held = pretrained.FLOAT32 if work.kind == "train" else dtype
+    decoder, params = pretrained.load(pretrained.origin(config.model.path), mesh, held)
     if work.kind == "train":
         batches = batches_lib.plan(config, tokenizer, mesh_lib.row_shards(mesh))
         compile_all, do_round = trainer(config, batches, decoder, params, mesh, dtype)

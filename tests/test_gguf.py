@@ -11,7 +11,7 @@ from gguf import GGMLQuantizationType as Quant
 from jft.batch import Batch
 from jft.data import tokenizer as tokenizer_lib
 from jft.errors import UserError
-from jft.model import decoder, gguf, hub, tensors
+from jft.model import decoder, hub, tensors
 from jft.model.decoder import DecoderConfig
 
 SMALL = DecoderConfig(
@@ -113,7 +113,7 @@ QUANTS = ("F16", "BF16", "Q8_0", "Q5_1", "Q5_0", "Q4_1", "Q4_0")
 def test_quantized_weights_are_dequantized_exactly(quant, file):
     """Rows are permuted whole, so the rows in their own order quantize to the same numbers."""
     quant, params = Quant[quant], _params(SMALL)
-    loaded = gguf.load(_write(file, SMALL, params, quant)).params
+    loaded = hub.load(_write(file, SMALL, params, quant)).params
     stored = tensors.dump(SMALL, params, np.dtype(np.float32), "gguf")
     found = tensors.dump(SMALL, loaded, np.dtype(np.float32), "gguf")
     for name, array in stored.items():
@@ -128,7 +128,7 @@ def test_rope_freqs_become_rope_factors(file):
     factors = np.linspace(1, 8, SMALL.head_dim // 2).astype(np.float32)
     params = _params(SMALL)
     path = _write(file, SMALL, params, edit=lambda t: t.update({"rope_freqs.weight": factors}))
-    assert gguf.load(path).config == _config(rope_factors=tuple(map(float, factors)))
+    assert hub.load(path).config == _config(rope_factors=tuple(map(float, factors)))
 
 
 def test_linear_scaling_becomes_rope_factors(file):
@@ -137,7 +137,7 @@ def test_linear_scaling_becomes_rope_factors(file):
         writer.add_rope_scaling_factor(4.0)
 
     path = _write(file, SMALL, _params(SMALL), extra=extra)
-    assert gguf.load(path).config == _config(rope_factors=(4.0,) * (SMALL.head_dim // 2))
+    assert hub.load(path).config == _config(rope_factors=(4.0,) * (SMALL.head_dim // 2))
 
 
 def test_a_single_missing_bias_is_zero(file):
@@ -146,7 +146,7 @@ def test_a_single_missing_bias_is_zero(file):
     params = _params(config)
     drop = [f"blk.{layer}.attn_output.bias" for layer in range(2)]
     path = _write(file, config, params, edit=lambda t: [t.pop(name) for name in drop])
-    attention = gguf.load(path).params["layers"]["attention"]
+    attention = hub.load(path).params["layers"]["attention"]
     assert not attention["out"]["bias"].any()
     wanted = params["layers"]["attention"]["query"]["bias"]
     np.testing.assert_array_equal(attention["query"]["bias"], wanted)
@@ -162,7 +162,7 @@ def test_heads_default_to_the_width(file, tmp_path):
             del writer.kv_data[0][f"llama.attention.{key}"]
         del writer.kv_data[0]["llama.rope.dimension_count"]
 
-    assert gguf.load(_write(file, config, _params(config), extra=extra)).config == config
+    assert hub.load(_write(file, config, _params(config), extra=extra)).config == config
 
 
 @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ def test_heads_default_to_the_width(file, tmp_path):
 def test_files_that_jft_cannot_use(options, message, file):
     path = _write(file, SMALL, _params(SMALL), **options)
     with pytest.raises(UserError, match=message):
-        gguf.load(path)
+        hub.load(path)
 
 
 def test_a_quantization_that_gguf_cannot_undo(file):
@@ -204,7 +204,7 @@ def test_a_quantization_that_gguf_cannot_undo(file):
 
     path = _write(file, SMALL, _params(SMALL), edit=edit)
     with pytest.raises(UserError, match=r"blk\.0\.ffn_up\.weight is of type I8"):
-        gguf.load(path)
+        hub.load(path)
 
 
 @pytest.mark.parametrize("keep", [4, 10, 23, 100, 700, -4000, -100])
@@ -212,19 +212,19 @@ def test_truncated_file(keep, file):
     path = _write(file, SMALL, _params(SMALL))
     Path(path).write_bytes(Path(path).read_bytes()[:keep])
     with pytest.raises(UserError, match=r"model\.gguf: truncated or damaged"):
-        gguf.load(path)
+        hub.load(path)
 
 
 @pytest.mark.parametrize("content", [b"", b"GG", b"PK\x03\x04 a zip file of some kind"])
 def test_not_a_gguf_file(content, file):
     file.write_bytes(content)
     with pytest.raises(UserError, match="not a GGUF file"):
-        gguf.load(str(file))
+        hub.load(str(file))
 
 
 def test_missing_file(file):
     with pytest.raises(UserError, match="no such file"):
-        gguf.load(str(file))
+        hub.load(str(file))
 
 
 def test_a_real_model_knows_the_capital_of_france():

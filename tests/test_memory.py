@@ -1,11 +1,49 @@
-"""What is freed stays with the process, and comes back without page faults."""
+"""A large model loads in little more memory than it takes; what is freed stays with the process."""
 
+import json
+import os
 import subprocess
 import sys
 
+import jax
+import ml_dtypes
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
+from jft import config as config_lib
 from jft.evaluation import memory
+from jft.model import hf_config, hub, tensors
+from jft.model.decoder import DecoderConfig
+from jft.training import mesh as mesh_lib
+from jft.training import pretrained
+
+# Llama 2 7B but for its number of layers.
+LLAMA = DecoderConfig(
+    vocab_size=32000,
+    embed_dim=4096,
+    num_layers=4,
+    num_heads=32,
+    num_kv_heads=32,
+    head_dim=128,
+    mlp_dim=11008,
+    tied_head=False,
+    max_positions=4096,
+)
+
+LOAD = """
+import resource, sys
+import jax, jax.numpy as jnp
+from jft import config
+from jft.training import mesh, pretrained
+
+devices = mesh.create(config.Mesh())
+jax.block_until_ready(jnp.ones(8) * 2)
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+before = peak()
+_, params = pretrained.load(pretrained.origin(sys.argv[1]), devices, jnp.dtype("bfloat16"))
+print((peak() - before) / sum(x.nbytes for x in jax.tree.leaves(params)))
+"""
 
 USE_TWICE = """
 import ctypes, resource
@@ -34,3 +72,47 @@ def faults(keep):
 def test_the_second_use_of_a_large_block_faults_no_pages(monkeypatch):
     monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
     assert faults(keep=True) < 100 < 10_000 < faults(keep=False)
+
+
+def write_shards(folder, config, number):
+    """A checkpoint of random bfloat16 numbers, as the hub has them."""
+    folder.mkdir()
+    rng, shapes, files = np.random.default_rng(0), tensors.expected_shapes(config, "hf"), {}
+    for k in range(number):
+        file = f"model-{k + 1:05}-of-{number:05}.safetensors"
+        part = {
+            name: rng.integers(0, 1 << 14, shapes[name], np.uint16).view(ml_dtypes.bfloat16)
+            for name in list(shapes)[k::number]
+        }
+        save_file(part, folder / file, metadata={"format": "pt"})
+        files |= dict.fromkeys(part, file)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": files}))
+    (folder / "config.json").write_text(json.dumps(hf_config.write(config)))
+
+
+def test_a_7b_model_but_for_its_layers_loads_in_little_more_than_its_size(tmp_path):
+    write_shards(tmp_path / "model", LLAMA, number=3)
+    done = subprocess.run(
+        [sys.executable, "-c", LOAD, str(tmp_path / "model")],
+        env=os.environ | {"XLA_FLAGS": ""},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert float(done.stdout.splitlines()[-1]) < 1.2
+
+
+@pytest.mark.parametrize("sizes", [(2, 2, 2), (1, 8, 1), (1, 4, 2)], ids=str)
+def test_a_mesh_reads_its_parts(tmp_path, decoder_config, sizes, monkeypatch):
+    monkeypatch.setattr(hub, "READ_AT_ONCE", 40)  # so that most tensors are read in turns
+    write_shards(tmp_path / "model", decoder_config, number=2)
+    mesh = mesh_lib.create(config_lib.Mesh(*sizes))
+    origin = pretrained.origin(str(tmp_path / "model"))
+    config, params = pretrained.load(origin, mesh)
+    whole = hub.load(origin.path).params
+    jax.tree.map(np.testing.assert_array_equal, params, whole)
+    layout = mesh_lib.parameters(mesh, config)
+    assert jax.tree.map(lambda x: x.sharding, params) == layout
+    half = pretrained.load(origin, mesh, np.dtype("bfloat16"))[1]
+    assert {x.dtype for x in jax.tree.leaves(half)} == {np.dtype("bfloat16")}
+    jax.tree.map(np.testing.assert_array_equal, half, whole)  # bfloat16 is what the files hold

@@ -112,7 +112,7 @@ def _score_cells(
     (mesh, dtype), grid = devices, config.eval
     training = cells_lib.Training(origin) if origin.run else None
     with phase("Loading the model"):
-        decoder, params = pretrained.load(origin, mesh)
+        decoder, params = pretrained.load(origin, mesh, dtype)
         encoded = [each for cell in planned for each in cell.encoded]
         checks.check_tokens(encoded, *decoder.limits, origin.path)
         model = runner.create(decoder, params, mesh, dtype, grid.max_new_tokens)

@@ -44,12 +44,8 @@ def create(
     dtype: jnp.dtype,
     max_new_tokens: int,
 ) -> Runner:
-    """Cast the parameters to the type to compute in; generations end after `max_new_tokens`."""
+    """Of parameters that lie on the mesh in `dtype`; a generation has up to `max_new_tokens`."""
     memory.keep_freed()
-    layout = mesh_lib.parameters(mesh, config)
-    cast = jax.jit(
-        lambda tree: jax.tree.map(lambda x: x.astype(dtype), tree), out_shardings=layout
-    )(params)
     rows, everywhere = mesh_lib.rows(mesh, leading=0), mesh_lib.replicated(mesh)
 
     def program(function, **options):
@@ -63,7 +59,7 @@ def create(
 
     def of_batch(function, **options):
         run = program(partial(function, config), **options)
-        return lambda batch: run(cast, mesh_lib.put(batch, rows))
+        return lambda batch: run(params, mesh_lib.put(batch, rows))
 
     start = partial(generate.start, config, dtype, max_new_tokens)
     texts = generate.State._make((everywhere, None))  # the host reads the texts
@@ -76,7 +72,7 @@ def create(
         keep=program(generate.keep, out_shardings=texts),
         # The state's buffers go on into the next one: there may be room for no more.
         decode=partial(
-            program(partial(generate.decode, config), donate_argnums=1, out_shardings=texts), cast
+            program(partial(generate.decode, config), donate_argnums=1, out_shardings=texts), params
         ),
         vocab_size=config.vocab_size,
         max_new_tokens=max_new_tokens,

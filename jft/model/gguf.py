@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import typing
 
 import numpy as np
@@ -19,8 +20,8 @@ if typing.TYPE_CHECKING:
 TABLES = ("rope_freqs.weight", "attn_rot_embd.weight")
 
 
-def load(path: str) -> Pretrained:
-    """The decoder in a GGUF file of architecture `llama`, with float32 NumPy parameters.
+def find(path: str) -> Pretrained:
+    """The decoder in a GGUF file of architecture `llama`, its parameters still unread.
 
     Raises:
       UserError: no such file, damaged, another architecture, a quantization that the `gguf`
@@ -43,12 +44,17 @@ def load(path: str) -> Pretrained:
         name: s for name, s in expected.items() if name.endswith(".bias") and name not in stored
     }
 
-    def read(name):
+    @functools.lru_cache(maxsize=1)  # a part may be asked for by every device
+    def whole(name):
         if name in zeros:
             return np.zeros(zeros[name], np.float32)
         return _unpermute(config, name, _dequantize(stored[name], path))
 
-    return Pretrained(config, tensors.load(config, Source(path, shapes | zeros, read), "gguf"))
+    def read(name, index, dtype):
+        return whole(name)[index].astype(dtype, copy=False)
+
+    source = Source(path, shapes | zeros, read)
+    return Pretrained(config, tensors.find(config, source, "gguf"))
 
 
 def _config(reader: GGUFReader, stored: dict, path: str) -> DecoderConfig:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
+import math
 from pathlib import Path
 
 import jax
@@ -12,11 +12,13 @@ import numpy as np
 from jft.errors import UserError
 from jft.model import decoder, gguf, hf_config, tensors
 from jft.model.decoder import DecoderConfig, Params
-from jft.model.tensors import Pretrained, Source
+from jft.model.tensors import Index, Pretrained, Source
 from jft.model_files import RANDOM_MODEL, locate, read_json
 
 WEIGHTS, INDEX, CONFIG = "model.safetensors", "model.safetensors.index.json", "config.json"
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+# Numbers that are read before they are where they belong.
+READ_AT_ONCE = 1 << 23
 FLOATS = ("F64", "F32", "F16", "BF16")
 # The vocabulary is jft.data.tokenizer's for the same path: 256 bytes and three special tokens.
 TINY = DecoderConfig(
@@ -32,7 +34,13 @@ TINY = DecoderConfig(
 
 
 def load(path: str) -> Pretrained:
-    """The decoder that `model.path` names, with float32 NumPy parameters.
+    """As `find`, with all of the parameters as float32 NumPy arrays."""
+    config, params = find(path)
+    return Pretrained(config, tensors.read(params))
+
+
+def find(path: str) -> Pretrained:
+    """The decoder that `model.path` names, of whose parameters any part can be read.
 
     Args:
       path: a Hugging Face folder or hub id with safetensors, a `.gguf` file, or
@@ -48,7 +56,7 @@ def load(path: str) -> Pretrained:
     if path.startswith("random:"):
         raise UserError(f"model.path={path}: the only random model is {RANDOM_MODEL}")
     local = locate(path, (CONFIG, "*.safetensors", INDEX))
-    return _load_folder(local) if local.is_dir() else gguf.load(str(local))
+    return _find_in_folder(local) if local.is_dir() else gguf.find(str(local))
 
 
 def check(path: str) -> None:
@@ -93,29 +101,42 @@ def save(
     (target / CONFIG).write_text(description + "\n", encoding="utf-8")
 
 
-def _load_folder(folder: Path) -> Pretrained:
+def _find_in_folder(folder: Path) -> Pretrained:
     config = hf_config.read(read_json(folder / CONFIG), folder / CONFIG)
-    with contextlib.ExitStack() as stack:
-        source = _open_weights(folder, config, stack)
-        return Pretrained(config, tensors.load(config, source, "hf"))
+    return Pretrained(config, tensors.find(config, _weights(folder, config), "hf"))
 
 
-def _open_weights(folder: Path, config: DecoderConfig, stack: contextlib.ExitStack) -> Source:
-    """The tensors of all shards, by their headers; data is read one tensor at a time."""
-    files, shapes = {}, {}
+def _weights(folder: Path, config: DecoderConfig) -> Source:
+    """The tensors of all shards, by their headers."""
+    files: dict[str, Path] = {}
+    shapes: dict[str, tuple[int, ...]] = {}
     for file in _weight_files(folder):
-        handle = stack.enter_context(_open_safetensors(file))
-        for name in sorted(handle.keys()):
-            if _harmless(name, config):
-                continue
-            view = handle.get_slice(name)
-            if view.get_dtype() not in FLOATS:
-                raise UserError(
-                    f"{file}: the tensor {name} is of type {view.get_dtype()}: jft reads "
-                    f"{', '.join(FLOATS)}; use the unquantized model or a GGUF file"
-                )
-            files[name], shapes[name] = handle, tuple(view.get_shape())
-    return Source(str(folder), shapes, lambda name: files[name].get_tensor(name))
+        with _open_safetensors(file) as handle:
+            for name in sorted(handle.keys()):
+                if _harmless(name, config):
+                    continue
+                view = handle.get_slice(name)
+                if view.get_dtype() not in FLOATS:
+                    raise UserError(
+                        f"{file}: the tensor {name} is of type {view.get_dtype()}: jft reads "
+                        f"{', '.join(FLOATS)}; use the unquantized model or a GGUF file"
+                    )
+                files[name], shapes[name] = file, tuple(view.get_shape())
+
+    def read(name: str, index: Index, dtype: np.dtype) -> np.ndarray:
+        rows, *columns = index
+        sizes = [part.stop - part.start for part in index]
+        array = np.empty(sizes, dtype)
+        at_once = max(1, READ_AT_ONCE // math.prod(sizes[1:]))
+        for begin in range(0, sizes[0], at_once):
+            end = min(begin + at_once, sizes[0])
+            part = slice(rows.start + begin, rows.start + end)
+            # Opened anew: what has been read of a file counts as memory until it is closed.
+            with _open_safetensors(files[name]) as handle:
+                array[begin:end] = handle.get_slice(name)[(part, *columns)]
+        return array
+
+    return Source(str(folder), shapes, read)
 
 
 def _weight_files(folder: Path) -> list[Path]:

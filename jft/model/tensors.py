@@ -5,7 +5,10 @@ It serves reading and writing, Hugging Face and GGUF alike.
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax
@@ -15,9 +18,11 @@ from jft.errors import UserError
 from jft.model import decoder
 from jft.model.decoder import DecoderConfig, Params
 
+Index = tuple[slice, ...]
+
 
 class Pretrained(NamedTuple):
-    """A decoder read from files: its shape, and float32 NumPy parameters as `decoder.init`'s."""
+    """A decoder in files: its shape, and its parameters, `Unread` or as NumPy arrays."""
 
     config: DecoderConfig
     params: Params
@@ -36,11 +41,72 @@ class Stored(NamedTuple):
 
 
 class Source(NamedTuple):
-    """A file or folder of named tensors: what it is called, their shapes, and reading one."""
+    """A file or folder of named tensors: what it is called, their shapes, reading a part of one."""
 
     label: str
     shapes: dict[str, tuple[int, ...]]
-    read: Callable[[str], np.ndarray]
+    read: Callable[[str, Index, np.dtype], np.ndarray]
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """A parameter that is still in its file: of any part of it, only what is asked for is read.
+
+    Attributes:
+      config: the decoder's shape.
+      letters: of the parameter's dimensions.
+      layout: of its tensors, one for each layer where it is stacked.
+      names: theirs.
+      source: where they are.
+      dtype: the type that parts are given in.
+    """
+
+    config: DecoderConfig
+    letters: str
+    layout: str
+    names: tuple[str, ...]
+    source: Source
+    dtype: np.dtype = np.dtype("float32")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the parameter, as `decoder.init` gives it."""
+        return tuple(map(self.config.size, self.letters))
+
+    def __getitem__(self, index: Index) -> np.ndarray:
+        """A part, read tensor by tensor."""
+        bounds = [range(*part.indices(size)) for part, size in zip(index, self.shape, strict=True)]
+        if not self.letters.startswith("L"):
+            return self._of_tensor(self.names[0], self.letters, bounds)
+        layers = (
+            self._of_tensor(self.names[layer], self.letters[1:], bounds[1:]) for layer in bounds[0]
+        )
+        # A view of the only one: stacking is another copy.
+        return next(layers)[None] if len(bounds[0]) == 1 else np.stack(list(layers))
+
+    def astype(self, dtype: np.dtype, copy: bool = False) -> Unread:
+        """The same in another type, still unread."""
+        return dataclasses.replace(self, dtype=np.dtype(dtype))
+
+    def __array__(self, dtype=None, copy=None) -> np.ndarray:
+        """All of it."""
+        return self.astype(dtype or self.dtype)[(slice(None),) * len(self.shape)]
+
+    def _of_tensor(self, name: str, letters: str, bounds: list[range]) -> np.ndarray:
+        """A part of one layer, from the matrix in which some dimensions are one.
+
+        Of such a group only the first dimension may be divided: its parts lie side by side.
+        """
+        wanted = dict(zip(letters, bounds, strict=True))
+        index = []
+        for group in self.layout.split():
+            first, inner = wanted[group[0]], math.prod(map(self.config.size, group[1:]))
+            assert all(len(wanted[letter]) == self.config.size(letter) for letter in group[1:])
+            index.append(slice(first.start * inner, first.stop * inner))
+        stored = self.layout.replace(" ", "")
+        tensor = self.source.read(name, tuple(index), self.dtype)
+        split = tensor.reshape([len(wanted[x]) for x in stored])
+        return split.transpose([stored.index(letter) for letter in letters])
 
 
 def _linear(path: str, hf: str, gguf: str, outputs: str, inputs: str) -> dict[str, Stored]:
@@ -72,8 +138,8 @@ TABLE = {
 }
 
 
-def load(config: DecoderConfig, source: Source, dialect: str) -> Params:
-    """The decoder's parameters, read tensor by tensor into stacked float32 arrays.
+def find(config: DecoderConfig, source: Source, dialect: str) -> Params:
+    """The decoder's parameters, `Unread`.
 
     Args:
       config: the decoder's shape, against which every tensor is checked before any is read.
@@ -90,23 +156,22 @@ def load(config: DecoderConfig, source: Source, dialect: str) -> Params:
         )
     _check(source, expected_shapes(config, dialect))
 
-    def read(path, letters):
+    def unread(path, letters):
         stored = TABLE[_key(path)]
-        name = getattr(stored, dialect)
-        array = np.empty([config.size(letter) for letter in letters], np.float32)
-        if letters[0] != "L":
-            array[...] = _unpack(config, source.read(name), stored.layout, letters)
-            return array
-        for layer in range(config.num_layers):
-            tensor = source.read(name.format(layer))
-            array[layer] = _unpack(config, tensor, stored.layout, letters[1:])
-        return array
+        layers = range(config.num_layers if letters[0] == "L" else 1)
+        names = tuple(getattr(stored, dialect).format(layer) for layer in layers)
+        return Unread(config, letters, stored.layout, names, source)
 
-    return jax.tree_util.tree_map_with_path(read, decoder.letters(config))
+    return jax.tree_util.tree_map_with_path(unread, decoder.letters(config))
+
+
+def read(params: Params) -> Params:
+    """All of the parameters, as NumPy arrays."""
+    return jax.tree.map(np.asarray, params)
 
 
 def dump(config: DecoderConfig, params: Params, dtype: np.dtype, dialect: str) -> dict:
-    """The inverse of `load`: tensor name -> contiguous array of `dtype` in the stored layout."""
+    """The inverse of `find`: tensor name -> contiguous array of `dtype` in the stored layout."""
     tensors = {}
     letters_by_path = dict(_leaves(decoder.letters(config)))
     for key, array in _leaves(params):
@@ -150,12 +215,6 @@ def _check(source: Source, expected: dict[str, tuple[int, ...]]) -> None:
             f"{source.label}: the tensor {_some(unknown)} has no place in a Llama decoder of this "
             "config; jft does not leave weights out, so this model cannot be used"
         )
-
-
-def _unpack(config: DecoderConfig, tensor: np.ndarray, layout: str, letters: str) -> np.ndarray:
-    stored = layout.replace(" ", "")
-    split = tensor.reshape([config.size(letter) for letter in stored])
-    return split.transpose([stored.index(letter) for letter in letters])
 
 
 def _pack(tensor: np.ndarray, layout: str, letters: str) -> np.ndarray:

@@ -76,6 +76,7 @@ def speeds(config: config_lib.Config, trainings: list[Training], cells: list[Ite
             with phase("Measuring the speed of training"):
                 smallest = min(trainings, key=lambda each: _shortest(each.batches).row_length)
                 found = _training(found, config, smallest, mesh, dtype, params)
+        params = jax.tree.map(lambda x: x.astype(dtype), params)
         model = runner.create(shape, params, mesh, dtype, NEW_TOKENS)
         labelled = [cell for cell in cells if not costs.generates(cell)]
         if labelled:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import TypeVar
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jft import config as config_lib
@@ -72,6 +75,52 @@ def parameters(mesh: Mesh, config: decoder.DecoderConfig) -> decoder.Params:
 def rows(mesh: Mesh, leading: int) -> NamedSharding:
     """Of a batch's arrays: the rows split, after `leading` whole axes."""
     return NamedSharding(mesh, PartitionSpec(*[None] * leading, ("data", "fsdp")))
+
+
+def put_by_layer(letters: str, source, layout: NamedSharding, dtype: jnp.dtype) -> jax.Array:
+    """A parameter of which any part can be read, laid out in a type.
+
+    Of what is stacked no more than one layer is read before it is where it belongs.
+
+    Args:
+      letters: of its dimensions.
+      source: a NumPy array, or what has `shape` and parts like one.
+      layout: where it goes.
+      dtype: its type there.
+    """
+    if not letters.startswith("L"):
+        return _put_part(source, (), layout, dtype)
+    mesh, spec = layout.mesh, layout.spec
+    of_layer = NamedSharding(mesh, PartitionSpec(*spec[1:]))
+    zeros, set_layer = _by_layer(layout)
+    array = zeros(source.shape, dtype)
+    for i in range(source.shape[0]):
+        part = _put_part(source, (slice(i, i + 1),), of_layer, dtype)
+        # One after the other: parts would be read faster than they are put away.
+        array = jax.block_until_ready(set_layer(array, part, np.int32(i)))
+    return array
+
+
+def _put_part(source, first: tuple[slice, ...], layout: NamedSharding, dtype) -> jax.Array:
+    """What `source[first]` is, without the dimensions that `first` takes one of."""
+
+    def read(index):
+        part = source.astype(dtype, copy=False)[first + index]
+        return part.reshape(part.shape[len(first) :])
+
+    return jax.make_array_from_callback(source.shape[len(first) :], layout, read)
+
+
+@functools.lru_cache
+def _by_layer(layout: NamedSharding) -> tuple[Callable[..., jax.Array], Callable[..., jax.Array]]:
+    """Programs that make a stacked array, and that set one of its layers in place."""
+    zeros = jax.jit(jnp.zeros, static_argnums=(0, 1), out_shardings=layout)
+    set_layer = jax.jit(
+        lambda array, part, i: jax.lax.dynamic_update_index_in_dim(array, part, i, 0),
+        out_shardings=layout,
+        donate_argnums=0,
+    )
+    return zeros, set_layer
 
 
 def put_shards(build: Callable[[int], Tree], layout: NamedSharding, shards: int) -> Tree:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from jft import config as config_lib
@@ -19,6 +21,7 @@ from jft.training import mesh as mesh_lib
 from jft.training.checkpoint import Checkpoints
 from jft.training.step import TrainState
 
+FLOAT32 = jnp.dtype("float32")
 # What the fields of a decoder's shape may hold, by their annotation.
 NUMBERS = {"int": int, "float": int | float, "bool": bool}
 
@@ -105,11 +108,18 @@ def tokenizer_path(path: str) -> str:
     return str(folder) if folder.is_dir() else path
 
 
-def load(origin: Origin, mesh: Mesh) -> tuple[decoder.DecoderConfig, decoder.Params]:
-    """A model's shape and its float32 parameters, laid out over the mesh."""
+def load(
+    origin: Origin, mesh: Mesh, dtype: jnp.dtype = FLOAT32
+) -> tuple[decoder.DecoderConfig, decoder.Params]:
+    """A model's shape and its parameters, laid out over the mesh.
+
+    Each process reads what its devices hold, a layer at a time: there may be no room for more.
+    """
     if origin.run is None:
-        config, params = hub.load(origin.path)
-        return config, jax.device_put(params, mesh_lib.parameters(mesh, config))
+        config, unread = hub.find(origin.path)
+        layout = mesh_lib.parameters(mesh, config)
+        place = functools.partial(mesh_lib.put_by_layer, dtype=dtype)
+        return config, jax.tree.map(place, decoder.letters(config), unread, layout)
     folder = Path(origin.path)
     config = read_model(folder).decoder
     shaped = jax.tree.map(
@@ -118,7 +128,17 @@ def load(origin: Origin, mesh: Mesh) -> tuple[decoder.DecoderConfig, decoder.Par
         mesh_lib.parameters(mesh, config),
     )
     like = TrainState(step=None, params=shaped, opt_state=None)
-    return config, Checkpoints(folder, read_only=True).restore(like, origin.step).params
+    params = Checkpoints(folder, read_only=True).restore(like, origin.step).params
+    return config, jax.tree.map(functools.partial(_cast, dtype=dtype), params)
+
+
+def _cast(x: jax.Array, dtype: jnp.dtype) -> jax.Array:
+    """In another type; what it was before is given up."""
+    if x.dtype == dtype:
+        return x
+    cast = jax.block_until_ready(x.astype(dtype))
+    x.delete()
+    return cast
 
 
 def write_model(workdir: Path, saved: SavedModel) -> None:
