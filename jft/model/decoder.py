@@ -293,8 +293,8 @@ def embed(
     config: DecoderConfig, params: Params, tokens_BT, positions_BT
 ) -> tuple[jax.Array, jax.Array]:
     """What the first layer takes: x_BTD and the rotary angles."""
-    table_VD = gather("VD", params["embed"])
-    return constrain(table_VD[tokens_BT], "BTD"), rotary(config, jnp.asarray(positions_BT))
+    x_BTD = constrain(params["embed"][tokens_BT], "BTD", sharding.LOOKED_UP)
+    return constrain(x_BTD, "BTD"), rotary(config, jnp.asarray(positions_BT))
 
 
 def final_norm(config: DecoderConfig, params: Params, x_BTD: jax.Array) -> jax.Array:

@@ -15,6 +15,9 @@ from jft.errors import UserError
 # V vocabulary, L layers, M loss entries. A letter that is not listed is not split.
 PARAMETERS = {"D": "fsdp", "N": "tensor", "K": "tensor", "F": "tensor", "V": "tensor"}
 ACTIVATIONS = {"B": ("data", "fsdp"), "N": "tensor", "K": "tensor", "F": "tensor", "V": "tensor"}
+# Of tokens that were looked up: each device has its part of the embedding of its group's tokens, so
+# that these move, not the table.
+LOOKED_UP = {"B": "data", "D": "fsdp"}
 # Dimensions that a mesh has to divide; of the others it splits those that it divides: three
 # key-value heads on two tensor shards are kept by both, and so is an odd vocabulary.
 DIVIDED = {"D": "embedding", "N": "heads", "F": "feed-forward"}
@@ -74,9 +77,12 @@ def local_size(letters: str, shape: tuple[int, ...]) -> int:
     return math.prod(jax.sharding.NamedSharding(mesh, partition).shard_shape(shape))
 
 
-def constrain(x: jax.Array, letters: str) -> jax.Array:
-    """Pin an activation to its layout on the ambient mesh; without a mesh, do nothing."""
-    return _constrain(x, letters, ACTIVATIONS)
+def constrain(x: jax.Array, letters: str, table=ACTIVATIONS) -> jax.Array:
+    """Pin an array to its layout on the ambient mesh; without a mesh, do nothing."""
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or mesh.size == 1:
+        return x
+    return jax.lax.with_sharding_constraint(x, spec(letters, x.shape, mesh.shape, table))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -86,7 +92,7 @@ def gather(letters: str, x: jax.Array) -> jax.Array:
     Left alone, the partitioner may move the activations instead, which are larger. The slope goes
     back to where the weight is kept.
     """
-    return _constrain(x, letters, ACTIVATIONS)
+    return constrain(x, letters)
 
 
 def _gather_forward(letters, x):
@@ -94,15 +100,7 @@ def _gather_forward(letters, x):
 
 
 def _gather_backward(letters, _, slope):
-    # In two turns: what is summed over the rows is summed where they are, then split.
-    return (_constrain(_constrain(slope, letters, ACTIVATIONS), letters, PARAMETERS),)
+    return (constrain(slope, letters, PARAMETERS),)
 
 
 gather.defvjp(_gather_forward, _gather_backward)
-
-
-def _constrain(x: jax.Array, letters: str, table) -> jax.Array:
-    mesh = jax.sharding.get_abstract_mesh()
-    if mesh.empty or mesh.size == 1:
-        return x
-    return jax.lax.with_sharding_constraint(x, spec(letters, x.shape, mesh.shape, table))
