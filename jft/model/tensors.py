@@ -19,6 +19,7 @@ from jft.model import decoder
 from jft.model.decoder import DecoderConfig, Params
 
 Index = tuple[slice, ...]
+FLOAT32 = np.dtype("float32")
 
 
 class Pretrained(NamedTuple):
@@ -66,7 +67,7 @@ class Unread:
     layout: str
     names: tuple[str, ...]
     source: Source
-    dtype: np.dtype = np.dtype("float32")
+    dtype: np.dtype = FLOAT32
 
     @property
     def shape(self) -> tuple[int, ...]:
