@@ -37,10 +37,22 @@ def run_with_config(
     """
 
     def program() -> None:
-        config, values = _parse(sys.argv, doc)
+        config, values = _parse(sys.argv, doc, _define_run)
+        if not values.workdir:
+            raise UserError("--workdir is missing; name a folder for the results")
         place = values.coordinator, values.processes, values.process, values.wait
         with processes.joined(*place) if joins else contextlib.nullcontext():
             main(config, values.workdir, values.dry_run)
+
+    _exit(program)
+
+
+def run_plan(main: Callable[[config_lib.Config, str, bool], None], doc: str) -> None:
+    """Run a program that takes `--config`, overrides of its keys, `--topology` and `--search`."""
+
+    def program() -> None:
+        config, values = _parse(sys.argv, doc, _define_plan)
+        main(config, values.topology, values.search)
 
     _exit(program)
 
@@ -106,7 +118,23 @@ def _check_utf8(argv: list[str]) -> None:
             raise UserError(f"{arg!r} is not UTF-8; rename the file") from None
 
 
-def _parse(argv: list[str], doc: str) -> tuple[config_lib.Config, flags.FlagValues]:
+def _define_run(values: flags.FlagValues) -> None:
+    flags.DEFINE_string("workdir", None, "where results go", flag_values=values)
+    flags.DEFINE_bool("dry_run", False, "check the data, load no model", flag_values=values)
+    flags.DEFINE_string("coordinator", "", "host:port of process 0", flag_values=values)
+    flags.DEFINE_integer("processes", 0, "how many make up the run", flag_values=values)
+    flags.DEFINE_integer("process", -1, "which of them this is", flag_values=values)
+    flags.DEFINE_float("wait", 300.0, "seconds until all have come", flag_values=values)
+
+
+def _define_plan(values: flags.FlagValues) -> None:
+    flags.DEFINE_string("topology", "", "which chips", flag_values=values)
+    flags.DEFINE_bool("search", False, "look for what fits best", flag_values=values)
+
+
+def _parse(
+    argv: list[str], doc: str, define: Callable[[flags.FlagValues], None]
+) -> tuple[config_lib.Config, flags.FlagValues]:
     if {"--help", "-h", "-help"} & set(argv):
         print(inspect.cleandoc(doc), _key_table(), sep="\n\n")
         sys.exit(0)
@@ -119,17 +147,10 @@ def _parse(argv: list[str], doc: str) -> tuple[config_lib.Config, flags.FlagValu
     config_flags.DEFINE_config_file(
         "config", None, "config file", flag_values=values, sys_argv=argv
     )
-    flags.DEFINE_string("workdir", None, "where results go", flag_values=values)
-    flags.DEFINE_bool("dry_run", False, "check the data, load no model", flag_values=values)
-    flags.DEFINE_string("coordinator", "", "host:port of process 0", flag_values=values)
-    flags.DEFINE_integer("processes", 0, "how many make up the run", flag_values=values)
-    flags.DEFINE_integer("process", -1, "which of them this is", flag_values=values)
-    flags.DEFINE_float("wait", 300.0, "seconds until all have come", flag_values=values)
+    define(values)
     rest = _read_flags(values, argv)
     if rest:
         raise UserError(f"{rest[0]}: not a flag; overrides are written --config.section.key=value")
-    if not values.workdir:
-        raise UserError("--workdir is missing; name a folder for the results")
     config_lib.validate(values.config)
     return values.config, values
 

@@ -206,6 +206,20 @@ class Study(Section):
 
 
 @dataclass(slots=True)
+class Plan(Section):
+    """What jft.plan is told of the place."""
+
+    price: float = key(0.0, "US dollars for a chip and hour; 0: not told", minimum=0, runtime=True)
+    utilization: float = key(
+        0.4,
+        "share of a chip's peak that a step reaches, for what it costs",
+        minimum=0,
+        below=1.01,
+        runtime=True,
+    )
+
+
+@dataclass(slots=True)
 class Config(Section):
     """Everything a run depends on."""
 
@@ -218,6 +232,7 @@ class Config(Section):
     probe: Probe = dataclasses.field(default_factory=Probe)
     eval: Eval = dataclasses.field(default_factory=Eval)
     study: Study = dataclasses.field(default_factory=Study)
+    plan: Plan = dataclasses.field(default_factory=Plan)
 
 
 def get_config() -> Config:

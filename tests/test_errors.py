@@ -513,5 +513,5 @@ def test_help_lists_every_key_without_jax():
 def test_overrides_may_stand_before_the_config():
     file = REPO / "configs/finetune.py"
     arguments = ["jft.train", "--config.data.shots=2", f"--config={file}", "--workdir=w"]
-    config = cli._parse(arguments, "")[0]
+    config = cli._parse(arguments, "", cli._define_run)[0]
     assert config.data.shots == 2

@@ -20,13 +20,13 @@ AXES = ("data", "fsdp", "tensor")
 Tree = TypeVar("Tree")
 
 
-def create(config: config_lib.Mesh) -> Mesh:
-    """All devices, those of all processes, as the config lays them out.
+def create(config: config_lib.Mesh, devices: list[jax.Device] | None = None) -> Mesh:
+    """Devices as the config lays them out: all of them, those of all processes.
 
     Raises:
       UserError: sizes that do not multiply to the number of devices.
     """
-    devices = jax.devices()
+    devices = devices or jax.devices()
     sizes = [getattr(config, axis) for axis in AXES]
     text = ", ".join(f"mesh.{axis}={size}" for axis, size in zip(AXES, sizes, strict=True))
     if 0 in sizes or sizes.count(-1) > 1:
@@ -38,7 +38,8 @@ def create(config: config_lib.Mesh) -> Mesh:
         )
     sizes = [len(devices) // known if size == -1 else size for size in sizes]
     # Neighbours in the mesh are neighbours in the machine, where JAX knows its network.
-    return jax.make_mesh(sizes, AXES, axis_types=(AxisType.Auto,) * len(AXES))
+    types = (AxisType.Auto,) * len(AXES)
+    return jax.make_mesh(sizes, AXES, axis_types=types, devices=devices)
 
 
 def row_shards(mesh: Mesh) -> int:

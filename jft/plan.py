@@ -1,0 +1,28 @@
+"""Say whether a run fits a slice of accelerators, and what it costs there, without having them.
+
+    python -m jft.plan --config=configs/finetune.py --topology=v5e:4x4 [--search]
+        [--config.section.key=value ...]
+
+It plans the data, compiles the training step for these chips, and prints what each needs of its
+memory, what they send each other, and how long a step takes at the least. --search looks for the
+mesh, micro-batch and rematerialization that are fastest among those that fit. TPUs (v4, v5e, v5p,
+v6e) need libtpu, jft's extra `plan`; h100:8 and the like are planned for by XLA's CPU programs.
+model.path may be a folder with nothing but config.json, or shape:llama-2-7b and the like.
+"""
+
+from __future__ import annotations
+
+from jft import cli
+from jft.config import Config
+
+
+def main(config: Config, topology: str, search: bool) -> None:
+    """Print the plan of a run."""
+    from jft.planning import planner  # here, so that --help need not wait for jax
+
+    planner.check_topology(topology)
+    planner.plan(config, topology, search)
+
+
+if __name__ == "__main__":
+    cli.run_plan(main, __doc__)

@@ -1,0 +1,145 @@
+"""Accelerators that a run can be planned for: what they have, and how a slice of them is called.
+
+Figures are those of the makers' data sheets; usable memory is what XLA reports as available.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from dataclasses import dataclass
+
+import jax
+
+from jft.errors import UserError
+
+GIB = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Chip:
+    """One accelerator.
+
+    Attributes:
+      flops: bfloat16 operations per second, at most.
+      memory: usable bytes.
+      memory_bandwidth: bytes per second, of its own memory.
+      link_bandwidth: bytes per second, in and out together, to its neighbours.
+      slices: for TPUs the topologies by their number of chips; none for others.
+      cores: by which Google counts chips in the names of accelerator types, of each.
+      config: how libtpu is told to show a chip as one device.
+    """
+
+    flops: float
+    memory: float
+    memory_bandwidth: float
+    link_bandwidth: float
+    slices: tuple[str, ...] = ()
+    cores: int = 1
+    config: str = "default"
+
+
+FLAT = ("1x1", "2x2", "2x4", "4x4", "4x8", "8x8", "8x16", "16x16")
+CUBES = ("2x2x1", "2x2x2", "2x2x4", "2x4x4", "4x4x4", "4x4x8", "4x8x8", "8x8x8")
+CHIPS = {
+    "v4": Chip(275e12, 30.75 * GIB, 1228e9, 300e9, CUBES, cores=2, config="megacore"),
+    "v5e": Chip(197e12, 15.75 * GIB, 819e9, 200e9, FLAT),
+    "v5p": Chip(459e12, 95.74 * GIB, 2765e9, 600e9, CUBES, cores=2),
+    "v6e": Chip(918e12, 31.25 * GIB, 1640e9, 448e9, FLAT),
+    "a100": Chip(312e12, 79.1 * GIB, 2039e9, 600e9),
+    "h100": Chip(989e12, 79.1 * GIB, 3350e9, 900e9),
+    "h200": Chip(989e12, 139.8 * GIB, 4800e9, 900e9),
+    # A machine of no particular kind: for the layout alone.
+    "cpu": Chip(1e12, 64 * GIB, 50e9, 10e9),
+}
+# What libtpu would ask a metadata server, complain of, or lock, though it only compiles.
+NOWHERE = {
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+    "TPU_SKIP_MDS_QUERY": "1",
+    "TPU_ACCELERATOR_TYPE": "v5litepod-16",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "TPU_WORKER_ID": "0",
+    "TPU_MIN_LOG_LEVEL": "3",
+    "TPU_STDERR_LOG_LEVEL": "3",
+}
+# What else they are called.
+ALIASES = {"v5litepod": "v5e", "v5lite": "v5e"}
+USAGE = "v5e:4x4, v5p:2x2x4, an accelerator type such as v5litepod-16, or h100:8"
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """Chips that work together: of which kind, and how TPUs are connected."""
+
+    name: str
+    kind: str
+    number: int
+    topology: str = ""
+
+    @property
+    def chip(self) -> Chip:
+        """One of them."""
+        return CHIPS[self.kind]
+
+    def devices(self) -> list[jax.Device]:
+        """Devices to compile for; of GPUs, where they are not here, CPUs stand in for them."""
+        if self.topology:
+            return _tpus(self)
+        if jax.default_backend() == "gpu" and len(jax.devices()) >= self.number:
+            return jax.devices()[: self.number]
+        return jax.devices("cpu")[: self.number]
+
+
+def parse(topology: str) -> Slice:
+    """The slice that `--topology` names.
+
+    Raises:
+      UserError: a kind of chip, or a shape, that is not known.
+    """
+    match = re.fullmatch(r"([a-z0-9]+)[:-]([0-9x]+)", topology.lower())
+    kind = ALIASES.get(match[1], match[1]) if match else ""
+    if not match or kind not in CHIPS:
+        raise UserError(f"--topology={topology}: is written {USAGE}; chips: {', '.join(CHIPS)}")
+    chip, shape = CHIPS[kind], match[2]
+    if not chip.slices:
+        if not shape.isdecimal() or not int(shape):
+            raise UserError(f"--topology={topology}: how many? such as {kind}:8")
+        return Slice(topology, kind, int(shape))
+    if shape.isdecimal():
+        number = int(shape) // chip.cores
+        fitting = [each for each in chip.slices if _chips(each) == number]
+        if not fitting:
+            types = ", ".join(f"{kind}-{_chips(each) * chip.cores}" for each in chip.slices)
+            raise UserError(f"--topology={topology}: there are {types}")
+        return Slice(topology, kind, number, fitting[0])
+    if shape.count("x") != chip.slices[0].count("x"):
+        raise UserError(f"--topology={topology}: is written {kind}:{chip.slices[2]}")
+    return Slice(topology, kind, _chips(shape), shape)
+
+
+def _chips(shape: str) -> int:
+    return math.prod(map(int, shape.split("x")))
+
+
+def _tpus(of: Slice) -> list[jax.Device]:
+    for name, value in NOWHERE.items():
+        os.environ.setdefault(name, value)
+    from jax.experimental import topologies
+
+    hosts = [2, 2, 1] if of.number > 1 else [1, 1, 1]
+    try:
+        found = topologies.get_topology_desc(
+            platform="tpu",
+            topology_name=f"{of.kind}:{of.topology}",
+            chips_per_host_bounds=hosts,
+            num_slices=1,
+            chip_config_name=of.chip.config,
+        )
+    except (ImportError, RuntimeError) as error:
+        first = str(error).splitlines()[0]
+        raise UserError(
+            f"--topology={of.name}: cannot be compiled for ({first}); install libtpu by jft's "
+            "extra `plan`, or give another shape"
+        ) from None
+    return list(found.devices)

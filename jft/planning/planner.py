@@ -1,0 +1,166 @@
+"""Plan a run: compile its step for chips that are not here, and say what it takes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+import jax
+import numpy as np
+
+from jft import config as config_lib
+from jft.data.prompts import Encoder
+from jft.errors import UserError
+from jft.model.decoder import DecoderConfig
+from jft.planning import chips, estimate, models, search
+from jft.planning.chips import GIB, Slice
+from jft.planning.estimate import Estimate
+from jft.progress import phase, say
+
+# Below this share of rows that hold anything, most of what is paid for is padding.
+WASTEFUL = 0.5
+
+
+def plan(config: config_lib.Config, topology: str, searching: bool) -> None:
+    """Print what a run takes on a slice, and whether it fits.
+
+    Raises:
+      UserError: model, data, mesh or slice are not fit for it.
+    """
+    on = chips.parse(topology)
+    _prepare(on)
+    decoder = models.shape(config.model.path)
+    tokenizer = Remembering(models.tokenizer(config.model.path, decoder.vocab_size))
+    devices = on.devices()
+    if not on.topology and devices[0].platform == "cpu" and on.kind != "cpu":
+        say(f"note: no {on.kind} here to compile for; memory is that of XLA's programs for CPUs")
+    say(f"{on.name}: {on.number} chips of {on.chip.memory / GIB:.2f} GiB")
+
+    def compiled(changed: config_lib.Config) -> Estimate:
+        with phase(f"Compiling the step: {_way(changed)}"):
+            return estimate.training(changed, decoder, tokenizer, on, devices)
+
+    found = compiled(config)
+    _show(config, decoder, on, found)
+    if not found.fits and not searching:
+        say(_remedies(found, on))
+    if searching:
+        _search(config, decoder, on, found, compiled)
+
+
+class Remembering:
+    """A tokenizer that is asked for the same texts again and again."""
+
+    def __init__(self, inner: Encoder):
+        self.eos_id, self._inner = inner.eos_id, inner
+        self._known: dict[str, np.ndarray] = {}
+
+    def encode(self, texts: list[str]) -> list[np.ndarray]:
+        """As the tokenizer does."""
+        new = [text for text in dict.fromkeys(texts) if text not in self._known]
+        self._known |= dict(zip(new, self._inner.encode(new), strict=True))
+        return [self._known[text] for text in texts]
+
+
+def _prepare(on: Slice) -> None:
+    """Have as many devices as are planned for; before JAX looks which there are."""
+    if on.topology:
+        os.environ.setdefault("JAX_PLATFORMS", "cpu")
+        return
+    with contextlib.suppress(RuntimeError):  # there are devices already
+        jax.config.update("jax_num_cpu_devices", on.number)
+
+
+def _search(config, decoder: DecoderConfig, on: Slice, found: Estimate, compiled) -> None:
+    longest = found.shape.row_length
+    best = search.best(config, decoder, on, min(longest, config.data.max_length), compiled)
+    if best is None:
+        say(f"Nothing fits {on.name}; take more or larger chips")
+        return
+    changed, estimated = best
+    say(f"\nThe fastest that was found to fit: {_way(changed, ' --config.')}")
+    _show(changed, decoder, on, estimated)
+
+
+def _way(config: config_lib.Config, between: str = " ") -> str:
+    mesh, train = config.mesh, config.train
+    keys = {
+        "mesh.data": mesh.data,
+        "mesh.fsdp": mesh.fsdp,
+        "mesh.tensor": mesh.tensor,
+        "train.micro_batch_tokens": train.micro_batch_tokens,
+        "train.remat": train.remat,
+    }
+    text = between.join(f"{key}={value}" for key, value in keys.items())
+    return between.strip() + text if between.strip() else text
+
+
+def _show(config: config_lib.Config, decoder: DecoderConfig, on: Slice, found: Estimate) -> None:
+    memory, shape = found.memory, found.shape
+    sizes = " x ".join(f"{axis} {size}" for axis, size in found.sizes.items())
+    say(
+        f"\n{found.steps} steps on {sizes}; largest micro-batch: {shape.rows} rows of "
+        f"{shape.row_length} tokens; remat: {found.remat}; rows are {found.filled:.0%} full"
+    )
+    if found.filled < WASTEFUL:
+        say(
+            f"note: {shape.rows} rows are more than the {config.train.batch_size} examples of a "
+            "step fill; the chips would do more with a larger train.batch_size, or fewer of them"
+        )
+    say("\nMemory of a chip, GiB")
+    for name in ("parameters", "optimizer", "gradients", "batch", "temporary", "peak"):
+        say(f"  {name:<12}{getattr(memory, name) / GIB:>10.2f}")
+    say(f"  {'there is':<12}{on.chip.memory / GIB:>10.2f}   {_verdict(found, on)}")
+    if found.traffic:
+        say("\nCollectives of a micro-batch   times   GB sent by a chip")
+        for kind, each in sorted(found.traffic.items()):
+            say(f"  {kind:<27}{each.times:>7}{each.bytes / 1e9:>12.3f}")
+    say("\nSeconds of a step, if it were limited by one thing alone")
+    say(f"  {'computing':<27}{found.compute:>12.4f}   {found.flops / 1e12:.1f} TFLOP in all")
+    say(f"  {'memory':<27}{found.memory_time:>12.4f}")
+    if found.traffic:
+        say(f"  {'links':<27}{found.link_time:>12.4f}")
+    _show_costs(config, on, found)
+
+
+def _show_costs(config: config_lib.Config, on: Slice, found: Estimate) -> None:
+    share = config.plan.utilization
+    seconds = max(found.compute / share, found.step_time)
+    hours = seconds * found.steps / 3600
+    say(
+        f"\nAt {share:.0%} of the peak: {seconds:.3f} s a step, "
+        f"{found.tokens / found.steps / seconds:.0f} tokens/s; the run: {hours:.2f} hours, "
+        f"{hours * on.number:.2f} chip-hours"
+        + (f", {hours * on.number * config.plan.price:.2f} dollars" if config.plan.price else "")
+    )
+    if not config.plan.price:
+        say("With --config.plan.price, in dollars for a chip and hour, it says what that costs")
+
+
+def _verdict(found: Estimate, on: Slice) -> str:
+    if found.fits:
+        return f"fits: {found.memory.peak / on.chip.memory:.0%} of it"
+    return "does not fit"
+
+
+def _remedies(found: Estimate, on: Slice) -> str:
+    remedies = []
+    if found.remat != "full":
+        remedies.append("--config.train.remat=full")
+    if found.shape.row_length > 1024:
+        half = found.micro_batch_tokens // 2
+        remedies.append(f"--config.train.micro_batch_tokens={half}")
+    if found.sizes["fsdp"] * found.sizes["tensor"] < on.number:
+        remedies.append(f"--config.mesh.data=1 --config.mesh.fsdp={on.number}")
+    remedies.append("more chips, or --search, which tries what there is")
+    return f"It does not fit {on.name}; change one or more: {'; '.join(remedies)}"
+
+
+def check_topology(topology: str) -> None:
+    """Refuse a run without one.
+
+    Raises:
+      UserError: it is missing.
+    """
+    if not topology:
+        raise UserError(f"--topology is missing; {chips.USAGE}")

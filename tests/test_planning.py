@@ -1,0 +1,250 @@
+"""Plans: slices, what a compiled program sends, what a step needs, and what would fit."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import NamedSharding, PartitionSpec
+
+from jft import config as config_lib
+from jft.errors import UserError
+from jft.planning import chips, estimate, hlo, models, planner, search
+from jft.training import mesh as mesh_lib
+
+REPO = Path(__file__).parent.parent
+needs_libtpu = pytest.mark.skipif(
+    not importlib.util.find_spec("libtpu"),
+    reason="libtpu, which compiles for TPUs, is not installed: it is in the extra `plan`",
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "number", "topology"),
+    [
+        ("v5e:4x4", "v5e", 16, "4x4"),
+        ("v5litepod-16", "v5e", 16, "4x4"),
+        ("v5e-64", "v5e", 64, "8x8"),
+        ("v5p-16", "v5p", 8, "2x2x2"),
+        ("v4-32", "v4", 16, "2x2x4"),
+        ("v6e:2x4", "v6e", 8, "2x4"),
+        ("h100:8", "h100", 8, ""),
+    ],
+)
+def test_slices_are_called_by_topology_or_by_accelerator_type(name, kind, number, topology):
+    found = chips.parse(name)
+    assert (found.kind, found.number, found.topology) == (kind, number, topology)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("v9:2x2", "is written v5e:4x4"),
+        ("", "is written v5e:4x4"),
+        ("v5e-17", "there are v5e-1, v5e-4, v5e-8, v5e-16"),
+        ("v5p:4x4", "is written v5p:2x2x4"),
+        ("h100:2x2", "how many"),
+        ("h100:0", "how many"),
+    ],
+)
+def test_a_slice_that_is_not_there_is_refused(name, message):
+    with pytest.raises(UserError, match=message):
+        chips.parse(name)
+
+
+@needs_libtpu
+@pytest.mark.parametrize("name", ["v4:2x2x1", "v5e:2x2", "v5p:2x2x1", "v6e:2x2", "v5e:1x1"])
+def test_every_kind_of_tpu_can_be_compiled_for(name):
+    found = chips.parse(name)
+    assert len(found.devices()) == found.number
+
+
+def collectives(function, of, to, *shapes):
+    """What the program of a function on eight devices sends."""
+    mesh = mesh_lib.create(config_lib.Mesh(1, 8, 1))
+    inputs, output = (
+        NamedSharding(mesh, PartitionSpec(*of)),
+        NamedSharding(mesh, PartitionSpec(*to)),
+    )
+    like = [jax.ShapeDtypeStruct(shape, np.float32) for shape in shapes]
+    program = jax.jit(function, in_shardings=(inputs,) * len(shapes), out_shardings=output)
+    return hlo.collectives(program.lower(*like).compile().as_text())
+
+
+def test_collectives_are_counted_in_bytes():
+    gathered = collectives(lambda x: x * 2, ("fsdp",), (), (64, 32))
+    assert gathered == {"all-gather": hlo.Traffic(1, 64 * 32 * 4 * 7 / 8)}
+    summed = collectives(lambda x: x.sum(axis=0), ("fsdp",), (), (64, 32))
+    assert summed == {"all-reduce": hlo.Traffic(1, 2 * 32 * 4 * 7 / 8)}
+    assert collectives(lambda x: x * 2, ("fsdp",), ("fsdp",), (64, 32)) == {}
+
+
+def test_a_collective_in_a_loop_counts_as_often_as_it_turns():
+    def layers(weights, x):
+        def layer(x, weight):
+            weight = jax.lax.with_sharding_constraint(weight, PartitionSpec())
+            return jnp.tanh(x @ weight), None
+
+        return jax.lax.scan(layer, x, weights)[0]
+
+    mesh = mesh_lib.create(config_lib.Mesh(1, 8, 1))
+    split = NamedSharding(mesh, PartitionSpec(None, "fsdp"))
+    rows = NamedSharding(mesh, PartitionSpec("fsdp"))
+    like = [jax.ShapeDtypeStruct(shape, np.float32) for shape in ((5, 64, 64), (8, 64))]
+    with jax.set_mesh(mesh):
+        program = jax.jit(layers, in_shardings=(split, rows), out_shardings=rows)
+        text = program.lower(*like).compile().as_text()
+    assert hlo.collectives(text) == {"all-gather": hlo.Traffic(5, 5 * 64 * 64 * 4 * 7 / 8)}
+
+
+LOOP = """
+%cond (p: (u32[], f32[8])) -> pred[] {
+  %limit = u32[]{:T(128)} constant(8)
+  %p = (u32[], f32[8]) parameter(0)
+  %i = u32[] get-tuple-element(%p), index=0
+  ROOT %less = pred[] compare(%i, %limit), direction=LT
+}
+
+%body (p: (u32[], f32[8])) -> (u32[], f32[8]) {
+  %two = u32[] constant(2)
+  %p = (u32[], f32[8]) parameter(0)
+  %i = u32[] get-tuple-element(%p), index=0
+  %x = f32[8] get-tuple-element(%p), index=1
+  %next = u32[] add(%i, %two)
+  %y = f32[8] collective-permute(%x), channel_id=1, source_target_pairs={{0,1},{1,0}}
+  ROOT %t = (u32[], f32[8]) tuple(%next, %y)
+}
+
+ENTRY %main (x: (u32[], f32[8])) -> (u32[], f32[8]) {
+  %x = (u32[], f32[8]) parameter(0)
+  ROOT %w = (u32[], f32[8]) while(%x), condition=%cond, body=%body
+}
+"""
+
+
+def test_a_loop_may_take_two_at_a_time():
+    assert hlo.collectives(LOOP) == {"collective-permute": hlo.Traffic(4, 4 * 32.0)}
+
+
+@pytest.mark.parametrize(
+    ("groups", "number"),
+    [
+        ("replica_groups=mesh['a'=2,'b'=4] {'b'}", 4),
+        ("replica_groups=[2,8]<=[16]", 8),
+        ("replica_groups={{0,1,2},{3,4,5}}", 3),
+    ],
+)
+def test_groups_are_read_in_all_their_notations(groups, number):
+    line = f"  %y = bf16[30] all-gather(%x), channel_id=1, {groups}, dimensions={{0}}"
+    text = "ENTRY %main (x: bf16[10]) -> bf16[30] {\n" + line + "\n}"
+    assert hlo.collectives(text) == {"all-gather": hlo.Traffic(1, 60 * (number - 1) / number)}
+
+
+def estimated(config, name="cpu:8"):
+    on = chips.parse(name)
+    decoder = models.shape(config.model.path)
+    tokenizer = models.tokenizer(config.model.path, decoder.vocab_size)
+    return estimate.training(config, decoder, tokenizer, on, on.devices())
+
+
+def test_the_parts_of_a_devices_memory(config):
+    config.mesh.data, config.mesh.fsdp = 1, 8
+    found, whole = estimated(config), sum(x.size for x in jax.tree.leaves(tiny()))
+    assert found.fits
+    assert found.memory.parameters == whole * 4 / 8
+    assert found.memory.gradients == found.memory.parameters
+    assert found.memory.optimizer == 2 * found.memory.parameters + 8  # and two counters
+    assert found.steps == 3
+    assert 0 < found.filled <= 1
+    assert found.step_time >= found.compute > 0
+    assert set(found.traffic) >= {"all-gather"}
+    config.mesh.data, config.mesh.fsdp = 8, 1
+    copies = estimated(config)
+    assert copies.memory.parameters == whole * 4
+    assert set(copies.traffic) == {"all-reduce"}
+
+
+def tiny():
+    from jft.model import decoder, hub
+
+    return decoder.shapes(hub.TINY)
+
+
+def test_rematerialization_costs_time_and_spares_memory(config):
+    config.data.root, config.data.train = "mini", "gadgets_train_480"
+    found = {}
+    for remat in ("none", "attention", "full"):
+        config.train.remat = remat
+        found[remat] = estimated(config)
+    temporary = [found[remat].memory.temporary for remat in ("none", "attention", "full")]
+    assert temporary == sorted(temporary, reverse=True)
+    assert found["full"].compute == pytest.approx(found["none"].compute * 4 / 3)
+
+
+def test_a_folder_with_a_config_alone_is_enough(config, tmp_path):
+    from jft.model import hf_config, hub
+
+    (tmp_path / "config.json").write_text(json.dumps(hf_config.write(hub.TINY)))
+    config.model.path = str(tmp_path)
+    assert estimated(config).fits
+    config.model.path = "shape:llama-9-7b"
+    with pytest.raises(UserError, match=r"model\.path=shape:llama-9-7b: there are llama-2-7b, "):
+        models.shape(config.model.path)
+
+
+def test_words_stand_for_tokens():
+    """Texts that begin alike have ids that begin alike."""
+    one, other = models.Words(32000).encode(["The red house.", "The red horse runs far."])
+    assert one[:3].tolist() == other[:3].tolist()
+    assert len(one) < len(other)
+
+
+def test_what_does_not_fit_is_said_with_what_to_change(config, capsys, monkeypatch):
+    small = chips.Chip(1e12, 1 << 20, 1e9, 1e9)
+    monkeypatch.setitem(chips.CHIPS, "cpu", small)
+    planner.plan(config, "cpu:8", searching=False)
+    text = capsys.readouterr().out
+    assert "does not fit" in text
+    assert "--config.train.remat=full" in text
+    assert "--config.mesh.data=1 --config.mesh.fsdp=8" in text
+
+
+def test_search_finds_what_fits_and_the_fastest_first(config, capsys, monkeypatch):
+    config.plan.price = 2.0
+    decoder = models.shape(config.model.path)
+    on, tried = chips.parse("cpu:8"), []
+
+    def compiled(changed):
+        tried.append(changed)
+        return estimated(changed)
+
+    changed, found = search.best(config, decoder, on, 256, compiled)
+    assert found.fits
+    assert len(tried) == 1
+    planner.plan(config, "cpu:8", searching=True)
+    text = capsys.readouterr().out
+    assert f"--config.train.remat={changed.train.remat}" in text
+    assert "dollars" in text
+    monkeypatch.setitem(chips.CHIPS, "cpu", chips.Chip(1e12, 1000.0, 1e9, 1e9))
+    assert search.best(config, decoder, chips.parse("cpu:8"), 256, estimated) is None
+
+
+@needs_libtpu
+def test_the_program_plans_for_a_tpu_slice(config):
+    arguments = [
+        *("--config=configs/finetune.py", "--config.model.path=random:llama-tiny"),
+        *("--config.data.train=gadgets_train_480", "--config.mesh.fsdp=2"),
+        *("--config.mesh.tensor=2", "--topology=v5e:2x4"),
+    ]
+    done = subprocess.run(
+        [sys.executable, "-m", "jft.plan", *arguments], cwd=REPO, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert not done.stderr
+    for part in ("data 2 x fsdp 2 x tensor 2", "there is", "fits", "all-gather", "tokens/s"):
+        assert part in done.stdout
