@@ -186,6 +186,17 @@ def test_rematerialization_costs_time_and_spares_memory(config):
     assert found["full"].compute == pytest.approx(found["none"].compute * 4 / 3)
 
 
+def test_a_batch_of_an_evaluation_is_planned_too(config):
+    config.mesh.data, config.mesh.fsdp, config.eval.shots = 1, 8, (0, 2)
+    on, decoder = chips.parse("cpu:8"), models.shape(config.model.path)
+    tokenizer = models.tokenizer(config.model.path, decoder.vocab_size)
+    found = estimate.scoring(config, decoder, tokenizer, on, on.devices())
+    assert found.fits
+    assert found.shots == 2
+    assert found.weights == sum(x.size for x in jax.tree.leaves(tiny())) * 2 / 8
+    assert found.peak > found.weights
+
+
 def test_a_folder_with_a_config_alone_is_enough(config, tmp_path):
     from jft.model import hf_config, hub
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from dataclasses import dataclass, replace
@@ -13,9 +14,11 @@ from jax.sharding import Mesh
 from jft import config as config_lib
 from jft.batch import Shape
 from jft.data import batches as batches_lib
-from jft.data import prefix_tree
+from jft.data import items, prefix_tree
 from jft.data.prompts import Encoder
+from jft.data.settings import settings
 from jft.errors import UserError
+from jft.model import decoder as decoder_lib
 from jft.model import flops
 from jft.model.decoder import DecoderConfig
 from jft.planning import hlo
@@ -103,12 +106,9 @@ def training(
     batches = batches_lib.plan(config, tokenizer, mesh_lib.row_shards(mesh))
     shape = max(batches.shapes, key=lambda each: each.rows * each.row_length)
     optimizer = optim.create(config.optim, batches.steps)
-    dtype = jnp.dtype("bfloat16" if config.model.dtype == "auto" else config.model.dtype)
+    dtype = _compute_type(config)
     program = step_lib.Program(decoder, config.train.remat, dtype, optimizer, mesh)
-    batch = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype),
-        batches.batch(batches.shapes.index(shape)),
-    )
+    batch = _shapes(batches.batch(batches.shapes.index(shape)))
     parts = _state_bytes(decoder, optimizer, mesh)
     held = Memory(*parts, batch=_nbytes(batch) / mesh_lib.row_shards(mesh), temporary=0.0)
     traffic: dict[str, Traffic] = {}
@@ -148,21 +148,76 @@ def training(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Scoring:
+    """What the largest batch of an evaluation needs of a device: bytes, and whether they fit."""
+
+    dataset: str
+    shots: int
+    shape: Shape
+    weights: float
+    peak: float
+    fits: bool
+
+
+def scoring(
+    config: config_lib.Config, decoder: DecoderConfig, tokenizer: Encoder, on: Slice, devices: list
+) -> Scoring:
+    """Plan the cells of an evaluation, and compile a forward pass of the largest batch.
+
+    Raises:
+      UserError: data or mesh that do not fit.
+    """
+    mesh = mesh_lib.create(config.mesh, devices)
+    layout = mesh_lib.parameters(mesh, decoder)
+    shards, dtype = mesh_lib.row_shards(mesh), _compute_type(config)
+    cells = [items.plan(cell, tokenizer, config, shards) for cell in settings(config)]
+    largest = max(cells, key=lambda cell: cell.shape.rows * cell.shape.row_length)
+    batch, _ = next(largest.batches())
+    params = jax.tree.map(lambda x: x.update(dtype=dtype), decoder_lib.shapes(decoder))
+    program = jax.jit(
+        functools.partial(decoder_lib.token_logprobs, decoder),
+        in_shardings=(layout, mesh_lib.rows(mesh, leading=0)),
+        out_shardings=mesh_lib.replicated(mesh),
+    )
+    weights = _held(params, layout)
+    try:
+        with jax.set_mesh(mesh):
+            stats = program.lower(params, _shapes(batch)).compile().memory_analysis()
+    except jax.errors.JaxRuntimeError as error:
+        peak, fits = weights + _refused(error), False
+    else:
+        assert stats
+        peak = stats.argument_size_in_bytes + stats.temp_size_in_bytes + stats.output_size_in_bytes
+        fits = peak <= on.chip.memory
+    cell = largest.setting
+    return Scoring(cell.dataset.name, cell.shots, largest.shape, weights, peak, fits)
+
+
+def _compute_type(config: config_lib.Config) -> jnp.dtype:
+    return jnp.dtype("bfloat16" if config.model.dtype == "auto" else config.model.dtype)
+
+
+def _shapes(batch):
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), batch)
+
+
+def _held(tree, layout) -> float:
+    """Bytes of a device."""
+    sizes = jax.tree.map(
+        lambda x, sharding: math.prod(sharding.shard_shape(x.shape)) * x.dtype.itemsize,
+        tree,
+        layout,
+    )
+    return float(sum(jax.tree.leaves(sizes)))
+
+
 def _state_bytes(decoder: DecoderConfig, optimizer, mesh: Mesh) -> tuple[float, float, float]:
     """Of a device: parameters, optimizer, and gradients, which lie as the parameters do."""
     shapes = step_lib.shapes(decoder, optimizer)
     layout = step_lib.shardings(decoder, optimizer, mesh)
-
-    def held(tree, where) -> float:
-        sizes = jax.tree.map(
-            lambda x, sharding: math.prod(sharding.shard_shape(x.shape)) * x.dtype.itemsize,
-            tree,
-            where,
-        )
-        return float(sum(jax.tree.leaves(sizes)))
-
-    parameters = held(shapes.params, layout.params)
-    return parameters, held(shapes.opt_state, layout.opt_state), parameters
+    parameters = _held(shapes.params, layout.params)
+    return parameters, _held(shapes.opt_state, layout.opt_state), parameters
 
 
 def _nbytes(batch) -> float:

@@ -14,7 +14,7 @@ from jft.errors import UserError
 from jft.model.decoder import DecoderConfig
 from jft.planning import chips, estimate, models, search
 from jft.planning.chips import GIB, Slice
-from jft.planning.estimate import Estimate
+from jft.planning.estimate import Estimate, Scoring
 from jft.progress import phase, say
 
 # Below this share of rows that hold anything, most of what is paid for is padding.
@@ -42,6 +42,11 @@ def plan(config: config_lib.Config, topology: str, searching: bool) -> None:
 
     found = compiled(config)
     _show(config, decoder, on, found)
+    try:
+        with phase("Compiling a batch of the evaluation"):
+            _show_scoring(estimate.scoring(config, decoder, tokenizer, on, devices), on)
+    except UserError as error:
+        say(f"note: no evaluation is planned: {error}")
     if not found.fits and not searching:
         say(_remedies(found, on))
     if searching:
@@ -121,6 +126,15 @@ def _show(config: config_lib.Config, decoder: DecoderConfig, on: Slice, found: E
     if found.traffic:
         say(f"  {'links':<27}{found.link_time:>12.4f}")
     _show_costs(config, on, found)
+
+
+def _show_scoring(found: Scoring, on: Slice) -> None:
+    rows = f"{found.shape.rows} rows of {found.shape.row_length} tokens"
+    say(
+        f"\nScoring, largest batch ({found.dataset} at {found.shots} shots, {rows}): weights {found.weights / GIB:.2f} GiB, peak "
+        f"{found.peak / GIB:.2f} of {on.chip.memory / GIB:.2f}: "
+        + ("fits" if found.fits else "does not fit; lower eval.batch_tokens, or raise mesh.fsdp")
+    )
 
 
 def _show_costs(config: config_lib.Config, on: Slice, found: Estimate) -> None:
