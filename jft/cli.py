@@ -57,9 +57,24 @@ def run_plan(main: Callable[[config_lib.Config, str, bool], None], doc: str) -> 
     _exit(program)
 
 
+def run_export(main: Callable[[list[str], str, str], None], doc: str) -> None:
+    """Run a program that takes folders, `--out` and `--dtype`."""
+
+    def program() -> None:
+        dirs, values = _parse_dirs(sys.argv, doc, _define_export)
+        main(dirs, values.out, values.dtype)
+
+    _exit(program)
+
+
 def run_on_dirs(main: Callable[[list[str], str], None], doc: str) -> None:
     """Run a program that takes folders, and `--out`."""
-    _exit(lambda: main(*_parse_dirs(sys.argv, doc)))
+
+    def program() -> None:
+        dirs, values = _parse_dirs(sys.argv, doc, _define_out)
+        main(dirs, values.out)
+
+    _exit(program)
 
 
 def _exit(program: Callable[[], None]) -> None:
@@ -176,18 +191,30 @@ def _last_of_each(args: Iterable[str]) -> Iterable[str]:
     return kept.values()
 
 
-def _parse_dirs(argv: list[str], doc: str) -> tuple[list[str], str]:
+def _define_out(values: flags.FlagValues) -> None:
+    flags.DEFINE_string("out", None, "where it goes", flag_values=values)
+
+
+def _define_export(values: flags.FlagValues) -> None:
+    _define_out(values)
+    types = ["float32", "bfloat16", "float16"]
+    flags.DEFINE_enum("dtype", "float32", types, "type of the weights", flag_values=values)
+
+
+def _parse_dirs(
+    argv: list[str], doc: str, define: Callable[[flags.FlagValues], None]
+) -> tuple[list[str], flags.FlagValues]:
     if {"--help", "-h", "-help"} & set(argv):
         print(inspect.cleandoc(doc))
         sys.exit(0)
     values = flags.FlagValues()
-    flags.DEFINE_string("out", None, "where the report goes", flag_values=values)
+    define(values)
     dirs = _read_flags(values, argv)
     if not dirs:
-        raise UserError("no folder given; name the workdirs of the evaluations to compare")
+        raise UserError("no folder given; see --help for which are wanted")
     if not values.out:
-        raise UserError("--out is missing; name a folder for the report")
-    return dirs, values.out
+        raise UserError("--out is missing; name a folder for the result")
+    return dirs, values
 
 
 def _read_flags(values: flags.FlagValues, argv: list[str]) -> list[str]:

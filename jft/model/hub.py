@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from pathlib import Path
@@ -17,6 +18,8 @@ from jft.model_files import RANDOM_MODEL, locate, read_json
 
 WEIGHTS, INDEX, CONFIG = "model.safetensors", "model.safetensors.index.json", "config.json"
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+# Bytes of a file of weights, at most.
+SHARD = 5_000_000_000
 # Numbers that are read before they are where they belong.
 READ_AT_ONCE = 1 << 23
 FLOATS = ("F64", "F32", "F16", "BF16")
@@ -77,7 +80,9 @@ def save(
     dtype: str = "float32",
     eos_id: int | None = None,
 ) -> None:
-    """Write `config.json` and `model.safetensors` as Transformers' LlamaForCausalLM loads them.
+    """Write `config.json` and safetensors as Transformers' LlamaForCausalLM loads them.
+
+    What is larger than `SHARD` goes into several files, of which one is in memory at a time.
 
     Args:
       config: the decoder's shape.
@@ -89,16 +94,39 @@ def save(
     Raises:
       UserError: Transformers has no rope type for the config's `rope_factors`.
     """
-    from safetensors.numpy import save_file
-
     special = {"dtype": dtype, "bos_token_id": None, "eos_token_id": eos_id}
     description = json.dumps(hf_config.write(config) | special, indent=2)
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
-    arrays = tensors.dump(config, params, jax.numpy.dtype(dtype), "hf")
-    # Transformers 4 refuses a file that does not say it came from PyTorch's layout.
-    save_file(arrays, target / WEIGHTS, metadata={"format": "pt"})
+    _save_weights(config, params, target, jax.numpy.dtype(dtype))
     (target / CONFIG).write_text(description + "\n", encoding="utf-8")
+
+
+def _save_weights(config: DecoderConfig, params: Params, folder: Path, dtype: np.dtype) -> None:
+    from safetensors.numpy import save_file
+
+    # Which tensor goes into which file is known before any is read.
+    files: list[list[str]] = [[]]
+    room, total = SHARD, 0
+    for name, shape in tensors.expected_shapes(config, "hf").items():
+        size = math.prod(shape) * dtype.itemsize
+        if size > room and files[-1]:
+            files.append([])
+            room = SHARD
+        files[-1].append(name)
+        room, total = room - size, total + size
+    names = [WEIGHTS]
+    if len(files) > 1:
+        names = [f"model-{i + 1:05}-of-{len(files):05}.safetensors" for i in range(len(files))]
+        weight_map = {x: file for file, each in zip(names, files, strict=True) for x in each}
+        index = {"metadata": {"total_size": total}, "weight_map": weight_map}
+        (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+    arrays = tensors.dump(config, params, dtype, "hf")
+    for file, wanted in zip(names, files, strict=True):
+        part = dict(itertools.islice(arrays, len(wanted)))
+        assert list(part) == wanted
+        # Transformers 4 refuses a file that does not say it came from PyTorch's layout.
+        save_file(part, folder / file, metadata={"format": "pt"})
 
 
 def _find_in_folder(folder: Path) -> Pretrained:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -171,19 +171,19 @@ def read(params: Params) -> Params:
     return jax.tree.map(np.asarray, params)
 
 
-def dump(config: DecoderConfig, params: Params, dtype: np.dtype, dialect: str) -> dict:
-    """The inverse of `find`: tensor name -> contiguous array of `dtype` in the stored layout."""
-    tensors = {}
+def dump(
+    config: DecoderConfig, params: Params, dtype: np.dtype, dialect: str
+) -> Iterator[tuple[str, np.ndarray]]:
+    """The inverse of `find`: names, and contiguous arrays of `dtype` in the stored layout."""
     letters_by_path = dict(_leaves(decoder.letters(config)))
     for key, array in _leaves(params):
         stored, letters = TABLE[key], letters_by_path[key]
         name = getattr(stored, dialect)
-        array = np.asarray(array).astype(dtype, copy=False)
         layers = enumerate(array) if letters[0] == "L" else [("", array)]
         for layer, tensor in layers:
+            tensor = np.asarray(tensor).astype(dtype, copy=False)
             packed = _pack(tensor, stored.layout, letters.removeprefix("L"))
-            tensors[name.format(layer)] = np.ascontiguousarray(packed)
-    return tensors
+            yield name.format(layer), np.ascontiguousarray(packed)
 
 
 def expected_shapes(config: DecoderConfig, dialect: str) -> dict[str, tuple[int, ...]]:

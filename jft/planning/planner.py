@@ -130,11 +130,10 @@ def _show(config: config_lib.Config, decoder: DecoderConfig, on: Slice, found: E
 
 def _show_scoring(found: Scoring, on: Slice) -> None:
     rows = f"{found.shape.rows} rows of {found.shape.row_length} tokens"
-    say(
-        f"\nScoring, largest batch ({found.dataset} at {found.shots} shots, {rows}): weights {found.weights / GIB:.2f} GiB, peak "
-        f"{found.peak / GIB:.2f} of {on.chip.memory / GIB:.2f}: "
-        + ("fits" if found.fits else "does not fit; lower eval.batch_tokens, or raise mesh.fsdp")
-    )
+    verdict = "fits" if found.fits else "does not fit; lower eval.batch_tokens or raise mesh.fsdp"
+    say(f"\nScoring, largest batch: {found.dataset} at {found.shots} shots, {rows}")
+    say(f"  {'weights':<12}{found.weights / GIB:>10.2f} GiB")
+    say(f"  {'peak':<12}{found.peak / GIB:>10.2f} of {on.chip.memory / GIB:.2f} GiB: {verdict}")
 
 
 def _show_costs(config: config_lib.Config, on: Slice, found: Estimate) -> None:

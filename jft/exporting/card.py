@@ -1,0 +1,97 @@
+"""The model card: what a model was trained on, and what training did to it, by its own records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from jft import config as config_lib
+from jft import workdir
+from jft.evaluation import records
+from jft.training.pretrained import Origin, read_model
+
+PROBE = {"step": int, "dataset": str, "relation": str, "n": int, "nll_change": int | float}
+
+
+def render(origin: Origin, evaluations: list[str], name: str, dtype: str) -> str:
+    """Markdown with the header that the Hugging Face hub reads.
+
+    Args:
+      origin: the model.
+      evaluations: workdirs of jft.eval, of which those of this model and its base are told.
+      name: what the model is to be called.
+      dtype: of the exported weights.
+    """
+    lines = ["---", "library_name: transformers", "pipeline_tag: text-generation"]
+    lines += ["tags:", "- jft", "---", "", f"# {name}", ""]
+    if origin.run is None:
+        lines.append(f"Converted by jft from `{Path(origin.path).name}`, in {dtype}.")
+    else:
+        lines += _training(origin, origin.run, dtype)
+        lines += _probes(Path(origin.path), origin.step)
+    lines += _scores(origin, evaluations)
+    return "\n".join(lines) + "\n"
+
+
+def _training(origin: Origin, run: config_lib.Config, dtype: str) -> Iterator[str]:
+    saved, data = read_model(Path(origin.path)), run.data
+    kind = f"with {data.shots} demonstrations in the prompt" if data.shots else "plainly"
+    yield f"Fine-tuned by jft from `{Path(saved.base).name}`, {kind}; weights in {dtype}."
+    yield ""
+    yield "| | |"
+    yield "|---|---|"
+    optim = run.optim
+    facts = {
+        "task": data.task,
+        "training rows": data.train,
+        "steps": f"{origin.step} of {saved.steps}, of {run.train.batch_size} examples",
+        "demonstrations": f"{data.shots}, {data.demo_mode}" if data.shots else "none",
+        "optimizer": f"AdamW, lr {optim.lr:g}, {optim.schedule}, decay {optim.weight_decay:g}",
+        "longest sequence": f"{data.max_length} tokens",
+        "seed": str(data.seed),
+    }
+    for fact, value in facts.items():
+        yield f"| {fact} | {_cell(value)} |"
+
+
+def _probes(folder: Path, step: int) -> Iterator[str]:
+    found = workdir.read_jsonl(folder / "probes.jsonl", PROBE)
+    last = [each for each in found if each["step"] == step and step]
+    if not last:
+        return
+    yield ""
+    yield "What training changed on a few test items: nats per token of the right answer, less is"
+    yield "better; and the divergence from the base's next token."
+    yield ""
+    yield "| dataset | relation | items | change of loss | KL from the base |"
+    yield "|---|---|---|---|---|"
+    for each in last:
+        kl = f"{each['kl']:.4f}" if isinstance(each.get("kl"), float) else "-"
+        name, relation = _cell(each["dataset"]), each["relation"]
+        yield f"| {name} | {relation} | {each['n']} | {each['nll_change']:+.4f} | {kl} |"
+
+
+def _scores(origin: Origin, evaluations: list[str]) -> Iterator[str]:
+    base = read_model(Path(origin.path)).base if origin.run else None
+    found = [
+        cell
+        for folder in evaluations
+        for cell in workdir.read_jsonl(Path(folder).expanduser() / "cells.jsonl", records.CELL)
+        if cell["model_path"] in (origin.path, base)
+    ]
+    if not found:
+        return
+    yield ""
+    yield "| model | dataset | relation | shots | prompt | metric | value | std. error | items |"
+    yield "|---|---|---|---|---|---|---|---|---|"
+    for cell in found:
+        error = "-" if cell["stderr"] is None else f"{cell['stderr']:.4f}"
+        yield (
+            f"| {_cell(cell['model'])} | {_cell(cell['dataset'])} | {cell['relation']} | "
+            f"{cell['shots']} | {cell['prompt']} | {cell['metric']} | {cell['value']:.4f} | "
+            f"{error} | {cell['n']} |"
+        )
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")

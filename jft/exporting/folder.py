@@ -1,0 +1,102 @@
+"""Write a model as a Hugging Face folder, and read it again before anyone else does."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jft import config as config_lib
+from jft.batch import Batch
+from jft.data import prefix_tree
+from jft.data import tokenizer as tokenizer_lib
+from jft.data.prefix_tree import Sequence
+from jft.errors import UserError
+from jft.exporting import card
+from jft.model import decoder as decoder_lib
+from jft.model import hub
+from jft.model.decoder import DecoderConfig, Params
+from jft.progress import phase, say
+from jft.training import mesh as mesh_lib
+from jft.training import pretrained
+
+# The model is asked for the scores after so many sequences of so many tokens.
+SEQUENCES, TOKENS = 2, 24
+# By the type of the weights: how far scores may differ where one is written as another.
+TOLERANCE = {"float32": 1e-5, "bfloat16": 2e-2, "float16": 5e-3}
+
+
+def export(model: str, evaluations: list[str], out: str, dtype: str) -> None:
+    """Write a model to a folder, with tokenizer, generation config and model card.
+
+    The folder gets its name when what is in it has been read again, and gives the same scores.
+
+    Raises:
+      UserError: no such model; the folder is there already; what was read again is another model.
+    """
+    target = Path(out).expanduser()
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise UserError(f"--out={out} is there already; choose a new folder, or remove it")
+    origin = pretrained.origin(model)
+    part = target.with_name(target.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    with phase("Loading the model"):
+        mesh = mesh_lib.create(config_lib.Mesh())
+        decoder, params = pretrained.load(origin, mesh)
+        tokenizer = tokenizer_lib.load(pretrained.tokenizer_path(model))
+    with phase(f"Writing {dtype} weights"):
+        hub.save(decoder, params, str(part), dtype, tokenizer.eos_id)
+        tokenizer.save(str(part))
+        _write_generation(part, tokenizer)
+        text = card.render(origin, evaluations, target.name, dtype)
+        (part / "README.md").write_text(text, encoding="utf-8")
+    with phase("Reading it again"):
+        _check(decoder, params, part, dtype)
+    if target.exists():
+        target.rmdir()  # empty, as seen above
+    part.rename(target)
+    say(f"Exported to {target}")
+
+
+def _write_generation(folder: Path, tokenizer: tokenizer_lib.Tokenizer) -> None:
+    """Greedy, as jft generates, to the same end."""
+    prefix = [int(i) for i in tokenizer.prefix]
+    content = {
+        "bos_token_id": prefix[0] if prefix else None,
+        "eos_token_id": int(tokenizer.eos_id),
+        "do_sample": False,
+    }
+    text = json.dumps(content, indent=2) + "\n"
+    (folder / "generation_config.json").write_text(text, encoding="utf-8")
+
+
+def _check(decoder: DecoderConfig, params: Params, folder: Path, dtype: str) -> None:
+    """See that the folder holds this model.
+
+    Raises:
+      UserError: its scores are others.
+    """
+    config, again = hub.load(str(folder))
+    wanted, found = scores(decoder, params), scores(config, again)
+    worst = float(np.max(np.abs(wanted - found)) / np.max(np.abs(wanted)))
+    if not worst <= TOLERANCE[dtype]:
+        raise UserError(
+            f"{folder}: the exported model gives other scores than the model (they differ by "
+            f"{worst:.1e} of the largest); it is left there to look at, and must not be used"
+        )
+    say(f"The exported model gives the same scores, to {worst:.1e} of the largest")
+
+
+def scores(config: DecoderConfig, params: Params) -> np.ndarray:
+    """Float32 scores of the whole vocabulary after some tokens, [entries, V]."""
+    rng = np.random.default_rng(0)
+    ids = rng.integers(0, config.vocab_size, (SEQUENCES, TOKENS), np.int32)
+    batch: Batch = prefix_tree.build([[Sequence(row, 1)] for row in ids], SEQUENCES, TOKENS, TOKENS)
+    low = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), params)
+    run = jax.jit(decoder_lib.entry_logits, static_argnums=0)
+    return np.asarray(run(config, low, batch)).reshape(-1, config.vocab_size)

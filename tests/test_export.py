@@ -1,0 +1,126 @@
+"""An exported folder is what others load, checked before it gets its name."""
+
+import json
+import sys
+
+import jax
+import numpy as np
+import pytest
+from safetensors import safe_open
+
+from jft import cli, export
+from jft.errors import UserError
+from jft.evaluation import grid
+from jft.exporting import folder
+from jft.model import hub, tensors
+from jft.training import loop, pretrained
+from jft.training import mesh as mesh_lib
+
+
+@pytest.fixture
+def run(config, tmp_path):
+    """A short run, with probes."""
+    config.probe.limit = 2
+    loop.train(config, str(tmp_path / "run"))
+    return tmp_path / "run"
+
+
+def trained(run, config):
+    return pretrained.load(pretrained.origin(str(run)), mesh_lib.create(config.mesh))
+
+
+@pytest.mark.parametrize("shard", [5_000_000_000, 100_000], ids=["one file", "several"])
+def test_what_is_exported_is_the_model(run, config, tmp_path, monkeypatch, shard):
+    monkeypatch.setattr(hub, "SHARD", shard)
+    out = tmp_path / "out"
+    folder.export(str(run), [], str(out), "float32")
+    found, (decoder, params) = hub.load(str(out)), trained(run, config)
+    assert found.config == decoder
+    jax.tree.map(np.testing.assert_array_equal, found.params, params)
+    files = sorted(out.glob("*.safetensors"))
+    assert (len(files) == 1) == (shard > 1_000_000)
+    assert all(file.stat().st_size < shard + 10_000 for file in files)
+    names = [name for file in files for name in safe_open(file, "np").keys()]  # noqa: SIM118
+    assert sorted(names) == sorted(tensors.expected_shapes(decoder, "hf"))
+    generation = json.loads((out / "generation_config.json").read_text())
+    assert (generation["eos_token_id"], generation["do_sample"]) == (257, False)
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_it_scores_as_the_run_does(run, config, tmp_path):
+    folder.export(str(run), [], str(tmp_path / "out"), "float32")
+    config.eval.limit, rows = 6, []
+    for name, model in (("of-run", run), ("of-out", tmp_path / "out")):
+        config.model.path = str(model)
+        grid.evaluate(config, str(tmp_path / name))
+        lines = (tmp_path / name / "rows.jsonl").read_text().splitlines()
+        rows.append([json.loads(line)["scores"] for line in lines])
+    assert rows[0] == rows[1]
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_smaller_types_pass_the_check_too(run, tmp_path, dtype):
+    folder.export(str(run), [], str(tmp_path / "out"), dtype)
+    (file,) = (tmp_path / "out").glob("*.safetensors")
+    with safe_open(file, "np") as weights:
+        assert weights.get_slice("model.norm.weight").get_dtype() in ("BF16", "F16")
+
+
+@pytest.mark.parametrize("wrong", ["transposed", "heads in another order"])
+def test_a_wrong_layout_is_caught(run, tmp_path, monkeypatch, wrong):
+    dump = tensors.dump
+
+    def planted(*args):
+        for name, array in dump(*args):
+            if name.endswith("layers.1.self_attn.q_proj.weight"):
+                array = array.T.copy() if wrong == "transposed" else np.roll(array, 16, axis=0)
+            yield name, array
+
+    monkeypatch.setattr(tensors, "dump", planted)
+    with pytest.raises(UserError, match="gives other scores than the model"):
+        folder.export(str(run), [], str(tmp_path / "out"), "float32")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_card_tells_what_was_done_and_what_it_did(run, config, tmp_path):
+    config.model.path, config.eval.limit = str(run), 6
+    grid.evaluate(config, str(tmp_path / "eval"))
+    folder.export(str(run), [str(tmp_path / "eval")], str(tmp_path / "out"), "float32")
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert card.startswith("---\nlibrary_name: transformers\n")
+    for part in (
+        "shops_train_20",
+        "AdamW, lr 0.001",
+        "| films | out-of-domain | 2 |",
+        "| accuracy |",
+    ):
+        assert part in card
+    assert str(tmp_path) not in card  # nobody else's business
+
+
+def test_nothing_is_overwritten(run, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    folder.export(str(run), [], str(out), "float32")  # an empty folder is no loss
+    with pytest.raises(UserError, match=r"--out=.* is there already"):
+        folder.export(str(run), [], str(out), "float32")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "no folder given"),
+        (["run"], "--out is missing"),
+        (["no-such-run/x/y", "--out=x"], "no-such-run"),
+        (["run", "--out=x", "--dtype=int8"], "int8"),
+    ],
+    ids=str,
+)
+def test_what_is_missing_is_named(monkeypatch, capsys, tmp_path, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["jft", *arguments])
+    monkeypatch.setattr("os._exit", sys.exit)
+    with pytest.raises(SystemExit) as stopped:
+        cli.run_export(export.main, export.__doc__)
+    assert stopped.value.code == 2
+    assert message in capsys.readouterr().err
