@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by the other scripts: makes .venv from any Python >= 3.11, and installs jft into it.
 #
 #   install [EXTRAS]    e.g. `install dev`; does nothing if it was done for this pyproject.toml.
@@ -5,7 +6,7 @@
 # On Linux, large arrays in large memory pages: a training step takes a tenth less time.
 export GLIBC_TUNABLES="${GLIBC_TUNABLES:-glibc.malloc.hugetlb=1}"
 
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
 
 find_python() {
   local python

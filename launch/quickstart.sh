@@ -10,6 +10,7 @@ case "${1:-}" in
   /*) runs="$1" ;;
   *) runs="$PWD/$1" ;;
 esac
+# shellcheck source=launch/environment.sh
 source "$(dirname "$0")/environment.sh"
 install
 python=.venv/bin/python
