@@ -130,6 +130,12 @@ class Checkpoint(Section):
 
     every: int = key(100, "steps between checkpoints; 0: at the end only", minimum=0, runtime=True)
     keep: int = key(2, "newest checkpoints to keep", minimum=1, runtime=True)
+    keep_best: int = key(
+        0,
+        "checkpoints to keep beside them, those with the lowest loss of in-domain probes",
+        minimum=0,
+        runtime=True,
+    )
 
 
 @dataclass(slots=True)

@@ -230,3 +230,30 @@ def test_no_flipped_bit_of_the_base_s_answers_is_more_than_an_error(probed, tmp_
         except UserError as error:
             messages.add(str(error).rpartition(": ")[2][:20])
     assert len(messages) > 3
+
+
+def test_the_best_checkpoint_stays_and_can_be_named(config, tmp_path):
+    config.probe.every = config.checkpoint.every = config.checkpoint.keep = 1
+    config.probe.limit, config.checkpoint.keep_best, config.train.steps = 2, 1, 6
+    config.optim.lr, config.optim.schedule = 0.3, "constant"  # so large that it soon gets worse
+    run = tmp_path / "run"
+    loop.train(config, str(run))
+    records = [json.loads(line) for line in (run / "probes.jsonl").read_text().splitlines()]
+    losses = {r["step"]: r["nll"] for r in records if r["relation"] == "in-domain" and r["step"]}
+    best = min(losses, key=losses.get)
+    assert best != 6
+    assert sorted(path.name for path in (run / "checkpoints").iterdir()) == sorted([str(best), "6"])
+    named = pretrained.origin(str(run / "checkpoints" / str(best)))
+    assert (named.path, named.step, named.finished) == (str(run), best, True)
+    assert pretrained.tokenizer_path(f"{run}/checkpoints/{best}") == str(run / "tokenizer")
+    mesh = mesh_lib.create(config.mesh)
+    pairs = zip(
+        *(
+            jax.tree.leaves(pretrained.load(origin, mesh)[1])
+            for origin in (named, pretrained.origin(str(run)))
+        ),
+        strict=True,
+    )
+    assert any(not np.array_equal(a, b) for a, b in pairs)
+    with pytest.raises(UserError, match=rf"no such step; there is {best}, 6"):
+        pretrained.origin(str(run / "checkpoints" / "99"))

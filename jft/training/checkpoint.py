@@ -9,11 +9,13 @@ from __future__ import annotations
 import logging
 import re
 import sys
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import jax
 import orbax.checkpoint as ocp
 from absl import logging as absl_logging
+from orbax.checkpoint.checkpoint_managers import PreservationPolicy
 
 from jft.errors import UserError
 from jft.training import manifest as manifest_lib
@@ -37,17 +39,39 @@ sys.unraisablehook = _quiet
 MODEL, OPTIMIZER, MANIFEST = "model", "optimizer", "manifest"
 
 
+Best = Callable[[Sequence[int]], Collection[int]]
+
+
+class _Kept(PreservationPolicy):
+    """Which steps stay, as orbax asks after every save."""
+
+    def __init__(self, newest: int, best: Best):
+        self._newest, self._best = newest, best
+
+    def should_preserve(self, checkpoints, *, context) -> list[bool]:
+        """One answer for each checkpoint."""
+        kept = self.among([each.step for each in checkpoints])
+        return [each.step in kept for each in checkpoints]
+
+    def among(self, steps: Sequence[int]) -> set[int]:
+        """Those of some steps that stay."""
+        return {*sorted(steps)[-self._newest :], *self._best(steps)}
+
+
 class Checkpoints:
     """The checkpoints of a workdir.
 
     Args:
       workdir: of which the folder `checkpoints/` is used.
       keep: newest steps to keep.
+      best: of some steps those to keep, too.
       read_only: to restore from a run that may be going on.
     """
 
-    def __init__(self, workdir: Path, keep: int = 1, read_only: bool = False):
-        self.folder, self._keep = (workdir / "checkpoints").absolute(), keep
+    def __init__(
+        self, workdir: Path, keep: int = 1, best: Best = lambda steps: [], read_only: bool = False
+    ):
+        self.folder, self._kept = (workdir / "checkpoints").absolute(), _Kept(keep, best)
         if read_only and not self.folder.is_dir():
             raise UserError(f"{workdir}: no checkpoint there; jft.train makes them")
         # One folder for each array, so that a damaged file names its array; no compression, since
@@ -62,7 +86,7 @@ class Checkpoints:
             self.folder,
             item_handlers=arrays | {MANIFEST: ocp.JsonCheckpointHandler()},
             options=ocp.CheckpointManagerOptions(
-                max_to_keep=keep, read_only=read_only, create=not read_only
+                preservation_policy=self._kept, read_only=read_only, create=not read_only
             ),
         )
 
@@ -71,8 +95,8 @@ class Checkpoints:
         return sorted(self._manager.all_steps())
 
     def prune(self) -> None:
-        """Delete the steps before the newest `keep`, as a save does that is not killed before."""
-        for step in self.steps()[: -self._keep]:
+        """Delete the steps that are not to be kept, as a save does that is not killed before."""
+        for step in set(self.steps()) - self._kept.among(self.steps()):
             self._manager.delete(step)
 
     def manifest(self, step: int) -> Manifest:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -27,7 +28,7 @@ from jft.training import step as step_lib
 from jft.training.checkpoint import Checkpoints
 from jft.training.log import Log
 from jft.training.pretrained import Origin
-from jft.training.probes import Probes
+from jft.training.probes import Probes, best_steps
 
 
 def train(config: config_lib.Config, workdir: str, dry_run: bool = False) -> None:
@@ -45,7 +46,7 @@ def train(config: config_lib.Config, workdir: str, dry_run: bool = False) -> Non
         batches = batches_lib.plan(config, tokenizer, mesh_lib.row_shards(mesh))
         watched = probe_items.plan(config, tokenizer, batches.dataset, pretrained.seen(base))
     with workdir_lib.claim(workdir, config, "jft.train") as folder:
-        checkpoints, step = _checkpoints(folder, config.checkpoint.keep, batches)
+        checkpoints, step = _checkpoints(folder, config.checkpoint, batches)
         if step >= batches.steps and not dry_run:
             checkpoints.prune()
             say(f"Finished: {folder} holds all {batches.steps} steps; score it with jft.eval")
@@ -98,9 +99,12 @@ def _due(every: int, step: int, steps: int) -> bool:
     return bool(every) and step % every == 0 and step < steps
 
 
-def _checkpoints(folder: Path, keep: int, batches: batches_lib.Batches) -> tuple[Checkpoints, int]:
+def _checkpoints(
+    folder: Path, config: config_lib.Checkpoint, batches: batches_lib.Batches
+) -> tuple[Checkpoints, int]:
     """The run's, and their last step, 0 for none; what cannot go on is refused before slow work."""
-    checkpoints = Checkpoints(folder, keep)
+    best = functools.partial(best_steps, folder, config.keep_best)
+    checkpoints = Checkpoints(folder, config.keep, best)
     newest = max(checkpoints.steps(), default=0)
     if newest:
         checkpoints.manifest(newest)

@@ -33,7 +33,7 @@ class Origin(NamedTuple):
       path: as results name it: absolute where it lies on this machine.
       run: the config it was fine-tuned with here; None for any other model.
       step: of that run; 0 for any other model.
-      finished: whether that run reached its last step.
+      finished: whether that run reached its last step, or this one was asked for by name.
     """
 
     path: str
@@ -67,7 +67,7 @@ def origin(path: str) -> Origin:
         raise UserError(
             "model.path is empty; give a Hugging Face folder or hub id, a .gguf file or a workdir"
         )
-    folder = Path(path).expanduser()
+    folder, wanted = _of_run(path)
     if not workdir_lib.is_workdir(folder):
         hub.check(path)
         return Origin(absolute(path), None, 0, True)
@@ -75,7 +75,20 @@ def origin(path: str) -> Origin:
     steps = Checkpoints(folder, read_only=True).steps()
     if not steps:
         raise UserError(f"model.path={path}: no checkpoint there; jft.train makes them")
-    return Origin(absolute(path), run, steps[-1], steps[-1] >= read_model(folder).steps)
+    step = steps[-1] if wanted is None else wanted
+    if step not in steps:
+        there = ", ".join(map(str, steps))
+        raise UserError(f"model.path={path}: no such step; there is {there}")
+    finished = wanted is not None or step >= read_model(folder).steps
+    return Origin(absolute(str(folder)), run, step, finished)
+
+
+def _of_run(path: str) -> tuple[Path, int | None]:
+    """The folder of `model.path`, and the step where one of a run is named: RUN/checkpoints/40."""
+    folder = Path(path).expanduser()
+    if folder.parent.name == "checkpoints" and folder.name.isdecimal():
+        return folder.parent.parent, int(folder.name)
+    return folder, None
 
 
 def absolute(path: str) -> str:
@@ -104,7 +117,7 @@ def seen(origin: Origin) -> frozenset[str] | None:
 
 def tokenizer_path(path: str) -> str:
     """What `tokenizer.load` takes for this model."""
-    folder = Path(path).expanduser() / "tokenizer"
+    folder = _of_run(path)[0] / "tokenizer"
     return str(folder) if folder.is_dir() else path
 
 

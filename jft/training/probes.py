@@ -10,7 +10,7 @@ import io
 import math
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jax
@@ -35,6 +35,7 @@ UNREADABLE = (
     *(OSError, ValueError, LookupError, EOFError, RuntimeError),
     *(zipfile.BadZipFile, zlib.error),
 )
+PROBED = {"step": int, "relation": str, "nll": int | float}
 # A probe that takes longer says so.
 NOTICED_SECONDS = 5.0
 
@@ -144,6 +145,15 @@ class Probes:
                 "the tokenizer have changed since; restore them, or choose another workdir"
             )
         return nll_I, base_KV
+
+
+def best_steps(folder: Path, number: int, steps: Sequence[int]) -> list[int]:
+    """Of some steps of a run so many at which the loss on its in-domain probes was lowest."""
+    losses: dict[int, list[float]] = {}
+    for record in workdir_lib.read_jsonl(folder / "probes.jsonl", PROBED) if number else []:
+        if record["relation"] == "in-domain" and record["step"] in steps:
+            losses.setdefault(record["step"], []).append(record["nll"])
+    return sorted(losses, key=lambda step: float(np.mean(losses[step])))[:number]
 
 
 def compile_probe(
