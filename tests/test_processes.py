@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -154,6 +155,18 @@ def test_one_that_is_told_to_end_stops_all_and_one_alone_goes_on(start, alone, t
     (text,) = end(start(training(run)))
     assert f"Going on from step {done}" in text
     assert losses(run) == pytest.approx(losses(alone / "run"), rel=1e-5)
+
+
+def test_a_run_goes_on_with_other_devices(start, alone, tmp_path):
+    """From what one has saved to eight, and from what these have saved to four."""
+    run = tmp_path / "run"
+    shutil.copytree(alone / "run", run)
+    for devices, sizes, step in ((8, (1, 4, 2), 3), (4, (2, 2, 1), 5)):
+        shutil.rmtree(run / "checkpoints" / "6")
+        arguments = training(run, *on_mesh(*sizes), "--config.checkpoint.every=1")
+        (text,) = end(start(arguments, devices=devices))
+        assert f"Going on from step {step}" in text
+        assert losses(run) == pytest.approx(losses(alone / "run"), rel=1e-5)
 
 
 def test_one_that_is_killed_ends_the_other_and_all_go_on_exactly(start, tmp_path):
