@@ -20,7 +20,7 @@ from jft.data.tokenizer import Tokenizer
 from jft.evaluation import decoding, runner, scoring
 from jft.model import decoder as decoder_lib
 from jft.training import mesh as mesh_lib
-from jft.training import optim, pretrained, setup
+from jft.training import optim, origins, pretrained, setup
 from jft.training import step as step_lib
 
 
@@ -30,7 +30,7 @@ def prepare(spec: dict) -> Callable[[], list]:
     mesh, dtype = setup.devices(config)
     tokenizer = load_tokenizer(config)
     held = pretrained.FLOAT32 if work.kind == "train" else dtype
-    decoder, params = pretrained.load(pretrained.origin(config.model.path), mesh, held)
+    decoder, params = pretrained.load(origins.find(config.model.path), mesh, held)
     if work.kind == "train":
         batches = batches_lib.plan(config, tokenizer, mesh_lib.row_shards(mesh))
         compile_all, do_round = trainer(config, batches, decoder, params, mesh, dtype)
@@ -58,7 +58,7 @@ def configure(spec: dict) -> config_lib.Config:
 
 def load_tokenizer(config: config_lib.Config) -> Tokenizer:
     """The model's."""
-    return tokenizer_lib.load(pretrained.tokenizer_path(config.model.path))
+    return tokenizer_lib.load(origins.tokenizer_path(config.model.path))
 
 
 def plan_cell(config: config_lib.Config, tokenizer: Tokenizer, shards: int) -> items_lib.Items:
@@ -90,7 +90,7 @@ def trainer(
 
     def do_round() -> list:
         nonlocal state
-        state, metrics = program(state, load(next(steps)))
+        state, metrics = program(state, {}, load(next(steps)))
         return [float(metrics.loss)]
 
     return compile_all, do_round

@@ -18,7 +18,7 @@ from benchmarks.work import WORKS
 from jft.data import batches as batches_lib
 from jft.data import prefix_tree
 from jft.model.decoder import DecoderConfig
-from jft.training import pretrained, setup
+from jft.training import origins, pretrained, setup
 
 
 class Product(NamedTuple):
@@ -35,7 +35,7 @@ def prepare(spec: dict) -> Callable[[], list]:
     config, training = jft_worker.configure(spec), WORKS[spec["work"]].kind == "train"
     mesh, _ = setup.devices(config)
     tokenizer = jft_worker.load_tokenizer(config)
-    decoder, _ = pretrained.load(pretrained.origin(config.model.path), mesh)
+    decoder, _ = pretrained.load(origins.find(config.model.path), mesh)
     if training:
         batches = batches_lib.plan(config, tokenizer)
         rounds = [batches.packed(step) for step in range(batches.steps)]

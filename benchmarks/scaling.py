@@ -25,7 +25,7 @@ from jft.data import batches as batches_lib
 from jft.data import prefix_tree
 from jft.model import decoder as decoder_lib
 from jft.training import mesh as mesh_lib
-from jft.training import pretrained, setup
+from jft.training import origins, pretrained, setup
 
 # Shapes that others have, of Llama's family, as parts of SmolLM2's (Allal et al. 2025, arXiv
 # 2502.02737): layers, width, heads, key-value heads, feed-forward.
@@ -97,7 +97,7 @@ def measure(config: config_lib.Config, value: int, shape: tuple[int, ...] | None
     mesh, dtype = setup.devices(config)
     tokenizer = jft_worker.load_tokenizer(config)
     batches = batches_lib.plan(config, tokenizer, mesh_lib.row_shards(mesh))
-    decoder, params = pretrained.load(pretrained.origin(config.model.path), mesh)
+    decoder, params = pretrained.load(origins.find(config.model.path), mesh)
     if shape:
         layers, width, heads, kv_heads, mlp = shape
         decoder = dataclasses.replace(

@@ -19,7 +19,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from jft import config as config_lib
-from jft import processes, sections
+from jft import libtpu, processes, sections
 from jft.errors import UserError
 
 # Set by a program that starts another: see `_follow`.
@@ -57,12 +57,12 @@ def run_plan(main: Callable[[config_lib.Config, str, bool], None], doc: str) -> 
     _exit(program)
 
 
-def run_export(main: Callable[[list[str], str, str], None], doc: str) -> None:
-    """Run a program that takes folders, `--out` and `--dtype`."""
+def run_export(main: Callable[[list[str], str, str, bool], None], doc: str) -> None:
+    """Run a program that takes folders, `--out`, `--dtype` and `--adapters`."""
 
     def program() -> None:
         dirs, values = _parse_dirs(sys.argv, doc, _define_export)
-        main(dirs, values.out, values.dtype)
+        main(dirs, values.out, values.dtype, values.adapters)
 
     _exit(program)
 
@@ -78,6 +78,7 @@ def run_on_dirs(main: Callable[[list[str], str], None], doc: str) -> None:
 
 
 def _exit(program: Callable[[], None]) -> None:
+    libtpu.prepare()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     if os.environ.pop(FOLLOW, ""):
@@ -199,6 +200,7 @@ def _define_export(values: flags.FlagValues) -> None:
     _define_out(values)
     types = ["float32", "bfloat16", "float16"]
     flags.DEFINE_enum("dtype", "float32", types, "type of the weights", flag_values=values)
+    flags.DEFINE_bool("adapters", False, "adapters alone, for PEFT", flag_values=values)
 
 
 def _parse_dirs(

@@ -16,6 +16,9 @@ from jft.errors import UserError
 from jft.sections import Section, key, key_types, unknown_key
 from jft.tasks import TASKS
 
+# What adapters may change, of every layer.
+PROJECTIONS = ("query", "key", "value", "out", "gate", "up", "down")
+
 
 @dataclass(slots=True)
 class Model(Section):
@@ -68,7 +71,7 @@ class Data(Section):
     prompt: int = key(0, "index into prompt_map.json", minimum=0)
     examples: int = key(0, "train on the first n rows; 0: all", minimum=0)
     shuffle: bool = key(True, "shuffle the examples anew each epoch; False: file order")
-    seed: int = key(0, "seed of the order and of the demonstrations", minimum=0)
+    seed: int = key(0, "seed of the order, of the demonstrations and of adapters", minimum=0)
     max_length: int = key(
         1024, "longest sequence, in tokens; longer inputs are shortened", minimum=8
     )
@@ -116,6 +119,21 @@ class Optim(Section):
 
 
 @dataclass(slots=True)
+class Lora(Section):
+    """Train low-rank adapters (LoRA) instead of all weights; they want a larger optim.lr."""
+
+    rank: int = key(0, "inner dimension of the adapters; 0: train all weights", minimum=0)
+    alpha: float = key(16.0, "adapters count alpha / rank times", minimum=0)
+    targets: tuple[str, ...] = key(PROJECTIONS, "which projections have one", choices=PROJECTIONS)
+    dora: bool = key(False, "train the length of each output's weights, too (DoRA)")
+    base: str = key(
+        "auto",
+        "how the frozen weights are held; auto: in the type that model.dtype computes in",
+        choices=("auto", "bfloat16", "int8"),
+    )
+
+
+@dataclass(slots=True)
 class Mesh(Section):
     """How devices are laid out; one size may be -1: what is left."""
 
@@ -129,6 +147,12 @@ class Checkpoint(Section):
     """When to save."""
 
     every: int = key(100, "steps between checkpoints; 0: at the end only", minimum=0, runtime=True)
+    grace: float = key(
+        0.0,
+        "seconds that a run has to save and end in after SIGTERM, or it gives up; 0: no limit",
+        minimum=0,
+        runtime=True,
+    )
     keep: int = key(2, "newest checkpoints to keep", minimum=1, runtime=True)
     keep_best: int = key(
         0,
@@ -233,6 +257,7 @@ class Config(Section):
     data: Data = dataclasses.field(default_factory=Data)
     train: Train = dataclasses.field(default_factory=Train)
     optim: Optim = dataclasses.field(default_factory=Optim)
+    lora: Lora = dataclasses.field(default_factory=Lora)
     mesh: Mesh = dataclasses.field(default_factory=Mesh)
     checkpoint: Checkpoint = dataclasses.field(default_factory=Checkpoint)
     probe: Probe = dataclasses.field(default_factory=Probe)
@@ -254,15 +279,17 @@ def validate(config: Config) -> None:
     """
     for path, field, value in keys(config):
         choices = field.metadata["choices"]
-        if choices and value not in choices:
-            raise UserError(f"{path}={value!r}: must be one of {', '.join(choices)}")
-        for number in value if isinstance(value, tuple) else (value,):
-            if isinstance(number, int | float):
-                _check_number(path, number, field.metadata["minimum"], field.metadata["below"])
+        for each in value if isinstance(value, tuple) else (value,):
+            if choices and each not in choices:
+                raise UserError(f"{path}={each!r}: must be one of {', '.join(choices)}")
+            if isinstance(each, int | float):
+                _check_number(path, each, field.metadata["minimum"], field.metadata["below"])
     if not config.model.name.isprintable():
         raise UserError(f"model.name={config.model.name!r}: must be one line of printable text")
     if not config.train.steps and not config.train.epochs:
         raise UserError("train.steps=0 and train.epochs=0: give one of them")
+    if config.lora.rank and not config.lora.targets:
+        raise UserError("lora.targets is empty, so that nothing would be trained")
 
 
 def _check_number(path: str, number: float, minimum: float, below: float) -> None:

@@ -15,10 +15,11 @@ from jft.errors import UserError
 if typing.TYPE_CHECKING:
     from gguf import GGUFReader
 
+ADAPTERS = "adapter_config.json"
 RANDOM_MODEL = "random:llama-tiny"
 FILE_SUFFIXES = (".gguf", ".safetensors", ".json", ".bin", ".pt", ".pth", ".ckpt")
 # What decides a model's numbers; its fingerprint reads at most so many blocks of each file.
-FINGERPRINTED = ("config.json", "*.safetensors", "tokenizer*.json", "vocab.*", "*.model")
+FINGERPRINTED = ("config.json", ADAPTERS, "*.safetensors", "tokenizer*.json", "vocab.*", "*.model")
 BLOCK, BLOCKS = 1 << 16, 256
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 

@@ -1,5 +1,6 @@
-"""The decoder against Transformers' logits; tests/golden/make_golden.py says how they were made."""
+"""The decoder against logits of Transformers and PEFT; tests/golden/make_golden.py says how they were made."""
 
+import dataclasses
 from pathlib import Path
 
 import jax
@@ -8,15 +9,23 @@ import numpy as np
 import pytest
 
 from jft.batch import Batch
-from jft.model import decoder, hub
+from jft.model import decoder, hub, lora, peft
 
 GOLDEN = Path(__file__).parent / "golden"
 VARIANTS = ("tied", "untied", "llama3", "linear", "bias", "mistral")
 
 
+ADAPTERS = {"lora": "tied", "rslora": "tied", "dora": "bias"}  # and the variant that they change
+
+
 def _golden(name):
     expected = np.load(GOLDEN / name / "expected.npz", allow_pickle=False)
-    return hub.load(str(GOLDEN / name)), expected
+    if name not in ADAPTERS:
+        return hub.load(str(GOLDEN / name)), expected
+    _, adapters = peft.describe(str(GOLDEN / name))
+    base = hub.load(str(GOLDEN / ADAPTERS[name]))
+    config = dataclasses.replace(base.config, adapters=adapters)
+    return (config, lora.join(peft.read(str(GOLDEN / name), config), base.params)), expected
 
 
 def _batch(expected, vocab_size):
@@ -29,7 +38,7 @@ def _batch(expected, vocab_size):
     return Batch(*arrays, jnp.ones((1, len(index_M))), jnp.zeros((1, len(index_M)), jnp.int32))
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("name", [*VARIANTS, *ADAPTERS])
 def test_logits_equal_transformers(name):
     """Positions run to several thousand, where a wrong rotary scaling cannot hide."""
     (config, params), expected = _golden(name)
@@ -47,6 +56,18 @@ def test_logprobs_equal_transformers(name):
     logprobs = decoder.token_logprobs(config, params, _batch(expected, config.vocab_size))
     wanted = jax.nn.log_softmax(expected["logits"], axis=-1)
     np.testing.assert_allclose(logprobs.reshape(wanted.shape), wanted, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ADAPTERS)
+def test_merged_adapters_give_the_logits_of_peft(name):
+    (config, params), expected = _golden(name)
+    params = lora.merge(jax.tree.map(jnp.array, params), config.adapters, jnp.dtype("float32"))
+    config = dataclasses.replace(config, adapters=None)
+    logprobs = decoder.token_logprobs(config, params, _batch(expected, config.vocab_size))
+    wanted = jax.nn.log_softmax(expected["logits"], axis=-1)
+    np.testing.assert_allclose(logprobs.reshape(wanted.shape), wanted, rtol=0, atol=1e-4)
+    base = np.load(GOLDEN / ADAPTERS[name] / "expected.npz", allow_pickle=False)
+    assert np.abs(base["logits"] - expected["logits"]).max() > 0.5
 
 
 def test_variants_differ_in_what_they_are_named_for():

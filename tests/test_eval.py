@@ -296,3 +296,23 @@ def test_demonstrations_asked_for_are_used_where_they_fit(eval_config):
 def test_a_config_round_trips(config):
     config.eval.shots = (0, 4)
     assert config_lib.from_dict(config_lib.to_dict(config)) == config
+
+
+def test_any_mesh_gives_the_same_rows(tmp_path, monkeypatch):
+    """Label scores and generated texts, against those of a single device."""
+    config = config_lib.get_config()
+    config.model.path, config.eval.datasets = "random:llama-tiny", ("gadgets", "neighbours")
+    config.eval.shots, config.eval.limit, config.eval.max_new_tokens = (1,), 6, 6
+    one = jax.devices()[:1]
+    with monkeypatch.context() as patch:
+        patch.setattr(jax, "devices", lambda *_: one)
+        grid.evaluate(config, str(tmp_path / "one"))
+    want = read(tmp_path / "one" / "rows.jsonl")
+    assert len(want) == 12
+    for sizes in ((8, 1, 1), (1, 8, 1), (2, 2, 2), (1, 4, 2)):
+        config.mesh = config_lib.Mesh(*sizes)
+        grid.evaluate(config, str(tmp_path / str(sizes)))
+        for row, other in zip(read(tmp_path / str(sizes) / "rows.jsonl"), want, strict=True):
+            scores = row.pop("scores", {})
+            assert scores == pytest.approx(other.get("scores", {}), rel=1e-5)
+            assert row == {name: value for name, value in other.items() if name != "scores"}

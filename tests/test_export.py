@@ -13,7 +13,7 @@ from jft.errors import UserError
 from jft.evaluation import grid
 from jft.exporting import folder
 from jft.model import hub, tensors
-from jft.training import loop, pretrained
+from jft.training import loop, origins, pretrained
 from jft.training import mesh as mesh_lib
 
 
@@ -26,7 +26,7 @@ def run(config, tmp_path):
 
 
 def trained(run, config):
-    return pretrained.load(pretrained.origin(str(run)), mesh_lib.create(config.mesh))
+    return pretrained.load(origins.find(str(run)), mesh_lib.create(config.mesh))
 
 
 @pytest.mark.parametrize("shard", [5_000_000_000, 100_000], ids=["one file", "several"])

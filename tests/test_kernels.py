@@ -174,7 +174,7 @@ def test_a_decoder_learns_the_same(monkeypatch, decoder_config, driver):
     def run():
         loss = jax.value_and_grad(
             lambda params: step_lib.loss_sum(
-                decoder_config, "attention", jnp.float32, params, batch
+                decoder_config, "attention", jnp.float32, params, {}, batch
             )
         )
         return jax.tree.leaves(jax.jit(loss)(params)), str(jax.make_jaxpr(loss)(params))

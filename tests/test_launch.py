@@ -114,7 +114,7 @@ def test_before_its_time_is_over_it_saves_and_goes_back_into_the_queue(slurm, tm
         assert process.poll() is None
         time.sleep(0.02)
     process.send_signal(signal.SIGUSR1)
-    assert "saved; run the same command again to go on" in ended(process)
+    assert "run the same command again to go on" in ended(process)
     done = metrics.read_bytes().count(b"\n")
     assert done < 400
     assert (run / "checkpoints" / str(done)).is_dir()

@@ -16,7 +16,7 @@ from jft.evaluation import memory
 from jft.model import hf_config, hub, tensors
 from jft.model.decoder import DecoderConfig
 from jft.training import mesh as mesh_lib
-from jft.training import pretrained
+from jft.training import origins, pretrained
 
 # Llama 2 7B but for its number of layers.
 LLAMA = DecoderConfig(
@@ -35,13 +35,13 @@ LOAD = """
 import resource, sys
 import jax, jax.numpy as jnp
 from jft import config
-from jft.training import mesh, pretrained
+from jft.training import mesh, origins, pretrained
 
 devices = mesh.create(config.Mesh())
 jax.block_until_ready(jnp.ones(8) * 2)
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 before = peak()
-_, params = pretrained.load(pretrained.origin(sys.argv[1]), devices, jnp.dtype("bfloat16"))
+_, params = pretrained.load(origins.find(sys.argv[1]), devices, jnp.dtype("bfloat16"))
 print((peak() - before) / sum(x.nbytes for x in jax.tree.leaves(params)))
 """
 
@@ -107,7 +107,7 @@ def test_a_mesh_reads_its_parts(tmp_path, decoder_config, sizes, monkeypatch):
     monkeypatch.setattr(hub, "READ_AT_ONCE", 40)  # so that most tensors are read in turns
     write_shards(tmp_path / "model", decoder_config, number=2)
     mesh = mesh_lib.create(config_lib.Mesh(*sizes))
-    origin = pretrained.origin(str(tmp_path / "model"))
+    origin = origins.find(str(tmp_path / "model"))
     config, params = pretrained.load(origin, mesh)
     whole = hub.load(origin.path).params
     jax.tree.map(np.testing.assert_array_equal, params, whole)

@@ -169,6 +169,21 @@ def test_the_parts_of_a_devices_memory(config):
     assert set(copies.traffic) == {"all-reduce"}
 
 
+@pytest.mark.parametrize(("base", "bytes_each"), [("bfloat16", 2), ("int8", 1)])
+def test_adapters_leave_the_base_as_it_is_held(config, base, bytes_each):
+    full = estimated(config)
+    config.lora.rank, config.lora.base = 2, base
+    found = estimated(config)
+    kernels = sum(x.size for x in jax.tree.leaves(tiny()["layers"]) if x.ndim > 2)
+    rest = sum(x.size for x in jax.tree.leaves(tiny())) - kernels
+    steps = found.memory.parameters - found.memory.gradients - kernels * bytes_each - rest * 2
+    outputs = 2 * (64 + 32 + 32 + 64 + 128 + 128 + 64)
+    assert steps == (2 * outputs if base == "int8" else 0)
+    assert found.memory.gradients < full.memory.gradients / 10
+    assert found.memory.optimizer == 2 * found.memory.gradients + 8
+    assert 0.6 < found.flops / full.flops < 0.8
+
+
 def tiny():
     from jft.model import decoder, hub
 

@@ -15,7 +15,7 @@ from jft.data import probe_items, prompts, sources, trained_on
 from jft.data import tokenizer as tokenizer_lib
 from jft.errors import UserError
 from jft.model import hub
-from jft.training import loop, pretrained, probes
+from jft.training import loop, origins, pretrained, probes
 from jft.training import mesh as mesh_lib
 
 MODEL = "random:llama-tiny"
@@ -48,7 +48,7 @@ def names(config):
 
 def load(path):
     mesh = mesh_lib.create(mesh_lib.config_lib.Mesh())
-    return jax.device_get(pretrained.load(pretrained.origin(path), mesh)[1])
+    return jax.device_get(pretrained.load(origins.find(path), mesh)[1])
 
 
 def answer(params, prompt, text):
@@ -243,17 +243,17 @@ def test_the_best_checkpoint_stays_and_can_be_named(config, tmp_path):
     best = min(losses, key=losses.get)
     assert best != 6
     assert sorted(path.name for path in (run / "checkpoints").iterdir()) == sorted([str(best), "6"])
-    named = pretrained.origin(str(run / "checkpoints" / str(best)))
+    named = origins.find(str(run / "checkpoints" / str(best)))
     assert (named.path, named.step, named.finished) == (str(run), best, True)
-    assert pretrained.tokenizer_path(f"{run}/checkpoints/{best}") == str(run / "tokenizer")
+    assert origins.tokenizer_path(f"{run}/checkpoints/{best}") == str(run / "tokenizer")
     mesh = mesh_lib.create(config.mesh)
     pairs = zip(
         *(
             jax.tree.leaves(pretrained.load(origin, mesh)[1])
-            for origin in (named, pretrained.origin(str(run)))
+            for origin in (named, origins.find(str(run)))
         ),
         strict=True,
     )
     assert any(not np.array_equal(a, b) for a, b in pairs)
     with pytest.raises(UserError, match=rf"no such step; there is {best}, 6"):
-        pretrained.origin(str(run / "checkpoints" / "99"))
+        origins.find(str(run / "checkpoints" / "99"))

@@ -18,7 +18,7 @@ import pytest
 from jft.data import packing
 from jft.errors import UserError
 from jft.model import hub
-from jft.training import checkpoint, loop, pretrained
+from jft.training import checkpoint, loop, origins, pretrained
 from jft.training import mesh as mesh_lib
 from jft.training import step as step_lib
 
@@ -79,7 +79,7 @@ def losses(workdir):
 
 def params(workdir):
     mesh = mesh_lib.create(mesh_lib.config_lib.Mesh())
-    return jax.tree.leaves(pretrained.load(pretrained.origin(str(workdir)), mesh)[1])
+    return jax.tree.leaves(pretrained.load(origins.find(str(workdir)), mesh)[1])
 
 
 def assert_equal_runs(one, other):
@@ -118,7 +118,7 @@ def test_stopped_and_killed_at_five_moments_it_ends_as_if_left_alone(command, tm
     first = command(killed, "--config.checkpoint.every=0")
     code, text = interrupt(first, tmp_path, reached(killed, 2), signal.SIGTERM)
     assert code == 0, text
-    assert "run the same command again to go on" in text
+    assert re.search(r"saved \d+\.\d s after SIGTERM; run the same command again to go on", text)
     done = losses(killed)
     assert 2 <= len(done) < STEPS
 
@@ -210,15 +210,23 @@ def test_other_data_is_refused_and_a_folder_that_is_no_step_is_named(config, sui
     ids=str,
 )
 def test_a_damaged_description_of_a_model_is_named(tmp_path, damage):
-    saved = pretrained.SavedModel(hub.TINY, 3, "base", "hash")
-    pretrained.write_model(tmp_path, saved)
-    assert pretrained.read_model(tmp_path) == saved
+    saved = origins.SavedModel(hub.TINY, 3, "base", "hash", 0)
+    origins.write_model(tmp_path, saved)
+    assert origins.read_model(tmp_path) == saved
     record = json.loads((tmp_path / "model.json").read_text())
     shape = damage.get("decoder", {})
     shape = record["decoder"] | shape if isinstance(shape, dict) else shape
     (tmp_path / "model.json").write_text(json.dumps(record | damage | {"decoder": shape}))
     with pytest.raises(UserError, match=r"model.json: damaged"):
-        pretrained.read_model(tmp_path)
+        origins.read_model(tmp_path)
+
+
+def test_one_that_cannot_save_in_time_gives_up(command, tmp_path):
+    workdir = tmp_path / "run"
+    late = command(workdir, "--config.checkpoint.grace=0.001")
+    code, text = interrupt(late, tmp_path, reached(workdir, 2), signal.SIGTERM)
+    assert code == 1
+    assert "error: checkpoint.grace=0.001: not saved by so many seconds after SIGTERM" in text
 
 
 def test_restoring_into_another_shape_is_refused(tmp_path):

@@ -50,7 +50,7 @@ def run(decoder_config, batches, remat="attention", dtype=jnp.float32, **mesh_si
     metrics = []
     for batch in batches:
         placed = jax.tree.map(lambda x: jax.device_put(x, mesh_lib.rows(mesh, 1)), batch)
-        state, out = step(state, placed)
+        state, out = step(state, {}, placed)
         metrics.append([float(x) for x in out])
     assert int(state.step) == len(batches)
     return jax.tree.map(np.asarray, state.params), metrics

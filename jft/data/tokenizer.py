@@ -98,12 +98,17 @@ def load(path: str) -> Tokenizer:
     return Tokenizer(*gguf_tokenizer.build(local))
 
 
+def is_in(folder: Path) -> bool:
+    """Whether a folder holds a vocabulary."""
+    return any(file for pattern in VOCABULARIES for file in folder.glob(pattern))
+
+
 def _load_folder(folder: Path) -> Tokenizer:
     # Importing transformers takes 2 s, and tokenizer.json alone would do for most folders. Not for
     # all: the class that tokenizer_config.json names may rebuild the tokenizer, its special tokens
     # are added, and some folders hold only a vocab and merges file. What AutoTokenizer makes of
     # them is what people train and serve the model with.
-    if not any(file for pattern in VOCABULARIES for file in folder.glob(pattern)):
+    if not is_in(folder):
         raise UserError(f"{folder}: holds no tokenizer.json; download it next to the weights")
     # Importing it without PyTorch warns that models are not available, which jft does not need.
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")

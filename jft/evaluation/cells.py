@@ -21,13 +21,13 @@ from jft.evaluation import metrics
 from jft.evaluation.records import Key
 from jft.evaluation.stats import standard_error
 from jft.tasks import method, relation
-from jft.training import pretrained
-from jft.training.pretrained import Origin
+from jft.training import origins
+from jft.training.origins import Origin
 
 # The sections of a config that say how a model is trained; of their keys those that do not (the
 # base is known by its weights), and those that training with demonstrations changes: which they
 # are, and the room that they need.
-RECIPE = ("model", "data", "train", "optim")
+RECIPE = ("model", "data", "train", "optim", "lora")
 NO_RECIPE = ("model.path", "model.name", "data.seed")
 OF_DEMONSTRATIONS = tuple(
     f"data.{name}" for name in ("shots", "demos", "demo_mode", "max_length", "row_length")
@@ -49,7 +49,13 @@ def model_name(config: config_lib.Config, origin: Origin) -> str:
     data = origin.run.data
     size = f"[:{data.examples}]" if data.examples else ""
     seed = f" seed {data.seed}" if data.seed else ""
-    return f"{method(data.shots)} {rows_lib.title(data.train)}{size}{seed}"
+    kind = method(data.shots) + _adapters(origin.run.lora)
+    return f"{kind} {rows_lib.title(data.train)}{size}{seed}"
+
+
+def _adapters(config: config_lib.Lora) -> str:
+    kind = "DoRA" if config.dora else "LoRA"
+    return f" {kind}-{config.rank}" if config.rank else ""
 
 
 def label_rows(model: str, items: Items, scores: np.ndarray) -> list[dict]:
@@ -101,7 +107,7 @@ class Training:
         report = workdir_lib.read_json(file) if file.exists() else {}
         self.run, self.rows_sha256 = origin.run, report.get("rows_sha256")
         self.examples = report.get("rows_trained_on")
-        self.saved, self.seen = pretrained.read_model(folder), pretrained.seen(origin)
+        self.saved, self.seen = origins.read_model(folder), origins.seen(origin)
 
     def recipe(self, without: Collection[str] = ()) -> str:
         """What runs have in common that differ only in their seed, their machine, and `without`."""

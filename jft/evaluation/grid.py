@@ -23,8 +23,8 @@ from jft.evaluation import decoding, records, runner, scoring
 from jft.evaluation.runner import Runner
 from jft.progress import Bar, phase, say
 from jft.training import mesh as mesh_lib
-from jft.training import pretrained, setup
-from jft.training.pretrained import Origin
+from jft.training import origins, pretrained, setup
+from jft.training.origins import Origin
 
 Inputs = dict[records.Key, dict]
 
@@ -45,11 +45,11 @@ def evaluate(config: config_lib.Config, workdir: str, dry_run: bool = False) -> 
     Raises:
       UserError: config, data, model or workdir are not fit for it; the message says why.
     """
-    origin = pretrained.origin(config.model.path)
+    origin = origins.find(config.model.path)
     if not origin.finished:
         say(f"note: {config.model.path} stopped at step {origin.step}; this scores that step")
     cells = settings(config)
-    digest = pretrained.fingerprint(origin)
+    digest = origins.fingerprint(origin)
     inputs = {
         cells_lib.key(cell): cells_lib.inputs(origin, digest, cell, config.eval.limit)
         for cell in cells
@@ -65,7 +65,7 @@ def evaluate(config: config_lib.Config, workdir: str, dry_run: bool = False) -> 
         devices = setup.devices(config)
         shards = mesh_lib.row_shards(devices[0])
         with phase("Reading the data"):
-            tokenizer = tokenizer_lib.load(pretrained.tokenizer_path(config.model.path))
+            tokenizer = tokenizer_lib.load(origins.tokenizer_path(config.model.path))
             planned = [items.plan(cell, tokenizer, config, shards) for cell in cells]
         _report(config, origin, folder, planned, tokenizer)
         if dry_run:
@@ -86,7 +86,7 @@ def _report(
     """Say what is wrong with the data, and the plan; leave both in the workdir."""
     with phase("Checking the data"):
         name = cells_lib.model_name(config, origin)
-        report = data_report.evaluation(name, planned, config, pretrained.seen(origin))
+        report = data_report.evaluation(name, planned, config, origins.seen(origin))
         workdir_lib.write_json(folder / "data_report.json", report)
         page = data_page.evaluation(report, planned, tokenizer)
         workdir_lib.write_text(folder / "data_report.html", page)

@@ -8,7 +8,7 @@ from pathlib import Path
 from jft import config as config_lib
 from jft import workdir
 from jft.evaluation import records
-from jft.training.pretrained import Origin, read_model
+from jft.training.origins import Origin, read_model
 
 PROBE = {"step": int, "dataset": str, "relation": str, "n": int, "nll_change": int | float}
 
@@ -46,12 +46,22 @@ def _training(origin: Origin, run: config_lib.Config, dtype: str) -> Iterator[st
         "training rows": data.train,
         "steps": f"{origin.step} of {saved.steps}, of {run.train.batch_size} examples",
         "demonstrations": f"{data.shots}, {data.demo_mode}" if data.shots else "none",
+        "trained": _trained(run.lora),
         "optimizer": f"AdamW, lr {optim.lr:g}, {optim.schedule}, decay {optim.weight_decay:g}",
         "longest sequence": f"{data.max_length} tokens",
         "seed": str(data.seed),
     }
     for fact, value in facts.items():
         yield f"| {fact} | {_cell(value)} |"
+
+
+def _trained(adapters: config_lib.Lora) -> str:
+    if not adapters.rank:
+        return "all weights"
+    kind, base = "DoRA" if adapters.dora else "LoRA", adapters.base
+    held = "" if base == "auto" else f", beside a base in {base}"
+    targets = ", ".join(adapters.targets)
+    return f"{kind} of rank {adapters.rank}, alpha {adapters.alpha:g}, of {targets}{held}"
 
 
 def _probes(folder: Path, step: int) -> Iterator[str]:

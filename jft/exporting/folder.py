@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -18,11 +19,11 @@ from jft.data.prefix_tree import Sequence
 from jft.errors import UserError
 from jft.exporting import card
 from jft.model import decoder as decoder_lib
-from jft.model import hub
+from jft.model import hub, lora, peft
 from jft.model.decoder import DecoderConfig, Params
 from jft.progress import phase, say
 from jft.training import mesh as mesh_lib
-from jft.training import pretrained
+from jft.training import origins, pretrained
 
 # The model is asked for the scores after so many sequences of so many tokens.
 SEQUENCES, TOKENS = 2, 24
@@ -30,10 +31,19 @@ SEQUENCES, TOKENS = 2, 24
 TOLERANCE = {"float32": 1e-5, "bfloat16": 2e-2, "float16": 5e-3}
 
 
-def export(model: str, evaluations: list[str], out: str, dtype: str) -> None:
+def export(
+    model: str, evaluations: list[str], out: str, dtype: str, adapters: bool = False
+) -> None:
     """Write a model to a folder, with tokenizer, generation config and model card.
 
     The folder gets its name when what is in it has been read again, and gives the same scores.
+
+    Args:
+      model: as `model.path`.
+      evaluations: workdirs of jft.eval for the card.
+      out: the folder.
+      dtype: of the weights.
+      adapters: write these alone, in the format of the PEFT library.
 
     Raises:
       UserError: no such model; the folder is there already; what was read again is another model.
@@ -41,22 +51,29 @@ def export(model: str, evaluations: list[str], out: str, dtype: str) -> None:
     target = Path(out).expanduser()
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UserError(f"--out={out} is there already; choose a new folder, or remove it")
-    origin = pretrained.origin(model)
+    origin = origins.find(model)
+    if adapters and not origins.has_adapters(origin):
+        raise UserError(f"--adapters: {model} has none; without this flag the model is exported")
     part = target.with_name(target.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     with phase("Loading the model"):
         mesh = mesh_lib.create(config_lib.Mesh())
-        decoder, params = pretrained.load(origin, mesh)
-        tokenizer = tokenizer_lib.load(pretrained.tokenizer_path(model))
-    with phase(f"Writing {dtype} weights"):
-        hub.save(decoder, params, str(part), dtype, tokenizer.eos_id)
+        load = pretrained.load_adapted if adapters else pretrained.load
+        decoder, params = load(origin, mesh)
+        tokenizer = tokenizer_lib.load(origins.tokenizer_path(model))
+    with phase("Writing adapters" if adapters else f"Writing {dtype} weights"):
+        if adapters:
+            peft.write(decoder, lora.split(params)[0], part, origins.base_of(origin).path)
+        else:
+            hub.save(decoder, params, str(part), dtype, tokenizer.eos_id)
+            _write_generation(part, tokenizer)
         tokenizer.save(str(part))
-        _write_generation(part, tokenizer)
-        text = card.render(origin, evaluations, target.name, dtype)
+        text = card.render(origin, evaluations, target.name, "float32" if adapters else dtype)
         (part / "README.md").write_text(text, encoding="utf-8")
     with phase("Reading it again"):
-        _check(decoder, params, part, dtype)
+        again = _with_adapters_of(part, decoder, params) if adapters else hub.load(str(part))
+        _check(part, scores(decoder, params), scores(*again), "float32" if adapters else dtype)
     if target.exists():
         target.rmdir()  # empty, as seen above
     part.rename(target)
@@ -75,14 +92,22 @@ def _write_generation(folder: Path, tokenizer: tokenizer_lib.Tokenizer) -> None:
     (folder / "generation_config.json").write_text(text, encoding="utf-8")
 
 
-def _check(decoder: DecoderConfig, params: Params, folder: Path, dtype: str) -> None:
-    """See that the folder holds this model.
+def _with_adapters_of(
+    folder: Path, decoder: DecoderConfig, params: Params
+) -> tuple[DecoderConfig, Params]:
+    """A model with the adapters that a folder holds instead of its own."""
+    assert decoder.adapters
+    _, adapters = peft.describe(str(folder), decoder.adapters.base)
+    config = replace(decoder, adapters=adapters)
+    return config, lora.join(peft.read(str(folder), config), lora.split(params)[1])
+
+
+def _check(folder: Path, wanted: np.ndarray, found: np.ndarray, dtype: str) -> None:
+    """See that what the folder holds gives the scores that the model gives.
 
     Raises:
       UserError: its scores are others.
     """
-    config, again = hub.load(str(folder))
-    wanted, found = scores(decoder, params), scores(config, again)
     worst = float(np.max(np.abs(wanted - found)) / np.max(np.abs(wanted)))
     if not worst <= TOLERANCE[dtype]:
         raise UserError(
@@ -97,6 +122,7 @@ def scores(config: DecoderConfig, params: Params) -> np.ndarray:
     rng = np.random.default_rng(0)
     ids = rng.integers(0, config.vocab_size, (SEQUENCES, TOKENS), np.int32)
     batch: Batch = prefix_tree.build([[Sequence(row, 1)] for row in ids], SEQUENCES, TOKENS, TOKENS)
-    low = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), params)
     run = jax.jit(decoder_lib.entry_logits, static_argnums=0)
-    return np.asarray(run(config, low, batch)).reshape(-1, config.vocab_size)
+    return np.asarray(run(config, lora.cast(params, jnp.dtype("float32")), batch)).reshape(
+        -1, config.vocab_size
+    )

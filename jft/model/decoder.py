@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -18,82 +17,90 @@ import numpy as np
 from flax import nnx
 
 from jft.batch import Batch
-from jft.model import attention, remat_policy, sharding
+from jft.model import attention, lora, remat_policy, sharding
+from jft.model.architecture import DecoderConfig
 from jft.model.product import product
 from jft.model.remat_policy import kept
+from jft.model.rotary import rotary, rotate
 from jft.model.sharding import constrain, gather
 
 # Scores of the head that a device holds at once, 1 GB; turns cost the head's forward pass again.
 LOGITS = 1 << 28
+
+HEAD = "head"
 
 Params = dict  # nested: name -> array or Params
 # Query, key and value of one layer -> what each query takes from the values, and what to remember.
 Attend = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, Any]]
 
 
-@dataclass(frozen=True, slots=True)
-class DecoderConfig:
-    """The shape of a decoder.
+class Projection(nnx.Module):
+    """A linear map. Its letters give shape, initial scale and sharding at once.
 
-    Attributes:
-      rope_theta: base of the rotary frequencies.
-      rope_factors: head_dim / 2 divisors of the rotary frequencies (Llama-3 or linear scaling);
-        empty: none.
-      tied_head: the head's kernel is the embedding.
-      attention_bias: biases on query, key, value and output projections.
-      max_positions: the longest sequence the model was trained on.
+    Where the config says so it has an adapter, and int8 numbers for a kernel.
     """
 
-    vocab_size: int
-    embed_dim: int
-    num_layers: int
-    num_heads: int
-    num_kv_heads: int
-    head_dim: int
-    mlp_dim: int
-    norm_eps: float = 1e-5
-    rope_theta: float = 10000.0
-    rope_factors: tuple[float, ...] = ()
-    tied_head: bool = True
-    attention_bias: bool = False
-    mlp_bias: bool = False
-    max_positions: int = 2048
-
-    @property
-    def limits(self) -> tuple[int, int]:
-        """How many tokens it knows, and the longest sequence it was made for."""
-        return self.vocab_size, self.max_positions
-
-    def size(self, letter: str) -> int:
-        """The size of the dimension that the letter names."""
-        return {
-            "V": self.vocab_size,
-            "D": self.embed_dim,
-            "L": self.num_layers,
-            "N": self.num_heads,
-            "K": self.num_kv_heads,
-            "H": self.head_dim,
-            "F": self.mlp_dim,
-        }[letter]
-
-
-class Projection(nnx.Module):
-    """A linear map. Its letters give shape, initial scale and sharding at once."""
-
-    def __init__(self, c: DecoderConfig, inputs: str, outputs: str, bias: bool, rngs: nnx.Rngs):
+    def __init__(
+        self, c: DecoderConfig, name: str, inputs: str, outputs: str, bias: bool, rngs: nnx.Rngs
+    ):
         self.inputs = len(inputs)
         shape = tuple(map(c.size, inputs + outputs))
         fan_in = int(np.prod(shape[: len(inputs)]))
         kernel = jax.random.normal(rngs.params(), shape) * fan_in**-0.5
         axes = range(len(shape))
         kernel = kernel.transpose(*axes[self.inputs :], *axes[: self.inputs])
-        self.kernel = nnx.Param(kernel, letters=outputs + inputs)
+        if c.adapters and c.adapters.base == "int8" and name != HEAD:
+            self.kernel: Any = Int8(kernel, outputs, inputs)
+        else:
+            self.kernel = nnx.Param(kernel, letters=outputs + inputs)
         if bias:
             self.bias = nnx.Param(jnp.zeros(shape[self.inputs :]), letters=outputs)
+        if c.adapters and name in c.adapters.targets:
+            self.adapter = Adapter(c, outputs, inputs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        y = product(x, self.kernel[...], self.inputs)
+        int8 = isinstance(self.kernel, Int8)
+        y = self.kernel(x) if int8 else product(x, self.kernel[...], self.inputs)
+        if hasattr(self, "adapter"):
+            y = self.adapter(x, y, _dict(self.kernel) if int8 else self.kernel[...])
         return y + self.bias[None, None] if hasattr(self, "bias") else y
+
+
+class Int8(nnx.Module):
+    """A kernel of int8 numbers, with a step for each output."""
+
+    def __init__(self, kernel: jax.Array, outputs: str, inputs: str):
+        numbers = lora.quantize(kernel, len(outputs))
+        self.int8 = nnx.Param(numbers["int8"], letters=outputs + inputs)
+        self.step = nnx.Param(numbers["step"], letters=outputs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        numbers, step = self.int8[...].astype(x.dtype), self.step[...]
+        return product(x, numbers, numbers.ndim - step.ndim) * step[None, None]
+
+
+class Adapter(nnx.Module):
+    """A trained change of a projection, of low rank; see `Adapters`."""
+
+    def __init__(self, c: DecoderConfig, outputs: str, inputs: str):
+        assert c.adapters
+        self.c, self.inputs = c.adapters, len(inputs)
+        self.down = nnx.Param(jnp.zeros(tuple(map(c.size, "J" + inputs))), letters="J" + inputs)
+        self.up = nnx.Param(jnp.zeros(tuple(map(c.size, outputs + "J"))), letters=outputs + "J")
+        if c.adapters.dora:
+            size = tuple(map(c.size, outputs))
+            self.magnitude = nnx.Param(jnp.ones(size), letters=outputs)
+
+    def __call__(self, x: jax.Array, y: jax.Array, kernel) -> jax.Array:
+        inner_BTJ = product(x, self.down[...], self.inputs)
+        y = y + self.c.scale * product(inner_BTJ, self.up[...], 1)
+        if not self.c.dora:
+            return y
+        magnitude, adapter = self.magnitude[...], {"up": self.up[...], "down": self.down[...]}
+        # Their slope through the lengths is left out, as DoRA's authors do, and PEFT.
+        plain = {"kernel": kernel, lora.ADAPTER: adapter}
+        lengths = jax.lax.stop_gradient(lora.lengths(lora.kernel(plain, self.c), magnitude.ndim))
+        return y * (magnitude / lengths).astype(y.dtype)[None, None]
 
 
 class Norm(nnx.Module):
@@ -114,10 +121,10 @@ class Attention(nnx.Module):
     """Grouped-query self-attention along the paths of the prefix trees."""
 
     def __init__(self, c: DecoderConfig, rngs: nnx.Rngs):
-        self.query = Projection(c, "D", "NH", c.attention_bias, rngs)
-        self.key = Projection(c, "D", "KH", c.attention_bias, rngs)
-        self.value = Projection(c, "D", "KH", c.attention_bias, rngs)
-        self.out = Projection(c, "NH", "D", c.attention_bias, rngs)
+        self.query = Projection(c, "query", "D", "NH", c.attention_bias, rngs)
+        self.key = Projection(c, "key", "D", "KH", c.attention_bias, rngs)
+        self.value = Projection(c, "value", "D", "KH", c.attention_bias, rngs)
+        self.out = Projection(c, "out", "NH", "D", c.attention_bias, rngs)
 
     def __call__(self, x_BTD: jax.Array, rope_2BTH: jax.Array, attend: Attend):
         query_BTNH = constrain(rotate(kept(self.query(x_BTD)), rope_2BTH), "BTNH")
@@ -131,9 +138,9 @@ class Mlp(nnx.Module):
     """The gated feed-forward layer (Shazeer 2020, arXiv 2002.05202)."""
 
     def __init__(self, c: DecoderConfig, rngs: nnx.Rngs):
-        self.gate = Projection(c, "D", "F", c.mlp_bias, rngs)
-        self.up = Projection(c, "D", "F", c.mlp_bias, rngs)
-        self.down = Projection(c, "F", "D", c.mlp_bias, rngs)
+        self.gate = Projection(c, "gate", "D", "F", c.mlp_bias, rngs)
+        self.up = Projection(c, "up", "D", "F", c.mlp_bias, rngs)
+        self.down = Projection(c, "down", "F", "D", c.mlp_bias, rngs)
 
     def __call__(self, x_BTD: jax.Array) -> jax.Array:
         gate_BTF, up_BTF = kept(self.gate(x_BTD)), kept(self.up(x_BTD))
@@ -164,21 +171,28 @@ class Ends(nnx.Module):
         self.embed = nnx.Param(table_VD, letters="VD")
         self.final_norm = Norm(c)
         if not c.tied_head:
-            self.head = Projection(c, "D", "V", False, rngs)
+            self.head = Projection(c, HEAD, "D", "V", False, rngs)
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def init(config: DecoderConfig, key: jax.Array) -> Params:
-    """Random float32 parameters: kernels of unit output variance, norms 1, biases 0."""
+    """Random float32 parameters: kernels of unit output variance, norms 1, biases 0.
+
+    Adapters change nothing; what they let be frozen is in the type that it is held in.
+    """
     ends_key, layers_key = jax.random.split(key)
     layer_keys = jax.random.split(layers_key, config.num_layers)
     ends = _dict(Ends(config, rngs=nnx.Rngs(params=ends_key)))
     layers = jax.vmap(lambda key: _dict(Layer(config, rngs=nnx.Rngs(params=key))))(layer_keys)
-    return ends | {"layers": layers}
+    params = ends | {"layers": layers}
+    if not config.adapters:
+        return params
+    trained, frozen = lora.split(params)
+    return lora.join(trained, lora.cast(frozen, jnp.dtype(config.adapters.dtype)))
 
 
 def shapes(config: DecoderConfig) -> Params:
-    """The parameters as `jax.ShapeDtypeStruct`s, in float32."""
+    """The parameters as `jax.ShapeDtypeStruct`s: float32, but for what adapters let be frozen."""
     return jax.eval_shape(functools.partial(init, config), jax.random.key(0))
 
 
@@ -309,26 +323,6 @@ def logits(config: DecoderConfig, params: Params, hidden_BMD: jax.Array) -> jax.
     head_VD = gather("VD", params["embed"] if config.tied_head else params["head"]["kernel"])
     logits_BMV = jnp.einsum("BMD,VD->BMV", hidden_BMD, head_VD, preferred_element_type=jnp.float32)
     return constrain(logits_BMV, "BMV")
-
-
-def rotary(config: DecoderConfig, positions_BT: jax.Array) -> jax.Array:
-    """Sine and cosine of the rotary angles, [2, B, T, H/2] (Su et al. 2021, arXiv 2104.09864)."""
-    exponent = np.arange(0, config.head_dim, 2, dtype=np.float32) / np.float32(config.head_dim)
-    # Rounded from float64: NumPy's float32 power differs from processor to processor, and far from
-    # the root an angle is thousands of times as wrong as its frequency.
-    frequency = 1 / np.power(config.rope_theta, exponent.astype(np.float64)).astype(np.float32)
-    if config.rope_factors:
-        frequency = frequency / np.asarray(config.rope_factors, np.float32)
-    angle_BTH = positions_BT[:, :, None].astype(jnp.float32) * frequency[None, None]
-    return jnp.stack([jnp.sin(angle_BTH), jnp.cos(angle_BTH)])
-
-
-def rotate(x_BTNH: jax.Array, rope_2BTH: jax.Array) -> jax.Array:
-    """Turn the two halves of every head by the angles, in float32."""
-    sin, cos = rope_2BTH[:, :, :, None]
-    first, second = jnp.split(x_BTNH.astype(jnp.float32), 2, axis=-1)
-    turned = jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
-    return turned.astype(x_BTNH.dtype)
 
 
 def _dict(module: nnx.Module) -> Params:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -131,17 +133,18 @@ def _save_weights(config: DecoderConfig, params: Params, folder: Path, dtype: np
 
 def _find_in_folder(folder: Path) -> Pretrained:
     config = hf_config.read(read_json(folder / CONFIG), folder / CONFIG)
-    return Pretrained(config, tensors.find(config, _weights(folder, config), "hf"))
+    weights = source(str(folder), _weight_files(folder), functools.partial(_harmless, config))
+    return Pretrained(config, tensors.find(config, weights, "hf"))
 
 
-def _weights(folder: Path, config: DecoderConfig) -> Source:
-    """The tensors of all shards, by their headers."""
+def source(label: str, shards: list[Path], skip: Callable[[str], bool]) -> Source:
+    """The tensors of safetensors files, by their headers, without those to skip."""
     files: dict[str, Path] = {}
     shapes: dict[str, tuple[int, ...]] = {}
-    for file in _weight_files(folder):
+    for file in shards:
         with _open_safetensors(file) as handle:
             for name in sorted(handle.keys()):
-                if _harmless(name, config):
+                if skip(name):
                     continue
                 view = handle.get_slice(name)
                 if view.get_dtype() not in FLOATS:
@@ -164,7 +167,7 @@ def _weights(folder: Path, config: DecoderConfig) -> Source:
                 array[begin:end] = handle.get_slice(name)[(part, *columns)]
         return array
 
-    return Source(str(folder), shapes, read)
+    return Source(label, shapes, read)
 
 
 def _weight_files(folder: Path) -> list[Path]:
@@ -203,6 +206,6 @@ def _open_safetensors(file: Path):
         ) from None
 
 
-def _harmless(name: str, config: DecoderConfig) -> bool:
+def _harmless(config: DecoderConfig, name: str) -> bool:
     """Tensors that old checkpoints repeat: rotary frequencies, and the head where it is tied."""
     return name.endswith("rotary_emb.inv_freq") or (config.tied_head and name == "lm_head.weight")

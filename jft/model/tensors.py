@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from jft.errors import UserError
-from jft.model import decoder
+from jft.model import decoder, lora
 from jft.model.decoder import DecoderConfig, Params
 
 Index = tuple[slice, ...]
@@ -112,9 +112,14 @@ class Unread:
 
 def _linear(path: str, hf: str, gguf: str, outputs: str, inputs: str) -> dict[str, Stored]:
     hf, gguf = f"model.layers.{{}}.{hf}", f"blk.{{}}.{gguf}"
+    peft, adapter = f"base_model.model.{hf}.lora", f"layers/{path}/adapter"
     return {
         f"layers/{path}/kernel": Stored(f"{hf}.weight", f"{gguf}.weight", f"{outputs} {inputs}"),
         f"layers/{path}/bias": Stored(f"{hf}.bias", f"{gguf}.bias", outputs),
+        # Adapters, as PEFT stores them; llama.cpp's are not known here.
+        f"{adapter}/down": Stored(f"{peft}_A.weight", "", f"J {inputs}"),
+        f"{adapter}/up": Stored(f"{peft}_B.weight", "", f"{outputs} J"),
+        f"{adapter}/magnitude": Stored(f"{peft}_magnitude_vector", "", outputs),
     }
 
 
@@ -139,13 +144,14 @@ TABLE = {
 }
 
 
-def find(config: DecoderConfig, source: Source, dialect: str) -> Params:
+def find(config: DecoderConfig, source: Source, dialect: str, adapters: bool = False) -> Params:
     """The decoder's parameters, `Unread`.
 
     Args:
       config: the decoder's shape, against which every tensor is checked before any is read.
       source: the tensors.
       dialect: whose names they have, `hf` or `gguf`.
+      adapters: of all parameters, these alone.
 
     Raises:
       UserError: a tensor is missing, is unknown, or has another shape than the config asks for.
@@ -155,7 +161,7 @@ def find(config: DecoderConfig, source: Source, dialect: str) -> Params:
             f"{source.label}: is to have {config.num_layers} layers, but holds "
             f"{len(source.shapes)} tensors; copy or download it again"
         )
-    _check(source, expected_shapes(config, dialect))
+    _check(source, expected_shapes(config, dialect, adapters))
 
     def unread(path, letters):
         stored = TABLE[_key(path)]
@@ -163,7 +169,7 @@ def find(config: DecoderConfig, source: Source, dialect: str) -> Params:
         names = tuple(getattr(stored, dialect).format(layer) for layer in layers)
         return Unread(config, letters, stored.layout, names, source)
 
-    return jax.tree_util.tree_map_with_path(unread, decoder.letters(config))
+    return jax.tree_util.tree_map_with_path(unread, _letters(config, adapters))
 
 
 def read(params: Params) -> Params:
@@ -186,15 +192,22 @@ def dump(
             yield name.format(layer), np.ascontiguousarray(packed)
 
 
-def expected_shapes(config: DecoderConfig, dialect: str) -> dict[str, tuple[int, ...]]:
+def expected_shapes(
+    config: DecoderConfig, dialect: str, adapters: bool = False
+) -> dict[str, tuple[int, ...]]:
     """The stored shape of every tensor that a decoder of this shape has, by stored name."""
     shapes = {}
-    for key, letters in _leaves(decoder.letters(config)):
+    for key, letters in _leaves(_letters(config, adapters)):
         stored = TABLE[key]
         shape = tuple(_product(config, group) for group in stored.layout.split())
         for layer in range(config.num_layers if letters[0] == "L" else 1):
             shapes[getattr(stored, dialect).format(layer)] = shape
     return shapes
+
+
+def _letters(config: DecoderConfig, adapters: bool) -> Params:
+    letters = decoder.letters(config)
+    return lora.split(letters)[0] if adapters else letters
 
 
 def _check(source: Source, expected: dict[str, tuple[int, ...]]) -> None:

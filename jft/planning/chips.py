@@ -6,12 +6,12 @@ Figures are those of the makers' data sheets; usable memory is what XLA reports 
 from __future__ import annotations
 
 import math
-import os
 import re
 from dataclasses import dataclass
 
 import jax
 
+from jft import libtpu
 from jft.errors import UserError
 
 GIB = 1 << 30
@@ -52,16 +52,6 @@ CHIPS = {
     "h200": Chip(989e12, 139.8 * GIB, 4800e9, 900e9),
     # A machine of no particular kind: for the layout alone.
     "cpu": Chip(1e12, 64 * GIB, 50e9, 10e9),
-}
-# What libtpu would ask a metadata server, complain of, or lock, though it only compiles.
-NOWHERE = {
-    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
-    "TPU_SKIP_MDS_QUERY": "1",
-    "TPU_ACCELERATOR_TYPE": "v5litepod-16",
-    "TPU_WORKER_HOSTNAMES": "localhost",
-    "TPU_WORKER_ID": "0",
-    "TPU_MIN_LOG_LEVEL": "3",
-    "TPU_STDERR_LOG_LEVEL": "3",
 }
 # What else they are called.
 ALIASES = {"v5litepod": "v5e", "v5lite": "v5e"}
@@ -123,8 +113,7 @@ def _chips(shape: str) -> int:
 
 
 def _tpus(of: Slice) -> list[jax.Device]:
-    for name, value in NOWHERE.items():
-        os.environ.setdefault(name, value)
+    libtpu.only_compile()
     from jax.experimental import topologies
 
     hosts = [2, 2, 1] if of.number > 1 else [1, 1, 1]

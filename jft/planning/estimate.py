@@ -25,7 +25,7 @@ from jft.planning import hlo
 from jft.planning.chips import Slice
 from jft.planning.hlo import Traffic
 from jft.training import mesh as mesh_lib
-from jft.training import optim
+from jft.training import optim, pretrained
 from jft.training import step as step_lib
 
 UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
@@ -107,6 +107,7 @@ def training(
     shape = max(batches.shapes, key=lambda each: each.rows * each.row_length)
     optimizer = optim.create(config.optim, batches.steps)
     dtype = _compute_type(config)
+    decoder = replace(decoder, adapters=pretrained.adapters_of(config.lora, dtype))
     program = step_lib.Program(decoder, config.train.remat, dtype, optimizer, mesh)
     batch = _shapes(batches.batch(batches.shapes.index(shape)))
     parts = _state_bytes(decoder, optimizer, mesh)
@@ -123,13 +124,16 @@ def training(
         held = replace(held, temporary=max(0.0, temporary - held.gradients))
         fits = held.peak <= on.chip.memory
     counts = batches.micro_batches
-    needed = sum(3 * flops.forward(decoder, each) * number for each, number in counts.items())
-    done = needed * (4 / 3 if config.train.remat == "full" else 1)
+    needed = sum(flops.training(decoder, each) * number for each, number in counts.items())
+    done = needed
+    if config.train.remat == "full":  # the forward pass once more
+        done += sum(flops.forward(decoder, each) * number for each, number in counts.items())
     micro_batches = sum(counts.values()) / batches.steps
     filled = sum(
         prefix_tree.count(batches.packed(step)).row_tokens for step in range(batches.steps)
     )
-    bandwidth, chip = _weight_traffic(held, micro_batches, dtype, mesh), on.chip
+    weights, chip = _own_weights(decoder, mesh), on.chip
+    bandwidth = _weight_traffic(weights, held, micro_batches, dtype, mesh)
     return Estimate(
         sizes=dict(mesh.shape),
         remat=config.train.remat,
@@ -212,12 +216,23 @@ def _held(tree, layout) -> float:
     return float(sum(jax.tree.leaves(sizes)))
 
 
+def _own_weights(decoder: DecoderConfig, mesh: Mesh) -> float:
+    """How many of the decoder's numbers a device holds."""
+    sizes = jax.tree.map(
+        lambda x, sharding: math.prod(sharding.shard_shape(x.shape)),
+        decoder_lib.shapes(decoder),
+        mesh_lib.parameters(mesh, decoder),
+    )
+    return float(sum(jax.tree.leaves(sizes)))
+
+
 def _state_bytes(decoder: DecoderConfig, optimizer, mesh: Mesh) -> tuple[float, float, float]:
     """Of a device: parameters, optimizer, and gradients, which lie as the parameters do."""
     shapes = step_lib.shapes(decoder, optimizer)
     layout = step_lib.shardings(decoder, optimizer, mesh)
-    parameters = _held(shapes.params, layout.params)
-    return parameters, _held(shapes.opt_state, layout.opt_state), parameters
+    parameters = _held(decoder_lib.shapes(decoder), mesh_lib.parameters(mesh, decoder))
+    gradients = _held(shapes.params, layout.params)
+    return parameters, _held(shapes.opt_state, layout.opt_state), gradients
 
 
 def _nbytes(batch) -> float:
@@ -234,8 +249,11 @@ def _refused(error: Exception) -> float:
     return float(match[1]) * UNITS[match[2]] if match else math.inf
 
 
-def _weight_traffic(held: Memory, micro_batches: float, dtype: jnp.dtype, mesh: Mesh) -> float:
-    """Bytes that a device's memory moves in a step, at the least."""
-    whole = held.parameters / 4 * mesh.shape["fsdp"] * dtype.itemsize
+def _weight_traffic(
+    weights: float, held: Memory, micro_batches: float, dtype: jnp.dtype, mesh: Mesh
+) -> float:
+    """Bytes that the memory of a device with so many weights moves in a step, at the least."""
+    whole = weights * mesh.shape["fsdp"] * dtype.itemsize
     kept = 2 * held.temporary  # what is kept is written once and read once
-    return micro_batches * (PASSES * whole + kept) + OPTIMIZER_BYTES * held.parameters / 4
+    # Gradients are float32, one for each number that is trained.
+    return micro_batches * (PASSES * whole + kept) + OPTIMIZER_BYTES * held.gradients / 4

@@ -14,7 +14,7 @@ from jft.model import hf_config, hub
 from jft.model.decoder import DecoderConfig
 from jft.model_files import locate, read_json
 from jft.progress import say
-from jft.training import pretrained
+from jft.training import origins
 
 PREFIX = "shape:"
 SHAPES = {
@@ -88,9 +88,11 @@ def shape(path: str) -> DecoderConfig:
         if name not in SHAPES:
             raise UserError(f"model.path={path}: there are {', '.join(SHAPES)}")
         return SHAPES[name]
-    origin = pretrained.origin(path)
+    origin = origins.find(path)
     if origin.run:
-        return pretrained.read_model(locate(path, ())).decoder
+        return origins.read_model(locate(path, ())).decoder
+    if origins.has_adapters(origin):
+        return shape(origins.base_of(origin).path)
     if path.startswith("random:") or path.endswith(".gguf"):
         return hub.find(path).config
     file = locate(path, (hub.CONFIG,)) / hub.CONFIG
@@ -101,7 +103,7 @@ def tokenizer(path: str, vocab_size: int) -> Encoder:
     """The model's, or what counts about as many tokens where there is none."""
     if not path.startswith(PREFIX):
         try:
-            return tokenizer_lib.load(pretrained.tokenizer_path(path))
+            return tokenizer_lib.load(origins.tokenizer_path(path))
         except UserError as error:
             say(f"note: no tokenizer ({error}); tokens are counted by words")
     return Words(vocab_size)

@@ -48,7 +48,7 @@ def plan(config: config_lib.Config, topology: str, searching: bool) -> None:
     except UserError as error:
         say(f"note: no evaluation is planned: {error}")
     if not found.fits and not searching:
-        say(_remedies(found, on))
+        say(_remedies(config, found, on))
     if searching:
         _search(config, decoder, on, found, compiled)
 
@@ -156,7 +156,7 @@ def _verdict(found: Estimate, on: Slice) -> str:
     return "does not fit"
 
 
-def _remedies(found: Estimate, on: Slice) -> str:
+def _remedies(config: config_lib.Config, found: Estimate, on: Slice) -> str:
     remedies = []
     if found.remat != "full":
         remedies.append("--config.train.remat=full")
@@ -165,6 +165,8 @@ def _remedies(found: Estimate, on: Slice) -> str:
         remedies.append(f"--config.train.micro_batch_tokens={half}")
     if found.sizes["fsdp"] * found.sizes["tensor"] < on.number:
         remedies.append(f"--config.mesh.data=1 --config.mesh.fsdp={on.number}")
+    if not config.lora.rank:
+        remedies.append("--config.lora.rank=16, to train adapters alone")
     remedies.append("more chips, or --search, which tries what there is")
     return f"It does not fit {on.name}; change one or more: {'; '.join(remedies)}"
 

@@ -16,8 +16,9 @@ from jft.planning.estimate import Estimate
 TENSOR = (1, 2, 4, 8)
 TOKENS = (1024, 2048, 4096, 8192, 16384)
 REMAT = ("none", "attention", "full")
-# Bytes of a parameter: float32 weight, gradient and moments, and a copy to compute with.
-BYTES_OF_PARAMETER = 18
+# Bytes of a parameter that is trained: float32 weight, gradient and moments, and a copy to compute
+# with; and of one that is frozen beside adapters, by how it is held.
+TRAINED, FROZEN = 18, {"auto": 2, "bfloat16": 2, "int8": 1}
 # How far a guess of the memory may be off, and how many candidates are compiled at most.
 MARGIN, TRIES = 1.15, 6
 
@@ -85,17 +86,20 @@ def _guess(config: config_lib.Config, decoder: DecoderConfig, on: Slice, tokens:
         "full": c.embed_dim,
     }[remat]
     shards = sizes.fsdp * sizes.tensor
+    # Passes of a product over what it multiplies, forward and backward; adapters are next to none.
+    held, passes = (FROZEN[config.lora.base], 4) if config.lora.rank else (TRAINED, 6)
     memory = (
-        BYTES_OF_PARAMETER * parameters / shards
+        held * parameters / shards
         + 2 * tokens * c.num_layers * kept / sizes.tensor
         + 4 * (layer + c.vocab_size * c.embed_dim) / sizes.tensor
     )
     chip, split = on.chip, sizes.tensor > 1
     # Of a token and device, as if rows were full: computing, and what tensor shards exchange.
-    compute = (8 if remat == "full" else 6) * parameters / sizes.tensor / chip.flops
+    compute = (passes + 2 * (remat == "full")) * parameters / sizes.tensor / chip.flops
     exchanged = 8 * 2 * c.embed_dim * c.num_layers / chip.link_bandwidth if split else 0.0
-    # Of a micro-batch: the weights are gathered twice, and their slopes scattered.
-    gathered = 6 * parameters / sizes.tensor / chip.link_bandwidth if sizes.fsdp > 1 else 0.0
-    summed = 8 * parameters / shards / chip.link_bandwidth if sizes.data > 1 else 0.0
+    # Of a micro-batch: the weights are gathered twice, and their slopes scattered and summed.
+    gathered = passes * parameters / sizes.tensor / chip.link_bandwidth if sizes.fsdp > 1 else 0.0
+    slopes = 0 if config.lora.rank else 8 * parameters
+    summed = slopes / shards / chip.link_bandwidth if sizes.data > 1 else 0.0
     seconds = max(compute * tokens, exchanged * tokens + gathered + summed)
     return Candidate(seconds / tokens / (sizes.data * sizes.fsdp), memory, config)

@@ -22,9 +22,6 @@ from jft.model.decoder import DecoderConfig
 from jft.progress import Bar, say
 from jft.studies.parts import Part
 
-# A training step computes forward once and backward twice.
-PASSES = 3
-
 
 @dataclass(frozen=True, slots=True)
 class Training:
@@ -48,7 +45,7 @@ class Training:
     def flops(self, config: DecoderConfig) -> float:
         """Of all steps, padding included."""
         micro_batches = self.batches.micro_batches.items()
-        return PASSES * sum(n * flops.forward(config, shape) for shape, n in micro_batches)
+        return sum(n * flops.training(config, shape) for shape, n in micro_batches)
 
     def probe_flops(self, config: DecoderConfig, every: int) -> float:
         """Of all probes, `every` so many steps and at both ends; their heads left out."""

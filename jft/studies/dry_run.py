@@ -16,7 +16,7 @@ from jft.studies.costs import Scoring, Training
 from jft.studies.measure import Speeds
 from jft.studies.parts import Part, parts
 from jft.training import mesh as mesh_lib
-from jft.training import pretrained, setup
+from jft.training import origins, setup
 
 
 class Estimate(NamedTuple):
@@ -46,8 +46,8 @@ def dry_run(config: config_lib.Config, workdir: str) -> None:
     with workdir_lib.claim(workdir, config, "jft.study") as claimed:
         folder = claimed.resolve()
         found = parts(config, folder)
-        tokenizer = tokenizer_lib.load(pretrained.tokenizer_path(config.model.path))
-        seen = pretrained.seen(pretrained.origin(config.model.path))
+        tokenizer = tokenizer_lib.load(origins.tokenizer_path(config.model.path))
+        seen = origins.seen(origins.find(config.model.path))
         shards = mesh_lib.row_shards(setup.devices(config)[0])
         trainings, scoring = costs.plan(found, tokenizer, seen, shards)
         speeds = measure.speeds(config, trainings, scoring.cells)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
@@ -20,14 +20,15 @@ from jft.data.batches import Batches
 from jft.data.items import Items
 from jft.evaluation import decoding, runner
 from jft.model import flops
-from jft.model.decoder import DecoderConfig, Params
+from jft.model.decoder import DecoderConfig
 from jft.model.generate import Stops
 from jft.progress import phase
 from jft.studies import costs
 from jft.studies.costs import Training
 from jft.training import mesh as mesh_lib
-from jft.training import optim, pretrained, setup
+from jft.training import optim, origins, pretrained, setup, start
 from jft.training import step as step_lib
+from jft.training.origins import Origin
 
 # Tokens that are enough to see the speed of generation.
 NEW_TOKENS = 8
@@ -37,7 +38,7 @@ class Speeds(NamedTuple):
     """Seconds of this machine.
 
     Attributes:
-      decoder: the model's shape.
+      decoder: the model's shape, with the adapters that are trained.
       start: to start a program.
       load: to load the model.
       training, scoring, generation: for a floating-point operation of each.
@@ -63,20 +64,22 @@ def speeds(config: config_lib.Config, trainings: list[Training], cells: list[Ite
     Raises:
       UserError: the model cannot be loaded.
     """
-    origin = pretrained.origin(config.model.path)
+    origin = origins.find(config.model.path)
     mesh, dtype = setup.devices(config)
     with phase("Loading the model"):
-        start = _seconds(lambda: subprocess.run([sys.executable, "-c", "import jft.training.loop"]))
+        starting = _seconds(
+            lambda: subprocess.run([sys.executable, "-c", "import jft.training.loop"])
+        )
         began = time.monotonic()
-        shape, params = pretrained.load(origin, mesh)
+        shape, params = pretrained.load(origin, mesh, dtype)
         load = time.monotonic() - began
-    found = Speeds(shape, start, load)
+    adapters = pretrained.adapters_of(config.lora, dtype)
+    found = Speeds(replace(shape, adapters=adapters), starting, load)
     with setup.without_cache():  # what another run has compiled would seem to cost nothing
         if trainings:
             with phase("Measuring the speed of training"):
                 smallest = min(trainings, key=lambda each: _shortest(each.batches).row_length)
-                found = _training(found, config, smallest, mesh, dtype, params)
-        params = jax.tree.map(lambda x: x.astype(dtype), params)
+                found = _training(found, config, smallest, mesh, dtype, origin)
         model = runner.create(shape, params, mesh, dtype, NEW_TOKENS)
         labelled = [cell for cell in cells if not costs.generates(cell)]
         if labelled:
@@ -95,7 +98,7 @@ def _training(
     training: Training,
     mesh: Mesh,
     dtype: jnp.dtype,
-    params: Params,
+    origin: Origin,
 ) -> Speeds:
     """One micro-batch, with the update of the weights."""
     batches, shape = training.batches, _shortest(training.batches)
@@ -105,17 +108,15 @@ def _training(
         batches.batch(batches.shapes.index(shape)),
     )
     optimizer = optim.create(config.optim, batches.steps)
-    states = step_lib.shardings(found.decoder, optimizer, mesh)
-    # A copy, since the step takes over what it is given.
-    state = step_lib.create_state(jax.tree.map(jnp.copy, params), optimizer, states)
+    decoder, state, frozen = start.begin(config, mesh, dtype, optimizer, origin)
     began = time.monotonic()
-    train_step = step_lib.Program(found.decoder, config.train.remat, dtype, optimizer, mesh)
+    train_step = step_lib.Program(decoder, config.train.remat, dtype, optimizer, mesh)
     train_step.compile(batch)
     compiling = time.monotonic() - began
-    state, _ = jax.block_until_ready(train_step(state, batch))
-    seconds = _seconds(lambda: train_step(state, batch))
-    work = flops.forward(found.decoder, shape)
-    return found._replace(training=seconds / (costs.PASSES * work), compile_training=compiling)
+    state, _ = jax.block_until_ready(train_step(state, frozen, batch))
+    seconds = _seconds(lambda: train_step(state, frozen, batch))
+    work = flops.training(decoder, shape)
+    return found._replace(training=seconds / work, compile_training=compiling)
 
 
 def _scoring(found: Speeds, model: runner.Runner, cell: Items) -> Speeds:
@@ -127,7 +128,7 @@ def _scoring(found: Speeds, model: runner.Runner, cell: Items) -> Speeds:
 
 def _generation(found: Speeds, model: runner.Runner, cell: Items) -> Speeds:
     """The prefill of a batch, which is scoring, and some new tokens for its prompts."""
-    cell = dataclasses.replace(cell, rows=cell.rows[: cell.shape.rows])
+    cell = replace(cell, rows=cell.rows[: cell.shape.rows])
     batch, _ = next(cell.batches())
     vocabulary = np.zeros(model.vocab_size, np.uint8)
     never = Stops(np.zeros(0, np.int32), vocabulary)  # none ends before the others

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import math
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,11 +15,12 @@ from jax.sharding import Mesh
 
 from jft import workdir as workdir_lib
 from jft.errors import UserError
-from jft.model import decoder
+from jft.model import decoder, lora
+from jft.model.architecture import Adapters
 from jft.progress import phase, say
 from jft.training import mesh as mesh_lib
-from jft.training import pretrained
-from jft.training.pretrained import Origin
+from jft.training import origins, pretrained
+from jft.training.origins import Origin
 
 FILE = "drift.json"
 KINDS = {"out": "output", "embed": "embedding"}
@@ -40,24 +43,31 @@ class Sums(NamedTuple):
     concentration: Any
 
 
-def complete(folder: Path, base: Origin, mesh: Mesh) -> None:
+def complete(folder: Path, base: Origin, mesh: Mesh, dtype: jnp.dtype) -> None:
     """Write the drift of a finished run, if a kill has come before."""
     if not (folder / FILE).exists():
-        _, params = pretrained.load(pretrained.origin(str(folder)), mesh)
-        write(folder, base, mesh, params)
+        run = origins.find(str(folder))
+        if origins.has_adapters(run):
+            write(folder, base, mesh, *pretrained.load_adapted(run, mesh, dtype))
+        else:
+            write(folder, base, mesh, *pretrained.load(run, mesh))
 
 
-def write(folder: Path, base: Origin, mesh: Mesh, params: decoder.Params) -> None:
+def write(
+    folder: Path, base: Origin, mesh: Mesh, config: decoder.DecoderConfig, params: decoder.Params
+) -> None:
     """Write `drift.json`: all weights together, and a record for each of every layer.
 
     Where the base is not to be had any more, or is another model by now, say so and write nothing.
     """
     try:
         with phase("Measuring the drift of the weights"):
-            if pretrained.fingerprint(base) != pretrained.read_model(folder).base_sha256:
-                raise UserError(f"{base.path} is another model by now")
-            config, base_params = pretrained.load(base, mesh)
-            sums = compare(config, mesh, params, base_params)
+            if config.adapters:
+                sums = compare_adapted(config, mesh, params)
+            else:
+                if origins.fingerprint(base) != origins.read_model(folder).base_sha256:
+                    raise UserError(f"{base.path} is another model by now")
+                sums = compare(config, mesh, params, pretrained.load(base, mesh)[1])
             result = {"base": base.path, "base_step": base.step} | report(config, sums)
             workdir_lib.write_json(folder / FILE, result)
     except UserError as error:
@@ -79,10 +89,43 @@ def compare(
         return jax.device_get(program(params, base))
 
 
+def compare_adapted(config: decoder.DecoderConfig, mesh: Mesh, params: decoder.Params) -> dict:
+    """The same of a decoder with adapters, which knows its base."""
+    assert config.adapters
+    program = jax.jit(
+        functools.partial(_sums_adapted, config.adapters, _plain_letters(config)),
+        in_shardings=(mesh_lib.parameters(mesh, config),),
+        out_shardings=mesh_lib.replicated(mesh),
+    )
+    with jax.set_mesh(mesh):
+        return jax.device_get(program(params))
+
+
+def _sums_adapted(adapters: Adapters, letters: dict, params: decoder.Params) -> dict:
+    def of_layer(projection):
+        plain = {name: x for name, x in projection.items() if name != lora.ADAPTER}
+        return _sums(names[1:], lora.kernel(projection, adapters), lora.kernel(plain))
+
+    found: dict[str, Any] = {}
+    for name, names in letters.items():
+        if isinstance(names, dict):
+            found[name] = _sums_adapted(adapters, names, params[name])
+        elif name == "kernel" and lora.is_changed(params):
+            found[name] = jax.lax.map(of_layer, params)
+        else:
+            found[name] = _sums(names, params[name], params[name])
+    return found
+
+
+def _plain_letters(config: decoder.DecoderConfig) -> dict:
+    return decoder.letters(dataclasses.replace(config, adapters=None))
+
+
 def _sums(letters: str, tuned: jax.Array, base: jax.Array) -> Sums:
     if letters.startswith("L"):
         # Layer by layer: the changes of all of them are as large as the model.
         return jax.lax.map(lambda pair: _sums(letters[1:], *pair), (tuned, base))
+    tuned, base = tuned.astype(jnp.float32), base.astype(jnp.float32)
     change = tuned - base
     total = jnp.sum(change * change)
     concentration = jnp.float32(jnp.nan)
@@ -116,7 +159,7 @@ def report(config: decoder.DecoderConfig, sums: dict) -> dict:
       config: the decoder's shape.
       sums: as `compare` returns them.
     """
-    letters = jax.tree_util.tree_leaves_with_path(decoder.letters(config))
+    letters = jax.tree_util.tree_leaves_with_path(_plain_letters(config))
     leaves = jax.tree.leaves(sums, is_leaf=lambda x: isinstance(x, Sums))
     records, parts = [], []
     for (path, names), leaf in zip(letters, leaves, strict=True):

@@ -3,32 +3,28 @@
 from __future__ import annotations
 
 import functools
-import signal
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
-
-import jax
-import jax.numpy as jnp
-import numpy as np
 
 from jft import config as config_lib
-from jft import processes
 from jft import workdir as workdir_lib
-from jft.batch import Batch
+from jft.batch import Batch, Shape
 from jft.data import batches as batches_lib
 from jft.data import checks, data_page, data_report, probe_items, sources, trained_on
 from jft.data import tokenizer as tokenizer_lib
 from jft.errors import UserError
-from jft.model.decoder import DecoderConfig
+from jft.model import lora
 from jft.progress import phase, say
-from jft.training import drift, optim, pretrained, setup
+from jft.training import drift, optim, origins, setup, start
 from jft.training import mesh as mesh_lib
 from jft.training import step as step_lib
 from jft.training.checkpoint import Checkpoints
 from jft.training.log import Log
-from jft.training.pretrained import Origin
+from jft.training.origins import Origin
 from jft.training.probes import Probes, best_steps
+from jft.training.stop import Stop
+
+AGAIN = "run the same command again to go on"
 
 
 def train(config: config_lib.Config, workdir: str, dry_run: bool = False) -> None:
@@ -39,18 +35,18 @@ def train(config: config_lib.Config, workdir: str, dry_run: bool = False) -> Non
     Raises:
       UserError: config, data, model or workdir are not fit for it; the message says why.
     """
-    base = pretrained.origin(config.model.path)
+    base = origins.find(config.model.path)
     mesh, dtype = setup.devices(config)
     with phase("Reading the data"):
-        tokenizer = tokenizer_lib.load(pretrained.tokenizer_path(config.model.path))
+        tokenizer = tokenizer_lib.load(origins.tokenizer_path(config.model.path))
         batches = batches_lib.plan(config, tokenizer, mesh_lib.row_shards(mesh))
-        watched = probe_items.plan(config, tokenizer, batches.dataset, pretrained.seen(base))
+        watched = probe_items.plan(config, tokenizer, batches.dataset, origins.seen(base))
     with workdir_lib.claim(workdir, config, "jft.train") as folder:
         checkpoints, step = _checkpoints(folder, config.checkpoint, batches)
         if step >= batches.steps and not dry_run:
             checkpoints.prune()
             say(f"Finished: {folder} holds all {batches.steps} steps; score it with jft.eval")
-            drift.complete(folder, base, mesh)
+            drift.complete(folder, base, mesh, dtype)
             return
         _report(folder, config, batches, tokenizer, step)
         if dry_run:
@@ -59,38 +55,37 @@ def train(config: config_lib.Config, workdir: str, dry_run: bool = False) -> Non
 
         optimizer = optim.create(config.optim, batches.steps)
         with phase("Loading the model"):
-            decoder, state = _state(base, mesh, optimizer, checkpoints, step, folder)
+            place = config, mesh, dtype, optimizer
+            decoder, state, frozen = start.after(step, *place, base, folder, checkpoints)
             encoded = batches.encoded + watched.encoded
             checks.check_tokens(encoded, *decoder.limits, config.model.path)
             if not step:
                 _describe(folder, base, decoder, batches, tokenizer)
-        load = _loader(batches, mesh)
         train_step = step_lib.Program(decoder, config.train.remat, dtype, optimizer, mesh)
-        with phase("Compiling the training step"):
-            for shape in dict.fromkeys(batches.shapes[step:]):
-                train_step.compile(load(batches.shapes.index(shape)))
+        load = _loader(batches, mesh)
+        _compile(train_step, load, batches.shapes, step)
         probes = Probes(config, watched, decoder, dtype, mesh, batches.steps, folder, step)
         log = Log(folder, config, batches, step)
-        with _Stop(mesh) as stop, log.bar:
+        with Stop(mesh, config.checkpoint.grace) as stop, log.bar:
             if not step and probes.due(0):
-                log.probe(probes.run(0, state.params))
+                log.probe(probes.run(0, lora.join(state.params, frozen)))
             while step < batches.steps and not stop.agreed():
-                state, metrics = train_step(state, load(step))
+                state, metrics = train_step(state, frozen, load(step))
                 step += 1
                 log.step(step, metrics)  # writes the one before, while the device works on this one
                 if probes.due(step):  # before the save: what is saved has been probed
                     log.flush()
-                    log.probe(probes.run(step, state.params))
+                    log.probe(probes.run(step, lora.join(state.params, frozen)))
                 if _due(config.checkpoint.every, step, batches.steps):
                     log.flush()
                     checkpoints.save(step, state)
             log.flush()
         if step < batches.steps:
             _save_last(checkpoints, step, state)
-            say(f"Stopped after step {step}, saved; run the same command again to go on")
+            say(f"Stopped after step {step}, saved{stop.since()}; {AGAIN}")
         else:
             _save_last(checkpoints, step, state._replace(opt_state=None))  # none goes on from here
-            drift.write(folder, base, mesh, state.params)
+            drift.write(folder, base, mesh, decoder, lora.join(state.params, frozen))
             say(f"Done: {step} steps in {folder}")
 
 
@@ -110,22 +105,6 @@ def _checkpoints(
         checkpoints.manifest(newest)
         _check_same_data(folder, batches)
     return checkpoints, newest
-
-
-def _state(
-    base: Origin, mesh, optimizer, checkpoints: Checkpoints, done: int, folder: Path
-) -> tuple[DecoderConfig, step_lib.TrainState]:
-    """The decoder's config, and the state to go on from."""
-    if not done:
-        decoder, params = pretrained.load(base, mesh)
-        layout = step_lib.shardings(decoder, optimizer, mesh)
-        return decoder, step_lib.create_state(params, optimizer, layout)
-    decoder = pretrained.read_model(folder).decoder
-    layout = step_lib.shardings(decoder, optimizer, mesh)
-    shapes = step_lib.shapes(decoder, optimizer)
-    like = jax.tree.map(lambda shape, where: shape.update(sharding=where), shapes, layout)
-    say(f"Going on from step {done} in {folder}")
-    return decoder, checkpoints.restore(like, done)
 
 
 def _report(
@@ -156,12 +135,12 @@ def _report(
 
 def _describe(folder: Path, base: Origin, decoder, batches: batches_lib.Batches, tokenizer) -> None:
     """Leave what evaluations need beside the checkpoints: what it is, and what it has seen."""
-    sha256 = pretrained.fingerprint(base)
-    saved = pretrained.SavedModel(decoder, batches.steps, base.path, sha256)
-    pretrained.write_model(folder, saved)
+    sha256 = origins.fingerprint(base)
+    saved = origins.SavedModel(decoder, batches.steps, base.path, sha256, base.step)
+    origins.write_model(folder, saved)
     tokenizer.save(str(folder / "tokenizer"))
     rows = data_report.trained_rows(batches)
-    trained_on.write(folder, batches.dataset.task, rows, pretrained.seen(base) or ())
+    trained_on.write(folder, batches.dataset.task, rows, origins.seen(base) or ())
 
 
 def _check_same_data(folder: Path, batches: batches_lib.Batches) -> None:
@@ -183,6 +162,15 @@ def _loader(batches: batches_lib.Batches, mesh) -> Callable[[int], Batch]:
     )
 
 
+def _compile(
+    train_step: step_lib.Program, load: Callable[[int], Batch], shapes: list[Shape], done: int
+) -> None:
+    """Every shape that is still to come, before the first step."""
+    with phase("Compiling the training step"):
+        for shape in dict.fromkeys(shapes[done:]):
+            train_step.compile(load(shapes.index(shape)))
+
+
 def _save_last(checkpoints: Checkpoints, step: int, state) -> None:
     with phase(f"Saving step {step}"):
         checkpoints.wait()
@@ -190,43 +178,3 @@ def _save_last(checkpoints: Checkpoints, step: int, state) -> None:
             checkpoints.save(step, state)
             checkpoints.wait()
     checkpoints.close()
-
-
-class _Stop:
-    """Turns SIGTERM and the first Ctrl-C into a wish to end after the step under way.
-
-    Where one of several processes is asked, all have to end after the same step: they vote before
-    each, and read the votes before the next, when all have given them long since.
-    """
-
-    def __init__(self, mesh):
-        self.asked, self._votes = False, None
-        self._everyone = mesh_lib.split(mesh)
-        self._any = jax.jit(jnp.any, out_shardings=mesh_lib.replicated(mesh))
-        self._before: dict[int, Any] = {}
-
-    def agreed(self) -> bool:
-        """Whether to end before the next step; all processes get the same answer."""
-        if processes.count() == 1:
-            return self.asked
-        before = self._votes
-        mine = np.full(self._everyone.mesh.size, self.asked)
-        self._votes = self._any(mesh_lib.put(mine, self._everyone))
-        asked = before is not None and bool(before)
-        if asked and not self.asked:
-            say("Another process was told to end: saving here")
-        return asked
-
-    def __enter__(self) -> _Stop:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            self._before[number] = signal.signal(number, self._ask)
-        return self
-
-    def __exit__(self, *_) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _ask(self, number: int, _) -> None:
-        self.asked = True
-        say(f"{signal.Signals(number).name}: saving after this step")
-        signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -26,7 +26,7 @@ from jft.data.packing import Budget
 from jft.data.prefix_tree import entries
 from jft.data.probe_items import ProbeBatch, ProbeItems, ProbeSet
 from jft.errors import UserError
-from jft.model import decoder
+from jft.model import decoder, lora
 from jft.progress import phase
 from jft.training import mesh as mesh_lib
 
@@ -184,7 +184,7 @@ def answers(
 
     The head runs on the loss entries only; of these few are kept whole.
     """
-    cast = jax.tree.map(lambda x: x.astype(dtype), params)
+    cast = lora.cast(params, dtype)
     logits_BMV = decoder.entry_logits(model, cast, batch)
     first_BPV = jnp.take_along_axis(logits_BMV, first_BP[..., None], axis=1)
     return decoder.target_logprobs(logits_BMV, batch.loss_target_BM), jax.nn.log_softmax(first_BPV)

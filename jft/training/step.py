@@ -12,7 +12,7 @@ import optax
 from jax.sharding import Mesh
 
 from jft.batch import Batch
-from jft.model import decoder
+from jft.model import decoder, lora
 from jft.training import mesh as mesh_lib
 
 
@@ -21,7 +21,7 @@ class TrainState(NamedTuple):
 
     Attributes:
       step: finished optimizer steps, int32.
-      params: float32 master weights.
+      params: float32 master weights of what is trained: everything, or adapters.
       opt_state: of the optimizer.
     """
 
@@ -42,10 +42,11 @@ def loss_sum(
     remat: str,
     dtype: jnp.dtype,
     params: decoder.Params,
+    frozen: decoder.Params,
     batch: Batch,
 ) -> jax.Array:
     """The weighted cross-entropy of a micro-batch, summed, computed in `dtype`."""
-    cast = jax.tree.map(lambda x: x.astype(dtype), params)
+    cast = lora.cast(lora.join(params, frozen), dtype)
     logprobs_BM = decoder.token_logprobs(config, cast, batch, remat)
     return -jnp.sum(logprobs_BM * batch.loss_weight_BM)
 
@@ -56,19 +57,20 @@ def train_step(
     dtype: jnp.dtype,
     optimizer: optax.GradientTransformation,
     state: TrainState,
+    frozen: decoder.Params,
     batch: Batch,
 ) -> tuple[TrainState, Metrics]:
     """One optimizer step over all micro-batches of a batch, whose arrays are [A, B, ...].
 
     The loss is the weighted cross-entropy over the number of target tokens in the whole step, which
-    is what separate, padded rows would give.
+    is what separate, padded rows would give. Where adapters are trained, `frozen` is all the rest.
     """
     targets = jnp.sum(batch.loss_weight_BM != 0)
     filled = jnp.sum(jnp.any(batch.loss_weight_BM != 0, axis=(1, 2)))
     value_and_grad = jax.value_and_grad(functools.partial(loss_sum, config, remat, dtype))
 
     def sums(a):
-        return value_and_grad(state.params, jax.tree.map(lambda x: x[a], batch))
+        return value_and_grad(state.params, frozen, jax.tree.map(lambda x: x[a], batch))
 
     totals = sums(0)  # outside the loop: adding to zeros would pass over all weights twice
     if len(batch.tokens_BT) > 1:
@@ -85,7 +87,7 @@ def train_step(
 
 def shapes(config: decoder.DecoderConfig, optimizer: optax.GradientTransformation) -> TrainState:
     """The state as `jax.ShapeDtypeStruct`s."""
-    params = decoder.shapes(config)
+    params, _ = lora.split(decoder.shapes(config))
     step = jax.ShapeDtypeStruct((), jnp.int32)
     return TrainState(step, params, jax.eval_shape(optimizer.init, params))
 
@@ -94,7 +96,7 @@ def shardings(
     config: decoder.DecoderConfig, optimizer: optax.GradientTransformation, mesh: Mesh
 ) -> TrainState:
     """Where each part of the state lies: moments with their weights, counters everywhere."""
-    params = mesh_lib.parameters(mesh, config)
+    params, _ = lora.split(mesh_lib.parameters(mesh, config))
     opt_state = optax.tree_utils.tree_map_params(
         optimizer,
         lambda _, sharding: sharding,
@@ -126,25 +128,29 @@ class Program:
         mesh: Mesh,
     ):
         self.mesh, self.shapes = mesh, shapes(config, optimizer)
+        _, self.frozen = lora.split(decoder.shapes(config))
         layout = shardings(config, optimizer, mesh)
+        _, frozen = lora.split(mesh_lib.parameters(mesh, config))
         self.step = jax.jit(
             functools.partial(train_step, config, remat, dtype, optimizer),
-            in_shardings=(layout, mesh_lib.rows(mesh, leading=1)),
+            in_shardings=(layout, frozen, mesh_lib.rows(mesh, leading=1)),
             out_shardings=(layout, mesh_lib.replicated(mesh)),
             donate_argnums=0,
         )
         self._compiled: dict[tuple[tuple[int, ...], ...], Callable] = {}
 
-    def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+    def __call__(
+        self, state: TrainState, frozen: decoder.Params, batch: Batch
+    ) -> tuple[TrainState, Metrics]:
         """The next state, and what there is to say of the step."""
         if _sizes(batch) not in self._compiled:
             self.compile(batch)
-        return self._compiled[_sizes(batch)](state, batch)
+        return self._compiled[_sizes(batch)](state, frozen, batch)
 
     def compile(self, batch: Batch) -> jax.stages.Compiled:
         """Compile for batches shaped as this one, before one comes."""
         with jax.set_mesh(self.mesh):
-            compiled = self.step.lower(self.shapes, batch).compile()
+            compiled = self.step.lower(self.shapes, self.frozen, batch).compile()
         self._compiled[_sizes(batch)] = compiled
         return compiled
 

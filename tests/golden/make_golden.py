@@ -2,7 +2,7 @@
 
 Needs PyTorch, which jft and its tests do not:
 
-    pip install torch transformers safetensors numpy
+    pip install torch transformers peft safetensors numpy
     python tests/golden/make_golden.py
 
 Every variant is a folder: the checkpoint as Transformers saves it, and expected.npz with `tokens`
@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
 
 HERE = Path(__file__).parent
@@ -51,6 +52,12 @@ VARIANTS = {
 }
 DTYPES = {"untied": torch.bfloat16, "llama3": torch.float16}
 SHARDED = {"untied": "6KB"}
+# Adapters as PEFT saves them, by name: of which variant, and how.
+ADAPTERS = {
+    "lora": ("tied", {"r": 2, "lora_alpha": 5, "target_modules": ["q_proj", "o_proj", "up_proj"]}),
+    "rslora": ("tied", {"r": 3, "use_rslora": True, "target_modules": "all-linear"}),
+    "dora": ("bias", {"r": 2, "lora_alpha": 3, "use_dora": True, "target_modules": "all-linear"}),
+}
 
 
 def main() -> None:
@@ -60,7 +67,37 @@ def main() -> None:
         folder = HERE / name
         shutil.rmtree(folder, ignore_errors=True)
         write_checkpoint(name, folder)
-        write_expected(name, folder)
+        write_expected(folder, load(name))
+    for seed, (name, (variant, settings)) in enumerate(ADAPTERS.items()):
+        torch.manual_seed(seed)
+        folder = HERE / name
+        shutil.rmtree(folder, ignore_errors=True)
+        write_adapters(folder, load(variant), settings)
+        write_expected(folder, PeftModel.from_pretrained(load(variant), folder).eval())
+
+
+def write_adapters(folder: Path, base: torch.nn.Module, settings: dict) -> None:
+    """Random adapters that change a good deal."""
+    model = get_peft_model(base, LoraConfig(task_type="CAUSAL_LM", **settings))
+    for key, parameter in model.named_parameters():
+        if "lora_magnitude" in key:
+            parameter.data *= 1 + 0.3 * torch.rand_like(parameter)
+        elif "lora" in key:
+            parameter.data = 0.3 * torch.randn_like(parameter)
+    model.save_pretrained(folder)
+    (folder / "README.md").unlink()
+    file = folder / "adapter_config.json"
+    # It names the folder of its base, which is where it was written.
+    raw = json.loads(file.read_text())
+    raw["base_model_name_or_path"] = "BASE"
+    file.write_text(json.dumps(raw, indent=2) + "\n")
+
+
+def load(name: str) -> torch.nn.Module:
+    """A variant's model."""
+    _, model = classes(name)
+    folder = HERE / name
+    return model.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
 
 
 def write_checkpoint(name: str, folder: Path) -> None:
@@ -89,10 +126,8 @@ def use_old_spelling(file: Path) -> None:
     file.write_text(json.dumps(raw, indent=2) + "\n")
 
 
-def write_expected(name: str, folder: Path) -> None:
+def write_expected(folder: Path, model: torch.nn.Module) -> None:
     """Logits of one sequence whose positions leap ahead, as they do in no short text."""
-    _, model = classes(name)
-    model = model.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
     rng = np.random.default_rng(0)
     tokens = rng.integers(0, SHAPE["vocab_size"], 40)
     positions = np.sort(rng.choice(np.arange(6000), 40, replace=False))

@@ -1,0 +1,131 @@
+"""Adapters in the format of the PEFT library: a folder beside a base."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+
+from jft.errors import UserError
+from jft.model import hub, tensors
+from jft.model.architecture import Adapters, DecoderConfig
+from jft.model.decoder import Params
+from jft.model.tensors import TABLE
+from jft.model_files import ADAPTERS, locate, read_json
+
+WEIGHTS = "adapter_model.safetensors"
+# What would change how adapters compute, by the value that says they do not.
+UNSUPPORTED = {
+    "bias": "none",
+    "fan_in_fan_out": False,
+    "layers_to_transform": None,
+    "layer_replication": None,
+    "modules_to_save": None,
+    "rank_pattern": {},
+    "alpha_pattern": {},
+    "lora_bias": False,
+    "trainable_token_indices": None,
+    "target_parameters": None,
+    "alora_invocation_tokens": None,
+    "use_qalora": False,
+    "use_bdlora": None,
+    "kasa_config": None,
+    "monteclora_config": None,
+    "velora_config": None,
+    "arrow_config": None,
+}
+
+
+def is_one(path: str) -> bool:
+    """Whether `model.path` names a folder on this machine that holds adapters and no model."""
+    folder = Path(path).expanduser()
+    return (folder / ADAPTERS).is_file() and not (folder / hub.CONFIG).is_file()
+
+
+def describe(path: str, dtype: str = "float32") -> tuple[str, Adapters]:
+    """The base that adapters belong to, as `model.path`, and what they are.
+
+    Args:
+      path: the folder.
+      dtype: the type that the base is to be held in.
+
+    Raises:
+      UserError: they compute something that jft does not know.
+    """
+    folder = locate(path, (ADAPTERS, WEIGHTS))
+    file = folder / ADAPTERS
+    raw = read_json(file)
+    if raw.get("peft_type") != "LORA":
+        raise UserError(f"{file}: peft_type={raw.get('peft_type')!r}: jft supports LORA only")
+    for key, harmless in UNSUPPORTED.items():
+        if (value := raw.get(key)) and value != harmless:
+            raise UserError(f"{file}: {key}={value!r}: jft supports {harmless!r} only")
+    rank, alpha, base = raw.get("r"), raw.get("lora_alpha"), raw.get("base_model_name_or_path")
+    if not isinstance(rank, int) or rank < 1 or not isinstance(alpha, int | float):
+        raise UserError(f"{file}: r={rank!r}, lora_alpha={alpha!r}: must be numbers above 0")
+    if not isinstance(base, str) or not base:
+        raise UserError(f"{file}: base_model_name_or_path={base!r}: must name the base")
+    if raw.get("use_rslora"):  # Kalajdzievski 2023, arXiv 2312.03732: over the root of the rank
+        alpha *= math.sqrt(rank)
+    names = _source(folder).shapes
+    targets = tuple(name for name, one in _first_layer("down").items() if one in names)
+    return base, Adapters(rank, float(alpha), targets, bool(raw.get("use_dora")), dtype)
+
+
+def read(path: str, config: DecoderConfig) -> Params:
+    """The adapters in a folder, for a decoder whose config describes them, as NumPy arrays.
+
+    Raises:
+      UserError: tensors are missing, unknown, or of other shapes.
+    """
+    folder = locate(path, (ADAPTERS, WEIGHTS))
+    return tensors.read(tensors.find(config, _source(folder), "hf", adapters=True))
+
+
+def write(config: DecoderConfig, params: Params, folder: Path, base: str) -> None:
+    """Write adapters as PEFT's `PeftModel.from_pretrained` reads them.
+
+    Args:
+      config: the decoder's shape, with adapters.
+      params: the adapters alone.
+      folder: where to.
+      base: what they belong to: a path or a hub id.
+    """
+    from safetensors.numpy import save_file
+
+    adapters = config.adapters
+    assert adapters
+    modules = _first_layer("down")
+    description = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": base,
+        "r": adapters.rank,
+        "lora_alpha": adapters.alpha,
+        "lora_dropout": 0.0,
+        "target_modules": [modules[name].split(".")[-3] for name in adapters.targets],
+        "use_dora": adapters.dora,
+        "use_rslora": False,
+        "bias": "none",
+        "fan_in_fan_out": False,
+        "inference_mode": True,
+    }
+    arrays = dict(tensors.dump(config, params, np.dtype("float32"), "hf"))
+    save_file(arrays, folder / WEIGHTS, metadata={"format": "pt"})
+    text = json.dumps(description, indent=2) + "\n"
+    (folder / ADAPTERS).write_text(text, encoding="utf-8")
+
+
+def _source(folder: Path) -> tensors.Source:
+    return hub.source(str(folder), [folder / WEIGHTS], lambda name: False)
+
+
+def _first_layer(name: str) -> dict[str, str]:
+    """By projection the stored name of this array of its adapter in the first layer."""
+    return {
+        key.split("/")[-3]: stored.hf.format(0)
+        for key, stored in TABLE.items()
+        if key.endswith(f"/adapter/{name}")
+    }

@@ -1,0 +1,96 @@
+"""What a run begins with, or goes on from."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+
+from jft import config as config_lib
+from jft.model import lora
+from jft.model.decoder import DecoderConfig, Params
+from jft.progress import say
+from jft.training import mesh as mesh_lib
+from jft.training import origins, pretrained
+from jft.training import step as step_lib
+from jft.training.checkpoint import Checkpoints
+from jft.training.origins import Origin
+from jft.training.step import TrainState
+
+
+class Start(NamedTuple):
+    """A decoder, what is trained, and the parameters that are frozen: none without adapters."""
+
+    decoder: DecoderConfig
+    state: TrainState
+    frozen: Params
+
+
+def after(
+    step: int,
+    config: config_lib.Config,
+    mesh: Mesh,
+    dtype: jnp.dtype,
+    optimizer: optax.GradientTransformation,
+    base: Origin,
+    folder: Path,
+    checkpoints: Checkpoints,
+) -> Start:
+    """What a run goes on from after a step, or begins with."""
+    if step:
+        return go_on(config, mesh, dtype, optimizer, folder, checkpoints, step)
+    return begin(config, mesh, dtype, optimizer, base)
+
+
+def begin(
+    config: config_lib.Config,
+    mesh: Mesh,
+    dtype: jnp.dtype,
+    optimizer: optax.GradientTransformation,
+    base: Origin,
+) -> Start:
+    """Before the first step: the base, with adapters that change nothing yet if asked for."""
+    adapters = pretrained.adapters_of(config.lora, dtype)
+    if adapters is None:
+        decoder, params = pretrained.load(base, mesh)
+        layout = step_lib.shardings(decoder, optimizer, mesh)
+        return Start(decoder, step_lib.create_state(params, optimizer, layout), {})
+    decoder, frozen = pretrained.load_frozen(base, mesh, adapters)
+    layout = step_lib.shardings(decoder, optimizer, mesh)
+    drawn = lora.init(step_lib.shapes(decoder, optimizer).params, config.data.seed)
+    params = jax.tree.map(mesh_lib.put, drawn, layout.params)
+    if adapters.dora:
+        params = jax.jit(lora.measured, out_shardings=layout.params)(params, frozen)
+    return Start(decoder, step_lib.create_state(params, optimizer, layout), frozen)
+
+
+def go_on(
+    config: config_lib.Config,
+    mesh: Mesh,
+    dtype: jnp.dtype,
+    optimizer: optax.GradientTransformation,
+    folder: Path,
+    checkpoints: Checkpoints,
+    step: int,
+) -> Start:
+    """After a step that is saved.
+
+    Raises:
+      UserError: it is damaged, or the base of adapters is not there any more.
+    """
+    adapters = pretrained.adapters_of(config.lora, dtype)
+    frozen: Params = {}
+    decoder = replace(origins.read_model(folder).decoder, adapters=adapters)
+    if adapters:
+        base = origins.base_of(origins.find(str(folder)))
+        _, frozen = pretrained.load_frozen(base, mesh, adapters)
+    layout = step_lib.shardings(decoder, optimizer, mesh)
+    shapes = step_lib.shapes(decoder, optimizer)
+    like = jax.tree.map(lambda shape, where: shape.update(sharding=where), shapes, layout)
+    say(f"Going on from step {step} in {folder}")
+    return Start(decoder, checkpoints.restore(like, step), frozen)

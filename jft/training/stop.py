@@ -1,0 +1,87 @@
+"""Being told to end: SIGTERM and Ctrl-C, for one process or one of several."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from jft import processes
+from jft.progress import say
+from jft.training import mesh as mesh_lib
+
+# The exit code of a run that could not save in time: as one that was lost, it is started again.
+GAVE_UP = 1
+
+
+class Stop:
+    """Turns SIGTERM and the first Ctrl-C into a wish to end after the step under way.
+
+    Where one of several processes is asked, all have to end after the same step: they vote before
+    each, and read the votes before the next, when all have given them long since.
+
+    Args:
+      mesh: the devices of all processes.
+      grace: seconds after SIGTERM by which the program has to be over, or gives up; 0: no limit.
+    """
+
+    def __init__(self, mesh: Mesh, grace: float):
+        self.asked, self._votes, self._grace = False, None, grace
+        self._when, self._name = 0.0, ""
+        self._everyone = mesh_lib.split(mesh)
+        self._any = jax.jit(jnp.any, out_shardings=mesh_lib.replicated(mesh))
+        self._before: dict[int, Any] = {}
+
+    def agreed(self) -> bool:
+        """Whether to end before the next step; all processes get the same answer."""
+        if processes.count() == 1:
+            return self.asked
+        before = self._votes
+        mine = np.full(self._everyone.mesh.size, self.asked)
+        self._votes = self._any(mesh_lib.put(mine, self._everyone))
+        asked = before is not None and bool(before)
+        if asked and not self.asked:
+            say("Another process was told to end: saving here")
+        return asked
+
+    def since(self) -> str:
+        """How long ago this process was asked, for a message; empty where another was."""
+        if not self.asked:
+            return ""
+        return f" {time.monotonic() - self._when:.1f} s after {self._name}"
+
+    def __enter__(self) -> Stop:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._before[number] = signal.signal(number, self._ask)
+        return self
+
+    def __exit__(self, *_) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _ask(self, number: int, _) -> None:
+        self.asked, self._when = True, time.monotonic()
+        self._name = signal.Signals(number).name
+        say(f"{self._name}: saving after this step")
+        if self._grace and number == signal.SIGTERM:
+            timer = threading.Timer(self._grace, self._give_up)
+            timer.daemon = True
+            timer.start()
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    def _give_up(self) -> None:
+        print(
+            f"error: checkpoint.grace={self._grace:g}: not saved by so many seconds after SIGTERM; "
+            "the checkpoint before is whole; run the same command again to go on from there",
+            file=sys.stderr,
+            flush=True,
+        )
+        os._exit(GAVE_UP)

@@ -1,0 +1,370 @@
+"""Adapters: what is trained, what stays as it was, and what they are elsewhere."""
+
+import dataclasses
+import functools
+import itertools
+import json
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jft import config as config_lib
+from jft.batch import Shape
+from jft.data import prefix_tree
+from jft.data.prefix_tree import Sequence
+from jft.errors import UserError
+from jft.evaluation import grid
+from jft.exporting import folder
+from jft.model import decoder, flops, lora, peft, tensors
+from jft.model.architecture import Adapters
+from jft.training import checkpoint, drift, loop, optim, origins, pretrained, stop
+from jft.training import mesh as mesh_lib
+from jft.training import step as step_lib
+
+ALL = ("query", "key", "value", "out", "gate", "up", "down")
+KINDS = {
+    "lora": Adapters(3, 6.0, ALL, False, "float32"),
+    "few": Adapters(2, 4.0, ("query", "out", "down"), False, "float32"),
+    "dora": Adapters(3, 6.0, ALL, True, "float32"),
+    "int8": Adapters(3, 6.0, ALL, False, "int8"),
+    "int8 dora": Adapters(3, 6.0, ("key", "gate"), True, "int8"),
+}
+
+
+@pytest.fixture(params=KINDS)
+def adapted(request, decoder_config):
+    """A decoder with adapters that change a good deal, biases and an untied head."""
+    config = dataclasses.replace(
+        decoder_config, adapters=KINDS[request.param], attention_bias=True, tied_head=False
+    )
+    trained, frozen = lora.split(decoder.init(config, jax.random.key(0, impl="rbg")))
+    rng = np.random.default_rng(0)
+    drawn = jax.tree.map(lambda x: jnp.float32(rng.uniform(0.1, 0.5, x.shape)), trained)
+    return config, drawn, frozen
+
+
+def batch(config, rows=2):
+    rng = np.random.default_rng(1)
+    ids = rng.integers(0, config.vocab_size, (rows, 12), np.int32)
+    return prefix_tree.build([[Sequence(row, 1)] for row in ids], rows, 12, 12)
+
+
+def logits(config, params):
+    cast = lora.cast(params, jnp.dtype("float32"))
+    return np.asarray(jax.jit(decoder.entry_logits, static_argnums=0)(config, cast, batch(config)))
+
+
+def test_merged_they_compute_the_same(adapted):
+    config, trained, frozen = adapted
+    apart = logits(config, lora.join(trained, frozen))
+    copy = jax.tree.map(jnp.copy, lora.join(trained, frozen))
+    merged = lora.merge(copy, config.adapters, jnp.dtype("float32"))
+    plain = dataclasses.replace(config, adapters=None)
+    assert jax.tree.structure(merged) == jax.tree.structure(decoder.shapes(plain))
+    np.testing.assert_allclose(logits(plain, merged), apart, rtol=1e-4, atol=1e-4)
+    assert np.abs(apart - logits(plain, _without(config, frozen))).max() > 0.1
+
+
+def _without(config, frozen):
+    return lora.merge(jax.tree.map(jnp.copy, frozen), config.adapters, jnp.dtype("float32"))
+
+
+def test_they_begin_as_no_change(adapted):
+    config, trained, frozen = adapted
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), trained)
+    begun = lora.init(shapes, seed=1)
+    if config.adapters.dora:
+        begun = lora.measured(begun, frozen)
+    plain = dataclasses.replace(config, adapters=None)
+    want = logits(plain, _without(config, frozen))
+    np.testing.assert_allclose(logits(config, lora.join(begun, frozen)), want, rtol=1e-5, atol=1e-5)
+    name = "query" if "query" in config.adapters.targets else "key"
+    downs = [
+        lora.init(shapes, seed)["layers"]["attention"][name]["adapter"]["down"] for seed in (1, 2)
+    ]
+    assert not np.array_equal(*downs)
+
+
+def test_split_and_join_are_inverse(adapted):
+    config, trained, frozen = adapted
+    whole = lora.join(trained, frozen)
+    assert jax.tree.structure(whole) == jax.tree.structure(decoder.shapes(config))
+    again, rest = lora.split(whole)
+    jax.tree.map(np.testing.assert_array_equal, (again, rest), (trained, frozen))
+    plain = decoder.shapes(dataclasses.replace(config, adapters=None))
+    assert lora.split(plain) == (plain, {})
+
+
+@pytest.mark.parametrize("outputs", [1, 2])
+def test_int8_numbers_are_the_nearest_there_are(outputs):
+    rng = np.random.default_rng(0)
+    kernel = rng.normal(size=(4, 6, 10)).astype(np.float32)
+    kernel[1] *= 1e-4
+    kernel[2] = 0
+    stored = jax.jit(lora.quantize, static_argnums=1)(kernel, outputs)
+    assert (stored["int8"].dtype, stored["step"].dtype) == (jnp.int8, jnp.bfloat16)
+    step = np.asarray(stored["step"], np.float32).reshape(
+        *stored["step"].shape, *[1] * (3 - outputs)
+    )
+    error = np.abs(np.asarray(lora.dequantize(stored)) - kernel)
+    assert (error <= step / 2 * (1 + 1e-6)).all()
+    assert (np.abs(stored["int8"]).max(axis=tuple(range(outputs, 3))) >= 125).sum() >= 2
+    assert not error[2].any()
+
+
+def train(config, sizes):
+    """Losses and adapters of a few steps on a mesh, and the frozen parameters before and after."""
+    mesh = mesh_lib.create(config_lib.Mesh(*sizes))
+    settings = config_lib.get_config().optim
+    settings.lr = 1e-2
+    optimizer = optim.create(settings, 4)
+    params = decoder.init(config, jax.random.key(0, impl="rbg"))
+    before = jax.device_get(lora.split(params)[1])
+    _, frozen = lora.split(jax.tree.map(jax.device_put, params, mesh_lib.parameters(mesh, config)))
+    trained = lora.init(step_lib.shapes(config, optimizer).params, seed=0)
+    if config.adapters.dora:
+        trained = lora.measured(trained, before)
+    state = step_lib.create_state(trained, optimizer, step_lib.shardings(config, optimizer, mesh))
+    program = step_lib.Program(config, "attention", jnp.float32, optimizer, mesh)
+    rows, losses = batch(config, rows=8), []
+    placed = jax.tree.map(lambda x: jax.device_put(x[None], mesh_lib.rows(mesh, 1)), rows)
+    for _ in range(4):
+        state, metrics = program(state, frozen, placed)
+        losses.append(float(metrics.loss))
+    return losses, jax.device_get(state.params), before, jax.device_get(frozen)
+
+
+@pytest.mark.parametrize("kind", ["lora", "dora", "int8"])
+def test_any_mesh_trains_them_alike_and_leaves_the_base(decoder_config, kind):
+    config = dataclasses.replace(decoder_config, adapters=KINDS[kind])
+    want, adapters, before, after = train(config, (8, 1, 1))
+    assert want[-1] < want[0] - 0.01
+    jax.tree.map(np.testing.assert_array_equal, after, before)
+    for sizes in ((1, 8, 1), (2, 2, 2)) if kind == "lora" else ((2, 2, 2),):
+        losses, others, before, after = train(config, sizes)
+        np.testing.assert_allclose(losses, want, rtol=1e-5)
+        jax.tree.map(np.testing.assert_array_equal, after, before)
+        close = functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-4)
+        jax.tree.map(close, others, adapters)
+
+
+def test_a_step_computes_no_slopes_of_what_is_frozen(decoder_config):
+    """By the compiler's own count, which knows loops' bodies once: of one layer."""
+    wide = dataclasses.replace(decoder_config, embed_dim=128, mlp_dim=512, num_layers=1)
+    mesh = mesh_lib.create(config_lib.Mesh(1, 1, 1), jax.devices()[:1])
+    counts = {}
+    for name in (None, "lora", "int8"):
+        config = dataclasses.replace(wide, adapters=KINDS.get(name))
+        optimizer = optim.create(config_lib.get_config().optim, 1)
+        program = step_lib.Program(config, "none", jnp.float32, optimizer, mesh)
+        rows = jax.tree.map(lambda x: x[None], batch(config, rows=8))
+        counts[name] = program.compile(rows).cost_analysis()["flops"]
+        shape = Shape(1, *rows.tokens_BT.shape[1:], rows.loss_index_BM.shape[-1], 1, 0)
+        counts[name] /= flops.training(config, shape)
+    assert counts["lora"] == pytest.approx(counts[None], rel=0.2)
+    assert counts["int8"] == pytest.approx(counts[None], rel=0.3)
+
+
+@pytest.fixture
+def tuned(config, tmp_path):
+    """A run with adapters, probed and exported, with its config."""
+    config.lora.rank, config.lora.dora, config.optim.lr = 4, True, 1e-2
+    config.probe.limit = 2
+    loop.train(config, str(tmp_path / "run"))
+    return config, tmp_path / "run"
+
+
+def scores(config, model, workdir):
+    """What an evaluation of a model says of a few items."""
+    config.model.path, config.eval.limit = str(model), 4
+    grid.evaluate(config, str(workdir))
+    return [json.loads(line)["scores"] for line in (workdir / "rows.jsonl").open()]
+
+
+def test_a_run_an_export_and_a_folder_of_adapters_score_alike(tuned, tmp_path):
+    config, run = tuned
+    before = scores(config, "random:llama-tiny", tmp_path / "of-base")
+    want = scores(config, run, tmp_path / "of-run")
+    cell = json.loads((tmp_path / "of-run" / "cells.jsonl").read_text().splitlines()[0])
+    assert cell["model"].startswith("FT DoRA-4 shops")
+    assert want != before
+    for adapters in (False, True):
+        out = tmp_path / f"out-{adapters}"
+        folder.export(str(run), [], str(out), "float32", adapters)
+        found = scores(config, out, tmp_path / f"of-out-{adapters}")
+        for a, b in zip(found, want, strict=True):
+            assert a == pytest.approx(b, rel=1e-5)
+    description = json.loads((tmp_path / "out-True" / "adapter_config.json").read_text())
+    assert description["target_modules"] == [
+        *("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+    ]
+    assert description["base_model_name_or_path"] == "random:llama-tiny"
+    assert "DoRA of rank 4" in (tmp_path / "out-True" / "README.md").read_text()
+
+
+def test_a_checkpoint_holds_adapters_alone(tuned):
+    _, run = tuned
+    step = origins.find(str(run)).step
+    paths = checkpoint.Checkpoints(run, read_only=True).manifest(step)
+    assert all("adapter" in path for path in paths if path.startswith("params."))
+    assert len(paths) == 1 + 3 * len(ALL)
+
+
+def test_drift_is_that_of_the_merged_weights(tuned):
+    config, run = tuned
+    mesh = mesh_lib.create(config.mesh)
+    found = json.loads((run / "drift.json").read_text())
+    shape, params = pretrained.load(origins.find(str(run)), mesh)
+    _, base = pretrained.load(origins.find("random:llama-tiny"), mesh)
+    want = drift.report(shape, drift.compare(shape, mesh, params, base))
+    assert found["all"]["relative_norm"] == pytest.approx(want["all"]["relative_norm"], rel=1e-4)
+    for a, b in zip(found["weights"], want["weights"], strict=True):
+        assert (a["layer"], a["kind"]) == (b["layer"], b["kind"])
+        assert a["relative_norm"] == pytest.approx(b["relative_norm"], rel=1e-3)
+    assert {each["relative_norm"] for each in found["weights"] if "norm" in each["kind"]} == {0}
+
+
+@pytest.mark.parametrize("base", ["auto", "int8"])
+def test_stopped_it_goes_on_to_the_same_bits(config, tmp_path, monkeypatch, base):
+    config.lora.rank, config.lora.base, config.optim.lr = 2, base, 1e-2
+    loop.train(config, str(tmp_path / "whole"))
+    calls = itertools.count()
+    with monkeypatch.context() as patch:
+        patch.setattr(stop.Stop, "agreed", lambda self: next(calls) == 2)
+        loop.train(config, str(tmp_path / "cut"))
+    assert (tmp_path / "cut" / "checkpoints" / "2").is_dir()
+    loop.train(config, str(tmp_path / "cut"))
+    for name in ("metrics.jsonl", "drift.json"):
+        lines = [(tmp_path / run / name).read_text() for run in ("whole", "cut")]
+        losses = (
+            [[json.loads(x)["loss"] for x in text.splitlines()] for text in lines]
+            if name[0] == "m"
+            else lines
+        )
+        assert losses[0] == losses[1]
+
+
+def test_a_base_that_is_gone_or_another_is_named(config, tmp_path):
+    base = tmp_path / "base"
+    folder.export("random:llama-tiny", [], str(base), "float32")
+    config.model.path, config.lora.rank, config.train.steps = str(base), 2, 1
+    loop.train(config, str(tmp_path / "run"))
+    mesh, run = mesh_lib.create(config.mesh), origins.find(str(tmp_path / "run"))
+    pretrained.load(run, mesh)
+    (base / "extra.safetensors").write_bytes(b"another model's")
+    with pytest.raises(UserError, match=r"base, which is another model by now; restore it"):
+        pretrained.load(run, mesh)
+    shutil.rmtree(base)
+    with pytest.raises(UserError, match=r"run holds adapters, whose base is missing: .*base"):
+        pretrained.load(run, mesh)
+
+
+def test_adapters_to_a_run_that_has_adapters(config, tmp_path):
+    config.lora.rank, config.optim.lr, config.train.steps = 2, 1e-2, 2
+    loop.train(config, str(tmp_path / "first"))
+    config.model.path = str(tmp_path / "first")
+    loop.train(config, str(tmp_path / "second"))
+    mesh = mesh_lib.create(config.mesh)
+    runs = [origins.find(str(tmp_path / name)) for name in ("first", "second")]
+    first, second = (pretrained.load(run, mesh)[1] for run in runs)
+    _, frozen = lora.split(pretrained.load_adapted(runs[1], mesh)[1])
+    jax.tree.map(np.testing.assert_array_equal, frozen, first)
+    kernels = [tree["layers"]["mlp"]["up"]["kernel"] for tree in (first, second)]
+    assert not np.array_equal(*kernels)
+
+
+@pytest.fixture
+def written(adapted, tmp_path):
+    """Adapters in PEFT's format, and what is in the two files."""
+    config, trained, _ = adapted
+    peft.write(config, trained, tmp_path, "some/base")
+    return config, trained, tmp_path
+
+
+def test_pefts_format_there_and_back(written):
+    config, trained, path = written
+    base, found = peft.describe(str(path), config.adapters.base)
+    assert (base, found) == ("some/base", config.adapters)
+    again = peft.read(str(path), dataclasses.replace(config, adapters=found))
+    jax.tree.map(np.testing.assert_array_equal, again, jax.device_get(trained))
+
+
+def test_adapters_over_the_root_of_their_rank(written):
+    config, _, path = written
+    change(path, use_rslora=True)
+    _, found = peft.describe(str(path))
+    scale = config.adapters.alpha / config.adapters.rank**0.5
+    assert found.scale == pytest.approx(scale)
+
+
+def change(path, **what):
+    file = path / "adapter_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | what))
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        ({"peft_type": "IA3"}, "peft_type='IA3': jft supports LORA only"),
+        ({"bias": "all"}, "bias='all'"),
+        ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
+        ({"rank_pattern": {"q_proj": 3}}, "rank_pattern"),
+        ({"r": "8"}, "r='8'"),
+        ({"base_model_name_or_path": None}, "must name the base"),
+        ({"r": 5}, r"has the shape .* but the config asks for"),
+        ({"use_dora": True}, "lora_magnitude_vector .* is missing"),
+    ],
+    ids=str,
+)
+def test_what_would_compute_otherwise_is_refused(decoder_config, tmp_path, what, message):
+    config = dataclasses.replace(decoder_config, adapters=KINDS["few"])
+    trained, _ = lora.split(decoder.init(config, jax.random.key(0, impl="rbg")))
+    peft.write(config, trained, tmp_path, "base")
+    change(tmp_path, **what)
+
+    def read():
+        _, found = peft.describe(str(tmp_path))
+        return peft.read(str(tmp_path), dataclasses.replace(config, adapters=found))
+
+    with pytest.raises(UserError, match=message):
+        read()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("targets", ("query", "q_proj"), r"lora.targets='q_proj': must be one of query, key"),
+        ("targets", (), r"lora.targets is empty"),
+        ("base", "int4", r"lora.base='int4': must be one of auto, bfloat16, int8"),
+        ("rank", -1, r"lora.rank=-1: must be at least 0"),
+    ],
+)
+def test_wrong_keys_are_named(config, key, value, message):
+    config.lora.rank = 2
+    setattr(config.lora, key, value)
+    with pytest.raises(UserError, match=message):
+        config_lib.validate(config)
+
+
+def test_adapters_that_are_not_there_are_not_exported(tmp_path):
+    with pytest.raises(UserError, match=r"--adapters: random:llama-tiny has none"):
+        folder.export("random:llama-tiny", [], str(tmp_path / "out"), "float32", adapters=True)
+
+
+def test_adapters_that_were_damaged_in_writing_are_caught(tuned, tmp_path, monkeypatch):
+    _, run = tuned
+    dump = tensors.dump
+
+    def planted(*args):
+        for name, array in dump(*args):
+            yield (
+                name,
+                array[::-1].copy() if name.endswith("0.mlp.up_proj.lora_B.weight") else array,
+            )
+
+    monkeypatch.setattr(tensors, "dump", planted)
+    with pytest.raises(UserError, match="gives other scores than the model"):
+        folder.export(str(run), [], str(tmp_path / "out"), "float32", adapters=True)
