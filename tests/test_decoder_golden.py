@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jft.batch import Batch
-from jft.model import decoder, hub, lora, peft
+from jft.model import decoder, hub, lora, peft, tensors
 
 GOLDEN = Path(__file__).parent / "golden"
 VARIANTS = ("tied", "untied", "llama3", "linear", "bias", "mistral")
@@ -68,6 +68,28 @@ def test_merged_adapters_give_the_logits_of_peft(name):
     np.testing.assert_allclose(logprobs.reshape(wanted.shape), wanted, rtol=0, atol=1e-4)
     base = np.load(GOLDEN / ADAPTERS[name] / "expected.npz", allow_pickle=False)
     assert np.abs(base["logits"] - expected["logits"]).max() > 0.5
+
+
+@pytest.mark.parametrize("name", ADAPTERS)
+def test_slopes_of_adapters_equal_those_of_peft(name):
+    (config, params), expected = _golden(name)
+    tokens = expected["tokens"].astype(np.int32)
+    length = len(tokens)
+    row = [tokens, np.arange(length), np.full(length, length), np.arange(length), 0 * tokens]
+    arrays = [jnp.asarray(values, jnp.int32)[None] for values in row]
+    batch = Batch(*arrays, jnp.ones((1, length)), jnp.zeros((1, length), jnp.int32))
+    trained, frozen = lora.split(params)
+
+    def total(trained):
+        whole = lora.join(trained, frozen)
+        return decoder.token_logprobs(config, whole, batch).sum()
+
+    slopes = jax.device_get(jax.jit(jax.grad(total))(trained))
+    wanted = np.load(GOLDEN / name / "slopes.npz", allow_pickle=False)
+    found = dict(tensors.dump(config, slopes, np.dtype("float32"), "hf"))
+    assert found.keys() == set(wanted.files)
+    for key, slope in found.items():
+        np.testing.assert_allclose(slope, wanted[key], rtol=1e-3, atol=1e-4 * np.abs(slope).max())
 
 
 def test_variants_differ_in_what_they_are_named_for():

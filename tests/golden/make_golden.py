@@ -74,6 +74,7 @@ def main() -> None:
         shutil.rmtree(folder, ignore_errors=True)
         write_adapters(folder, load(variant), settings)
         write_expected(folder, PeftModel.from_pretrained(load(variant), folder).eval())
+        write_slopes(folder, PeftModel.from_pretrained(load(variant), folder, is_trainable=True))
 
 
 def write_adapters(folder: Path, base: torch.nn.Module, settings: dict) -> None:
@@ -91,6 +92,21 @@ def write_adapters(folder: Path, base: torch.nn.Module, settings: dict) -> None:
     raw = json.loads(file.read_text())
     raw["base_model_name_or_path"] = "BASE"
     file.write_text(json.dumps(raw, indent=2) + "\n")
+
+
+def write_slopes(folder: Path, model: torch.nn.Module) -> None:
+    """Of every adapter: the slope of the summed log-probability of token 0 after some tokens."""
+    tokens = np.load(folder / "expected.npz", allow_pickle=False)["tokens"]
+    logits = model.eval()(input_ids=torch.tensor(tokens)[None]).logits
+    torch.log_softmax(logits, -1)[..., 0].sum().backward()
+    slopes = {
+        name.replace(".default", "").removesuffix(".weight" if "magnitude" in name else ""): (
+            parameter.grad.numpy()
+        )
+        for name, parameter in model.named_parameters()
+        if parameter.grad is not None
+    }
+    np.savez(folder / "slopes.npz", **slopes)
 
 
 def load(name: str) -> torch.nn.Module:
