@@ -9,7 +9,7 @@ import dataclasses
 import json
 import math
 import typing
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from jft.errors import UserError
@@ -333,21 +333,3 @@ def differences(old: Config, new: Config) -> list[str]:
         for (path, field, before), (_, _, after) in pairs
         if before != after and not field.metadata["runtime"]
     ]
-
-
-def by_task(path: str, values: tuple[str, ...], tasks: Iterable[str]) -> dict[str, tuple[int, ...]]:
-    """The numbers that a key such as `eval.task_shots` gives some tasks: `question=0/1/2`.
-
-    Raises:
-      UserError: a value that is not written so, or of no task.
-    """
-    found = {}
-    for value in values:
-        task, _, numbers = value.partition("=")
-        parts = numbers.split("/")
-        if not task or not all(part.isdecimal() for part in parts):
-            raise UserError(f"{path}={value}: is written task=0/1/2")
-        if task not in tasks:
-            raise UserError(f"{path}={value}: no task {task}; there are {', '.join(tasks)}")
-        found[task] = tuple(map(int, parts))
-    return found

@@ -6,7 +6,7 @@ import difflib
 import math
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from jft.errors import UserError
 
@@ -115,3 +115,21 @@ def _coerce(path: str, value, wanted: typing.Any):
 def _wrong(path: str, value, wanted) -> typing.NoReturn:
     name = wanted.__name__ if isinstance(wanted, type) and not typing.get_args(wanted) else wanted
     raise UserError(f"{path}={value!r}: must be {name}, not {type(value).__name__}")
+
+
+def by_task(path: str, values: tuple[str, ...], tasks: Iterable[str]) -> dict[str, tuple[int, ...]]:
+    """The numbers that a key such as `eval.task_shots` gives some tasks: `question=0/1/2`.
+
+    Raises:
+      UserError: a value that is not written so, or of no task.
+    """
+    found = {}
+    for value in values:
+        task, _, numbers = value.partition("=")
+        parts = numbers.split("/")
+        if not task or not all(part.isdecimal() for part in parts):
+            raise UserError(f"{path}={value}: is written task=0/1/2")
+        if task not in tasks:
+            raise UserError(f"{path}={value}: no task {task}; there are {', '.join(tasks)}")
+        found[task] = tuple(map(int, parts))
+    return found

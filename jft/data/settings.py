@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jft import config as config_lib
+from jft import sections
 from jft.data import rows, sources
 from jft.data.sources import Dataset, Row, Suite
 from jft.errors import UserError
@@ -103,7 +104,7 @@ def datasets(config: config_lib.Config) -> list[Dataset]:
 def _shots(config: config_lib.Config, source: Suite) -> dict[str, tuple[int, ...]]:
     """The numbers of shots of each task."""
     grid = config.eval
-    of_task = config_lib.by_task("eval.task_shots", grid.task_shots, source.tasks)
+    of_task = sections.by_task("eval.task_shots", grid.task_shots, source.tasks)
     return {name: of_task.get(name, grid.shots) for name in source.tasks}
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jft import config as config_lib
+from jft import sections
 from jft.data import rows as rows_lib
 from jft.data import sources
 from jft.data.settings import ALL
@@ -51,7 +52,7 @@ def parts(config: config_lib.Config, folder: Path) -> list[Part]:
     study = config.study
     _check(config)
     tasks = sources.suite(config.data).tasks
-    task_shots = config_lib.by_task("study.task_shots", study.task_shots, tasks)
+    task_shots = sections.by_task("study.task_shots", study.task_shots, tasks)
     found = [Part("base", None, _scoring(config, config.model.path, folder, "base"))]
     found += [
         _part(config, folder, source, size, shots, seed)
