@@ -28,6 +28,8 @@ RESULTS = {
 }
 
 CONFIG = "config.json"
+# By which the processes of a run see that they share a workdir.
+MEETING = ".meeting"
 
 # The fields of a record and their types.
 Schema = Mapping[str, type | types.UnionType]
@@ -52,7 +54,7 @@ def claim(workdir: str, config: config_lib.Config, program: str) -> Iterator[Pat
     path = Path(workdir).expanduser()
     if not processes.first():
         processes.meet("claimed")
-        mark = path / ".lock"
+        mark = path / MEETING
         if not mark.exists() or mark.read_text() != processes.meeting():
             raise UserError(
                 f"--workdir={workdir} is not the folder that process 0 has; give one that all "
@@ -73,14 +75,15 @@ def claim(workdir: str, config: config_lib.Config, program: str) -> Iterator[Pat
         except OSError:
             raise UserError(f"--workdir={workdir}: another program is writing there") from None
         _same_run(path, config, program)
-        lock.write(processes.meeting())
-        lock.flush()
+        if processes.count() > 1:
+            # A file of its own: over a network, others see what has been closed.
+            write_text(path / MEETING, processes.meeting())
         processes.meet("claimed")
         yield path
 
 
 def _foreign(path: Path) -> bool:
-    return path.name not in (".lock", "config.json.part")
+    return path.name not in (".lock", MEETING, f"{MEETING}.part", "config.json.part")
 
 
 def _same_run(path: Path, config: config_lib.Config, program: str) -> None:

@@ -1,4 +1,4 @@
-"""The decoder against logits of Transformers and PEFT; tests/golden/make_golden.py says how they were made."""
+"""The decoder against logits of Transformers and PEFT, which tests/golden/make_golden.py made."""
 
 import dataclasses
 from pathlib import Path
