@@ -2,6 +2,7 @@
 # Sourced by the other scripts: makes .venv from any Python >= 3.11, and installs jft into it.
 #
 #   install [EXTRAS]    e.g. `install dev`; does nothing if it was done for this pyproject.toml.
+#   fetch_python        before `install` on a rented machine: a Python, where its image has none that will do.
 
 # On Linux, large arrays in large memory pages: a training step takes a tenth less time.
 export GLIBC_TUNABLES="${GLIBC_TUNABLES:-glibc.malloc.hugetlb=1}"
@@ -18,6 +19,17 @@ find_python() {
   done
   echo "error: no Python >= 3.11 found; install one, or set PYTHON to it" >&2
   return 2
+}
+
+fetch_python() {
+  # Ubuntu's is 3.10, or a newer one that cannot make environments.
+  [ ! -x .venv/bin/python ] || return 0
+  ! PYTHON="$(find_python 2>/dev/null)" || ! "$PYTHON" -c 'import ensurepip' 2>/dev/null || return 0
+  echo "Fetching Python 3.12"
+  # An image's own Python is this machine's to change.
+  PIP_BREAK_SYSTEM_PACKAGES=1 python3 -m pip install --disable-pip-version-check --quiet --user uv
+  python3 -m uv python install --quiet --managed-python --no-bin 3.12
+  PYTHON="$(python3 -m uv python find --managed-python 3.12)"
 }
 
 install() {
