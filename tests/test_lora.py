@@ -280,8 +280,10 @@ def test_adapters_to_a_run_that_has_adapters(config, tmp_path):
 def written(adapted, tmp_path):
     """Adapters in PEFT's format, and what is in the two files."""
     config, trained, _ = adapted
-    peft.write(config, trained, tmp_path, "some/base")
-    return config, trained, tmp_path
+    folder = tmp_path / "adapters"
+    folder.mkdir()
+    peft.write(config, trained, folder, "some/base")
+    return config, trained, folder
 
 
 def test_pefts_format_there_and_back(written):
@@ -290,6 +292,16 @@ def test_pefts_format_there_and_back(written):
     assert (base, found) == ("some/base", config.adapters)
     again = peft.read(str(path), dataclasses.replace(config, adapters=found))
     jax.tree.map(np.testing.assert_array_equal, again, jax.device_get(trained))
+
+
+def test_adapters_to_themselves_are_refused(written):
+    _, _, path = written
+    other = path.parent / "other"
+    shutil.copytree(path, other)
+    change(path, base_model_name_or_path=str(other))
+    change(other, base_model_name_or_path=str(path))
+    with pytest.raises(UserError, match="which are adapters to it"):
+        origins.find(str(path))
 
 
 def test_adapters_over_the_root_of_their_rank(written):
@@ -312,7 +324,10 @@ def change(path, **what):
         ({"bias": "all"}, "bias='all'"),
         ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
         ({"rank_pattern": {"q_proj": 3}}, "rank_pattern"),
-        ({"r": "8"}, "r='8'"),
+        ({"r": "8"}, "r='8': must be a whole number"),
+        ({"r": 10**30}, "must be a whole number from 1 to"),
+        ({"lora_alpha": float("nan")}, "lora_alpha=nan: must be a number above 0"),
+        ({"lora_alpha": -1}, "lora_alpha=-1"),
         ({"base_model_name_or_path": None}, "must name the base"),
         ({"r": 5}, r"has the shape .* but the config asks for"),
         ({"use_dora": True}, "lora_magnitude_vector .* is missing"),

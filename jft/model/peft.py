@@ -16,6 +16,8 @@ from jft.model.tensors import TABLE
 from jft.model_files import ADAPTERS, locate, read_json
 
 WEIGHTS = "adapter_model.safetensors"
+# Beyond these something is damaged: no projection has more dimensions, and the change no digits.
+LARGEST_RANK, LARGEST_ALPHA = 1 << 16, 1e9
 # What would change how adapters compute, by the value that says they do not.
 UNSUPPORTED = {
     "bias": "none",
@@ -60,11 +62,14 @@ def describe(path: str, dtype: str = "float32") -> tuple[str, Adapters]:
     if raw.get("peft_type") != "LORA":
         raise UserError(f"{file}: peft_type={raw.get('peft_type')!r}: jft supports LORA only")
     for key, harmless in UNSUPPORTED.items():
-        if (value := raw.get(key)) and value != harmless:
+        value = raw.get(key)
+        if value != harmless and value is not False and value not in (None, [], {}):
             raise UserError(f"{file}: {key}={value!r}: jft supports {harmless!r} only")
     rank, alpha, base = raw.get("r"), raw.get("lora_alpha"), raw.get("base_model_name_or_path")
-    if not isinstance(rank, int) or rank < 1 or not isinstance(alpha, int | float):
-        raise UserError(f"{file}: r={rank!r}, lora_alpha={alpha!r}: must be numbers above 0")
+    if not isinstance(rank, int) or not 0 < rank <= LARGEST_RANK:
+        raise UserError(f"{file}: r={rank!r}: must be a whole number from 1 to {LARGEST_RANK}")
+    if not isinstance(alpha, int | float) or not 0 < alpha < LARGEST_ALPHA:
+        raise UserError(f"{file}: lora_alpha={alpha!r}: must be a number above 0")
     if not isinstance(base, str) or not base:
         raise UserError(f"{file}: base_model_name_or_path={base!r}: must name the base")
     if raw.get("use_rslora"):  # Kalajdzievski 2023, arXiv 2312.03732: over the root of the rank

@@ -64,10 +64,7 @@ def find(path: str) -> Origin:
         )
     folder, wanted = _of_run(path)
     if not workdir_lib.is_workdir(folder):
-        if peft.is_one(path):
-            peft.describe(path)
-        else:
-            hub.check(path)
+        _check_files(path)
         return Origin(absolute(path), None, 0, True)
     run = workdir_lib.read_config(folder / workdir_lib.CONFIG)
     steps = Checkpoints(folder, read_only=True).steps()
@@ -79,6 +76,18 @@ def find(path: str) -> Origin:
         raise UserError(f"model.path={path}: no such step; there is {there}")
     finished = wanted is not None or step >= read_model(folder).steps
     return Origin(absolute(str(folder)), run, step, finished)
+
+
+def _check_files(path: str) -> None:
+    """Refuse early what is no model, and adapters whose bases lead back to them."""
+    seen = []
+    while peft.is_one(path):
+        seen.append(absolute(path))
+        path, _ = peft.describe(path)
+        if absolute(path) in seen:
+            raise UserError(f"{seen[-1]} holds adapters to {path}, which are adapters to it")
+    if not seen:
+        hub.check(path)
 
 
 def _of_run(path: str) -> tuple[Path, int | None]:
