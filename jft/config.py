@@ -288,8 +288,17 @@ def validate(config: Config) -> None:
         raise UserError(f"model.name={config.model.name!r}: must be one line of printable text")
     if not config.train.steps and not config.train.epochs:
         raise UserError("train.steps=0 and train.epochs=0: give one of them")
-    if config.lora.rank and not config.lora.targets:
+    if config.lora.rank:
+        _check_adapters(config.lora)
+
+
+def _check_adapters(config: Lora) -> None:
+    if not config.targets:
         raise UserError("lora.targets is empty, so that nothing would be trained")
+    if len(set(config.targets)) < len(config.targets):
+        raise UserError(f"lora.targets={','.join(config.targets)}: name each of them once")
+    if not config.alpha:
+        raise UserError("lora.alpha=0: must be above 0, or adapters would count for nothing")
 
 
 def _check_number(path: str, number: float, minimum: float, below: float) -> None:

@@ -353,6 +353,8 @@ def test_what_would_compute_otherwise_is_refused(decoder_config, tmp_path, what,
     [
         ("targets", ("query", "q_proj"), r"lora.targets='q_proj': must be one of query, key"),
         ("targets", (), r"lora.targets is empty"),
+        ("targets", ("up", "up"), r"lora.targets=up,up: name each of them once"),
+        ("alpha", 0.0, r"lora.alpha=0: must be above 0"),
         ("base", "int4", r"lora.base='int4': must be one of auto, bfloat16, int8"),
         ("rank", -1, r"lora.rank=-1: must be at least 0"),
     ],

@@ -60,6 +60,11 @@ def begin(
         decoder, params = pretrained.load(base, mesh)
         layout = step_lib.shardings(decoder, optimizer, mesh)
         return Start(decoder, step_lib.create_state(params, optimizer, layout), {})
+    if not base.finished:
+        say(
+            f"note: {base.path} has not come to its end; these adapters need its step {base.step}, "
+            "which it deletes when it goes on"
+        )
     decoder, frozen = pretrained.load_frozen(base, mesh, adapters)
     layout = step_lib.shardings(decoder, optimizer, mesh)
     drawn = lora.init(step_lib.shapes(decoder, optimizer).params, config.data.seed)
