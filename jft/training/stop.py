@@ -68,9 +68,10 @@ class Stop:
             signal.signal(number, handler)
 
     def _ask(self, number: int, _) -> None:
-        self.asked, self._when = True, time.monotonic()
-        self._name = signal.Signals(number).name
-        say(f"{self._name}: saving after this step")
+        name = signal.Signals(number).name
+        if not self.asked:
+            self.asked, self._when, self._name = True, time.monotonic(), name
+        say(f"{name}: saving after this step")
         if self._grace and number == signal.SIGTERM:
             timer = threading.Timer(self._grace, self._give_up)
             timer.daemon = True
