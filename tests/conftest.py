@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 
 # Most of the tests' time goes into compiling tiny programs, which need not be optimized so well.
 os.environ["XLA_FLAGS"] = (
@@ -9,6 +10,10 @@ os.environ["XLA_FLAGS"] = (
     + " --xla_force_host_platform_device_count=8 --xla_backend_optimization_level=1"
 )
 os.environ["JAX_PLATFORMS"] = "cpu"
+
+# A shell starts what is to run in the background deaf to Ctrl-C, and so would be what tests start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import jax
 import numpy as np
