@@ -122,7 +122,9 @@ class Optim(Section):
 class Lora(Section):
     """Train low-rank adapters (LoRA) instead of all weights; they want a larger optim.lr."""
 
-    rank: int = key(0, "inner dimension of the adapters; 0: train all weights", minimum=0)
+    rank: int = key(
+        0, "inner dimension of the adapters; 0: train all weights", minimum=0, below=(1 << 16) + 1
+    )
     alpha: float = key(16.0, "adapters count alpha / rank times", minimum=0)
     targets: tuple[str, ...] = key(PROJECTIONS, "which projections have one", choices=PROJECTIONS)
     dora: bool = key(False, "train the length of each output's weights, too (DoRA)")
@@ -151,6 +153,7 @@ class Checkpoint(Section):
         0.0,
         "seconds that a run has to save and end in after SIGTERM, or it gives up; 0: no limit",
         minimum=0,
+        below=1e6,
         runtime=True,
     )
     keep: int = key(2, "newest checkpoints to keep", minimum=1, runtime=True)
@@ -243,7 +246,7 @@ class Plan(Section):
     utilization: float = key(
         0.4,
         "share of a chip's peak that a step reaches, for what it costs",
-        minimum=0,
+        minimum=0.001,
         below=1.01,
         runtime=True,
     )
@@ -288,6 +291,11 @@ def validate(config: Config) -> None:
         raise UserError(f"model.name={config.model.name!r}: must be one line of printable text")
     if not config.train.steps and not config.train.epochs:
         raise UserError("train.steps=0 and train.epochs=0: give one of them")
+    if config.checkpoint.keep_best and not (config.probe.every and config.probe.limit):
+        raise UserError(
+            f"checkpoint.keep_best={config.checkpoint.keep_best} goes by probes: give probe.limit, "
+            "and a probe.every at which checkpoints are written, too"
+        )
     if config.lora.rank:
         _check_adapters(config.lora)
 

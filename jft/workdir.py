@@ -153,7 +153,9 @@ def read_config(file: Path) -> config_lib.Config:
       UserError: it cannot be read.
     """
     try:
-        return config_lib.from_dict(read_json(file))
+        config = config_lib.from_dict(read_json(file))
+        config_lib.validate(config)
+        return config
     except (UserError, AttributeError, TypeError) as error:
         raise UserError(f"{file}: not a config of this version of jft: {error}") from None
 

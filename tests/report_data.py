@@ -33,6 +33,7 @@ def write_evaluation(
     train: str | None = None,
     train_shots: int | None = None,
     train_seed: int = 0,
+    adapters: str = "",
     examples: int = 400,
     datasets=DATASETS,
     shots=(0, 2),
@@ -52,6 +53,7 @@ def write_evaluation(
     training = {"train": train, "train_task": train and "sentiment", "train_shots": train_shots}
     training |= {
         "train_seed": train_seed if train else None,
+        "adapters": adapters,
         "train_examples": examples if train else None,
         "recipe": f"{train} {examples} {train_shots}" if train else None,
         "plain_recipe": f"{train} {examples}" if train else None,

@@ -6,6 +6,7 @@ import sys
 import jax
 import numpy as np
 import pytest
+import safetensors
 from safetensors import safe_open
 
 from jft import cli, export
@@ -124,3 +125,50 @@ def test_what_is_missing_is_named(monkeypatch, capsys, tmp_path, arguments, mess
         cli.run_export(export.main, export.__doc__)
     assert stopped.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def test_what_is_in_the_way_is_kept_and_what_a_kill_left_goes(run, tmp_path):
+    part = tmp_path / "out.part"
+    part.mkdir()
+    (part / "notes.txt").write_text("precious")
+    with pytest.raises(UserError, match=r"out.part is in the way, and no export's"):
+        folder.export(str(run), [], str(tmp_path / "out"), "float32")
+    assert (part / "notes.txt").read_text() == "precious"
+    (part / folder.MARK).touch()  # as an export that was killed leaves it
+    folder.export(str(run), [], str(tmp_path / "out"), "float32")
+    assert not part.exists()
+    assert {"notes.txt", folder.MARK}.isdisjoint(each.name for each in (tmp_path / "out").iterdir())
+    assert all(each.stat().st_mode & 0o044 for each in (tmp_path / "out").iterdir())
+
+
+def test_a_run_is_not_spoilt(run):
+    with pytest.raises(UserError, match="among the checkpoints of a run"):
+        folder.export(str(run), [], str(run / "checkpoints" / "9"), "float32")
+
+
+def test_scores_of_others_are_not_told(run, config, tmp_path):
+    config.eval.limit = 2
+    grid.evaluate(config, str(tmp_path / "base"))
+    config.data.seed = 9
+    loop.train(config, str(tmp_path / "other"))
+    config.model.path = str(tmp_path / "other")
+    grid.evaluate(config, str(tmp_path / "of-other"))
+    for evaluation, message in (
+        ("of-other", "neither this model nor its base"),
+        ("x", "no scores"),
+    ):
+        with pytest.raises(UserError, match=message):
+            folder.export(str(run), [str(tmp_path / evaluation)], str(tmp_path / "out"), "float32")
+    folder.export(str(run), [str(tmp_path / "base")], str(tmp_path / "out"), "float32")
+    assert "| accuracy |" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_a_full_disk_is_one_line(run, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise safetensors.SafetensorError("No space left on device")
+
+    monkeypatch.setattr("safetensors.numpy.save_file", full)
+    with pytest.raises(
+        UserError, match=r"cannot be written .*No space left on device.*; make room"
+    ):
+        folder.export(str(run), [], str(tmp_path / "out"), "float32")

@@ -13,8 +13,9 @@ from rouge_score import rouge_scorer
 
 from jft.data import items
 from jft.data import tokenizer as tokenizer_lib
+from jft.errors import UserError
 from jft.evaluation import decoding, grid, runner
-from jft.model import generate, hub
+from jft.model import decoder, generate, hub
 from jft.training import mesh as mesh_lib
 
 NEW_TOKENS = 12
@@ -137,6 +138,12 @@ def test_a_generation_ends_at_the_first_blank_line_after_text(pieces):
     if HALF not in texts[-1]:  # which may pass for white space, so that a blank line is missed
         ended = [n + 1 for n, text in enumerate(texts) if "\n\n" in text.lstrip()]
         assert length == (ended[0] if ended else len(pieces))
+
+
+def test_a_model_that_gives_no_numbers_is_an_error(eval_config, tmp_path, monkeypatch):
+    monkeypatch.setattr(decoder, "logits", lambda config, params, x: x[..., :9] * jnp.nan)
+    with pytest.raises(UserError, match="scores that are no numbers"):
+        grid.evaluate(eval_config, str(tmp_path / "eval"))
 
 
 def test_eos_ends_a_generation():

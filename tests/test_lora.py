@@ -320,6 +320,8 @@ def change(path, **what):
 @pytest.mark.parametrize(
     ("what", "message"),
     [
+        ({"init_lora_weights": "pissa"}, "init_lora_weights='pissa': PEFT changes the base first"),
+        ({"loftq_config": {"loftq_bits": 4}}, "loftq_config"),
         ({"peft_type": "IA3"}, "peft_type='IA3': jft supports LORA only"),
         ({"bias": "all"}, "bias='all'"),
         ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
@@ -385,3 +387,45 @@ def test_adapters_that_were_damaged_in_writing_are_caught(tuned, tmp_path, monke
     monkeypatch.setattr(tensors, "dump", planted)
     with pytest.raises(UserError, match="gives other scores than the model"):
         folder.export(str(run), [], str(tmp_path / "out"), "float32", adapters=True)
+
+
+def test_a_row_of_zeros_has_no_length_to_train(decoder_config):
+    config = dataclasses.replace(decoder_config, adapters=KINDS["dora"])
+    trained, frozen = lora.split(decoder.init(config, jax.random.key(0, impl="rbg")))
+    kernel = frozen["layers"]["mlp"]["up"]["kernel"]
+    frozen["layers"]["mlp"]["up"]["kernel"] = kernel.at[:, 3].set(0)
+    trained = lora.measured(lora.init(trained, seed=0), frozen)
+    whole = lora.join(trained, frozen)
+    assert np.isfinite(logits(config, whole)).all()
+    slopes = jax.grad(
+        lambda trained: decoder.token_logprobs(
+            config, lora.join(trained, frozen), batch(config)
+        ).sum()
+    )(trained)
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(slopes))
+    merged = lora.merge(jax.tree.map(jnp.copy, whole), config.adapters, jnp.dtype("float32"))
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(merged))
+
+
+def test_adapters_to_a_step_of_a_run_stay_with_that_step(config, tmp_path):
+    config.checkpoint.every, config.optim.lr = 1, 1e-2
+    loop.train(config, str(tmp_path / "full"))
+    config.model.path, config.lora.rank = str(tmp_path / "full" / "checkpoints" / "2"), 2
+    config.checkpoint.every = 0
+    loop.train(config, str(tmp_path / "run"))
+    folder.export(str(tmp_path / "run"), [], str(tmp_path / "out"), "float32", adapters=True)
+    named = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
+    assert named["base_model_name_or_path"] == config.model.path
+    runs = [scores(config, tmp_path / each, tmp_path / f"of-{each}") for each in ("run", "out")]
+    for a, b in zip(*runs, strict=True):
+        assert a == pytest.approx(b, rel=1e-5)
+
+
+def test_a_folder_of_a_model_and_adapters_is_refused(tuned, tmp_path):
+    _, run = tuned
+    for adapters in (False, True):
+        folder.export(str(run), [], str(tmp_path / str(adapters)), "float32", adapters)
+    for file in ("adapter_config.json", "adapter_model.safetensors"):
+        shutil.copy(tmp_path / "True" / file, tmp_path / "False")
+    with pytest.raises(UserError, match="holds a model and adapters"):
+        origins.find(str(tmp_path / "False"))

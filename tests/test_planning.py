@@ -50,6 +50,8 @@ def test_slices_are_called_by_topology_or_by_accelerator_type(name, kind, number
         ("v5p:4x4", "is written v5p:2x2x4"),
         ("h100:2x2", "how many"),
         ("h100:0", "how many"),
+        ("h100:1000000", "are the most that can be planned for"),
+        ("v5e:4x", "is written v5e:4x4"),
     ],
 )
 def test_a_slice_that_is_not_there_is_refused(name, message):

@@ -219,6 +219,26 @@ def test_two_runs_of_one_name_are_told_apart(study, tmp_path):
     assert names == {"tiny", "FT (seed0/ft)", "FT (seed1/ft)"}
 
 
+def test_adapters_are_a_way_of_training_of_their_own(study, tmp_path):
+    folders = study[:2]
+    folders.append(
+        write_evaluation(
+            tmp_path / "lora",
+            "FT LoRA-4 films",
+            FT,
+            model_path="/runs/lora",
+            train="films_train_400",
+            train_shots=0,
+            adapters="LoRA-4",
+        )
+    )
+    groups = [
+        [each.family.way for each in group.members]
+        for group in compare(collect(list(map(str, folders)))).groups
+    ]
+    assert sorted(groups) == [["FT"], ["FT LoRA-4"]]
+
+
 def test_two_evaluations_of_one_checkpoint_are_one_model(study, tmp_path):
     more = [("detection", "twins")]
     write_evaluation(tmp_path / "more", "tiny", BASE, datasets=more)

@@ -49,13 +49,16 @@ def model_name(config: config_lib.Config, origin: Origin) -> str:
     data = origin.run.data
     size = f"[:{data.examples}]" if data.examples else ""
     seed = f" seed {data.seed}" if data.seed else ""
-    kind = method(data.shots) + _adapters(origin.run.lora)
+    kind = " ".join(filter(None, (method(data.shots), _adapters(origin.run.lora))))
     return f"{kind} {rows_lib.title(data.train)}{size}{seed}"
 
 
 def _adapters(config: config_lib.Lora) -> str:
-    kind = "DoRA" if config.dora else "LoRA"
-    return f" {kind}-{config.rank}" if config.rank else ""
+    """What kind of adapters were trained, such as `LoRA-16 int8`; empty for all weights."""
+    if not config.rank:
+        return ""
+    base = f" {config.base}" if config.base != "auto" else ""
+    return f"{'DoRA' if config.dora else 'LoRA'}-{config.rank}{base}"
 
 
 def label_rows(model: str, items: Items, scores: np.ndarray) -> list[dict]:
@@ -148,6 +151,7 @@ def record(
         "train_task": run.data.task if run else None,
         "train_shots": run.data.shots if run else None,
         "train_seed": run.data.seed if run else None,
+        "adapters": _adapters(run.lora) if run else "",
         "train_examples": training.examples if training else None,
         "recipe": training.recipe() if training else None,
         "plain_recipe": training.recipe(OF_DEMONSTRATIONS) if training else None,

@@ -10,12 +10,14 @@ import numpy as np
 from jft.data.items import Items
 from jft.data.items import Slots as SlotSizes
 from jft.data.tokenizer import Tokenizer
+from jft.errors import UserError
 from jft.evaluation.runner import Runner
 from jft.model.generate import (
     BLANK_LINE,
     EMPTY,
     ENDS_LINE,
     HAS_TEXT,
+    NONE,
     STARTS_LINE,
     TEXT_THEN_BLANK_LINE,
     Arrivals,
@@ -115,12 +117,20 @@ class _Slots:
 
         Returns:
           The items that have come to their end, with their tokens.
+
+        Raises:
+          UserError: the model gives no numbers.
         """
         narrow = len(self._items) == self._fewest
         active = len(self._items) - wanted if wanted else 0 if narrow else self._fewest
         trunk, stops = self._trunk, self._stops
         self._state = self._runner.decode(self._state, trunk, stops, np.int32(active))
         done_R, tokens_RS = map(np.asarray, (self._state.texts.done_R, self._state.texts.tokens_RS))
+        if (tokens_RS == NONE).any():
+            raise UserError(
+                "the model gives scores that are no numbers; its weights are damaged, or too large "
+                "for model.dtype"
+            )
         ended = [(i, slot) for slot, i in enumerate(self._items) if i is not None and done_R[slot]]
         for _, slot in ended:
             self._items[slot] = None

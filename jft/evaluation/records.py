@@ -24,6 +24,7 @@ CELL = GRID | {
     "train_task": str | None,
     "train_shots": int | None,
     "train_seed": int | None,
+    "adapters": str,
     "train_examples": int | None,
     "recipe": str | None,
     "plain_recipe": str | None,

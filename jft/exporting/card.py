@@ -7,29 +7,33 @@ from pathlib import Path
 
 from jft import config as config_lib
 from jft import workdir
+from jft.errors import UserError
 from jft.evaluation import records
-from jft.training.origins import Origin, read_model
+from jft.training.origins import Origin, fingerprint, read_model
 
 PROBE = {"step": int, "dataset": str, "relation": str, "n": int, "nll_change": int | float}
 
 
-def render(origin: Origin, evaluations: list[str], name: str, dtype: str) -> str:
+def render(origin: Origin, scored: list[dict], name: str, dtype: str, adapters: bool) -> str:
     """Markdown with the header that the Hugging Face hub reads.
 
     Args:
       origin: the model.
-      evaluations: workdirs of jft.eval, of which those of this model and its base are told.
+      scored: cells, as `scored` gives them.
       name: what the model is to be called.
       dtype: of the exported weights.
+      adapters: whether these alone are exported, in float32.
     """
-    lines = ["---", "library_name: transformers", "pipeline_tag: text-generation"]
+    dtype = "float32" if adapters else dtype
+    library = "peft" if adapters else "transformers"
+    lines = ["---", f"library_name: {library}", "pipeline_tag: text-generation"]
     lines += ["tags:", "- jft", "---", "", f"# {name}", ""]
     if origin.run is None:
         lines.append(f"Converted by jft from `{Path(origin.path).name}`, in {dtype}.")
     else:
         lines += _training(origin, origin.run, dtype)
         lines += _probes(Path(origin.path), origin.step)
-    lines += _scores(origin, evaluations)
+    lines += _scores(scored)
     return "\n".join(lines) + "\n"
 
 
@@ -43,7 +47,7 @@ def _training(origin: Origin, run: config_lib.Config, dtype: str) -> Iterator[st
     optim = run.optim
     facts = {
         "task": data.task,
-        "training rows": data.train,
+        "training rows": data.train + (f", the first {data.examples}" if data.examples else ""),
         "steps": f"{origin.step} of {saved.steps}, of {run.train.batch_size} examples",
         "demonstrations": f"{data.shots}, {data.demo_mode}" if data.shots else "none",
         "trained": _trained(run.lora),
@@ -81,14 +85,30 @@ def _probes(folder: Path, step: int) -> Iterator[str]:
         yield f"| {name} | {relation} | {each['n']} | {each['nll_change']:+.4f} | {kl} |"
 
 
-def _scores(origin: Origin, evaluations: list[str]) -> Iterator[str]:
-    base = read_model(Path(origin.path)).base if origin.run else None
-    found = [
-        cell
-        for folder in evaluations
-        for cell in workdir.read_jsonl(Path(folder).expanduser() / "cells.jsonl", records.CELL)
-        if cell["model_path"] in (origin.path, base)
-    ]
+def scored(origin: Origin, evaluations: list[str]) -> list[dict]:
+    """The cells in workdirs of jft.eval, for the card of a model.
+
+    Raises:
+      UserError: there are none in one of them, or they are of neither the model nor its base.
+    """
+    known = {fingerprint(origin)} if evaluations else set()
+    if evaluations and origin.run:
+        known.add(read_model(Path(origin.path)).base_sha256)
+    found: list[dict] = []
+    for folder in evaluations:
+        cells = workdir.read_jsonl(Path(folder).expanduser() / "cells.jsonl", records.CELL)
+        if not cells:
+            raise UserError(f"{folder}: no scores there; jft.eval makes them")
+        if cells[0]["model_sha256"] not in known:
+            raise UserError(
+                f"{folder}: holds scores of {cells[0]['model']} at step {cells[0]['step']}, which "
+                "is neither this model nor its base"
+            )
+        found += cells
+    return found
+
+
+def _scores(found: list[dict]) -> Iterator[str]:
     if not found:
         return
     yield ""

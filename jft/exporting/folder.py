@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
-import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,10 +23,14 @@ from jft.exporting import card
 from jft.model import decoder as decoder_lib
 from jft.model import hub, lora, peft
 from jft.model.decoder import DecoderConfig, Params
+from jft.model_files import ADAPTERS, HUB_ID
 from jft.progress import phase, say
 from jft.training import mesh as mesh_lib
 from jft.training import origins, pretrained
+from jft.workdir import is_workdir
 
+# In a folder that is being written.
+MARK = ".jft-export"
 # The model is asked for the scores after so many sequences of so many tokens.
 SEQUENCES, TOKENS = 2, 24
 # By the type of the weights: how far scores may differ where one is written as another.
@@ -48,36 +54,91 @@ def export(
     Raises:
       UserError: no such model; the folder is there already; what was read again is another model.
     """
-    target = Path(out).expanduser()
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise UserError(f"--out={out} is there already; choose a new folder, or remove it")
+    target = Path(out).expanduser().resolve()
+    _check_place(target, out)
     origin = origins.find(model)
     if adapters and not origins.has_adapters(origin):
         raise UserError(f"--adapters: {model} has none; without this flag the model is exported")
-    part = target.with_name(target.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    with phase("Loading the model"):
-        mesh = mesh_lib.create(config_lib.Mesh())
-        load = pretrained.load_adapted if adapters else pretrained.load
-        decoder, params = load(origin, mesh)
-        tokenizer = tokenizer_lib.load(origins.tokenizer_path(model))
-    with phase("Writing adapters" if adapters else f"Writing {dtype} weights"):
-        if adapters:
-            peft.write(decoder, lora.split(params)[0], part, origins.base_of(origin).path)
-        else:
-            hub.save(decoder, params, str(part), dtype, tokenizer.eos_id)
-            _write_generation(part, tokenizer)
-        tokenizer.save(str(part))
-        text = card.render(origin, evaluations, target.name, "float32" if adapters else dtype)
-        (part / "README.md").write_text(text, encoding="utf-8")
-    with phase("Reading it again"):
-        again = _with_adapters_of(part, decoder, params) if adapters else hub.load(str(part))
-        _check(part, scores(decoder, params), scores(*again), "float32" if adapters else dtype)
-    if target.exists():
-        target.rmdir()  # empty, as seen above
-    part.rename(target)
+    scored = card.scored(origin, evaluations)
+    with _part(target) as part:
+        with phase("Loading the model"):
+            mesh = mesh_lib.create(config_lib.Mesh())
+            load = pretrained.load_adapted if adapters else pretrained.load
+            decoder, params = load(origin, mesh)
+            tokenizer = tokenizer_lib.load(origins.tokenizer_path(model))
+        with phase("Writing adapters" if adapters else f"Writing {dtype} weights"):
+            if adapters:
+                base = origins.name(origins.base_of(origin))
+                peft.write(decoder, lora.split(params)[0], part, base)
+            else:
+                hub.save(decoder, params, str(part), dtype, tokenizer.eos_id)
+                _write_generation(part, tokenizer)
+            tokenizer.save(str(part))
+            text = card.render(origin, scored, target.name, dtype, adapters)
+            (part / "README.md").write_text(text, encoding="utf-8")
+        with phase("Reading it again"):
+            again = _with_adapters_of(part, decoder, params) if adapters else hub.load(str(part))
+            _check(part, scores(decoder, params), scores(*again), "float32" if adapters else dtype)
     say(f"Exported to {target}")
+    if adapters:
+        _say_what_base(decoder, base)
+
+
+def _check_place(target: Path, out: str) -> None:
+    """Refuse to overwrite anything, or to spoil a run.
+
+    Raises:
+      UserError: the folder is there already, or is one of a run's checkpoints.
+    """
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise UserError(f"--out={out} is there already; choose a new folder, or remove it")
+    if any(each.name == "checkpoints" and is_workdir(each.parent) for each in target.parents):
+        raise UserError(f"--out={out} is among the checkpoints of a run; choose another folder")
+
+
+@contextlib.contextmanager
+def _part(target: Path) -> Iterator[Path]:
+    """A folder beside the target that gets its name when all has gone well.
+
+    What a kill has left of an export goes first; it is known by the mark in it.
+
+    Raises:
+      UserError: a folder of that name is somebody's, or another export is writing there.
+    """
+    part = target.with_name(target.name + ".part")
+    mark = part / MARK
+    if part.exists() and not mark.exists():
+        raise UserError(f"{part} is in the way, and no export's; move it, or choose another --out")
+    part.mkdir(parents=True, exist_ok=True)
+    with mark.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UserError(f"{part}: another export is writing there") from None
+        for file in part.iterdir():
+            if file != mark:
+                file.unlink()
+        yield part
+        mark.unlink()
+        if target.exists():
+            target.rmdir()  # empty, as seen before
+        part.rename(target)
+
+
+def _say_what_base(decoder: DecoderConfig, base: str) -> None:
+    """Where others will put the adapters on something else than they were trained beside."""
+    assert decoder.adapters
+    if decoder.adapters.base == "int8":
+        say(
+            "note: they were trained beside a base of int8 numbers; on the base itself scores are "
+            "near those, not equal; without --adapters the export is exact"
+        )
+    folder = Path(base)
+    if not (HUB_ID.fullmatch(base) or (folder / hub.CONFIG).is_file()) or is_workdir(folder):
+        say(
+            f"note: PEFT cannot load {base}; export it, too, and name that folder in {ADAPTERS}, "
+            "or load the base first"
+        )
 
 
 def _write_generation(folder: Path, tokenizer: tokenizer_lib.Tokenizer) -> None:

@@ -100,7 +100,7 @@ class Adapter(nnx.Module):
         # Their slope through the lengths is left out, as DoRA's authors do, and PEFT.
         plain = {"kernel": kernel, lora.ADAPTER: adapter}
         lengths = jax.lax.stop_gradient(lora.lengths(lora.kernel(plain, self.c), magnitude.ndim))
-        return y * (magnitude / lengths).astype(y.dtype)[None, None]
+        return y * lora.ratio(magnitude, lengths).astype(y.dtype)[None, None]
 
 
 class Norm(nnx.Module):

@@ -24,6 +24,10 @@ HAS_TEXT, BLANK_LINE, TEXT_THEN_BLANK_LINE = 1, 2, 4
 STARTS_LINE, ENDS_LINE, EMPTY = 8, 16, 32
 
 
+# What stands for a token where its scores are no numbers.
+NONE = -2
+
+
 class Prefix(NamedTuple):
     """The trees of a batch.
 
@@ -256,9 +260,11 @@ def _forward(
 
 
 def _likeliest(config: DecoderConfig, params: Params, hidden_BMD: jax.Array) -> jax.Array:
-    """The most likely token after the last layer's hidden states, [B, M]."""
+    """The most likely token after the last layer's hidden states, [B, M]; `NONE` of no numbers."""
     logits_BMV = decoder.logits(config, params, decoder.final_norm(config, params, hidden_BMD))
-    return jnp.argmax(logits_BMV, axis=-1).astype(jnp.int32)
+    token_BM = jnp.argmax(logits_BMV, axis=-1).astype(jnp.int32)  # the first that is none, if any
+    largest_BM1 = jnp.take_along_axis(logits_BMV, token_BM[..., None], axis=-1)
+    return jnp.where(jnp.isfinite(largest_BM1[..., 0]), token_BM, NONE)
 
 
 def _laid_out(state: State) -> State:

@@ -6,6 +6,7 @@ import functools
 import itertools
 import json
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -105,8 +106,6 @@ def save(
 
 
 def _save_weights(config: DecoderConfig, params: Params, folder: Path, dtype: np.dtype) -> None:
-    from safetensors.numpy import save_file
-
     # Which tensor goes into which file is known before any is read.
     files: list[list[str]] = [[]]
     room, total = SHARD, 0
@@ -127,8 +126,30 @@ def _save_weights(config: DecoderConfig, params: Params, folder: Path, dtype: np
     for file, wanted in zip(names, files, strict=True):
         part = dict(itertools.islice(arrays, len(wanted)))
         assert list(part) == wanted
+        write_tensors(part, folder / file)
+
+
+def write_tensors(arrays: dict[str, np.ndarray], file: Path) -> None:
+    """Write a safetensors file.
+
+    Raises:
+      UserError: it cannot be written.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import save_file
+
+    try:
         # Transformers 4 refuses a file that does not say it came from PyTorch's layout.
-        save_file(part, folder / file, metadata={"format": "pt"})
+        save_file(arrays, file, metadata={"format": "pt"})
+        file.chmod(0o666 & ~_umask())  # it makes its files for their owner alone
+    except SafetensorError as error:
+        raise UserError(f"{file}: cannot be written ({error}); make room") from None
+
+
+def _umask() -> int:
+    umask = os.umask(0)
+    os.umask(umask)
+    return umask
 
 
 def _find_in_folder(folder: Path) -> Pretrained:

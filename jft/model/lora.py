@@ -101,7 +101,7 @@ def kernel(projection: dict, adapters: Adapters | None = None) -> jax.Array:
     if "magnitude" not in adapter:
         return changed
     magnitude = adapter["magnitude"]
-    return changed * _over_inputs(magnitude / lengths(changed, magnitude.ndim), changed)
+    return changed * _over_inputs(ratio(magnitude, lengths(changed, magnitude.ndim)), changed)
 
 
 def product_of(adapter: dict) -> jax.Array:
@@ -113,6 +113,12 @@ def product_of(adapter: dict) -> jax.Array:
 def lengths(kernel: jax.Array, outputs: int) -> jax.Array:
     """The Euclidean length of the weights of each output, of so many dimensions."""
     return jnp.sqrt(jnp.sum(kernel * kernel, axis=range(outputs, kernel.ndim)))
+
+
+def ratio(magnitude: jax.Array, lengths: jax.Array) -> jax.Array:
+    """By which DoRA stretches each output; one whose weights are all zero has no direction."""
+    zero = lengths == 0
+    return jnp.where(zero, 1.0, magnitude / jnp.where(zero, 1.0, lengths))
 
 
 def merge(params: dict, adapters: Adapters, dtype: jnp.dtype) -> dict:

@@ -16,6 +16,8 @@ from jft.model.tensors import TABLE
 from jft.model_files import ADAPTERS, locate, read_json
 
 WEIGHTS = "adapter_model.safetensors"
+# Of how adapters began: those that leave the base as it is. Others hide a change of its weights.
+HARMLESS_BEGINNINGS = (None, True, False, "gaussian", "orthogonal", "eva")
 # Beyond these something is damaged: no projection has more dimensions, and the change no digits.
 LARGEST_RANK, LARGEST_ALPHA = 1 << 16, 1e9
 # What would change how adapters compute, by the value that says they do not.
@@ -37,13 +39,33 @@ UNSUPPORTED = {
     "monteclora_config": None,
     "velora_config": None,
     "arrow_config": None,
+    "loftq_config": {},
+    "corda_config": None,
 }
 
 
 def is_one(path: str) -> bool:
     """Whether `model.path` names a folder on this machine that holds adapters and no model."""
     folder = Path(path).expanduser()
-    return (folder / ADAPTERS).is_file() and not (folder / hub.CONFIG).is_file()
+    return (folder / ADAPTERS).is_file() and not _holds_model(folder)
+
+
+def check_none(path: str) -> None:
+    """Refuse a model's folder that holds adapters, too: which of them is meant?
+
+    Raises:
+      UserError: it does.
+    """
+    folder = Path(path).expanduser()
+    if (folder / ADAPTERS).is_file():
+        raise UserError(
+            f"model.path={path}: holds a model and adapters; move one of them, {hub.WEIGHTS} or "
+            f"{WEIGHTS} with {ADAPTERS}, to a folder of its own"
+        )
+
+
+def _holds_model(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in (hub.WEIGHTS, hub.INDEX))
 
 
 def describe(path: str, dtype: str = "float32") -> tuple[str, Adapters]:
@@ -65,6 +87,11 @@ def describe(path: str, dtype: str = "float32") -> tuple[str, Adapters]:
         value = raw.get(key)
         if value != harmless and value is not False and value not in (None, [], {}):
             raise UserError(f"{file}: {key}={value!r}: jft supports {harmless!r} only")
+    if raw.get("init_lora_weights") not in HARMLESS_BEGINNINGS:
+        raise UserError(
+            f"{file}: init_lora_weights={raw['init_lora_weights']!r}: PEFT changes the base first; "
+            "save them again with path_initial_model_for_weight_conversion"
+        )
     rank, alpha, base = raw.get("r"), raw.get("lora_alpha"), raw.get("base_model_name_or_path")
     if not isinstance(rank, int) or not 0 < rank <= LARGEST_RANK:
         raise UserError(f"{file}: r={rank!r}: must be a whole number from 1 to {LARGEST_RANK}")
@@ -76,6 +103,11 @@ def describe(path: str, dtype: str = "float32") -> tuple[str, Adapters]:
         alpha *= math.sqrt(rank)
     names = _source(folder).shapes
     targets = tuple(name for name, one in _first_layer("down").items() if one in names)
+    if not targets:
+        raise UserError(
+            f"{folder / WEIGHTS}: holds no adapter of a projection in the first layer, such as "
+            f"{_first_layer('down')['query']}"
+        )
     return base, Adapters(rank, float(alpha), targets, bool(raw.get("use_dora")), dtype)
 
 
@@ -98,8 +130,6 @@ def write(config: DecoderConfig, params: Params, folder: Path, base: str) -> Non
       folder: where to.
       base: what they belong to: a path or a hub id.
     """
-    from safetensors.numpy import save_file
-
     adapters = config.adapters
     assert adapters
     modules = _first_layer("down")
@@ -118,12 +148,14 @@ def write(config: DecoderConfig, params: Params, folder: Path, base: str) -> Non
         "inference_mode": True,
     }
     arrays = dict(tensors.dump(config, params, np.dtype("float32"), "hf"))
-    save_file(arrays, folder / WEIGHTS, metadata={"format": "pt"})
+    hub.write_tensors(arrays, folder / WEIGHTS)
     text = json.dumps(description, indent=2) + "\n"
     (folder / ADAPTERS).write_text(text, encoding="utf-8")
 
 
 def _source(folder: Path) -> tensors.Source:
+    if not (folder / WEIGHTS).is_file():
+        raise UserError(f"{folder / WEIGHTS}: missing; jft reads adapters from safetensors only")
     return hub.source(str(folder), [folder / WEIGHTS], lambda name: False)
 
 

@@ -55,6 +55,8 @@ CHIPS = {
 }
 # What else they are called.
 ALIASES = {"v5litepod": "v5e", "v5lite": "v5e"}
+# Without topologies of their own: a process stands for them all.
+MOST = 512
 USAGE = "v5e:4x4, v5p:2x2x4, an accelerator type such as v5litepod-16, or h100:8"
 
 
@@ -87,7 +89,7 @@ def parse(topology: str) -> Slice:
     Raises:
       UserError: a kind of chip, or a shape, that is not known.
     """
-    match = re.fullmatch(r"([a-z0-9]+)[:-]([0-9x]+)", topology.lower())
+    match = re.fullmatch(r"([a-z0-9]+)[:-]([0-9]+(?:x[0-9]+)*)", topology.lower())
     kind = ALIASES.get(match[1], match[1]) if match else ""
     if not match or kind not in CHIPS:
         raise UserError(f"--topology={topology}: is written {USAGE}; chips: {', '.join(CHIPS)}")
@@ -95,6 +97,8 @@ def parse(topology: str) -> Slice:
     if not chip.slices:
         if not shape.isdecimal() or not int(shape):
             raise UserError(f"--topology={topology}: how many? such as {kind}:8")
+        if int(shape) > MOST:
+            raise UserError(f"--topology={topology}: {MOST} are the most that can be planned for")
         return Slice(topology, kind, int(shape))
     if shape.isdecimal():
         number = int(shape) // chip.cores

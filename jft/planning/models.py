@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import zlib
+from pathlib import Path
 
 import numpy as np
 
@@ -90,7 +91,7 @@ def shape(path: str) -> DecoderConfig:
         return SHAPES[name]
     origin = origins.find(path)
     if origin.run:
-        return origins.read_model(locate(path, ())).decoder
+        return origins.read_model(Path(origin.path)).decoder
     if origins.has_adapters(origin):
         return shape(origins.base_of(origin).path)
     if path.startswith("random:") or path.endswith(".gguf"):

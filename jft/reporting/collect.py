@@ -22,7 +22,7 @@ from jft.tasks import RELATIONS
 CAUTIONS = ("shortened", "demos_among_items", "items_trained_on")
 IDENTITY = (
     *("model", "train", "train_task", "train_shots", "train_seed", "train_examples", "recipe"),
-    *("plain_recipe", "base", "base_sha256", "model_path", "step", "model_sha256"),
+    *("adapters", "plain_recipe", "base", "base_sha256", "model_path", "step", "model_sha256"),
 )
 
 
@@ -70,6 +70,7 @@ class Model:
       base, base_sha256: the model that it was tuned from, and its weights then; a base's own.
       train, train_task, train_shots: its training set, None for a base; 0 shots = FT, k = FTICL.
       seed: of its training.
+      adapters: what kind of them was trained, such as `LoRA-16`; empty: all weights.
       examples: distinct rows it was trained on.
       recipe: equal for models that differ in nothing but their seed.
       plain_recipe: equal for those that differ in their demonstrations, too.
@@ -88,6 +89,7 @@ class Model:
     train_task: str | None
     train_shots: int
     seed: int
+    adapters: str
     examples: int | None
     recipe: str | None
     plain_recipe: str | None
@@ -172,6 +174,7 @@ def _read(folder: Path) -> Model:
         train_task=first["train_task"],
         train_shots=first["train_shots"] or 0,
         seed=first["train_seed"] or 0,
+        adapters=first["adapters"],
         examples=first["train_examples"],
         recipe=first["recipe"],
         plain_recipe=first["plain_recipe"],

@@ -192,7 +192,7 @@ def _contrast(fticl: Family, ft: Family) -> Contrast:
 
 def _task_and_kind(subject: Subject) -> tuple[str, str | None]:
     family = subject.family
-    return f"{family.kind} on {family.first.train_task}", family.base
+    return f"{family.way} on {family.first.train_task}", family.base
 
 
 def _task(contrast: Contrast) -> tuple[str, str | None]:

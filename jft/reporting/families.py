@@ -36,6 +36,11 @@ class Family:
         return "FTICL" if self.first.train_shots else "FT"
 
     @property
+    def way(self) -> str:
+        """The same, with the adapters that were trained."""
+        return " ".join(filter(None, (self.kind, self.first.adapters)))
+
+    @property
     def seeds(self) -> int:
         """How many there are."""
         return len({model.seed for model in self.models})

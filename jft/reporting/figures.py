@@ -234,7 +234,9 @@ def _size(subject: Subject) -> int:
 def _name(subject: Subject, subjects: list[Subject]) -> str:
     """The kind of its training, with the dataset where the others were trained on another."""
     several = len({_dataset(each) for each in subjects}) > 1
-    return method(subject.family.first.train_shots) + f" on {_dataset(subject)}" * several
+    first = subject.family.first
+    way = " ".join(filter(None, (method(first.train_shots), first.adapters)))
+    return way + f" on {_dataset(subject)}" * several
 
 
 def _dataset(subject: Subject) -> str:

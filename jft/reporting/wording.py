@@ -97,7 +97,7 @@ def training(family: Family) -> str:
     shots = f" with {count(model.train_shots, 'demonstration')}" if model.train_shots else ""
     details = [f"{model.examples} examples"] if model.examples else []
     details += [f"{family.seeds} seeds"] if family.seeds > 1 else []
-    return f"{family.kind}{shots} on {model.train}" + (f" ({', '.join(details)})" * bool(details))
+    return f"{family.way}{shots} on {model.train}" + (f" ({', '.join(details)})" * bool(details))
 
 
 def title(group: Group) -> str:
@@ -110,7 +110,8 @@ def title(group: Group) -> str:
         return first.name
     family = first.family
     own = re.sub(r"\[:\d+\]$", "", family.name)
-    plain = f"{method(family.first.train_shots)} {family.first.train}"
+    how = " ".join(filter(None, (method(family.first.train_shots), family.first.adapters)))
+    plain = f"{how} {family.first.train}"
     known = own in (plain, training(family))
     return training(family) if known else f"{family.name}: {training(family)}"
 

@@ -15,17 +15,36 @@ from jft import model_files
 from jft import workdir as workdir_lib
 from jft.data import rows, sources
 from jft.errors import UserError
+from jft.training import origins
 
 
 def of_model(path: str) -> str:
-    """A hash of the files that `model.path` means; of a run's, of the hashes in its checkpoints."""
-    folder = Path(path).expanduser()
-    if workdir_lib.is_workdir(folder):
-        return _of_files(folder.glob("checkpoints/*/manifest/metadata"))
+    """A hash of the files that `model.path` means, and of the base of adapters.
+
+    Of a run, or a step of it, it is that of the hashes in its checkpoints.
+    """
     try:
-        return model_files.fingerprint(path)
+        return workdir_lib.sha256([_of_one(each) for each in _with_bases(path)])
     except UserError:
         return ""  # the job will say what is wrong with it
+
+
+def _of_one(path: str) -> str:
+    folder, step = origins.of_run(path)
+    if workdir_lib.is_workdir(folder):
+        steps = "*" if step is None else str(step)
+        return _of_files(folder.glob(f"checkpoints/{steps}/manifest/metadata"))
+    return model_files.fingerprint(path)
+
+
+def _with_bases(path: str) -> list[str]:
+    """A model, and the models that it consists of adapters to, down to one that has none."""
+    found = [path]
+    while base := origins.base_path(found[-1]):
+        if base in found:
+            break
+        found.append(base)
+    return found
 
 
 def of_data(config: config_lib.Config) -> str:

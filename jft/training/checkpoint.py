@@ -86,7 +86,10 @@ class Checkpoints:
             self.folder,
             item_handlers=arrays | {MANIFEST: ocp.JsonCheckpointHandler()},
             options=ocp.CheckpointManagerOptions(
-                preservation_policy=self._kept, read_only=read_only, create=not read_only
+                preservation_policy=self._kept,
+                read_only=read_only,
+                create=not read_only,
+                cleanup_tmp_directories=not read_only,
             ),
         )
 

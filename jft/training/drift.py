@@ -45,12 +45,18 @@ class Sums(NamedTuple):
 
 def complete(folder: Path, base: Origin, mesh: Mesh, dtype: jnp.dtype) -> None:
     """Write the drift of a finished run, if a kill has come before."""
-    if not (folder / FILE).exists():
-        run = origins.find(str(folder))
+    if (folder / FILE).exists():
+        return
+    run = origins.find(str(folder))
+    try:
         if origins.has_adapters(run):
-            write(folder, base, mesh, *pretrained.load_adapted(run, mesh, dtype))
+            model = pretrained.load_adapted(run, mesh, dtype)
         else:
-            write(folder, base, mesh, *pretrained.load(run, mesh))
+            model = pretrained.load(run, mesh)
+    except UserError as error:
+        _say_why(error)
+    else:
+        write(folder, base, mesh, *model)
 
 
 def write(
@@ -68,10 +74,16 @@ def write(
                 if origins.fingerprint(base) != origins.read_model(folder).base_sha256:
                     raise UserError(f"{base.path} is another model by now")
                 sums = compare(config, mesh, params, pretrained.load(base, mesh)[1])
-            result = {"base": base.path, "base_step": base.step} | report(config, sums)
+            saved = origins.read_model(folder)
+            begun = {"base": saved.base, "base_step": saved.base_step or 0}
+            result = begun | report(config, sums)
             workdir_lib.write_json(folder / FILE, result)
     except UserError as error:
-        say(f"note: no {FILE}, which needs the base: {error}")
+        _say_why(error)
+
+
+def _say_why(error: UserError) -> None:
+    say(f"note: no {FILE}, which needs the base: {error}")
 
 
 def compare(

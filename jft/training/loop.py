@@ -55,38 +55,39 @@ def train(config: config_lib.Config, workdir: str, dry_run: bool = False) -> Non
 
         optimizer = optim.create(config.optim, batches.steps)
         with phase("Loading the model"):
-            place = config, mesh, dtype, optimizer
-            decoder, state, frozen = start.after(step, *place, base, folder, checkpoints)
-            encoded = batches.encoded + watched.encoded
-            checks.check_tokens(encoded, *decoder.limits, config.model.path)
+            begun = start.after(step, config, mesh, dtype, optimizer, base, folder, checkpoints)
+            decoder, state, frozen = begun
+            texts = batches.encoded + watched.encoded
+            checks.check_tokens(texts, *decoder.limits, config.model.path)
             if not step:
                 _describe(folder, base, decoder, batches, tokenizer)
-        train_step = step_lib.Program(decoder, config.train.remat, dtype, optimizer, mesh)
         load = _loader(batches, mesh)
+        train_step = step_lib.Program(decoder, config.train.remat, dtype, optimizer, mesh)
         _compile(train_step, load, batches.shapes, step)
         probes = Probes(config, watched, decoder, dtype, mesh, batches.steps, folder, step)
         log = Log(folder, config, batches, step)
-        with Stop(mesh, config.checkpoint.grace) as stop, log.bar:
-            if not step and probes.due(0):
-                log.probe(probes.run(0, lora.join(state.params, frozen)))
-            while step < batches.steps and not stop.agreed():
-                state, metrics = train_step(state, frozen, load(step))
-                step += 1
-                log.step(step, metrics)  # writes the one before, while the device works on this one
-                if probes.due(step):  # before the save: what is saved has been probed
-                    log.flush()
-                    log.probe(probes.run(step, lora.join(state.params, frozen)))
-                if _due(config.checkpoint.every, step, batches.steps):
-                    log.flush()
-                    checkpoints.save(step, state)
-            log.flush()
-        if step < batches.steps:
-            _save_last(checkpoints, step, state)
+        with Stop(mesh, config.checkpoint.grace) as stop:
+            with log.bar:
+                if not step and probes.due(0):
+                    log.probe(probes.run(0, lora.join(state.params, frozen)))
+                while step < batches.steps and not stop.agreed():
+                    state, metrics = train_step(state, frozen, load(step))
+                    step += 1
+                    log.step(step, metrics)  # writes the one before, while the device works on
+                    if probes.due(step):  # before the save: what is saved has been probed
+                        log.flush()
+                        log.probe(probes.run(step, lora.join(state.params, frozen)))
+                    if _due(config.checkpoint.every, step, batches.steps):
+                        log.flush()
+                        checkpoints.save(step, state)
+                log.flush()
+            ended = step >= batches.steps
+            _save_last(checkpoints, step, state._replace(opt_state=None) if ended else state)
+        if not ended:
             say(f"Stopped after step {step}, saved{stop.since()}; {AGAIN}")
-        else:
-            _save_last(checkpoints, step, state._replace(opt_state=None))  # none goes on from here
-            drift.write(folder, base, mesh, decoder, lora.join(state.params, frozen))
-            say(f"Done: {step} steps in {folder}")
+            return
+        drift.write(folder, base, mesh, decoder, lora.join(state.params, frozen))
+        say(f"Done: {step} steps in {folder}")
 
 
 def _due(every: int, step: int, steps: int) -> bool:
@@ -135,8 +136,8 @@ def _report(
 
 def _describe(folder: Path, base: Origin, decoder, batches: batches_lib.Batches, tokenizer) -> None:
     """Leave what evaluations need beside the checkpoints: what it is, and what it has seen."""
-    sha256 = origins.fingerprint(base)
-    saved = origins.SavedModel(decoder, batches.steps, base.path, sha256, base.step)
+    sha256, step = origins.fingerprint(base), base.step if base.run else None
+    saved = origins.SavedModel(decoder, batches.steps, base.path, sha256, step)
     origins.write_model(folder, saved)
     tokenizer.save(str(folder / "tokenizer"))
     rows = data_report.trained_rows(batches)

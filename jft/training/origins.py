@@ -42,14 +42,14 @@ class SavedModel(NamedTuple):
       decoder: the model's shape.
       steps: how long the run is to be.
       base, base_sha256: the model that it began from: its path, absolute, and its fingerprint.
-      base_step: where that is a run, which of its steps; 0 otherwise.
+      base_step: where that is a run, which of its steps; None otherwise.
     """
 
     decoder: decoder.DecoderConfig
     steps: int
     base: str
     base_sha256: str
-    base_step: int
+    base_step: int | None
 
 
 def find(path: str) -> Origin:
@@ -62,7 +62,7 @@ def find(path: str) -> Origin:
         raise UserError(
             "model.path is empty; give a Hugging Face folder or hub id, a .gguf file or a workdir"
         )
-    folder, wanted = _of_run(path)
+    folder, wanted = of_run(path)
     if not workdir_lib.is_workdir(folder):
         _check_files(path)
         return Origin(absolute(path), None, 0, True)
@@ -87,10 +87,11 @@ def _check_files(path: str) -> None:
         if absolute(path) in seen:
             raise UserError(f"{seen[-1]} holds adapters to {path}, which are adapters to it")
     if not seen:
+        peft.check_none(path)
         hub.check(path)
 
 
-def _of_run(path: str) -> tuple[Path, int | None]:
+def of_run(path: str) -> tuple[Path, int | None]:
     """The folder of `model.path`, and the step where one of a run is named: RUN/checkpoints/40."""
     folder = Path(path).expanduser()
     if folder.parent.name == "checkpoints" and folder.name.isdecimal():
@@ -119,7 +120,8 @@ def fingerprint(origin: Origin) -> str:
     manifest = Checkpoints(folder, read_only=True).manifest(origin.step)
     parts = [manifest, model_files.fingerprint(str(folder / "tokenizer"))]
     if has_adapters(origin):
-        parts.append(read_model(folder).base_sha256)
+        # How they count is in no array.
+        parts += [read_model(folder).base_sha256, asdict(origin.run.lora)]
     return workdir_lib.sha256(parts)
 
 
@@ -130,7 +132,7 @@ def seen(origin: Origin) -> frozenset[str] | None:
 
 def tokenizer_path(path: str) -> str:
     """What `tokenizer.load` takes for this model."""
-    folder = _of_run(path)[0]
+    folder = of_run(path)[0]
     if (folder / "tokenizer").is_dir():
         return str(folder / "tokenizer")
     if peft.is_one(path) and not tokenizer_lib.is_in(folder):
@@ -143,28 +145,45 @@ def has_adapters(origin: Origin) -> bool:
     return bool(origin.run.lora.rank) if origin.run else peft.is_one(origin.path)
 
 
+def base_path(path: str) -> str | None:
+    """What adapters belong to, as `model.path`; None for any other model. Nothing is checked."""
+    folder, _ = of_run(path)
+    if workdir_lib.is_workdir(folder):
+        if not workdir_lib.read_config(folder / workdir_lib.CONFIG).lora.rank:
+            return None
+        saved = read_model(folder)
+        return _at_step(saved.base, saved.base_step)
+    return peft.describe(path)[0] if peft.is_one(path) else None
+
+
 def base_of(origin: Origin) -> Origin:
     """The model that adapters belong to.
 
     Raises:
       UserError: it is not there, or is not the one that they were trained on.
     """
-    if origin.run is None:
-        path, wanted = peft.describe(origin.path)[0], None
-    else:
-        saved = read_model(Path(origin.path))
-        path = saved.base + (f"/checkpoints/{saved.base_step}" if saved.base_step else "")
-        wanted = saved.base_sha256
+    path = base_path(origin.path)
+    assert path
+    wanted = read_model(Path(origin.path)).base_sha256 if origin.run else None
     try:
         base = find(path)
-        sha256 = fingerprint(base) if wanted else None
+        sha256 = fingerprint(base)
     except UserError as error:
         raise UserError(f"{origin.path} holds adapters, whose base is missing: {error}") from None
-    if sha256 != wanted:
+    if wanted not in (None, sha256):
         raise UserError(
             f"{origin.path} holds adapters to {path}, which is another model by now; restore it"
         )
     return base
+
+
+def name(origin: Origin) -> str:
+    """As `model.path`, this model and no other: of a run its step, too."""
+    return _at_step(origin.path, origin.step if origin.run else None)
+
+
+def _at_step(path: str, step: int | None) -> str:
+    return path if step is None else f"{path}/checkpoints/{step}"
 
 
 def write_model(workdir: Path, saved: SavedModel) -> None:
@@ -184,9 +203,13 @@ def read_model(workdir: Path) -> SavedModel:
         shape = replace(shape, rope_factors=tuple(map(float, shape.rope_factors)))
         for field in fields(shape):
             value, wanted = getattr(shape, field.name), NUMBERS.get(str(field.type), object)
-            if not isinstance(value, wanted):
+            empty = isinstance(value, int) and not isinstance(value, bool) and value < 1
+            if empty or not isinstance(value, wanted):
                 raise TypeError(f"decoder.{field.name}={value!r}")
-        base = str(raw["base"]), str(raw["base_sha256"]), int(raw["base_step"])
+        if shape.adapters is not None:
+            raise TypeError(f"decoder.adapters={shape.adapters!r}")
+        step = None if raw["base_step"] is None else int(raw["base_step"])
+        base = str(raw["base"]), str(raw["base_sha256"]), step
         return SavedModel(shape, int(raw["steps"]), *base)
     except (ValueError, TypeError, KeyError, OverflowError) as error:
         raise UserError(f"{file}: damaged: {error!r}; restore it, or train again") from None

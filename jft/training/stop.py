@@ -81,7 +81,7 @@ class Stop:
     def _give_up(self) -> None:
         print(
             f"error: checkpoint.grace={self._grace:g}: not saved by so many seconds after SIGTERM; "
-            "the checkpoint before is whole; run the same command again to go on from there",
+            "a checkpoint before is whole; run the same command again to go on from there",
             file=sys.stderr,
             flush=True,
         )
