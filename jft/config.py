@@ -342,11 +342,11 @@ def from_dict(tree: dict) -> Config:
     return config
 
 
-def differences(old: Config, new: Config) -> list[str]:
-    """The keys in which two configs differ, runtime keys aside, as `path: old -> new`."""
+def differences(old: Config, new: Config, runtime: bool = False) -> list[str]:
+    """The keys in which two configs differ, `runtime` keys aside or not, as `path: old -> new`."""
     pairs = zip(keys(old), keys(new), strict=True)
     return [
         f"{path}: {before!r} -> {after!r}"
         for (path, field, before), (_, _, after) in pairs
-        if before != after and not field.metadata["runtime"]
+        if before != after and (runtime or not field.metadata["runtime"])
     ]

@@ -3,7 +3,9 @@
     python -m jft.eval --config=configs/evaluate.py --workdir=DIR [--config.section.key=value ...]
 
 Run the same command again to go on after an interruption: finished cells are not scored again.
-With --dry_run it checks the data, shows the plan and loads no model.
+With --dry_run it checks the data, shows the plan and loads no model. Where the cluster does not say
+who takes part, start it everywhere with --coordinator=HOST:PORT (of process 0), --processes=N,
+--process=I (from 0), and --wait=SECONDS until all have come.
 DIR gets config.json, rows.jsonl (one object per item), cells.jsonl (one per cell of the grid), and
 data_report.html and .json.
 """

@@ -126,7 +126,8 @@ def joined(coordinator: str, number: int, index: int, wait: float) -> Iterator[N
 
 
 def _given(coordinator: str, number: int, index: int) -> Place:
-    if not re.fullmatch(r".+:\d+", coordinator):
+    match = re.fullmatch(r".+:(\d{1,5})", coordinator)
+    if not match or not 0 < int(match[1]) < 1 << 16:
         raise UserError(f"--coordinator={coordinator}: is written HOST:PORT, those of process 0")
     if number < 1:
         raise UserError(f"--processes={number}: how many processes are to meet at {coordinator}?")

@@ -60,6 +60,7 @@ def claim(workdir: str, config: config_lib.Config, program: str) -> Iterator[Pat
                 f"--workdir={workdir} is not the folder that process 0 has; give one that all "
                 "processes share, such as one on NFS or in a mounted bucket"
             )
+        _check_same_command(path, config)
         yield path
         return
     try:
@@ -80,6 +81,16 @@ def claim(workdir: str, config: config_lib.Config, program: str) -> Iterator[Pat
             write_text(path / MEETING, processes.meeting())
         processes.meet("claimed")
         yield path
+
+
+def _check_same_command(path: Path, config: config_lib.Config) -> None:
+    """What processes do together, each by a config of its own, would be nobody's run."""
+    changed = config_lib.differences(read_config(path / CONFIG), config, runtime=True)
+    if changed:
+        raise UserError(
+            f"its config is not that of process 0 ({'; '.join(changed)}); start the same command "
+            "everywhere"
+        )
 
 
 def _foreign(path: Path) -> bool:

@@ -198,6 +198,14 @@ def test_those_who_do_not_come_are_named(start, tmp_path):
     assert "process 0 of 4 did not come to localhost:" in text
 
 
+def test_one_with_another_config_is_named(start, tmp_path):
+    run, port = tmp_path / "run", free_port()
+    (one,) = start(training(run, *at(port, 0)))
+    (two,) = start(training(run, *at(port, 1), "--config.optim.lr=2e-3"))
+    _, text = end([one, two], 1, 2)
+    assert "process 1 of 2: its config is not that of process 0 (optim.lr: 0.001 -> 0.002)" in text
+
+
 def test_two_of_one_number_are_refused(start, tmp_path):
     texts = end(start(training(tmp_path / "run"), 3, which=(0, 1, 1)), *[2] * 3)
     assert all("each with a number of its own" in text for text in texts)
@@ -222,6 +230,7 @@ def at(port, process, number=2):
         (["--coordinator=host"], "--coordinator=host: is written HOST:PORT"),
         (["--processes=2"], "--coordinator=: is written HOST:PORT"),
         (["--coordinator=host:1"], "--processes=0: how many"),
+        (["--coordinator=host:70000"], "--coordinator=host:70000: is written HOST:PORT"),
         (["--coordinator=host:1", "--processes=2"], "--process=-1: of 2 processes it is one from"),
         (at(1, 2), "--process=2: of 2 processes it is one from 0 to 1"),
     ],
