@@ -5,12 +5,15 @@
 
 It plans the data, compiles the training step for these chips, and prints what each needs of its
 memory, what they send each other, and how long a step takes at the least. --search looks for the
-mesh, micro-batch and rematerialization that are fastest among those that fit. TPUs (v4, v5e, v5p,
-v6e) need libtpu, jft's extra `plan`; h100:8 and the like are planned for by XLA's CPU programs.
+mesh, micro-batch and rematerialization that are fastest among those that fit. Where nothing does,
+the exit code is 1. TPUs (v4, v5e, v5p, v6e) need libtpu, jft's extra `plan`; for h100:8 and the
+like, where they are not here, v5p TPUs stand in, or CPUs without libtpu.
 model.path may be a folder with nothing but config.json, or shape:llama-2-7b and the like.
 """
 
 from __future__ import annotations
+
+import sys
 
 from jft import cli
 from jft.config import Config
@@ -21,7 +24,7 @@ def main(config: Config, topology: str, search: bool) -> None:
     from jft.planning import planner  # here, so that --help need not wait for jax
 
     planner.check_topology(topology)
-    planner.plan(config, topology, search)
+    sys.exit(not planner.plan(config, topology, search))
 
 
 if __name__ == "__main__":

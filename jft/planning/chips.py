@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 import jax
 
@@ -53,6 +54,7 @@ CHIPS = {
     # A machine of no particular kind: for the layout alone.
     "cpu": Chip(1e12, 64 * GIB, 50e9, 10e9),
 }
+STAND_IN = "v5p"
 # What else they are called.
 ALIASES = {"v5litepod": "v5e", "v5lite": "v5e"}
 # Without topologies of their own: a process stands for them all.
@@ -75,12 +77,26 @@ class Slice:
         return CHIPS[self.kind]
 
     def devices(self) -> list[jax.Device]:
-        """Devices to compile for; of GPUs, where they are not here, CPUs stand in for them."""
+        """Devices to compile for; see `stand_in` for GPUs that are not here."""
         if self.topology:
             return _tpus(self)
         if jax.default_backend() == "gpu" and len(jax.devices()) >= self.number:
             return jax.devices()[: self.number]
+        if stand_in := self.stand_in:
+            return _tpus(stand_in)
         return jax.devices("cpu")[: self.number]
+
+    @property
+    def stand_in(self) -> Slice | None:
+        """As many TPUs of much memory, whose compiler is nearer to that of GPUs than CPUs' is.
+
+        That one computes in float32 what is bfloat16, on copies of the weights. None where there
+        is no slice of so many, or no libtpu.
+        """
+        shapes = {_chips(shape): shape for shape in ("1x1x1", *CUBES)}
+        if self.kind == "cpu" or self.number not in shapes or not find_spec("libtpu"):
+            return None
+        return Slice(self.name, STAND_IN, self.number, shapes[self.number])
 
 
 def parse(topology: str) -> Slice:

@@ -21,8 +21,8 @@ from jft.progress import phase, say
 WASTEFUL = 0.5
 
 
-def plan(config: config_lib.Config, topology: str, searching: bool) -> None:
-    """Print what a run takes on a slice, and whether it fits.
+def plan(config: config_lib.Config, topology: str, searching: bool) -> bool:
+    """Print what a run takes on a slice; whether it fits, or something was found that does.
 
     Raises:
       UserError: model, data, mesh or slice are not fit for it.
@@ -32,8 +32,9 @@ def plan(config: config_lib.Config, topology: str, searching: bool) -> None:
     decoder = models.shape(config.model.path)
     tokenizer = Remembering(models.tokenizer(config.model.path, decoder.vocab_size))
     devices = on.devices()
-    if not on.topology and devices[0].platform == "cpu" and on.kind != "cpu":
-        say(f"note: no {on.kind} here to compile for; memory is that of XLA's programs for CPUs")
+    if not on.topology and devices[0].platform != "gpu" and on.kind != "cpu":
+        what = f"{on.stand_in.kind} TPUs" if on.stand_in else "CPUs, which takes far more"
+        say(f"note: no {on.kind} here to compile for; temporary memory is a guess, that of {what}")
     say(f"{on.name}: {on.number} chips of {on.chip.memory / GIB:.2f} GiB")
 
     def compiled(changed: config_lib.Config) -> Estimate:
@@ -49,8 +50,7 @@ def plan(config: config_lib.Config, topology: str, searching: bool) -> None:
         say(f"note: no evaluation is planned: {error}")
     if not found.fits and not searching:
         say(_remedies(config, found, on))
-    if searching:
-        _search(config, decoder, on, found, compiled)
+    return _search(config, decoder, on, found, compiled) if searching else found.fits
 
 
 class Remembering:
@@ -76,15 +76,17 @@ def _prepare(on: Slice) -> None:
         jax.config.update("jax_num_cpu_devices", on.number)
 
 
-def _search(config, decoder: DecoderConfig, on: Slice, found: Estimate, compiled) -> None:
+def _search(config, decoder: DecoderConfig, on: Slice, found: Estimate, compiled) -> bool:
     longest = found.shape.row_length
     best = search.best(config, decoder, on, min(longest, config.data.max_length), compiled)
     if best is None:
-        say(f"Nothing fits {on.name}; take more or larger chips")
-        return
+        less = "lora.base=int8" if config.lora.rank else "lora.rank=16, to train adapters alone"
+        say(f"Nothing fits {on.name}; take more or larger chips, or --config.{less}")
+        return False
     changed, estimated = best
     say(f"\nThe fastest that was found to fit: {_way(changed, ' --config.')}")
     _show(changed, decoder, on, estimated)
+    return True
 
 
 def _way(config: config_lib.Config, between: str = " ") -> str:
@@ -137,13 +139,18 @@ def _show_scoring(found: Scoring, on: Slice) -> None:
 
 
 def _show_costs(config: config_lib.Config, on: Slice, found: Estimate) -> None:
+    if not found.fits:
+        return
     share = config.plan.utilization
     seconds = max(found.compute / share, found.step_time)
-    hours = seconds * found.steps / 3600
+    total, hours = seconds * found.steps, seconds * found.steps / 3600
+    how = "links" if found.link_time > found.memory_time else "memory"
+    limit = f"At {share:.0%} of the peak" if seconds > found.step_time else f"Limited by {how}"
     say(
-        f"\nAt {share:.0%} of the peak: {seconds:.3f} s a step, "
-        f"{found.tokens / found.steps / seconds:.0f} tokens/s; the run: {hours:.2f} hours, "
-        f"{hours * on.number:.2f} chip-hours"
+        f"\n{limit}: {seconds:.3f} s a step, "
+        f"{found.tokens / found.steps / seconds:.0f} tokens/s; the run: "
+        + (f"{hours:.2f} hours" if total > 3600 else f"{total:.0f} s")
+        + f", {hours * on.number:.2f} chip-hours"
         + (f", {hours * on.number * config.plan.price:.2f} dollars" if config.plan.price else "")
     )
     if not config.plan.price:

@@ -49,8 +49,12 @@ def best(
     """
     candidates = sorted(_candidates(config, decoder, on, longest), key=lambda each: each.seconds)
     fitting = [each for each in candidates if each.memory <= MARGIN * on.chip.memory]
-    # Where none ought to fit, the smallest may.
-    for each in (fitting or sorted(candidates, key=lambda each: each.memory))[:TRIES]:
+    # Where none of them does, the smallest may: guesses are guesses.
+    smallest = sorted(candidates, key=lambda each: each.memory)
+    tried = fitting[: TRIES - 1] + [
+        each for each in smallest[:TRIES] if each not in fitting[:TRIES]
+    ]
+    for each in tried[:TRIES]:
         estimate = compiled(each.config)
         if estimate.fits:
             return each.config, estimate
