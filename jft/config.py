@@ -296,11 +296,17 @@ def validate(config: Config) -> None:
             f"checkpoint.keep_best={config.checkpoint.keep_best} goes by probes: give probe.limit, "
             "and a probe.every at which checkpoints are written, too"
         )
-    if config.lora.rank:
-        _check_adapters(config.lora)
+    _check_adapters(config.lora)
 
 
 def _check_adapters(config: Lora) -> None:
+    if not config.rank:
+        if config.dora or config.base != "auto":
+            raise UserError(
+                f"lora.dora={config.dora} and lora.base={config.base} are of adapters; "
+                "give lora.rank, too"
+            )
+        return
     if not config.targets:
         raise UserError("lora.targets is empty, so that nothing would be trained")
     if len(set(config.targets)) < len(config.targets):

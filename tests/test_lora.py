@@ -354,6 +354,7 @@ def test_what_would_compute_otherwise_is_refused(decoder_config, tmp_path, what,
     ("key", "value", "message"),
     [
         ("targets", ("query", "q_proj"), r"lora.targets='q_proj': must be one of query, key"),
+        ("rank", 1 << 17, r"lora.rank=131072: must be less than 65537"),
         ("targets", (), r"lora.targets is empty"),
         ("targets", ("up", "up"), r"lora.targets=up,up: name each of them once"),
         ("alpha", 0.0, r"lora.alpha=0: must be above 0"),
@@ -365,6 +366,12 @@ def test_wrong_keys_are_named(config, key, value, message):
     config.lora.rank = 2
     setattr(config.lora, key, value)
     with pytest.raises(UserError, match=message):
+        config_lib.validate(config)
+
+
+def test_what_only_adapters_have_asks_for_a_rank(config):
+    config.lora.base = "int8"
+    with pytest.raises(UserError, match=r"lora.base=int8 are of adapters; give lora.rank, too"):
         config_lib.validate(config)
 
 

@@ -221,6 +221,30 @@ def test_a_damaged_description_of_a_model_is_named(tmp_path, damage):
         origins.read_model(tmp_path)
 
 
+def test_told_to_end_while_it_saves_its_last_step_it_saves_it(config, tmp_path, monkeypatch):
+    save = loop._save_last
+
+    def told_and_save(*args):
+        os.kill(os.getpid(), signal.SIGTERM)
+        save(*args)
+
+    monkeypatch.setattr(loop, "_save_last", told_and_save)
+    before = signal.signal(signal.SIGTERM, lambda *_: pytest.fail("nobody listened"))
+    try:
+        loop.train(config, str(tmp_path / "run"))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert (tmp_path / "run" / "checkpoints" / "3" / "manifest").is_dir()
+
+
+def test_what_a_killed_save_has_left_goes(config, tmp_path):
+    left = tmp_path / "run" / "checkpoints" / "7.orbax-checkpoint-tmp"
+    loop.train(config, str(tmp_path / "run"))
+    left.mkdir()
+    loop.train(config, str(tmp_path / "run"))
+    assert not left.exists()
+
+
 def test_one_that_cannot_save_in_time_gives_up(command, tmp_path):
     workdir = tmp_path / "run"
     late = command(workdir, "--config.checkpoint.grace=0.001")

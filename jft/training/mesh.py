@@ -33,8 +33,9 @@ def create(config: config_lib.Mesh, devices: list[jax.Device] | None = None) -> 
         raise UserError(f"{text}: sizes are at least 1, and one of them may be -1")
     known = math.prod(size for size in sizes if size > 0)
     if len(devices) % known or (-1 not in sizes and known != len(devices)):
+        remedy = "change one" if -1 in sizes else "give one as -1"
         raise UserError(
-            f"{text}: {known} does not make up the {len(devices)} devices there are; give one as -1"
+            f"{text}: {known} does not make up the {len(devices)} devices there are; {remedy}"
         )
     sizes = [len(devices) // known if size == -1 else size for size in sizes]
     # Neighbours in the mesh are neighbours in the machine, where JAX knows its network.

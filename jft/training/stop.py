@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -54,29 +55,41 @@ class Stop:
 
     def since(self) -> str:
         """How long ago this process was asked, for a message; empty where another was."""
-        if not self.asked:
+        if not self._name:
             return ""
         return f" {time.monotonic() - self._when:.1f} s after {self._name}"
 
     def __enter__(self) -> Stop:
+        self._hears, told = socket.socketpair()
+        told.setblocking(False)
+        self._told = told
+        self._wakeup = signal.set_wakeup_fd(told.fileno())
         for number in (signal.SIGTERM, signal.SIGINT):
             self._before[number] = signal.signal(number, self._ask)
+        threading.Thread(target=self._hear, daemon=True).start()
         return self
 
     def __exit__(self, *_) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        signal.set_wakeup_fd(self._wakeup)
+        self._told.close()
 
     def _ask(self, number: int, _) -> None:
-        name = signal.Signals(number).name
-        if not self.asked:
-            self.asked, self._when, self._name = True, time.monotonic(), name
-        say(f"{name}: saving after this step")
-        if self._grace and number == signal.SIGTERM:
-            timer = threading.Timer(self._grace, self._give_up)
-            timer.daemon = True
-            timer.start()
+        self.asked = True
+        say(f"{signal.Signals(number).name}: saving after this step")
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    def _hear(self) -> None:
+        """Note signals when they come: Python tells a program when its step is over."""
+        with self._hears:
+            while number := self._hears.recv(1):
+                if not self._name:
+                    self._when, self._name = time.monotonic(), signal.Signals(number[0]).name
+                if self._grace and number[0] == signal.SIGTERM:
+                    timer = threading.Timer(self._grace, self._give_up)
+                    timer.daemon = True
+                    timer.start()
 
     def _give_up(self) -> None:
         print(
