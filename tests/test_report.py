@@ -23,6 +23,7 @@ from jft.reporting import terminal, wording
 from jft.reporting.collect import collect
 from jft.reporting.compare import compare
 from jft.reporting.content import gather
+from jft.reporting.findings import findings
 
 FILES = ("report.html", "report.md", "comparisons.csv", "cells.csv", "drift.csv")
 PLOTS = ("shots.png",)
@@ -237,6 +238,24 @@ def test_adapters_are_a_way_of_training_of_their_own(study, tmp_path):
         for group in compare(collect(list(map(str, folders)))).groups
     ]
     assert sorted(groups) == [["FT"], ["FT LoRA-4"]]
+
+
+def test_a_snapshot_of_a_training_is_no_further_training(study, tmp_path):
+    early = write_evaluation(
+        tmp_path / "early", "FT gadgets_train_400", BASE | FT, model_path="/runs/ft at 15",
+        train="gadgets_train_400", train_shots=0,
+    )  # fmt: skip
+    edit(early / "cells.jsonl", lambda cell: cell | {"step": 15, "model_path": "/runs/ft"})
+    alone, both = (compare(collect([*study, *more])) for more in ([], [str(early)]))
+    groups = {group.members[0].name: len(group.members) for group in both.groups}
+    assert groups == {
+        "FT gadgets_train_400 (ft at step 15)": 1,
+        "FT gadgets_train_400 (ft at step 30)": 1,
+        "FTICL-2 gadgets_train_400": 1,
+    }
+    assert [f.evidence[0].p_value for f in findings(both, {})] == [
+        f.evidence[0].p_value for f in findings(alone, {})
+    ]
 
 
 def test_two_evaluations_of_one_checkpoint_are_one_model(study, tmp_path):

@@ -99,7 +99,7 @@ class Model:
     cells: dict[Key, Cell]
 
     @property
-    def training(self) -> tuple:
+    def training(self) -> tuple[str, int | None]:
         """What its seeds have in common: a recipe, and after how many steps."""
         return (self.recipe or self.path, self.step)
 

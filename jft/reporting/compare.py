@@ -40,6 +40,11 @@ class Subject:
         """Its family's."""
         return self.family.name
 
+    @property
+    def snapshot(self) -> str:
+        """Its family's."""
+        return self.family.snapshot
+
 
 @dataclass(frozen=True, slots=True)
 class Contrast:
@@ -61,6 +66,11 @@ class Contrast:
         """Which against which."""
         return f"{self.fticl.name} against {self.ft.name}"
 
+    @property
+    def snapshot(self) -> str:
+        """That of either: they are of one step."""
+        return self.fticl.snapshot or self.ft.snapshot
+
 
 Member = TypeVar("Member", Subject, Contrast)
 
@@ -68,6 +78,8 @@ Member = TypeVar("Member", Subject, Contrast)
 @dataclass(frozen=True, slots=True)
 class Group(Generic[Member]):
     """Several subjects, or contrasts, of one task together, whatever their size and shots.
+
+    Snapshots of a training before its last are no further trainings: they have their own.
 
     Attributes:
       name: such as `FT on detection`; of a group of one its member's.
@@ -192,11 +204,11 @@ def _contrast(fticl: Family, ft: Family) -> Contrast:
 
 def _task_and_kind(subject: Subject) -> tuple[str, str | None]:
     family = subject.family
-    return f"{family.way} on {family.first.train_task}", family.base
+    return f"{family.way} on {family.first.train_task}{subject.snapshot}", family.base
 
 
 def _task(contrast: Contrast) -> tuple[str, str | None]:
-    return f"FTICL against FT on {contrast.fticl.first.train_task}", "FT"
+    return f"FTICL against FT on {contrast.fticl.first.train_task}{contrast.snapshot}", "FT"
 
 
 def _groups(

@@ -18,12 +18,14 @@ class Family:
       models: at least one.
       base: their base's name, None where it was not scored.
       reference: its cells.
+      snapshot: such as ` at step 40` where the report has a later step of its training, too.
     """
 
     name: str
     models: tuple[Model, ...]
     base: str | None
     reference: dict[Key, Cell]
+    snapshot: str = ""
 
     @property
     def first(self) -> Model:
@@ -57,13 +59,16 @@ def families(tuned: list[Model], models: list[Model]) -> list[Family]:
     for model in tuned:
         groups.setdefault(model.training, []).append(model)
     names = Counter(_name(members) for members in groups.values())
+    last = dict(sorted(groups, key=_step))
     found = []
-    for members in groups.values():
+    for (recipe, step), members in groups.items():
         own = bases_of(members[0], models)
         # A model's own name is unique in the report.
         name = _name(members) if names[_name(members)] == 1 else members[0].name
         reference = merge_cells(own)
-        found.append(Family(name, tuple(members), own[0].name if own else None, reference))
+        snapshot = "" if step == last[recipe] else f" at step {step}"
+        base = own[0].name if own else None
+        found.append(Family(name, tuple(members), base, reference, snapshot))
     return found
 
 
@@ -79,6 +84,10 @@ def contrasts(fticl: Family, ft: Family) -> bool:
         getattr(first, name) == getattr(other, name) for name in ("train", "plain_recipe", "step")
     )
     return same and other.train_shots == 0 < first.train_shots
+
+
+def _step(training: tuple[str, int | None]) -> int:
+    return training[1] or 0
 
 
 def _name(members: list[Model]) -> str:

@@ -70,16 +70,17 @@ class Finding:
 
 
 def findings(report: Report, runs: dict[str, Run]) -> list[Finding]:
-    """All five, with their p-values adjusted together.
+    """All five, with their p-values adjusted together; of a training its last step alone counts.
 
     Args:
       report: the comparisons.
       runs: by the path of the model.
     """
-    ft = [s for s in report.subjects if s.family.kind == "FT"]
+    ft = [s for s in report.subjects if s.family.kind == "FT" and not s.snapshot]
+    contrasts = [c for c in report.contrasts if not c.snapshot]
     labels, texts = ([s for s in ft if _is_classification(s) is wanted] for wanted in (True, False))
     opposed = {
-        wanted: [c for c in report.contrasts if _is_classification(c) is wanted]
+        wanted: [c for c in contrasts if _is_classification(c) is wanted]
         for wanted in (True, False)
     }
     found = [
@@ -104,7 +105,7 @@ def findings(report: Report, runs: dict[str, Run]) -> list[Finding]:
         ),
         Finding(
             "FTICL stays closer to the weights of the base than FT.",
-            [_closer(report.contrasts, runs)],
+            [_closer(contrasts, runs)],
             _all,
         ),
         Finding(
