@@ -30,8 +30,8 @@ K8S_INDEX = "JOB_COMPLETION_INDEX"
 TASKS_OF_NODE = ("SLURM_STEP_TASKS_PER_NODE", "OMPI_COMM_WORLD_LOCAL_SIZE")
 # Who has lost another process ends with this, so that a launcher can tell it from a wrong config.
 LOST = 1
-# Seconds between attempts to reach process 0, and for a greeting.
-RETRY, GREETING = 0.2, 10.0
+# Seconds between attempts to reach process 0, for a greeting, and until one that goes is noticed.
+RETRY, GREETING, NOTICE = 0.2, 10.0, 2.0
 # Bytes of what a process says to another.
 LONGEST = 4096
 
@@ -120,7 +120,8 @@ def joined(coordinator: str, number: int, index: int, wait: float) -> Iterator[N
         initialization_timeout=int(wait) + 1,
     )
     progress.say(f"{place.number} processes, {jax.device_count()} devices")
-    yield
+    with roll.noticed():
+        yield
     jax.distributed.shutdown()  # waits for all
     roll.leave()
 
@@ -174,15 +175,43 @@ class _Roll:
     def __init__(self, place: Place, wait: float):
         self._place, self._wait, self._deadline = place, wait, time.monotonic() + wait
         host, _, port = place.coordinator.rpartition(":")
-        self._host, self._port = host.strip("[]"), int(port)
+        self._host, self._port, self._ending = host.strip("[]"), int(port), False
         self._peers = self._gather() if first() else {0: self._report()}
         threading.Thread(target=self._watch, daemon=True).start()
 
+    @contextlib.contextmanager
+    def noticed(self) -> Iterator[None]:
+        """Let an error in here be told by the process that it began in, and in a line by others."""
+        try:
+            yield
+        except Exception as error:
+            if not isinstance(error, UserError | OSError):
+                time.sleep(NOTICE)  # JAX may raise it for another has gone; then the watch ends us
+            if first():
+                self._ending = True
+                self._release(0)
+            raise
+
     def leave(self) -> None:
         """Say that this process has come to its end."""
+        self._tell("bye")
+
+    def _tell(self, message: str) -> None:
         for peer in self._peers.values():
             with contextlib.suppress(OSError):
-                peer.sendall(b"bye\n")
+                peer.sendall(f"{message}\n".encode())
+
+    def _release(self, index: int) -> None:
+        """Tell the others who has gone; process 0 goes last.
+
+        With it goes JAX's service, and whoever is connected then aborts in many words.
+        """
+        self._tell(f"gone {index}")
+        if first():
+            deadline = time.monotonic() + NOTICE
+            for peer in self._peers.values():
+                peer.settimeout(max(0.01, deadline - time.monotonic()))
+                _line(peer)
 
     def _gather(self) -> dict[int, socket.socket]:
         """As process 0: wait for the others, and tell them where JAX's service will be."""
@@ -262,21 +291,19 @@ class _Roll:
         while selector.get_map():
             for key, _ in selector.select():
                 word, _, rest = _line(typing.cast(socket.socket, key.fileobj)).partition(" ")
-                if word != "bye":
+                if word != "bye" and not self._ending:
                     self._lost(int(rest) if word == "gone" else key.data)
                 selector.unregister(key.fileobj)
 
     def _lost(self, index: int) -> typing.NoReturn:
         """End: whatever the others would do together would wait for this one for ever."""
-        for peer in self._peers.values():
-            with contextlib.suppress(OSError):
-                peer.sendall(f"gone {index}\n".encode())
         print(
             f"error: {name(index)} has ended, and so {name()} does; where it printed no error, it "
             "was killed; run the same command again to go on",
             file=sys.stderr,
             flush=True,
         )
+        self._release(index)
         os._exit(LOST)
 
 

@@ -1,5 +1,6 @@
 """Several processes give what one gives; who is missing or has gone is named; nothing is lost."""
 
+import contextlib
 import json
 import os
 import re
@@ -29,8 +30,8 @@ def free_port():
         return server.getsockname()[1]
 
 
-@pytest.fixture
-def start(tmp_path):
+@contextlib.contextmanager
+def starting(folder):
     """Starts some of the processes of a run; what is left of them at the end is killed."""
     started = []
 
@@ -38,11 +39,11 @@ def start(tmp_path):
         port, found = free_port(), []
         for i in range(number) if which is None else which:
             place = [*at(port, i, number), f"--wait={wait}"]
-            log = (tmp_path / f"log.{len(started)}").open("w+")
+            log = (folder / f"log.{len(started)}").open("w+")
             process = subprocess.Popen(
                 [sys.executable, "-m", *arguments, *(place if number > 1 else [])],
                 cwd=REPO,
-                env=environment(tmp_path, devices),
+                env=environment(folder, devices),
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
@@ -56,6 +57,12 @@ def start(tmp_path):
         process.kill()
         process.wait()
         process.log.close()
+
+
+@pytest.fixture
+def start(tmp_path):
+    with starting(tmp_path) as start:
+        yield start
 
 
 def end(processes, *codes):
@@ -114,14 +121,19 @@ def reached(workdir, step):
 def alone(tmp_path_factory):
     """What one process gives: a run, and its evaluation."""
     folder = tmp_path_factory.mktemp("alone")
-    for name, arguments in (
-        ("run", training(folder / "run")),
-        ("eval", scoring(folder / "eval", folder / "run")),
-    ):
-        env = environment(folder, devices=1)
-        done = subprocess.run([sys.executable, "-m", *arguments], cwd=REPO, env=env)
-        assert not done.returncode, name
+    with starting(folder) as start:
+        end(start(training(folder / "run")))
+        end(start(scoring(folder / "eval", folder / "run")))
     return folder
+
+
+@pytest.fixture(scope="module")
+def long(tmp_path_factory):
+    """A long run of two processes that are left alone."""
+    folder = tmp_path_factory.mktemp("long")
+    with starting(folder) as start:
+        end(start(training(folder / "run", *on_mesh(2, 1, 1), steps=LONG), 2))
+    return folder / "run"
 
 
 @pytest.mark.parametrize(
@@ -144,9 +156,8 @@ def test_several_processes_give_what_one_gives(start, alone, tmp_path, number, d
         assert a == b
 
 
-def test_one_that_is_told_to_end_stops_all_and_one_alone_goes_on(start, tmp_path):
-    whole, run = tmp_path / "whole", tmp_path / "run"
-    end(start(training(whole, steps=LONG)))
+def test_one_that_is_told_to_end_stops_all_and_one_alone_goes_on(start, long, tmp_path):
+    run = tmp_path / "run"
     first, second = start(training(run, *on_mesh(1, 2, 1), steps=LONG), 2)
     reached(run, 2)
     second.send_signal(signal.SIGTERM)
@@ -157,7 +168,7 @@ def test_one_that_is_told_to_end_stops_all_and_one_alone_goes_on(start, tmp_path
     assert (run / "checkpoints" / str(done) / "manifest").is_dir()
     (text,) = end(start(training(run, steps=LONG)))
     assert f"Going on from step {done}" in text
-    assert losses(run) == pytest.approx(losses(whole), rel=1e-5)
+    assert losses(run) == pytest.approx(losses(long), rel=1e-5)
 
 
 def test_a_run_goes_on_with_other_devices(start, alone, tmp_path):
@@ -172,10 +183,8 @@ def test_a_run_goes_on_with_other_devices(start, alone, tmp_path):
         assert losses(run) == pytest.approx(losses(alone / "run"), rel=1e-5)
 
 
-def test_one_that_is_killed_ends_the_other_and_all_go_on_exactly(start, tmp_path):
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    mesh = on_mesh(2, 1, 1)
-    end(start(training(whole, *mesh, steps=LONG), 2))
+def test_one_that_is_killed_ends_the_other_and_all_go_on_exactly(start, long, tmp_path):
+    killed, mesh = tmp_path / "killed", on_mesh(2, 1, 1)
     first, second = start(training(killed, *mesh, steps=LONG), 2)
     while not any(f.name.isdigit() for f in killed.glob("checkpoints/*")):
         time.sleep(0.01)
@@ -185,8 +194,8 @@ def test_one_that_is_killed_ends_the_other_and_all_go_on_exactly(start, tmp_path
     assert "run the same command again to go on" in text
     text, _ = end(start(training(killed, *mesh, steps=LONG), 2))
     assert 3 <= int(re.search(r"Going on from step (\d+)", text)[1]) < LONG
-    assert losses(killed) == losses(whole)
-    assert (killed / "drift.json").read_bytes() == (whole / "drift.json").read_bytes()
+    assert losses(killed) == losses(long)
+    assert (killed / "drift.json").read_bytes() == (long / "drift.json").read_bytes()
 
 
 def test_those_who_do_not_come_are_named(start, tmp_path):
@@ -216,8 +225,19 @@ def test_a_workdir_that_they_do_not_share_is_refused(start, tmp_path):
     port = free_port()
     (one,) = start([*training(first), *at(port, 0)])
     (two,) = start([*training(second), *at(port, 1)])
-    _, text = end([one, two], 1, 2)
+    others, text = end([one, two], 1, 2)
     assert f"--workdir={second} is not the folder that process 0 has" in text
+    assert "error: process 1 of 2 has ended" in others
+    assert "Traceback" not in others
+
+
+def test_an_error_of_process_0_is_told_once_and_by_the_others_in_a_line(start, tmp_path):
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "file").touch()
+    one, two = end(start(training(tmp_path / "taken"), 2), 2, 1)
+    assert "error: process 0 of 2: " in one
+    assert "holds other files" in one
+    assert re.fullmatch("error: process 0 of 2 has ended, and so process 1 of 2 does; .*\n", two)
 
 
 def at(port, process, number=2):
