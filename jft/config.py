@@ -25,7 +25,9 @@ class Model(Section):
     """Which model."""
 
     path: str = key(
-        "", "Hugging Face folder, hub id, .gguf file, jft workdir, or random:llama-tiny"
+        "",
+        "Hugging Face folder, hub id, .gguf file, workdir of jft.train or a step of it "
+        "(RUN/checkpoints/40), folder of PEFT's adapters, or random:llama-tiny",
     )
     name: str = key("", "what results call this model; empty: made from the path and the run")
     dtype: str = key(

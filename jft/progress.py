@@ -20,6 +20,11 @@ def say(text: str) -> None:
     console.print(text, markup=False, soft_wrap=True)
 
 
+def count(n: int, thing: str) -> str:
+    """`1 model`, `2 models`."""
+    return f"{n} {thing}{'s' * (n != 1)}"
+
+
 @contextlib.contextmanager
 def phase(text: str, least_seconds: float = 0.0) -> Iterator[None]:
     """Say what is being done, and when it is over how long it took.

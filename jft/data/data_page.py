@@ -14,6 +14,7 @@ from jft.data.batches import Batches
 from jft.data.items import Items
 from jft.data.packed_row import HUES, Node, PackedRow, Token, view
 from jft.data.tokenizer import Tokenizer
+from jft.progress import count
 
 SPACES = {" ": "\u00b7", "\n": "\u21b5", "\t": "\u2192", "\r": "\u240d"}
 LENGTHS = ("min", "median", "p95", "max")
@@ -57,8 +58,8 @@ def evaluation(report: dict, cells: list[Items], tokenizer: Tokenizer) -> str:
     setting = cell.setting
     return _render(
         title="The data of this evaluation",
-        lead=f"{_number(report['datasets'], 'dataset')} in {_number(report['cells'], 'cell')}, "
-        "scored for",
+        lead=f"{count(len(report['datasets']), 'dataset')} in "
+        f"{count(len(report['cells']), 'cell')}, scored for",
         source=report["model"],
         findings=report["findings"],
         tables=[_datasets(report), _cells(report)],
@@ -113,9 +114,9 @@ def _heading(node: Node, row: PackedRow) -> str:
     parts = [owner, f"index {index}", f"position {position}"]
     parts.append(f"visible until {node.visible_until}")
     targets = Counter(target for token in node.tokens for target in token.targets)
-    for target, count in targets.items():
+    for target, times in targets.items():
         of = f" of {row.names[target.slot]}" if len(node.slots) > 1 else ""
-        parts.append(f"{count} target{'s' * (count > 1)}{of}, weight {target.weight:g}")
+        parts.append(f"{count(times, 'target')}{of}, weight {target.weight:g}")
     parts += [
         f"{row.names[entry.slot]} is continued after {token.index}"
         for token in node.tokens
@@ -212,11 +213,7 @@ def _lengths(part: dict) -> list[str]:
 
 
 def _labels(counts: dict[str, int]) -> str:
-    return ", ".join(f"{name} {count}" for name, count in sorted(counts.items())) or "\u2013"
-
-
-def _number(things: list, name: str) -> str:
-    return f"{len(things)} {name}{'s' * (len(things) != 1)}"
+    return ", ".join(f"{name} {number}" for name, number in sorted(counts.items())) or "\u2013"
 
 
 def _span(first: int, last: int) -> str:

@@ -15,7 +15,7 @@ from jft.model.decoder import DecoderConfig
 from jft.planning import chips, estimate, models, search
 from jft.planning.chips import GIB, Slice
 from jft.planning.estimate import Estimate, Scoring
-from jft.progress import phase, say
+from jft.progress import count, phase, say
 
 # Below this share of rows that hold anything, most of what is paid for is padding.
 WASTEFUL = 0.5
@@ -35,7 +35,7 @@ def plan(config: config_lib.Config, topology: str, searching: bool) -> bool:
     if not on.topology and devices[0].platform != "gpu" and on.kind != "cpu":
         what = f"{on.stand_in.kind} TPUs" if on.stand_in else "CPUs, which takes far more"
         say(f"note: no {on.kind} here to compile for; temporary memory is a guess, that of {what}")
-    say(f"{on.name}: {on.number} chips of {on.chip.memory / GIB:.2f} GiB")
+    say(f"{on.name}: {count(on.number, 'chip')} of {on.chip.memory / GIB:.2f} GiB")
 
     def compiled(changed: config_lib.Config) -> Estimate:
         with phase(f"Compiling the step: {_way(changed)}"):
@@ -106,13 +106,13 @@ def _show(config: config_lib.Config, decoder: DecoderConfig, on: Slice, found: E
     memory, shape = found.memory, found.shape
     sizes = " x ".join(f"{axis} {size}" for axis, size in found.sizes.items())
     say(
-        f"\n{found.steps} steps on {sizes}; largest micro-batch: {shape.rows} rows of "
+        f"\n{found.steps} steps on {sizes}; largest micro-batch: {count(shape.rows, 'row')} of "
         f"{shape.row_length} tokens; remat: {found.remat}; rows are {found.filled:.0%} full"
     )
     if found.filled < WASTEFUL:
         say(
-            f"note: {shape.rows} rows are more than the {config.train.batch_size} examples of a "
-            "step fill; the chips would do more with a larger train.batch_size, or fewer of them"
+            f"note: {count(shape.rows, 'row')} could hold more than the {config.train.batch_size} "
+            "examples of a step; raise train.batch_size, or take fewer chips"
         )
     say("\nMemory of a chip, GiB")
     for name in ("parameters", "optimizer", "gradients", "batch", "temporary", "peak"):
@@ -131,7 +131,7 @@ def _show(config: config_lib.Config, decoder: DecoderConfig, on: Slice, found: E
 
 
 def _show_scoring(found: Scoring, on: Slice) -> None:
-    rows = f"{found.shape.rows} rows of {found.shape.row_length} tokens"
+    rows = f"{count(found.shape.rows, 'row')} of {found.shape.row_length} tokens"
     verdict = "fits" if found.fits else "does not fit; lower eval.batch_tokens or raise mesh.fsdp"
     say(f"\nScoring, largest batch: {found.dataset} at {found.shots} shots, {rows}")
     say(f"  {'weights':<12}{found.weights / GIB:>10.2f} GiB")

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from scipy import stats as scipy_stats
 
 from jft.evaluation import metrics, stats
+from jft.progress import count
 from jft.reporting import pairs as pairs_lib
 from jft.reporting import runs as runs_lib
 from jft.reporting import wording
@@ -146,7 +147,7 @@ def _mean(
     if not used:
         return _missing(name)
     every = [pair for pairs in used for pair in pairs]
-    return _evidence(f"{name} ({wording.count(len(used), 'model')})", every, sign)
+    return _evidence(f"{name} ({count(len(used), 'model')})", every, sign)
 
 
 def _one(contrast: Contrast) -> Evidence:

@@ -6,6 +6,7 @@ import math
 import re
 
 from jft.evaluation.stats import ALPHA
+from jft.progress import count
 from jft.reporting.compare import Contrast, Group, Report, Subject
 from jft.reporting.families import Family
 from jft.reporting.pairs import Comparison
@@ -84,11 +85,6 @@ def metric(name: str) -> str:
 def shots(comparison: Comparison) -> str:
     """The number of demonstrations before each item, or `all`."""
     return "all" if comparison.shots is None else str(comparison.shots)
-
-
-def count(n: int, thing: str) -> str:
-    """`1 model`, `2 models`."""
-    return f"{n} {thing}{'s' * (n != 1)}"
 
 
 def training(family: Family) -> str:
@@ -181,7 +177,7 @@ def introduction(report: Report) -> str:
 
 def caveats(report: Report) -> list[str]:
     """The report's notes, and how to read its intervals."""
-    count = {
+    of = {
         level: sum(c.level == level and c.difference is not None for c in report.comparisons)
         for level in ("group", "relation", "contrast", "dataset", "cell")
     }
@@ -189,9 +185,9 @@ def caveats(report: Report) -> list[str]:
         *report.gaps,
         *report.notes,
         f"Intervals are at 95{SPACE}% each and are not widened for their number: of "
-        f"{sum(count.values())} comparisons ({count['group']} in the answer, {count['relation']} "
-        f"by relation, {count['contrast']} of FTICL against FT, {count['dataset']} by dataset, "
-        f"{count['cell']} by cell), one in twenty would leave out zero even if nothing had "
+        f"{sum(of.values())} comparisons ({of['group']} in the answer, {of['relation']} "
+        f"by relation, {of['contrast']} of FTICL against FT, {of['dataset']} by dataset, "
+        f"{of['cell']} by cell), one in twenty would leave out zero even if nothing had "
         "changed. The Holm column adjusts the p-values for all comparisons of its table.",
         "Intervals speak of other items of the same datasets, not of other datasets. What other "
         "prompts, seeds and draws of demonstrations move stands beside them, where there were "

@@ -12,9 +12,10 @@ import optax
 from jax.sharding import Mesh
 
 from jft import config as config_lib
+from jft.model import decoder as decoder_lib
 from jft.model import lora
 from jft.model.decoder import DecoderConfig, Params
-from jft.progress import say
+from jft.progress import count, say
 from jft.training import mesh as mesh_lib
 from jft.training import origins, pretrained
 from jft.training import step as step_lib
@@ -43,8 +44,11 @@ def after(
 ) -> Start:
     """What a run goes on from after a step, or begins with."""
     if step:
-        return go_on(config, mesh, dtype, optimizer, folder, checkpoints, step)
-    return begin(config, mesh, dtype, optimizer, base)
+        begun = go_on(config, mesh, dtype, optimizer, folder, checkpoints, step)
+    else:
+        begun = begin(config, mesh, dtype, optimizer, base)
+    say(_summary(begun, mesh))
+    return begun
 
 
 def begin(
@@ -99,3 +103,18 @@ def go_on(
     like = jax.tree.map(lambda shape, where: shape.update(sharding=where), shapes, layout)
     say(f"Going on from step {step} in {folder}")
     return Start(decoder, checkpoints.restore(like, step), frozen)
+
+
+def _summary(begun: Start, mesh: Mesh) -> str:
+    """What is trained, and on what."""
+    trained = _size(begun.state.params)
+    whole = _size(decoder_lib.shapes(replace(begun.decoder, adapters=None)))
+    beside = f", adapters to {whole}" if begun.decoder.adapters else ""
+    axes = " x ".join(f"{axis} {size}" for axis, size in mesh.shape.items())
+    devices = f"{count(mesh.size, 'device')} ({mesh.devices.flat[0].device_kind})"
+    layout = f": {axes}" if mesh.size > 1 else ""
+    return f"Training {trained} parameters{beside}, on {devices}{layout}"
+
+
+def _size(params: Params) -> str:
+    return f"{sum(x.size for x in jax.tree.leaves(params)):,}"
