@@ -152,6 +152,11 @@ def test_a_dry_run_prints_what_a_job_runs(slurm, tmp_path):
     assert words[3:] == called[3:]
 
 
+def test_it_runs_in_a_job_only(slurm):
+    text = ended(slurm("train", SLURM_JOB_ID=""), 2)
+    assert text == "error: no SLURM job around this; start it by sbatch\n"
+
+
 def test_help_is_there(slurm):
     assert "sbatch --nodes=2" in ended(slurm("--help"))
 

@@ -304,6 +304,14 @@ def test_adapters_to_themselves_are_refused(written):
         origins.find(str(path))
 
 
+def test_adapters_in_a_folder_called_checkpoints_are_no_step_of_a_run(written):
+    _, _, path = written
+    own = path.parent / "checkpoints" / "7"
+    shutil.copytree(path, own)
+    (own / "tokenizer.json").touch()
+    assert origins.tokenizer_path(str(own)) == str(own)
+
+
 def test_adapters_over_the_root_of_their_rank(written):
     config, _, path = written
     change(path, use_rslora=True)

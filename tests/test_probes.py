@@ -246,6 +246,7 @@ def test_the_best_checkpoint_stays_and_can_be_named(config, tmp_path):
     named = origins.find(str(run / "checkpoints" / str(best)))
     assert (named.path, named.step, named.finished) == (str(run), best, True)
     assert origins.tokenizer_path(f"{run}/checkpoints/{best}") == str(run / "tokenizer")
+    assert origins.find(f"{run}/checkpoints") == origins.find(str(run))
     mesh = mesh_lib.create(config.mesh)
     pairs = zip(
         *(

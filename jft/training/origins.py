@@ -94,8 +94,10 @@ def _check_files(path: str) -> None:
 def of_run(path: str) -> tuple[Path, int | None]:
     """The folder of `model.path`, and the step where one of a run is named: RUN/checkpoints/40."""
     folder = Path(path).expanduser()
-    if folder.parent.name == "checkpoints" and folder.name.isdecimal():
-        return folder.parent.parent, int(folder.name)
+    step = int(folder.name) if folder.name.isdecimal() else None
+    steps = folder if step is None else folder.parent
+    if steps.name == "checkpoints" and workdir_lib.is_workdir(steps.parent):
+        return steps.parent, step
     return folder, None
 
 
