@@ -28,6 +28,8 @@ from benchmarks.work import WORKS
 
 REPO = Path(__file__).parent.parent
 LIBRARIES = {"train": "TRL", "score": "lm-eval"}
+# Bytes that a round may ask for.
+HELD = 4 << 30
 UNITS = {"train": "examples/s", "score": "items/s", "generate": "items/s"}
 
 
@@ -114,7 +116,7 @@ def _hold_memory() -> None:
     Steps that follow one another, as they do in a run, never wait for it.
     """
     free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    subprocess.run([sys.executable, "-c", f"b'1' * {min(free // 2, 4 << 30)}"], check=True)
+    subprocess.run([sys.executable, "-c", f"b'1' * {min(free // 2, HELD)}"], check=True)
 
 
 def _side(answers: list[dict], amount: int) -> Side:

@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 
+import flags
 import pytest
 
 from benchmarks import run
@@ -19,7 +20,8 @@ def argv(suite_root, monkeypatch):
     shutil.copy(demos, folder / "few_shot" / "paws_few_shot.json")
     argv = ["run", "--model=random:llama-tiny", f"--data={suite_root}", "--rounds=2"]
     monkeypatch.setattr("sys.argv", argv)
-    monkeypatch.setenv("XLA_FLAGS", "")
+    monkeypatch.setattr(run, "HELD", 1 << 20)
+    monkeypatch.setenv("XLA_FLAGS", flags.QUICKLY)
     return argv
 
 

@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import flags
 import pytest
 
 REPO = Path(__file__).parent.parent
@@ -65,7 +66,7 @@ def slurm(tmp_path):
             "RECORD": str(record),
             "PYTHON": str(python),
             "SLURM_JOB_ID": str(os.getpid()),
-            "XLA_FLAGS": "--xla_backend_optimization_level=1",
+            "XLA_FLAGS": flags.QUICKLY,
             **more,
         }
         return subprocess.Popen(

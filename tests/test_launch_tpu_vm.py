@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import flags
 import pytest
 
 REPO = Path(__file__).parent.parent
@@ -181,7 +182,7 @@ class Cloud:
             "CLOUD": str(self.folder),
             "NAME": NAME,
             "JFT_POLL": "0.05",
-            "XLA_FLAGS": "--xla_backend_optimization_level=1",
+            "XLA_FLAGS": flags.QUICKLY,
             **more,
         }
         if python:

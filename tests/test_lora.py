@@ -34,7 +34,7 @@ KINDS = {
 }
 
 
-@pytest.fixture(params=KINDS)
+@pytest.fixture(scope="module", params=KINDS)
 def adapted(request, decoder_config):
     """A decoder with adapters that change a good deal, biases and an untied head."""
     config = dataclasses.replace(

@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import flags
 import jax
 import numpy as np
 import pytest
@@ -46,8 +47,8 @@ def command(suite_root, tmp_path):
 
 def environment(tmp_path):
     # One device, and a compilation cache of these tests' own: a kill may leave half an entry.
-    flags = "--xla_backend_optimization_level=1"
-    return {**os.environ, "XLA_FLAGS": flags, "XDG_CACHE_HOME": str(tmp_path.parent / "cache")}
+    cache = str(tmp_path.parent / "cache")
+    return {**os.environ, "XLA_FLAGS": flags.QUICKLY, "XDG_CACHE_HOME": cache}
 
 
 def run(arguments, tmp_path, expect=0):
