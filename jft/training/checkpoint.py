@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
+import shutil
 import sys
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ import orbax.checkpoint as ocp
 from absl import logging as absl_logging
 from orbax.checkpoint.checkpoint_managers import PreservationPolicy
 
+from jft import processes
 from jft.errors import UserError
 from jft.training import manifest as manifest_lib
 from jft.training.manifest import Manifest
@@ -74,6 +76,8 @@ class Checkpoints:
         self.folder, self._kept = (workdir / "checkpoints").absolute(), _Kept(keep, best)
         if read_only and not self.folder.is_dir():
             raise UserError(f"{workdir}: no checkpoint there; jft.train makes them")
+        if not read_only:
+            self._remove_unfinished()
         # One folder for each array, so that a damaged file names its array; no compression, since
         # weights hardly compress and a flipped bit then stays one.
         arrays = {
@@ -89,9 +93,14 @@ class Checkpoints:
                 preservation_policy=self._kept,
                 read_only=read_only,
                 create=not read_only,
-                cleanup_tmp_directories=not read_only,
             ),
         )
+
+    def _remove_unfinished(self) -> None:
+        """What a kill left of a save; orbax would do it in a thread that may never come to it."""
+        if self.folder.is_dir() and processes.first():
+            for left in ocp.utils.tmp_checkpoints(self.folder):
+                shutil.rmtree(left.get())
 
     def steps(self) -> list[int]:
         """The steps that are whole, ascending."""
