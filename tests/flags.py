@@ -1,6 +1,6 @@
 """How the tests' programs are compiled: it takes most of the tests' time, and they are tiny."""
 
-QUICKLY = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+QUICKLY = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
 
 
 def devices(number: int) -> str:
