@@ -2,7 +2,7 @@
 
     bash launch/quickstart.sh
 
-FT gains some twenty points in-domain over the base model, with an interval well above zero.
+FT gains some twenty points in-domain over the base model, with an interval above zero.
 """
 
 from jft import config as config_lib

@@ -11,9 +11,11 @@ import re
 import signal
 import sys
 import threading
+import time
+import traceback
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from absl import flags
 from ml_collections import config_flags
@@ -24,6 +26,8 @@ from jft.errors import UserError
 
 # Set by a program that starts another: see `_follow`.
 FOLLOW = "JFT_FOLLOW"
+# Seconds in which the end of another process is noticed.
+NOTICE = 2.0
 # Reads a config that a workdir holds, as a config file.
 SAVED = Path(__file__).with_name("saved_config.py")
 
@@ -90,20 +94,34 @@ def _exit(program: Callable[[], None]) -> None:
         _check_utf8(sys.argv)
         program()
     except UserError as error:
-        _fail(str(error))
+        _fail(str(error), error.code)
     except OSError as error:
         # A full disk or a lost permission, wherever it strikes.
         where = f"{error.filename}: " if error.filename else ""
-        _fail(f"{where}{error.strerror or error}")
+        _fail(f"{where}{error.strerror or error}", UserError.code)
+    except Exception:
+        if processes.count() == 1:
+            raise
+        time.sleep(NOTICE)  # JAX may raise it because another has gone; that one's name ends us
+        traceback.print_exc()
+        _end(1)
 
 
-def _fail(message: str) -> None:
+def _fail(message: str, code: int) -> None:
     which = f"{processes.name()}: " if processes.count() > 1 else ""
     print(f"error: {which}{message}", file=sys.stderr)
+    _end(code)
+
+
+def _end(code: int) -> NoReturn:
+    """End at once: the threads of a save that failed would bury the message under theirs.
+
+    Or never end, as JAX would not that waits for the other processes.
+    """
     sys.stdout.flush()
     sys.stderr.flush()
-    # The threads of a save that failed would bury the message under theirs, or never end.
-    os._exit(2)
+    processes.abandon()
+    os._exit(code)
 
 
 def _interrupt(number: int, _) -> None:
@@ -113,6 +131,7 @@ def _interrupt(number: int, _) -> None:
     """
     show_cursor = b"\x1b[?25h\n" if os.isatty(2) else b""
     os.write(2, show_cursor + b"interrupted; run the same command again to go on\n")
+    processes.abandon()
     os._exit(128 + number)
 
 

@@ -18,7 +18,11 @@ K8S_INDEX = "JOB_COMPLETION_INDEX"
 # How many tasks a node has, as the launchers say it: 1(x4), or 8.
 TASKS_OF_NODE = ("SLURM_STEP_TASKS_PER_NODE", "OMPI_COMM_WORLD_LOCAL_SIZE")
 
+# Seconds, of which sockets can count no more than some billions.
+LONGEST_WAIT = 10**6
+
 _here = Place("", 1, 0)
+_roll: Roll | None = None
 
 
 def count() -> int:
@@ -49,6 +53,12 @@ def meet(label: str) -> None:
         multihost_utils.sync_global_devices(label)
 
 
+def abandon() -> None:
+    """Before this process ends in the middle: let the others end first, with a line each."""
+    if _roll:
+        _roll.abandon()
+
+
 @contextlib.contextmanager
 def joined(coordinator: str, number: int, index: int, wait: float) -> Iterator[None]:
     """Be one of several processes, where there are several.
@@ -62,7 +72,9 @@ def joined(coordinator: str, number: int, index: int, wait: float) -> Iterator[N
     Raises:
       UserError: one did not come, and which; numbers that do not fit together.
     """
-    global _here
+    global _here, _roll
+    if not 0 <= wait <= LONGEST_WAIT:
+        raise UserError(f"--wait={wait}: must be from 0 to {LONGEST_WAIT} seconds")
     place = _given(coordinator, number, index) if coordinator or number else _detected(wait)
     if place.number == 1:
         yield
@@ -71,7 +83,7 @@ def joined(coordinator: str, number: int, index: int, wait: float) -> Iterator[N
 
     _here = place
     progress.console.quiet = not first()
-    roll = Roll(place, wait)
+    roll = _roll = Roll(place, wait)
     _here = place._replace(meeting=roll.coordinator)
     # Its handler would keep SIGTERM from ours; see training.loop for how processes stop together.
     jax.config.update("jax_enable_preemption_service", False)
@@ -84,8 +96,7 @@ def joined(coordinator: str, number: int, index: int, wait: float) -> Iterator[N
         initialization_timeout=int(wait) + 1,
     )
     progress.say(f"{place.number} processes, {jax.device_count()} devices")
-    with roll.noticed():
-        yield
+    yield
     jax.distributed.shutdown()  # waits for all
     roll.leave()
 

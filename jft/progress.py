@@ -48,7 +48,7 @@ class Bar:
 
     def __init__(self, label: str, total: int, done: int = 0):
         self.label, self.total, self.done = label, total, done
-        self._first, self._start, self._line = done, time.monotonic(), 0.0
+        self._first, self._start, self._line = done, 0.0, 0.0
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -75,6 +75,8 @@ class Bar:
         self.done += steps
         self._bar.update(self._task, completed=self.done, info=info)
         now = time.monotonic()
+        if not self._start:  # from the first on: programs warm up in it, as no other does
+            self._first, self._start = self.done, now
         last = self.done >= self.total
         if not console.is_terminal and (last or now - self._line >= LINE_SECONDS):
             self._line = now

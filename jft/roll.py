@@ -16,16 +16,13 @@ import sys
 import threading
 import time
 import typing
-from collections.abc import Iterator
 from typing import NamedTuple
 
 from jft import progress
-from jft.errors import UserError
+from jft.errors import AbsentError, UserError
 
-# Who has lost another process ends with this, so that a launcher can tell it from a wrong config.
-LOST = 1
-# Seconds between attempts to reach process 0, for a greeting, and until one that goes is noticed.
-RETRY, GREETING, NOTICE = 0.2, 10.0, 2.0
+# Seconds between attempts to reach process 0, for a greeting, and for others to end first.
+RETRY, GREETING, FAREWELL = 0.2, 10.0, 2.0
 # Bytes of what a process says to another.
 LONGEST = 4096
 
@@ -71,18 +68,11 @@ class Roll:
         self._peers = self._gather() if self._place.first else {0: self._report()}
         threading.Thread(target=self._watch, daemon=True).start()
 
-    @contextlib.contextmanager
-    def noticed(self) -> Iterator[None]:
-        """Let an error in here be told by the process that it began in, and in a line by others."""
-        try:
-            yield
-        except Exception as error:
-            if not isinstance(error, UserError | OSError):
-                time.sleep(NOTICE)  # JAX may raise it for another has gone; then the watch ends us
-            if self._place.first:
-                self._ending = True
-                self._release(0)
-            raise
+    def abandon(self) -> None:
+        """Before this process ends in the middle: the others end with a line each, and first."""
+        if self._place.first:
+            self._ending = True
+            self._release(0)
 
     def leave(self) -> None:
         """Say that this process has come to its end."""
@@ -100,34 +90,35 @@ class Roll:
         """
         self._tell(f"gone {index}")
         if self._place.first:
-            deadline = time.monotonic() + NOTICE
+            deadline = time.monotonic() + FAREWELL
             for peer in self._peers.values():
-                peer.settimeout(max(0.01, deadline - time.monotonic()))
-                _line(peer)
+                _line(peer, deadline - time.monotonic())
 
     def _gather(self) -> dict[int, socket.socket]:
         """As process 0: wait for the others, and tell them where JAX's service will be."""
         peers: dict[int, socket.socket] = {}
         missing = set(range(1, self._place.number))
         with self._listen() as server, progress.phase("Waiting for the other processes"):
-            while missing:
+            while missing := missing | _gone(peers):  # who has gone may be started again
                 server.settimeout(max(0.0, self._deadline - time.monotonic()))
                 try:
                     peer, _ = server.accept()
                 except (TimeoutError, BlockingIOError):
                     names = ", ".join(map(str, sorted(missing)))
                     self._dismiss(
+                        AbsentError,
                         list(peers.values()),
                         f"of {self._place.number} processes these did not come to "
                         f"{self._place.coordinator} in {self._wait:.0f} s: {names}; see what they "
                         "print, or how many were started",
                     )
                 index, number = _greeting(peer)
+                missing |= _gone(peers)
                 if number != self._place.number or index not in missing:
                     wrong = f"came as process {index} of {number}, where "
                     taken = f"{self._place.number} are to come, each with a number of its own"
                     if index >= 0:
-                        self._dismiss([*peers.values(), peer], wrong + taken)
+                        self._dismiss(UserError, [*peers.values(), peer], wrong + taken)
                     peer.close()
                     continue
                 missing.remove(index)
@@ -135,7 +126,8 @@ class Roll:
         port = _free_port()
         self.coordinator = f"{self._place.coordinator.rpartition(':')[0]}:{port}"
         for peer in peers.values():
-            peer.sendall(f"go {port}\n".encode())
+            with contextlib.suppress(OSError):  # who has gone is noticed soon
+                peer.sendall(f"go {port}\n".encode())
         return peers
 
     def _listen(self) -> socket.socket:
@@ -148,11 +140,14 @@ class Roll:
                 f"process 0 cannot wait at port {self._port}: {error.strerror}; choose another"
             ) from None
 
-    def _dismiss(self, peers: list[socket.socket], reason: str) -> typing.NoReturn:
+    def _dismiss(
+        self, error: type[UserError], peers: list[socket.socket], reason: str
+    ) -> typing.NoReturn:
+        word = "late" if error is AbsentError else "no"
         for peer in peers:
             with contextlib.suppress(OSError):
-                peer.sendall(f"no {reason}\n".encode())
-        raise UserError(reason)
+                peer.sendall(f"{word} {reason}\n".encode())
+        raise error(reason)
 
     def _report(self) -> socket.socket:
         """As any other process: reach process 0, and hear where JAX's service will be."""
@@ -162,17 +157,23 @@ class Roll:
                 break
             except OSError as error:
                 if time.monotonic() > self._deadline:
-                    raise UserError(
+                    raise AbsentError(
                         f"process 0 of {self._place.number} did not come to "
                         f"{self._place.coordinator} in {self._wait:.0f} s ({error}); see what it "
                         "prints, or whether this address is its own"
                     ) from None
                 time.sleep(RETRY)
         peer.sendall(f"jft {self._place.process} {self._place.number}\n".encode())
-        peer.settimeout(None)
-        word, _, rest = _line(peer).partition(" ")
+        # Process 0 may have begun to wait only now.
+        word, _, rest = _line(peer, self._wait + GREETING).partition(" ")
+        if word == "no":
+            raise UserError(rest)
         if word != "go":
-            raise UserError(rest or "process 0 ended before all had come; what it printed says why")
+            raise AbsentError(
+                rest
+                or "process 0 ended, or hangs, before all had come; where it printed no "
+                "error, it was killed"
+            )
         self.coordinator = f"{self._place.coordinator.rpartition(':')[0]}:{rest}"
         return peer
 
@@ -196,23 +197,38 @@ class Roll:
             flush=True,
         )
         self._release(index)
-        os._exit(LOST)
+        os._exit(AbsentError.code)
 
 
 def _greeting(peer: socket.socket) -> tuple[int, int]:
     """Which process this is, of how many; -1 for a stranger."""
-    peer.settimeout(GREETING)
-    match = re.fullmatch(r"jft (\d+) (\d+)", _line(peer))
-    peer.settimeout(None)
+    match = re.fullmatch(r"jft (\d+) (\d+)", _line(peer, GREETING))
     return (int(match[1]), int(match[2])) if match else (-1, 0)
 
 
-def _line(peer: socket.socket) -> str:
-    """What it says next; empty where it has gone."""
-    found = b""
+def _gone(peers: dict[int, socket.socket]) -> set[int]:
+    """Take out those that have closed their connections; to say something it is too early."""
+    with selectors.DefaultSelector() as selector:
+        for index, peer in peers.items():
+            selector.register(peer, selectors.EVENT_READ, index)
+        gone = {key.data for key, _ in selector.select(0)}
+    for index in gone:
+        peers.pop(index).close()
+    return gone
+
+
+def _line(peer: socket.socket, seconds: float | None = None) -> str:
+    """What it says next, in so many seconds; empty where it has gone, or says nothing."""
+    found, deadline = b"", None if seconds is None else time.monotonic() + seconds
     with contextlib.suppress(OSError):
-        while len(found) < LONGEST and not found.endswith(b"\n") and (byte := peer.recv(1)):
+        while len(found) < LONGEST and not found.endswith(b"\n"):
+            peer.settimeout(None if deadline is None else max(0.01, deadline - time.monotonic()))
+            byte = peer.recv(1)
+            if not byte or (deadline is not None and time.monotonic() > deadline):
+                break
             found += byte
+    with contextlib.suppress(OSError):
+        peer.settimeout(None)
     return found.decode(errors="replace").strip()
 
 

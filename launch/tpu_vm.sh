@@ -91,7 +91,7 @@ install() {
   local clear="mkdir -p jft && find jft -mindepth 1 -maxdepth 1 ! -name .venv ! -name runs -exec rm -rf {} +"
   # What belongs to this machine stays here.
   while IFS= read -r file; do tree+=("$file"); done < <(find . -mindepth 1 -maxdepth 1 ! -name .git ! -name .venv \
-    ! -name runs ! -name build ! -name '.*_cache' ! -name '*.egg-info')
+    ! -name runs ! -name exports ! -name build ! -name '.*_cache' ! -name '*.egg-info')
   sum="$({ find "${tree[@]}" -name __pycache__ -prune -o -type f -exec cksum {} + && echo "${PYTHON:-}"; } |
     LC_ALL=C sort | cksum | tr ' ' -)"
   found="$(on all "$remote has $sum 2>/dev/null || echo missing")" || return

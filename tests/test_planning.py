@@ -207,11 +207,21 @@ def test_a_batch_of_an_evaluation_is_planned_too(config):
     config.mesh.data, config.mesh.fsdp, config.eval.shots = 1, 8, (0, 2)
     on, decoder = chips.parse("cpu:8"), models.shape(config.model.path)
     tokenizer = models.tokenizer(config.model.path, decoder.vocab_size)
-    found = estimate.scoring(config, decoder, tokenizer, on, on.devices())
-    assert found.fits
-    assert found.shots in (0, 2)
-    assert found.weights == sum(x.size for x in jax.tree.leaves(tiny())) * 2 / 8
-    assert found.peak > found.weights
+    config.data.root, config.eval.datasets = "mini", ("sentiment:gadgets", "summary:town")
+    scored, generated = estimate.scoring(config, decoder, tokenizer, on, on.devices())
+    assert (scored.dataset, generated.dataset) == ("gadgets", "town")
+    for found in (scored, generated):
+        assert found.fits
+        assert found.shots in (0, 2)
+        assert found.weights == sum(x.size for x in jax.tree.leaves(tiny())) * 2 / 8
+        assert found.peak > found.weights + found.cache
+    assert not scored.cache
+    numbers = 2 * decoder.num_layers * decoder.num_kv_heads * decoder.head_dim
+    config.eval.max_new_tokens += 512
+    _, longer = estimate.scoring(config, decoder, tokenizer, on, on.devices())
+    slots, devices = 16, 8  # of a device, for its share of 120 prompts; all hold all tokens
+    more = 512 * slots * (numbers * 2 + devices * 4)
+    assert longer.cache - generated.cache == pytest.approx(more, rel=0.01)
 
 
 def test_a_folder_with_a_config_alone_is_enough(config, tmp_path):

@@ -9,13 +9,14 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import flags
 import pytest
 
-from jft import cli, processes
+from jft import cli, processes, roll
 
 REPO = Path(__file__).parent.parent
 LONG = 24  # steps of a run that must not be over before it is told to end, or killed
@@ -200,11 +201,11 @@ def test_one_that_is_killed_ends_the_other_and_all_go_on_exactly(start, long, tm
 
 
 def test_those_who_do_not_come_are_named(start, tmp_path):
-    texts = end(start(training(tmp_path / "run"), 4, wait=5, which=(0, 2)), 2, 2)
+    texts = end(start(training(tmp_path / "run"), 4, wait=5, which=(0, 2)), 1, 1)
     for text in texts:
         assert "of 4 processes these did not come" in text
         assert "in 5 s: 1, 3;" in text
-    (text,) = end(start(training(tmp_path / "run"), 4, wait=1, which=(3,)), 2)
+    (text,) = end(start(training(tmp_path / "run"), 4, wait=1, which=(3,)), 1)
     assert "process 0 of 4 did not come to localhost:" in text
 
 
@@ -241,6 +242,53 @@ def test_an_error_of_process_0_is_told_once_and_by_the_others_in_a_line(start, t
     assert re.fullmatch("error: process 0 of 2 has ended, and so process 1 of 2 does; .*\n", two)
 
 
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_bug_in_one_ends_all(start, monkeypatch, tmp_path, which):
+    (tmp_path / "broken.py").write_text(
+        "import runpy\nfrom jft.training import start\n"
+        "def begin(*_):\n    raise RuntimeError('a bug')\n"
+        "start.begin = begin\nrunpy.run_module('jft.train', run_name='__main__')\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    port, (_, *arguments) = free_port(), training(tmp_path / "run")
+    modules = ["broken" if i == which else "jft.train" for i in (0, 1)]
+    found = [start([name, *arguments, *at(port, i)])[0] for i, name in enumerate(modules)]
+    texts = end(found, 1, 1)
+    assert "RuntimeError: a bug" in texts[which]
+    assert f"error: process {which} of 2 has ended, and so process {1 - which}" in texts[1 - which]
+    assert "Traceback" not in texts[1 - which]
+
+
+def test_one_that_is_started_again_before_all_have_come_is_one_of_them(start, tmp_path):
+    port = free_port()
+    arguments = [*training(tmp_path / "run"), "--dry_run"]
+    first = start([*arguments, *at(port, 0, 3)])
+    lost = None
+    while lost is None:
+        with contextlib.suppress(OSError):
+            lost = socket.create_connection(("localhost", port))
+    lost.sendall(b"jft 1 3\n")
+    lost.close()
+    others = [start([*arguments, *at(port, i, 3)])[0] for i in (1, 2)]
+    assert "3 processes" in end([*first, *others])[0]
+
+
+def test_whoever_says_a_little_now_and_then_is_not_waited_for():
+    one, other = socket.socketpair()
+    heard = threading.Event()
+
+    def drip():
+        while not heard.wait(0.01):
+            other.sendall(b"x")
+
+    dripping = threading.Thread(target=drip)
+    dripping.start()
+    with one, other:
+        assert not roll._line(one, 0.2).endswith("\n")
+        heard.set()
+        dripping.join()
+
+
 def at(port, process, number=2):
     return [f"--coordinator=localhost:{port}", f"--processes={number}", f"--process={process}"]
 
@@ -253,6 +301,7 @@ def at(port, process, number=2):
         (["--coordinator=host:1"], "--processes=0: how many"),
         (["--coordinator=host:70000"], "--coordinator=host:70000: is written HOST:PORT"),
         (["--coordinator=host:1", "--processes=2"], "--process=-1: of 2 processes it is one from"),
+        ([*at(1, 0), "--wait=nan"], "--wait=nan: must be from 0 to 1000000 seconds"),
         (at(1, 2), "--process=2: of 2 processes it is one from 0 to 1"),
     ],
     ids=str,

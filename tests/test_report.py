@@ -19,7 +19,7 @@ from rich.console import Console
 from jft import report
 from jft.errors import UserError
 from jft.evaluation import stats
-from jft.reporting import terminal, wording
+from jft.reporting import notes, terminal, wording
 from jft.reporting.collect import collect
 from jft.reporting.compare import compare
 from jft.reporting.content import gather
@@ -256,6 +256,31 @@ def test_a_snapshot_of_a_training_is_no_further_training(study, tmp_path):
     assert [f.evidence[0].p_value for f in findings(both, {})] == [
         f.evidence[0].p_value for f in findings(alone, {})
     ]
+
+
+def test_seeds_are_named_together_beside_snapshots(study, tmp_path):
+    def written(seed, step):
+        folder = tmp_path / f"more {seed} {step}"
+        suffix = f" seed {seed}" if seed else ""
+        write_evaluation(
+            folder, f"FT gadgets_train_400{suffix}", BASE | FT, model_path=f"/runs/{seed} {step}",
+            train="gadgets_train_400", train_shots=0, train_seed=seed,
+        )  # fmt: skip
+        edit(folder / "cells.jsonl", lambda c: c | {"step": step, "model_path": f"/runs/{seed}"})
+        return str(folder)
+
+    def names(folders):
+        found = compare(collect([study[0], *folders])).subjects
+        return {subject.name: len(subject.family.models) for subject in found}
+
+    folders = [written(0, 30), written(1, 30), written(0, 15)]
+    assert names(folders) == {"FT gadgets_train_400": 2, "FT gadgets_train_400 (0 at step 15)": 1}
+    folders.append(written(1, 15))
+    assert names(folders) == {f"FT gadgets_train_400 at step {step}": 2 for step in (15, 30)}
+
+
+def test_where_nothing_was_tuned_the_report_says_what_to_score(study):
+    assert compare(collect(study[:1])).notes == [notes.UNTRAINED]
 
 
 def test_two_evaluations_of_one_checkpoint_are_one_model(study, tmp_path):

@@ -54,7 +54,10 @@ def export(
     Raises:
       UserError: no such model; the folder is there already; what was read again is another model.
     """
-    target = Path(out).expanduser().resolve()
+    try:
+        target = Path(out).expanduser().resolve()
+    except RuntimeError as error:
+        raise UserError(f"--out={out}: {error}; choose another") from None
     _check_place(target, out)
     origin = origins.find(model)
     if adapters and not origins.has_adapters(origin):

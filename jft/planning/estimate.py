@@ -15,11 +15,12 @@ from jft import config as config_lib
 from jft.batch import Shape
 from jft.data import batches as batches_lib
 from jft.data import items, prefix_tree
+from jft.data.items import Items
 from jft.data.prompts import Encoder
 from jft.data.settings import settings
 from jft.errors import UserError
 from jft.model import decoder as decoder_lib
-from jft.model import flops
+from jft.model import flops, generate
 from jft.model.decoder import DecoderConfig
 from jft.planning import hlo
 from jft.planning.chips import Slice
@@ -154,48 +155,86 @@ def training(
 
 @dataclass(frozen=True, slots=True)
 class Scoring:
-    """What the largest batch of an evaluation needs of a device: bytes, and whether they fit."""
+    """What an evaluation needs of a device: bytes, and whether they fit.
+
+    Attributes:
+      dataset, shots: of the cell with the largest batch.
+      generates: whether texts are generated for it; labels are scored otherwise.
+      shape: of that batch.
+      weights: bytes of the parameters.
+      cache: of the keys and values of generations.
+      peak: of all, at the worst moment.
+      fits: whether there is so much.
+    """
 
     dataset: str
     shots: int
+    generates: bool
     shape: Shape
     weights: float
+    cache: float
     peak: float
     fits: bool
 
 
 def scoring(
     config: config_lib.Config, decoder: DecoderConfig, tokenizer: Encoder, on: Slice, devices: list
-) -> Scoring:
-    """Plan the cells of an evaluation, and compile a forward pass of the largest batch.
+) -> list[Scoring]:
+    """Plan the cells of an evaluation, and compile the largest of those scored and generated for.
 
     Raises:
       UserError: data or mesh that do not fit.
     """
     mesh = mesh_lib.create(config.mesh, devices)
-    layout = mesh_lib.parameters(mesh, decoder)
-    shards, dtype = mesh_lib.row_shards(mesh), _compute_type(config)
+    mesh_lib.parameters(mesh, decoder)  # refuses what the mesh does not divide, before slow work
+    shards = mesh_lib.row_shards(mesh)
     cells = [items.plan(cell, tokenizer, config, shards) for cell in settings(config)]
+    kinds = ([cell for cell in cells if bool(cell.slots) is wanted] for wanted in (False, True))
+    return [_scoring(config, decoder, on, mesh, kind) for kind in kinds if kind]
+
+
+def _scoring(
+    config: config_lib.Config, decoder: DecoderConfig, on: Slice, mesh: Mesh, cells: list[Items]
+) -> Scoring:
     largest = max(cells, key=lambda cell: cell.shape.rows * cell.shape.row_length)
+    layout, dtype = mesh_lib.parameters(mesh, decoder), _compute_type(config)
     batch, _ = next(largest.batches())
     params = jax.tree.map(lambda x: x.update(dtype=dtype), decoder_lib.shapes(decoder))
+    run = generate.prefill if largest.slots else decoder_lib.token_logprobs
     program = jax.jit(
-        functools.partial(decoder_lib.token_logprobs, decoder),
+        functools.partial(run, decoder),
         in_shardings=(layout, mesh_lib.rows(mesh, leading=0)),
-        out_shardings=mesh_lib.replicated(mesh),
+        out_shardings=None if largest.slots else mesh_lib.replicated(mesh),
     )
-    weights = _held(params, layout)
+    weights, cache = _held(params, layout), 0.0
     try:
         with jax.set_mesh(mesh):
             stats = program.lower(params, _shapes(batch)).compile().memory_analysis()
+            cache = max((_cache(config, decoder, mesh, cell) for cell in cells), default=0.0)
     except jax.errors.JaxRuntimeError as error:
         peak, fits = weights + _refused(error), False
     else:
         assert stats
         peak = stats.argument_size_in_bytes + stats.temp_size_in_bytes + stats.output_size_in_bytes
+        peak += cache
         fits = peak <= on.chip.memory
-    cell = largest.setting
-    return Scoring(cell.dataset.name, cell.shots, largest.shape, weights, peak, fits)
+    cell, generates = largest.setting, bool(largest.slots)
+    name, shots = cell.dataset.name, cell.shots
+    return Scoring(name, shots, generates, largest.shape, weights, cache, peak, fits)
+
+
+def _cache(config: config_lib.Config, decoder: DecoderConfig, mesh: Mesh, cell: Items) -> float:
+    """Bytes of a device for the keys and values of a cell's generations."""
+    if not cell.slots:
+        return 0.0
+    start = functools.partial(
+        generate.start, decoder, _compute_type(config), config.eval.max_new_tokens
+    )
+    everywhere = generate.State._make((mesh_lib.replicated(mesh), None))
+    program = jax.jit(start, static_argnums=(0, 1), out_shardings=everywhere)
+    stats = program.lower(cell.slots.number, cell.slots.size).compile().memory_analysis()
+    assert stats
+    return float(stats.output_size_in_bytes)
 
 
 def _compute_type(config: config_lib.Config) -> jnp.dtype:

@@ -45,7 +45,9 @@ def plan(config: config_lib.Config, topology: str, searching: bool) -> bool:
     _show(config, decoder, on, found)
     try:
         with phase("Compiling a batch of the evaluation"):
-            _show_scoring(estimate.scoring(config, decoder, tokenizer, on, devices), on)
+            scored = estimate.scoring(config, decoder, tokenizer, on, devices)
+        for each in scored:
+            _show_scoring(each, on)
     except UserError as error:
         say(f"note: no evaluation is planned: {error}")
     if not found.fits and not searching:
@@ -132,9 +134,14 @@ def _show(config: config_lib.Config, decoder: DecoderConfig, on: Slice, found: E
 
 def _show_scoring(found: Scoring, on: Slice) -> None:
     rows = f"{count(found.shape.rows, 'row')} of {found.shape.row_length} tokens"
-    verdict = "fits" if found.fits else "does not fit; lower eval.batch_tokens or raise mesh.fsdp"
-    say(f"\nScoring, largest batch: {found.dataset} at {found.shots} shots, {rows}")
+    what, keys = ("Generating", "eval.cache_tokens or eval.batch_tokens")
+    if not found.generates:
+        what, keys = ("Scoring", "eval.batch_tokens")
+    verdict = "fits" if found.fits else f"does not fit; lower {keys}, or raise mesh.fsdp"
+    say(f"\n{what}, largest batch: {found.dataset} at {found.shots} shots, {rows}")
     say(f"  {'weights':<12}{found.weights / GIB:>10.2f} GiB")
+    if found.generates:
+        say(f"  {'cache':<12}{found.cache / GIB:>10.2f}")
     say(f"  {'peak':<12}{found.peak / GIB:>10.2f} of {on.chip.memory / GIB:.2f} GiB: {verdict}")
 
 

@@ -147,7 +147,7 @@ def compare(models: list[Model]) -> Report:
     ]
     found = families(tuned, models)
     against = [(fticl, ft) for fticl in found for ft in found if contrasts(fticl, ft)]
-    notes: list[str] = []
+    notes: list[str] = [] if tuned else [notes_lib.UNTRAINED]
     with Bar("Comparing", len(found) + len(against)) as bar:
         subjects = [_advance(bar, family.name, _subject(family, notes)) for family in found]
         opposed = [_advance(bar, fticl.name, _contrast(fticl, ft)) for fticl, ft in against]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -59,12 +60,16 @@ def families(tuned: list[Model], models: list[Model]) -> list[Family]:
     for model in tuned:
         groups.setdefault(model.training, []).append(model)
     names = Counter(_name(members) for members in groups.values())
+    at_steps = Counter((_name(members), step) for (_, step), members in groups.items())
     last = dict(sorted(groups, key=_step))
     found = []
     for (recipe, step), members in groups.items():
         own = bases_of(members[0], models)
-        # A model's own name is unique in the report.
-        name = _name(members) if names[_name(members)] == 1 else members[0].name
+        name = _name(members)
+        if names[name] > 1 and len(members) > 1 and at_steps[name, step] == 1:
+            name = f"{name} at step {step}"
+        elif names[name] > 1:
+            name = members[0].name  # a model's own name is unique in the report
         reference = merge_cells(own)
         snapshot = "" if step == last[recipe] else f" at step {step}"
         base = own[0].name if own else None
@@ -91,5 +96,10 @@ def _step(training: tuple[str, int | None]) -> int:
 
 
 def _name(members: list[Model]) -> str:
-    name = members[0].name
-    return re.sub(r" seed \d+\b", "", name) if len(members) > 1 else name
+    """Of a model its own; of several what they share: no seed, nothing that tells them apart."""
+    if len(members) == 1:
+        return members[0].name
+    names = [re.sub(r" seed \d+\b", "", model.name) for model in members]
+    shared = os.path.commonprefix(names).rstrip(" (")  # noqa: RUF071
+    told_apart = all(name == shared or name.startswith(f"{shared} (") for name in names)
+    return shared if told_apart else names[0]

@@ -9,6 +9,10 @@ from jft.evaluation.metrics import ACCURACY
 from jft.reporting.collect import Cell, Key, Model
 
 CONSTANT = 0.95
+UNTRAINED = (
+    "No model here was fine-tuned by jft, as far as is known, so there is nothing to compare; of "
+    "what jft.export has made of a run, score the workdir of that run instead."
+)
 
 
 def missing(model: Model, bases: list[Model], models: list[Model]) -> list[str]:

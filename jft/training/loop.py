@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from jft import config as config_lib
+from jft import processes
 from jft import workdir as workdir_lib
 from jft.batch import Batch, Shape
 from jft.data import batches as batches_lib
@@ -170,6 +171,7 @@ def _compile(
     with phase("Compiling the training step"):
         for shape in dict.fromkeys(shapes[done:]):
             train_step.compile(load(shapes.index(shape)))
+        processes.meet("compiled")  # or the first step would wait, and its time mean nothing
 
 
 def _save_last(checkpoints: Checkpoints, step: int, state) -> None:

@@ -109,7 +109,7 @@ def _summary(begun: Start, mesh: Mesh) -> str:
     """What is trained, and on what."""
     trained = _size(begun.state.params)
     whole = _size(decoder_lib.shapes(replace(begun.decoder, adapters=None)))
-    beside = f", adapters to {whole}" if begun.decoder.adapters else ""
+    beside = f" of adapters to a model of {whole}" if begun.decoder.adapters else ""
     axes = " x ".join(f"{axis} {size}" for axis, size in mesh.shape.items())
     devices = f"{count(mesh.size, 'device')} ({mesh.devices.flat[0].device_kind})"
     layout = f": {axes}" if mesh.size > 1 else ""
