@@ -162,7 +162,7 @@ class Scoring:
       generates: whether texts are generated for it; labels are scored otherwise.
       shape: of that batch.
       weights: bytes of the parameters.
-      cache: of the keys and values of generations.
+      cache: of the keys and values of generations; 0 where they alone are refused.
       peak: of all, at the worst moment.
       fits: whether there is so much.
     """
@@ -209,10 +209,10 @@ def _scoring(
     weights, cache = _held(params, layout), 0.0
     try:
         with jax.set_mesh(mesh):
+            cache = max(_cache(config, decoder, mesh, cell) for cell in cells)
             stats = program.lower(params, _shapes(batch)).compile().memory_analysis()
-            cache = max((_cache(config, decoder, mesh, cell) for cell in cells), default=0.0)
     except jax.errors.JaxRuntimeError as error:
-        peak, fits = weights + _refused(error), False
+        peak, fits = weights + cache + _refused(error), False
     else:
         assert stats
         peak = stats.argument_size_in_bytes + stats.temp_size_in_bytes + stats.output_size_in_bytes

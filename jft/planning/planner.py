@@ -134,13 +134,17 @@ def _show(config: config_lib.Config, decoder: DecoderConfig, on: Slice, found: E
 
 def _show_scoring(found: Scoring, on: Slice) -> None:
     rows = f"{count(found.shape.rows, 'row')} of {found.shape.row_length} tokens"
-    what, keys = ("Generating", "eval.cache_tokens or eval.batch_tokens")
-    if not found.generates:
-        what, keys = ("Scoring", "eval.batch_tokens")
-    verdict = "fits" if found.fits else f"does not fit; lower {keys}, or raise mesh.fsdp"
+    what, remedy = "Scoring", "lower eval.batch_tokens, or raise mesh.fsdp"
+    if found.generates:
+        what = "Generating"
+        remedy = (
+            "lower eval.cache_tokens, eval.max_length or eval.batch_tokens, or raise mesh.tensor, "
+            "which splits the cache of keys and values"
+        )
+    verdict = "fits" if found.fits else f"does not fit; {remedy}"
     say(f"\n{what}, largest batch: {found.dataset} at {found.shots} shots, {rows}")
     say(f"  {'weights':<12}{found.weights / GIB:>10.2f} GiB")
-    if found.generates:
+    if found.cache:
         say(f"  {'cache':<12}{found.cache / GIB:>10.2f}")
     say(f"  {'peak':<12}{found.peak / GIB:>10.2f} of {on.chip.memory / GIB:.2f} GiB: {verdict}")
 
