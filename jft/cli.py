@@ -159,7 +159,7 @@ def _define_run(values: flags.FlagValues) -> None:
     flags.DEFINE_string("coordinator", "", "host:port of process 0", flag_values=values)
     flags.DEFINE_integer("processes", 0, "how many make up the run", flag_values=values)
     flags.DEFINE_integer("process", -1, "which of them this is", flag_values=values)
-    flags.DEFINE_float("wait", 300.0, "seconds until all have come", 0.0, flag_values=values)
+    flags.DEFINE_float("wait", 300.0, "seconds until all have come", flag_values=values)
 
 
 def _define_plan(values: flags.FlagValues) -> None:

@@ -170,9 +170,7 @@ class Roll:
             raise UserError(rest)
         if word != "go":
             raise AbsentError(
-                rest
-                or "process 0 ended, or hangs, before all had come; where it printed no "
-                "error, it was killed"
+                rest or "process 0 ended, or hangs, before all had come; see what it printed"
             )
         self.coordinator = f"{self._place.coordinator.rpartition(':')[0]}:{rest}"
         return peer

@@ -19,11 +19,11 @@ base="$(ls "$base"/*.gguf)"
 
 # A program that is told to stop saves and ends well; the programs after it are not wanted then.
 child=
-trap 'wait $child; exit 130' INT # which a terminal has sent to both
-trap 'kill $child; wait $child; exit 143' TERM
+stop() { [ -z "$child" ] || { kill "$child" || :; wait "$child" || :; }; exit 130; } 2>/dev/null
+trap stop INT TERM
 step() { echo; echo "== $1"; }
 # Not in the foreground, where it would have to end before this script hears of a signal.
-run() { "$python" -m "$@" & child=$!; wait $child; }
+run() { "$python" -m "$@" & child=$!; wait "$child"; child=; }
 train() { run jft.train --config=configs/quickstart.py --workdir="$runs/$1" --config.model.path="$base" "${@:2}"; }
 score() { run jft.eval --config=configs/quickstart.py --workdir="$runs/eval-$1" --config.model.path="$2"; }
 

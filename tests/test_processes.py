@@ -243,20 +243,31 @@ def test_an_error_of_process_0_is_told_once_and_by_the_others_in_a_line(start, t
 
 
 @pytest.mark.parametrize("which", [0, 1])
-def test_a_bug_in_one_ends_all(start, monkeypatch, tmp_path, which):
+@pytest.mark.parametrize(
+    ("does", "code", "says"),
+    [
+        ("raise RuntimeError('a bug')", 1, "RuntimeError: a bug"),
+        ("os.kill(os.getpid(), 15)", 128 + signal.SIGTERM, "interrupted; run the same command"),
+    ],
+    ids=["bug", "SIGTERM"],
+)
+def test_what_ends_one_before_it_trains_ends_all(
+    start, monkeypatch, tmp_path, which, does, code, says
+):
     (tmp_path / "broken.py").write_text(
-        "import runpy\nfrom jft.training import start\n"
-        "def begin(*_):\n    raise RuntimeError('a bug')\n"
+        "import os, runpy\nfrom jft.training import start\n"
+        f"def begin(*_):\n    {does}\n"
         "start.begin = begin\nrunpy.run_module('jft.train', run_name='__main__')\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     port, (_, *arguments) = free_port(), training(tmp_path / "run")
     modules = ["broken" if i == which else "jft.train" for i in (0, 1)]
     found = [start([name, *arguments, *at(port, i)])[0] for i, name in enumerate(modules)]
-    texts = end(found, 1, 1)
-    assert "RuntimeError: a bug" in texts[which]
-    assert f"error: process {which} of 2 has ended, and so process {1 - which}" in texts[1 - which]
-    assert "Traceback" not in texts[1 - which]
+    texts = end(found, *(code if i == which else 1 for i in (0, 1)))
+    assert says in texts[which]
+    other = texts[1 - which]
+    assert f"error: process {which} of 2 has ended, and so process {1 - which}" in other
+    assert not re.search("Traceback|absl|gRPC", other)
 
 
 def test_one_that_is_started_again_before_all_have_come_is_one_of_them(start, tmp_path):

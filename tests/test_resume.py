@@ -236,7 +236,7 @@ def test_told_to_end_while_it_saves_its_last_step_it_saves_it(config, tmp_path, 
 
     def told_and_save(*args):
         os.kill(os.getpid(), signal.SIGTERM)
-        save(*args)
+        return save(*args)
 
     monkeypatch.setattr(loop, "_save_last", told_and_save)
     before = signal.signal(signal.SIGTERM, lambda *_: pytest.fail("nobody listened"))

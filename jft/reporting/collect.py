@@ -66,6 +66,7 @@ class Model:
 
     Attributes:
       name: unique in the report.
+      own_name: as its evaluations call it.
       path, step: which checkpoint.
       base, base_sha256: the model that it was tuned from, and its weights then; a base's own.
       train, train_task, train_shots: its training set, None for a base; 0 shots = FT, k = FTICL.
@@ -81,6 +82,7 @@ class Model:
     """
 
     name: str
+    own_name: str
     path: str
     step: int | None
     base: str | None
@@ -166,6 +168,7 @@ def _read(folder: Path) -> Model:
     first, name = records[0], str(folder)
     return Model(
         name=first["model"],
+        own_name=first["model"],
         path=first["model_path"],
         step=first["step"],
         base=first["base"],

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections import Counter
 from dataclasses import dataclass
 
 from jft.reporting.collect import Cell, Key, Model, merge_cells
+from jft.tasks import method
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +40,13 @@ class Family:
 
     @property
     def way(self) -> str:
-        """The same, with the adapters that were trained."""
-        return " ".join(filter(None, (self.kind, self.first.adapters)))
+        """The same, with the adapters that were trained: FTICL LoRA-16."""
+        return _beside(self.kind, self.first.adapters)
+
+    @property
+    def trained_as(self) -> str:
+        """The same, with the number of demonstrations, as in names: FTICL-2 LoRA-16."""
+        return _beside(method(self.first.train_shots), self.first.adapters)
 
     @property
     def seeds(self) -> int:
@@ -91,15 +96,15 @@ def contrasts(fticl: Family, ft: Family) -> bool:
     return same and other.train_shots == 0 < first.train_shots
 
 
+def _beside(kind: str, adapters: str) -> str:
+    return f"{kind} {adapters}" if adapters else kind
+
+
 def _step(training: tuple[str, int | None]) -> int:
     return training[1] or 0
 
 
 def _name(members: list[Model]) -> str:
-    """Of a model its own; of several what they share: no seed, nothing that tells them apart."""
-    if len(members) == 1:
-        return members[0].name
-    names = [re.sub(r" seed \d+\b", "", model.name) for model in members]
-    shared = os.path.commonprefix(names).rstrip(" (")  # noqa: RUF071
-    told_apart = all(name == shared or name.startswith(f"{shared} (") for name in names)
-    return shared if told_apart else names[0]
+    """Of a model what is its alone; of several what they are called but for their seeds."""
+    first, *others = members
+    return re.sub(r" seed \d+\b", "", first.own_name) if others else first.name

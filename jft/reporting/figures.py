@@ -12,7 +12,7 @@ from jft.reporting.compare import Report, Subject
 from jft.reporting.drawing import Panel, Plot, Series
 from jft.reporting.pairs import Comparison
 from jft.reporting.runs import Run
-from jft.tasks import OUT_OF_DOMAIN, RELATIONS, method
+from jft.tasks import OUT_OF_DOMAIN, RELATIONS
 
 SHOTS = (
     "Change against the base, in points, over the demonstrations before each test item; 95 % "
@@ -234,9 +234,7 @@ def _size(subject: Subject) -> int:
 def _name(subject: Subject, subjects: list[Subject]) -> str:
     """The kind of its training, with the dataset where the others were trained on another."""
     several = len({_dataset(each) for each in subjects}) > 1
-    first = subject.family.first
-    way = " ".join(filter(None, (method(first.train_shots), first.adapters)))
-    return way + f" on {_dataset(subject)}" * several
+    return subject.family.trained_as + f" on {_dataset(subject)}" * several
 
 
 def _dataset(subject: Subject) -> str:

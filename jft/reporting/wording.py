@@ -10,7 +10,7 @@ from jft.progress import count
 from jft.reporting.compare import Contrast, Group, Report, Subject
 from jft.reporting.families import Family
 from jft.reporting.pairs import Comparison
-from jft.tasks import IN_DOMAIN, OUT_OF_DOMAIN, OUT_OF_TASK, RELATIONS, method
+from jft.tasks import IN_DOMAIN, OUT_OF_DOMAIN, OUT_OF_TASK, RELATIONS
 
 MINUS, DASH, SPACE = "\N{MINUS SIGN}", "\N{EN DASH}", "\N{NO-BREAK SPACE}"
 ARROW, PLUS_MINUS = "\N{RIGHTWARDS ARROW}", "\N{PLUS-MINUS SIGN}"
@@ -106,8 +106,7 @@ def title(group: Group) -> str:
         return first.name
     family = first.family
     own = re.sub(r"\[:\d+\]$", "", family.name)
-    how = " ".join(filter(None, (method(family.first.train_shots), family.first.adapters)))
-    plain = f"{how} {family.first.train}"
+    plain = f"{family.trained_as} {family.first.train}"
     known = own in (plain, training(family))
     return training(family) if known else f"{family.name}: {training(family)}"
 

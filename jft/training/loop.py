@@ -82,8 +82,7 @@ def train(config: config_lib.Config, workdir: str, dry_run: bool = False) -> Non
                         log.flush()
                         checkpoints.save(step, state)
                 log.flush()
-            ended = step >= batches.steps
-            _save_last(checkpoints, step, state._replace(opt_state=None) if ended else state)
+            ended = _save_last(checkpoints, step, state, batches.steps)
         if not ended:
             say(f"Stopped after step {step}, saved{stop.since()}; {AGAIN}")
             return
@@ -174,10 +173,13 @@ def _compile(
         processes.meet("compiled")  # or the first step would wait, and its time mean nothing
 
 
-def _save_last(checkpoints: Checkpoints, step: int, state) -> None:
+def _save_last(checkpoints: Checkpoints, step: int, state, steps: int) -> bool:
+    """Save where training stops; whether that is its end, from which no optimizer goes on."""
+    ended = step >= steps
     with phase(f"Saving step {step}"):
         checkpoints.wait()
         if step not in checkpoints.steps():
-            checkpoints.save(step, state)
+            checkpoints.save(step, state._replace(opt_state=None) if ended else state)
             checkpoints.wait()
     checkpoints.close()
+    return ended
