@@ -10,6 +10,7 @@ from jft.model import decoder
 from jft.model.decoder import DecoderConfig
 from jft.training import drift, loop
 from jft.training import mesh as mesh_lib
+from jft.training.checkpoint import Checkpoints
 
 SHAPE = {"vocab_size": 24, "embed_dim": 8, "num_layers": 3, "num_heads": 4, "num_kv_heads": 2}
 CONFIG = DecoderConfig(
@@ -152,13 +153,13 @@ def test_a_base_that_is_gone_costs_the_drift_and_nothing_else(
 ):
     base = tmp_path / "base"
     loop.train(config, str(base))
-    config.model.path, saved = str(base), loop._save_last
+    config.model.path, close = str(base), Checkpoints.close
 
-    def lose_the_base(*args):
-        saved(*args)
+    def lose_the_base(self):
+        close(self)
         (base / "checkpoints/3").rename(tmp_path / "moved")
 
-    monkeypatch.setattr(loop, "_save_last", lose_the_base)
+    monkeypatch.setattr(Checkpoints, "close", lose_the_base)
     loop.train(config, str(tmp_path / "run"))
     assert not (tmp_path / "run/drift.json").exists()
     out = capsys.readouterr().out

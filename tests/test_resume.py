@@ -232,13 +232,13 @@ def test_a_damaged_description_of_a_model_is_named(tmp_path, damage):
 
 
 def test_told_to_end_while_it_saves_its_last_step_it_saves_it(config, tmp_path, monkeypatch):
-    save = loop._save_last
+    save = checkpoint.Checkpoints.save
 
     def told_and_save(*args):
         os.kill(os.getpid(), signal.SIGTERM)
-        return save(*args)
+        save(*args)
 
-    monkeypatch.setattr(loop, "_save_last", told_and_save)
+    monkeypatch.setattr(checkpoint.Checkpoints, "save", told_and_save)
     before = signal.signal(signal.SIGTERM, lambda *_: pytest.fail("nobody listened"))
     try:
         loop.train(config, str(tmp_path / "run"))
