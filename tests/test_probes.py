@@ -194,7 +194,8 @@ def test_any_mesh_and_batch_gives_the_same_numbers(probed, tmp_path, sizes):
     one = scaled_answers(probed, tmp_path, (1, 1, 1))
     probed.train.micro_batch_tokens = 1
     many = scaled_answers(probed, tmp_path, sizes)
-    np.testing.assert_allclose(many, one, rtol=1e-5)
+    # A divergence is what is left of log-probabilities around 5, and has their rounding.
+    np.testing.assert_allclose(many, one, rtol=1e-5, atol=1e-6)
 
 
 def test_other_items_or_lost_distributions_are_refused(probed, tmp_path):

@@ -60,14 +60,15 @@ def rows_of(sequences, row_length=24):
     return [[sequences[i] for i in row] for row in prefix_tree.pack(sequences, row_length)]
 
 
-def assert_same(got, want, rtol=1e-4):
+def assert_same(got, want):
     losses, norms = zip(*got[1], strict=True)
     wanted_losses, wanted_norms = zip(*want[1], strict=True)
     assert losses == pytest.approx(wanted_losses, rel=1e-5)
-    assert norms == pytest.approx(wanted_norms, rel=rtol)
+    assert norms[0] == pytest.approx(wanted_norms[0], rel=1e-5)
+    # AdamW divides by the root of tiny second moments, which magnifies rounding from there on.
+    assert norms == pytest.approx(wanted_norms, rel=5e-4)
     for a, b in zip(jax.tree.leaves(got[0]), jax.tree.leaves(want[0]), strict=True):
-        # AdamW divides by the root of tiny second moments, which magnifies rounding.
-        np.testing.assert_allclose(a, b, rtol=1e-3, atol=2e-5)
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
 
 
 @pytest.fixture(scope="module")
