@@ -1,7 +1,9 @@
 """Greedy generation: equal to predicting one token after the other, and ended where text ends."""
 
 import json
+import weakref
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import plain_row
@@ -77,6 +79,26 @@ def test_tokens_equal_one_by_one(eval_config, monkeypatch, batch_tokens, slots, 
     assert (len(set(lengths)) > 2) == ends
     assert found == [ids[:n].tolist() for ids, n in zip(wanted, lengths, strict=True)]
     assert sum(finished) == len(wanted)
+
+
+def test_a_device_holds_the_trees_of_one_batch_at_a_time(eval_config):
+    eval_config.eval.batch_tokens = 1
+    tokenizer = tokenizer_lib.load("random:llama-tiny")
+    config, params = hub.load("random:llama-tiny")
+    mesh = mesh_lib.create(eval_config.mesh, jax.devices()[:1])
+    plan = items.plan(grid.settings(eval_config)[-1], tokenizer, eval_config)
+    program = runner.create(config, params, mesh, jnp.float32, NEW_TOKENS)
+    seen = []
+
+    def prefill(batch):
+        assert all(keys() is None for keys in seen)
+        prefix = program.prefill(batch)
+        seen.append(weakref.ref(prefix.keys_LBTKH))
+        return prefix
+
+    stops = decoding.stops_of(tokenizer, config.vocab_size)
+    decoding.tokens(program._replace(prefill=prefill), plan, stops, lambda _: None)
+    assert len(seen) > 1
 
 
 def test_slots_hold_what_prompts_do_not_share(eval_config):

@@ -14,7 +14,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from jft import config as config_lib
 from jft.errors import UserError
-from jft.planning import chips, estimate, hlo, models, planner, search
+from jft.planning import chips, estimate, hlo, models, planner, scoring, search
 from jft.training import mesh as mesh_lib
 
 REPO = Path(__file__).parent.parent
@@ -208,7 +208,7 @@ def test_a_batch_of_an_evaluation_is_planned_too(config):
     on, decoder = chips.parse("cpu:8"), models.shape(config.model.path)
     tokenizer = models.tokenizer(config.model.path, decoder.vocab_size)
     config.data.root, config.eval.datasets = "mini", ("sentiment:gadgets", "summary:town")
-    scored, generated = estimate.scoring(config, decoder, tokenizer, on, on.devices())
+    scored, generated = scoring.plan(config, decoder, tokenizer, on, on.devices())
     assert (scored.dataset, generated.dataset) == ("gadgets", "town")
     for found in (scored, generated):
         assert found.fits
@@ -217,11 +217,24 @@ def test_a_batch_of_an_evaluation_is_planned_too(config):
         assert found.peak > found.weights + found.cache
     assert not scored.cache
     numbers = 2 * decoder.num_layers * decoder.num_kv_heads * decoder.head_dim
+    trees = generated.shape.rows // 8 * generated.shape.row_length * numbers * 2
+    assert generated.peak > generated.weights + generated.cache + trees
     config.eval.max_new_tokens += 512
-    _, longer = estimate.scoring(config, decoder, tokenizer, on, on.devices())
+    _, longer = scoring.plan(config, decoder, tokenizer, on, on.devices())
     slots, devices = 16, 8  # of a device, for its share of 120 prompts; all hold all tokens
     more = 512 * slots * (numbers * 2 + devices * 4)
     assert longer.cache - generated.cache == pytest.approx(more, rel=0.01)
+
+
+@needs_libtpu
+def test_generations_that_a_chip_has_no_room_for_are_said_not_to_fit(config):
+    config.mesh.data, config.mesh.fsdp, config.data.root = 1, 4, "mini"
+    config.eval.datasets, config.eval.max_new_tokens = ("summary:town",), 20_000_000
+    on, decoder = chips.parse("v5e:2x2"), models.shape(config.model.path)
+    tokenizer = models.tokenizer(config.model.path, decoder.vocab_size)
+    (found,) = scoring.plan(config, decoder, tokenizer, on, on.devices())
+    assert not found.fits
+    assert found.peak > on.chip.memory
 
 
 def test_a_folder_with_a_config_alone_is_enough(config, tmp_path):

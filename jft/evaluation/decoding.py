@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 
+from jft.batch import Batch
 from jft.data.items import Items
 from jft.data.items import Slots as SlotSizes
 from jft.data.tokenizer import Tokenizer
@@ -61,19 +63,29 @@ def tokens(
     assert items.slots
     found: list[list[int]] = [[] for _ in items.encoded]
     groups = _groups(runner, items, items.slots.number // PART)
-    first = next(groups)
-    slots = _Slots(runner, items.slots, stops, first.prefix)
-    group: Group | None = first
-    while group or slots.busy:
-        while group and len(slots.free) >= len(group.items):
-            slots.admit(group)
-            group = next(groups, None)
-        for item, ids in slots.decode(len(group.items) if group else 0):
+    waiting = [next(groups)]
+    slots = _Slots(runner, items.slots, stops, waiting[0].prefix)
+    while waiting or slots.busy:
+        while waiting and len(slots.free) >= len(waiting[0].items):
+            slots.admit(waiting.pop())  # a batch's trees are given up before those of the next come
+            waiting += itertools.islice(groups, 1)
+        for item, ids in slots.decode(len(waiting[0].items) if waiting else 0):
             found[item] = ids
             advance(1)
-        if not group:
+        if not waiting:
             slots.give_up()
     return found
+
+
+def nobody(sizes: SlotSizes) -> Arrivals:
+    """As many arrivals as come in together, of which no slot takes any."""
+    number = sizes.number // PART
+    return Arrivals(
+        entry_I=np.zeros(number, np.int32),
+        path_IP=np.zeros((number, sizes.own), np.int32),
+        length_I=np.zeros(number, np.int32),
+        slot_I=np.full(number, sizes.number, np.int32),
+    )
 
 
 class _Slots:
@@ -98,13 +110,7 @@ class _Slots:
 
     def admit(self, group: Group) -> None:
         """Take prompts in, by arrays of a shape that is the same for all groups."""
-        number = self._fewest
-        arrivals = Arrivals(
-            entry_I=np.zeros(number, np.int32),
-            path_IP=np.zeros((number, self._sizes.own), np.int32),
-            length_I=np.zeros(number, np.int32),
-            slot_I=np.full(number, len(self._items), np.int32),
-        )
+        arrivals = nobody(self._sizes)
         arrivals.entry_I[: len(group.items)] = group.entries
         for i, (item, path) in enumerate(zip(group.items, group.paths, strict=True)):
             arrivals.path_IP[i, : len(path)] = path
@@ -147,17 +153,27 @@ class _Slots:
 
 def _groups(runner: Runner, items: Items, size: int) -> Iterator[Group]:
     """All prompts; a batch is run when it comes to its first."""
-    row_length, num_slots = items.shape.row_length, items.shape.num_entries
     trunk = items.slots.trunk if items.slots else 0
     for batch, rows in items.batches():
-        prefix, prompts = runner.prefill(batch), []
-        for row, its_prompts in enumerate(rows):
-            for slot, (item, _) in enumerate(its_prompts):
-                end = batch.loss_index_BM[row, slot]
-                (path,) = np.nonzero(batch.visible_until_BT[row, : end + 1] > end)
-                prompts.append((item, row * num_slots + slot, row * row_length + path[trunk:]))
-        for begin in range(0, len(prompts), size):
-            yield Group(prefix, *map(list, zip(*prompts[begin : begin + size], strict=True)))
+        prompts = _prompts(batch, rows, trunk)
+        yield from _grouped(runner.prefill(batch), prompts, size)
+
+
+def _prompts(batch: Batch, rows: list, trunk: int) -> list[tuple[int, int, np.ndarray]]:
+    """Of each prompt its item, its entry, and its path after the trunk."""
+    (_, row_length), (_, num_entries) = batch.tokens_BT.shape, batch.loss_index_BM.shape
+    prompts = []
+    for row, its_prompts in enumerate(rows):
+        for slot, (item, _) in enumerate(its_prompts):
+            end = batch.loss_index_BM[row, slot]
+            (path,) = np.nonzero(batch.visible_until_BT[row, : end + 1] > end)
+            prompts.append((item, row * num_entries + slot, row * row_length + path[trunk:]))
+    return prompts
+
+
+def _grouped(prefix: Prefix, prompts: list, size: int) -> Iterator[Group]:
+    for begin in range(0, len(prompts), size):
+        yield Group(prefix, *map(list, zip(*prompts[begin : begin + size], strict=True)))
 
 
 def cut(text: str) -> str:

@@ -15,13 +15,49 @@ from jft.model import decoder, generate
 from jft.training import mesh as mesh_lib
 
 
+class Programs(NamedTuple):
+    """What a model of some shape runs on a mesh, as `jax.jit` returns it; for `jax.set_mesh`.
+
+    Attributes:
+      logprobs: `decoder.token_logprobs`, of parameters and a batch.
+      prefill: `generate.prefill`, of the same.
+      trunk, start, admit, keep, decode: those of `generate`.
+    """
+
+    logprobs: Any
+    prefill: Any
+    trunk: Any
+    start: Any
+    admit: Any
+    keep: Any
+    decode: Any
+
+
+def programs(
+    config: decoder.DecoderConfig, mesh: Mesh, dtype: jnp.dtype, max_new_tokens: int
+) -> Programs:
+    """Of a decoder that computes in `dtype`; a generation has up to `max_new_tokens`."""
+    everywhere = mesh_lib.replicated(mesh)
+    texts = generate.State._make((everywhere, None))  # the host reads the texts
+    start = partial(generate.start, config, dtype, max_new_tokens)
+    return Programs(
+        logprobs=jax.jit(partial(decoder.token_logprobs, config), out_shardings=everywhere),
+        prefill=jax.jit(partial(generate.prefill, config)),
+        trunk=jax.jit(generate.trunk, static_argnums=0),
+        start=jax.jit(start, static_argnums=(0, 1), out_shardings=texts),
+        # The state's buffers go on into the next one: there may be room for no more.
+        admit=jax.jit(generate.admit, donate_argnums=0, out_shardings=texts),
+        keep=jax.jit(generate.keep, out_shardings=texts),
+        decode=jax.jit(partial(generate.decode, config), donate_argnums=1, out_shardings=texts),
+    )
+
+
 class Runner(NamedTuple):
     """The programs of a model on a mesh, each compiled for a shape when it first comes.
 
     Attributes:
-      logprobs: `decoder.token_logprobs` of a batch.
-      prefill: `generate.prefill` of a batch.
-      trunk, start, admit, keep, decode: those of `generate`, of what they take but the model.
+      logprobs, prefill: of a batch.
+      trunk, start, admit, keep, decode: of what they take but the model.
       vocab_size: V.
       max_new_tokens: the most that a prompt is continued by.
     """
@@ -46,34 +82,27 @@ def create(
 ) -> Runner:
     """Of parameters that lie on the mesh in `dtype`; a generation has up to `max_new_tokens`."""
     memory.keep_freed()
-    rows, everywhere = mesh_lib.rows(mesh, leading=0), mesh_lib.replicated(mesh)
+    rows, run = mesh_lib.rows(mesh, leading=0), programs(config, mesh, dtype, max_new_tokens)
 
-    def program(function, **options):
-        run = jax.jit(function, **options)
-
-        def on_mesh(*args):
+    def on_mesh(program, *first):
+        def call(*args):
             with jax.set_mesh(mesh):
-                return run(*args)
+                return program(*first, *args)
 
-        return on_mesh
+        return call
 
-    def of_batch(function, **options):
-        run = program(partial(function, config), **options)
-        return lambda batch: run(params, mesh_lib.put(batch, rows))
+    def of_batch(program):
+        call = on_mesh(program, params)
+        return lambda batch: call(mesh_lib.put(batch, rows))
 
-    start = partial(generate.start, config, dtype, max_new_tokens)
-    texts = generate.State._make((everywhere, None))  # the host reads the texts
     return Runner(
-        logprobs=of_batch(decoder.token_logprobs, out_shardings=everywhere),
-        prefill=of_batch(generate.prefill),
-        trunk=program(generate.trunk, static_argnums=0),
-        start=program(start, static_argnums=(0, 1), out_shardings=texts),
-        admit=program(generate.admit, donate_argnums=0, out_shardings=texts),
-        keep=program(generate.keep, out_shardings=texts),
-        # The state's buffers go on into the next one: there may be room for no more.
-        decode=partial(
-            program(partial(generate.decode, config), donate_argnums=1, out_shardings=texts), params
-        ),
+        logprobs=of_batch(run.logprobs),
+        prefill=of_batch(run.prefill),
+        trunk=on_mesh(run.trunk),
+        start=on_mesh(run.start),
+        admit=on_mesh(run.admit),
+        keep=on_mesh(run.keep),
+        decode=on_mesh(run.decode, params),
         vocab_size=config.vocab_size,
         max_new_tokens=max_new_tokens,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import re
 from dataclasses import dataclass, replace
@@ -14,13 +13,11 @@ from jax.sharding import Mesh
 from jft import config as config_lib
 from jft.batch import Shape
 from jft.data import batches as batches_lib
-from jft.data import items, prefix_tree
-from jft.data.items import Items
+from jft.data import prefix_tree
 from jft.data.prompts import Encoder
-from jft.data.settings import settings
 from jft.errors import UserError
 from jft.model import decoder as decoder_lib
-from jft.model import flops, generate
+from jft.model import flops
 from jft.model.decoder import DecoderConfig
 from jft.planning import hlo
 from jft.planning.chips import Slice
@@ -107,7 +104,7 @@ def training(
     batches = batches_lib.plan(config, tokenizer, mesh_lib.row_shards(mesh))
     shape = max(batches.shapes, key=lambda each: each.rows * each.row_length)
     optimizer = optim.create(config.optim, batches.steps)
-    dtype = _compute_type(config)
+    dtype = compute_type(config)
     decoder = replace(decoder, adapters=pretrained.adapters_of(config.lora, dtype))
     program = step_lib.Program(decoder, config.train.remat, dtype, optimizer, mesh)
     batch = _shapes(batches.batch(batches.shapes.index(shape)))
@@ -117,7 +114,7 @@ def training(
     try:
         compiled = program.compile(batch)
     except jax.errors.JaxRuntimeError as error:
-        held, fits = replace(held, temporary=_refused(error) - held.gradients), False
+        held, fits = replace(held, temporary=refused(error) - held.gradients), False
     else:
         stats, traffic = compiled.memory_analysis(), hlo.collectives(compiled.as_text() or "")
         assert stats
@@ -153,91 +150,8 @@ def training(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Scoring:
-    """What an evaluation needs of a device: bytes, and whether they fit.
-
-    Attributes:
-      dataset, shots: of the cell with the largest batch.
-      generates: whether texts are generated for it; labels are scored otherwise.
-      shape: of that batch.
-      weights: bytes of the parameters.
-      cache: of the keys and values of generations; 0 where they alone are refused.
-      peak: of all, at the worst moment.
-      fits: whether there is so much.
-    """
-
-    dataset: str
-    shots: int
-    generates: bool
-    shape: Shape
-    weights: float
-    cache: float
-    peak: float
-    fits: bool
-
-
-def scoring(
-    config: config_lib.Config, decoder: DecoderConfig, tokenizer: Encoder, on: Slice, devices: list
-) -> list[Scoring]:
-    """Plan the cells of an evaluation, and compile the largest of those scored and generated for.
-
-    Raises:
-      UserError: data or mesh that do not fit.
-    """
-    mesh = mesh_lib.create(config.mesh, devices)
-    mesh_lib.parameters(mesh, decoder)  # refuses what the mesh does not divide, before slow work
-    shards = mesh_lib.row_shards(mesh)
-    cells = [items.plan(cell, tokenizer, config, shards) for cell in settings(config)]
-    kinds = ([cell for cell in cells if bool(cell.slots) is wanted] for wanted in (False, True))
-    return [_scoring(config, decoder, on, mesh, kind) for kind in kinds if kind]
-
-
-def _scoring(
-    config: config_lib.Config, decoder: DecoderConfig, on: Slice, mesh: Mesh, cells: list[Items]
-) -> Scoring:
-    largest = max(cells, key=lambda cell: cell.shape.rows * cell.shape.row_length)
-    layout, dtype = mesh_lib.parameters(mesh, decoder), _compute_type(config)
-    batch, _ = next(largest.batches())
-    params = jax.tree.map(lambda x: x.update(dtype=dtype), decoder_lib.shapes(decoder))
-    run = generate.prefill if largest.slots else decoder_lib.token_logprobs
-    program = jax.jit(
-        functools.partial(run, decoder),
-        in_shardings=(layout, mesh_lib.rows(mesh, leading=0)),
-        out_shardings=None if largest.slots else mesh_lib.replicated(mesh),
-    )
-    weights, cache = _held(params, layout), 0.0
-    try:
-        with jax.set_mesh(mesh):
-            cache = max(_cache(config, decoder, mesh, cell) for cell in cells)
-            stats = program.lower(params, _shapes(batch)).compile().memory_analysis()
-    except jax.errors.JaxRuntimeError as error:
-        peak, fits = weights + cache + _refused(error), False
-    else:
-        assert stats
-        peak = stats.argument_size_in_bytes + stats.temp_size_in_bytes + stats.output_size_in_bytes
-        peak += cache
-        fits = peak <= on.chip.memory
-    cell, generates = largest.setting, bool(largest.slots)
-    name, shots = cell.dataset.name, cell.shots
-    return Scoring(name, shots, generates, largest.shape, weights, cache, peak, fits)
-
-
-def _cache(config: config_lib.Config, decoder: DecoderConfig, mesh: Mesh, cell: Items) -> float:
-    """Bytes of a device for the keys and values of a cell's generations."""
-    if not cell.slots:
-        return 0.0
-    start = functools.partial(
-        generate.start, decoder, _compute_type(config), config.eval.max_new_tokens
-    )
-    everywhere = generate.State._make((mesh_lib.replicated(mesh), None))
-    program = jax.jit(start, static_argnums=(0, 1), out_shardings=everywhere)
-    stats = program.lower(cell.slots.number, cell.slots.size).compile().memory_analysis()
-    assert stats
-    return float(stats.output_size_in_bytes)
-
-
-def _compute_type(config: config_lib.Config) -> jnp.dtype:
+def compute_type(config: config_lib.Config) -> jnp.dtype:
+    """What a chip computes in."""
     return jnp.dtype("bfloat16" if config.model.dtype == "auto" else config.model.dtype)
 
 
@@ -245,8 +159,8 @@ def _shapes(batch):
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), batch)
 
 
-def _held(tree, layout) -> float:
-    """Bytes of a device."""
+def held_bytes(tree, layout) -> float:
+    """Bytes that a device has of arrays with these shardings."""
     sizes = jax.tree.map(
         lambda x, sharding: math.prod(sharding.shard_shape(x.shape)) * x.dtype.itemsize,
         tree,
@@ -269,16 +183,16 @@ def _state_bytes(decoder: DecoderConfig, optimizer, mesh: Mesh) -> tuple[float, 
     """Of a device: parameters, optimizer, and gradients, which lie as the parameters do."""
     shapes = step_lib.shapes(decoder, optimizer)
     layout = step_lib.shardings(decoder, optimizer, mesh)
-    parameters = _held(decoder_lib.shapes(decoder), mesh_lib.parameters(mesh, decoder))
-    gradients = _held(shapes.params, layout.params)
-    return parameters, _held(shapes.opt_state, layout.opt_state), gradients
+    parameters = held_bytes(decoder_lib.shapes(decoder), mesh_lib.parameters(mesh, decoder))
+    gradients = held_bytes(shapes.params, layout.params)
+    return parameters, held_bytes(shapes.opt_state, layout.opt_state), gradients
 
 
 def _nbytes(batch) -> float:
     return float(sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(batch)))
 
 
-def _refused(error: Exception) -> float:
+def refused(error: Exception) -> float:
     """The bytes that the compiler says it would have needed beside its arguments."""
     text = str(error)
     if "RESOURCE_EXHAUSTED" not in text:

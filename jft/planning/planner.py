@@ -12,9 +12,10 @@ from jft import config as config_lib
 from jft.data.prompts import Encoder
 from jft.errors import UserError
 from jft.model.decoder import DecoderConfig
-from jft.planning import chips, estimate, models, search
+from jft.planning import chips, estimate, models, scoring, search
 from jft.planning.chips import GIB, Slice
-from jft.planning.estimate import Estimate, Scoring
+from jft.planning.estimate import Estimate
+from jft.planning.scoring import Scoring
 from jft.progress import count, phase, say
 
 # Below this share of rows that hold anything, most of what is paid for is padding.
@@ -45,7 +46,7 @@ def plan(config: config_lib.Config, topology: str, searching: bool) -> bool:
     _show(config, decoder, on, found)
     try:
         with phase("Compiling a batch of the evaluation"):
-            scored = estimate.scoring(config, decoder, tokenizer, on, devices)
+            scored = scoring.plan(config, decoder, tokenizer, on, devices)
         for each in scored:
             _show_scoring(each, on)
     except UserError as error:

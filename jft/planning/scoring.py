@@ -1,0 +1,153 @@
+"""An evaluation on a slice: what its largest batches take of a device's memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from jft import config as config_lib
+from jft.batch import Shape
+from jft.data import items
+from jft.data.items import Items, Slots
+from jft.data.prompts import Encoder
+from jft.data.settings import settings
+from jft.evaluation import decoding, runner
+from jft.model import decoder as decoder_lib
+from jft.model.decoder import DecoderConfig
+from jft.model.generate import Stops
+from jft.planning import estimate
+from jft.planning.chips import Slice
+from jft.training import mesh as mesh_lib
+
+
+@dataclass(frozen=True, slots=True)
+class Scoring:
+    """What an evaluation needs of a device: bytes, and whether they fit.
+
+    Attributes:
+      dataset, shots: of the cell that takes most.
+      generates: whether texts are generated for it; labels are scored otherwise.
+      shape: of a batch of it.
+      weights: bytes of the parameters.
+      cache: of the keys and values of generations; 0 where they alone are refused.
+      peak: of all, at the worst moment.
+      fits: whether there is so much.
+    """
+
+    dataset: str
+    shots: int
+    generates: bool
+    shape: Shape
+    weights: float
+    cache: float
+    peak: float
+    fits: bool
+
+
+def plan(
+    config: config_lib.Config, decoder: DecoderConfig, tokenizer: Encoder, on: Slice, devices: list
+) -> list[Scoring]:
+    """Plan the cells of an evaluation, and compile the largest of those scored and generated for.
+
+    Raises:
+      UserError: data or mesh that do not fit.
+    """
+    mesh = mesh_lib.create(config.mesh, devices)
+    mesh_lib.parameters(mesh, decoder)  # refuses what the mesh does not divide, before slow work
+    shards = mesh_lib.row_shards(mesh)
+    cells = [items.plan(cell, tokenizer, config, shards) for cell in settings(config)]
+    kinds = ([cell for cell in cells if bool(cell.slots) is wanted] for wanted in (False, True))
+    return [_largest(config, decoder, on, mesh, kind) for kind in kinds if kind]
+
+
+def _largest(
+    config: config_lib.Config, decoder: DecoderConfig, on: Slice, mesh: Mesh, cells: list[Items]
+) -> Scoring:
+    cell = max(cells, key=_tokens)
+    dtype, layout = estimate.compute_type(config), mesh_lib.parameters(mesh, decoder)
+    shapes = jax.tree.map(lambda x: x.update(dtype=dtype), decoder_lib.shapes(decoder))
+    weights = estimate.held_bytes(shapes, layout)
+    params = jax.tree.map(_shape, shapes, layout)
+    rows = mesh_lib.rows(mesh, leading=0)
+    batch = jax.tree.map(lambda x: _shape(x, rows), next(cell.batches())[0])
+    programs = runner.programs(decoder, mesh, dtype, config.eval.max_new_tokens)
+    device, cache, refused = _Device(weights), 0.0, False
+    try:
+        with jax.set_mesh(mesh):
+            if cell.slots:
+                state = device.run(programs.start, cell.slots.number, cell.slots.size)
+                cache = device.held - weights
+                stops = Stops._make((_numbers(1), _numbers(decoder.vocab_size, dtype=jnp.uint8)))
+                _generate(device, programs, cell.slots, params, batch, state, stops)
+            else:
+                device.run(programs.logprobs, params, batch)
+    except _RefusedError:
+        refused = True
+    return Scoring(
+        dataset=cell.setting.dataset.name,
+        shots=cell.setting.shots,
+        generates=bool(cell.slots),
+        shape=cell.shape,
+        weights=weights,
+        cache=cache,
+        peak=device.peak,
+        fits=not refused and device.peak <= on.chip.memory,
+    )
+
+
+def _tokens(cell: Items) -> int:
+    """Of a batch, and in the slots of generations."""
+    slots = cell.slots.number * cell.slots.size if cell.slots else 0
+    return cell.shape.rows * cell.shape.row_length + slots
+
+
+class _Device:
+    """What a device holds while programs run on it, one after the other, in bytes."""
+
+    def __init__(self, held: float):
+        self.held = self.peak = held
+
+    def run(self, program, *args):
+        """What a program would return: shapes and where they lie. It stays on the device.
+
+        Raises:
+          _RefusedError: the compiler finds no room for it.
+        """
+        lowered = program.lower(*args)
+        try:
+            compiled = lowered.compile()
+        except jax.errors.JaxRuntimeError as error:
+            self.peak = self.held + estimate.refused(error)
+            raise _RefusedError from None
+        stats = compiled.memory_analysis()
+        assert stats
+        self.held += stats.output_size_in_bytes - stats.alias_size_in_bytes
+        self.peak = max(self.peak, self.held + stats.temp_size_in_bytes)
+        return jax.tree.map(_shape, lowered.out_info, compiled.output_shardings)
+
+
+class _RefusedError(Exception):
+    """There is no room for a program."""
+
+
+def _generate(
+    device: _Device, programs: runner.Programs, slots: Slots, params, batch, state, stops: Stops
+) -> None:
+    """All that `decoding.tokens` runs after it has its slots."""
+    prefix = device.run(programs.prefill, params, batch)
+    trunk = device.run(programs.trunk, slots.trunk_size, prefix, _numbers())
+    arrivals = jax.tree.map(lambda x: _numbers(*x.shape), decoding.nobody(slots))
+    device.run(programs.admit, state, prefix, arrivals, stops)
+    device.run(programs.decode, params, state, trunk, stops, _numbers())
+    device.run(programs.keep, state, arrivals.slot_I)
+
+
+def _shape(x, layout) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=layout)
+
+
+def _numbers(*shape: int, dtype=jnp.int32) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, dtype)
