@@ -32,6 +32,7 @@ class Slots(NamedTuple):
 
     Attributes:
       number: R, over all devices.
+      shards: of the rows and of the slots; a shard's prompts are gone on from in its own slots.
       size: P, tokens that each has room for.
       own: those that a prompt may bring with it, after the trunk.
       trunk: tokens that all prompts of the cell begin with.
@@ -39,6 +40,7 @@ class Slots(NamedTuple):
     """
 
     number: int
+    shards: int
     size: int
     own: int
     trunk: int
@@ -146,7 +148,7 @@ def _slots(prompts: list[prefix_tree.Sequence], config: config_lib.Eval, shards:
     there_is_room_for = config.cache_tokens // size // FEWEST_SLOTS * FEWEST_SLOTS
     number = max(FEWEST_SLOTS, min(wanted, there_is_room_for))
     own = size - config.max_new_tokens
-    return Slots(number * shards, size, own, trunk, _power_of_two(trunk, SHORTEST_TRUNK))
+    return Slots(number * shards, shards, size, own, trunk, _power_of_two(trunk, SHORTEST_TRUNK))
 
 
 def _rounded(shape: Shape) -> Shape:

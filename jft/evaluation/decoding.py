@@ -32,13 +32,19 @@ from jft.model.generate import (
 PART = 4
 
 
+class Prompt(NamedTuple):
+    """A prompt of a batch: its item, and where it stands; see `Arrivals`."""
+
+    item: int
+    entry: int
+    path: np.ndarray
+
+
 class Group(NamedTuple):
-    """Prompts of one batch that come in together: their items, and where they stand."""
+    """Prompts of one batch that come in together, those of each shard of its rows."""
 
     prefix: Prefix
-    items: list[int]
-    entries: list[int]
-    paths: list[np.ndarray]
+    shards: list[list[Prompt]]
 
 
 def generate(
@@ -62,14 +68,14 @@ def tokens(
     """The tokens that each item's prompt goes on with; none where no row holds it."""
     assert items.slots
     found: list[list[int]] = [[] for _ in items.encoded]
-    groups = _groups(runner, items, items.slots.number // PART)
+    groups = _groups(runner, items, items.slots)
     waiting = [next(groups)]
     slots = _Slots(runner, items.slots, stops, waiting[0].prefix)
     while waiting or slots.busy:
-        while waiting and len(slots.free) >= len(waiting[0].items):
+        while waiting and slots.have_room(waiting[0]):
             slots.admit(waiting.pop())  # a batch's trees are given up before those of the next come
             waiting += itertools.islice(groups, 1)
-        for item, ids in slots.decode(len(waiting[0].items) if waiting else 0):
+        for item, ids in slots.decode(waiting):
             found[item] = ids
             advance(1)
         if not waiting:
@@ -79,7 +85,7 @@ def tokens(
 
 def nobody(sizes: SlotSizes) -> Arrivals:
     """As many arrivals as come in together, of which no slot takes any."""
-    number = sizes.number // PART
+    number = _part(sizes) * sizes.shards
     return Arrivals(
         entry_I=np.zeros(number, np.int32),
         path_IP=np.zeros((number, sizes.own), np.int32),
@@ -88,38 +94,44 @@ def nobody(sizes: SlotSizes) -> Arrivals:
     )
 
 
+def _part(sizes: SlotSizes) -> int:
+    """Of the slots of a shard."""
+    return max(1, sizes.number // sizes.shards // PART)
+
+
 class _Slots:
     """The slots of a cell, and the item that each goes on from."""
 
     def __init__(self, runner: Runner, sizes: SlotSizes, stops: Stops, prefix: Prefix):
         self._runner, self._sizes, self._stops = runner, sizes, stops
-        self._fewest = sizes.number // PART
         self._trunk = runner.trunk(sizes.trunk_size, prefix, np.int32(sizes.trunk))
         self._state = runner.start(sizes.number, sizes.size)
         self._items: list[int | None] = [None] * sizes.number
 
     @property
-    def free(self) -> list[int]:
-        """The slots that no item has."""
-        return [slot for slot, item in enumerate(self._items) if item is None]
-
-    @property
     def busy(self) -> bool:
         """Whether any generation is under way."""
-        return len(self.free) < len(self._items)
+        return any(item is not None for item in self._items)
+
+    def have_room(self, group: Group) -> bool:
+        """Whether every shard has a free slot for each of its prompts."""
+        pairs = zip(self._shards, group.shards, strict=True)
+        return all(len(self._free(shard)) >= len(prompts) for shard, prompts in pairs)
 
     def admit(self, group: Group) -> None:
         """Take prompts in, by arrays of a shape that is the same for all groups."""
-        arrivals = nobody(self._sizes)
-        arrivals.entry_I[: len(group.items)] = group.entries
-        for i, (item, path) in enumerate(zip(group.items, group.paths, strict=True)):
-            arrivals.path_IP[i, : len(path)] = path
-            arrivals.length_I[i], arrivals.slot_I[i] = len(path), self.free[0]
-            self._items[self.free[0]] = item
+        arrivals, part = nobody(self._sizes), _part(self._sizes)
+        for number, (shard, prompts) in enumerate(zip(self._shards, group.shards, strict=True)):
+            places = zip(prompts, self._free(shard), strict=False)
+            for i, (prompt, slot) in enumerate(places, start=number * part):
+                arrivals.entry_I[i], arrivals.slot_I[i] = prompt.entry, slot
+                arrivals.path_IP[i, : len(prompt.path)] = prompt.path
+                arrivals.length_I[i] = len(prompt.path)
+                self._items[slot] = prompt.item
         self._state = self._runner.admit(self._state, group.prefix, arrivals, self._stops)
 
-    def decode(self, wanted: int) -> list[tuple[int, list[int]]]:
-        """Go on until so many slots are free, or enough of them to give some up.
+    def decode(self, waiting: list[Group]) -> list[tuple[int, list[int]]]:
+        """Go on until there is room for whom is waiting, or enough of it to give some up.
 
         Returns:
           The items that have come to their end, with their tokens.
@@ -127,10 +139,12 @@ class _Slots:
         Raises:
           UserError: the model gives no numbers.
         """
-        narrow = len(self._items) == self._fewest
-        active = len(self._items) - wanted if wanted else 0 if narrow else self._fewest
+        share, part = len(self._items) // self._sizes.shards, _part(self._sizes)
+        active = [0 if share == part else part] * self._sizes.shards
+        if waiting:
+            active = [share - len(prompts) for prompts in waiting[0].shards]
         trunk, stops = self._trunk, self._stops
-        self._state = self._runner.decode(self._state, trunk, stops, np.int32(active))
+        self._state = self._runner.decode(self._state, trunk, stops, np.array(active, np.int32))
         done_R, tokens_RS = map(np.asarray, (self._state.texts.done_R, self._state.texts.tokens_RS))
         if (tokens_RS == NONE).any():
             raise UserError(
@@ -144,36 +158,46 @@ class _Slots:
 
     def give_up(self) -> None:
         """Keep the slots that are busy, and as many of the free as make a fixed number."""
-        if len(self._items) > self._fewest:
-            slots = sorted(range(len(self._items)), key=lambda slot: self._items[slot] is None)
-            kept = slots[: self._fewest]
+        part = _part(self._sizes)
+        if len(self._items) > part * self._sizes.shards:
+            kept = []
+            for shard in self._shards:
+                kept += sorted(shard, key=lambda slot: self._items[slot] is None)[:part]
             self._state = self._runner.keep(self._state, np.array(kept, np.int32))
             self._items = [self._items[slot] for slot in kept]
 
+    @property
+    def _shards(self) -> list[range]:
+        """The slots of each shard."""
+        share = len(self._items) // self._sizes.shards
+        return [range(first, first + share) for first in range(0, len(self._items), share)]
 
-def _groups(runner: Runner, items: Items, size: int) -> Iterator[Group]:
+    def _free(self, shard: range) -> list[int]:
+        return [slot for slot in shard if self._items[slot] is None]
+
+
+def _groups(runner: Runner, items: Items, sizes: SlotSizes) -> Iterator[Group]:
     """All prompts; a batch is run when it comes to its first."""
-    trunk = items.slots.trunk if items.slots else 0
     for batch, rows in items.batches():
-        prompts = _prompts(batch, rows, trunk)
-        yield from _grouped(runner.prefill(batch), prompts, size)
+        share = len(batch.tokens_BT) // sizes.shards
+        shards: list[list[Prompt]] = [[] for _ in range(sizes.shards)]
+        for row, its_prompts in enumerate(rows):
+            shards[row // share] += _prompts(batch, row, [item for item, _ in its_prompts], sizes)
+        yield from _grouped(runner.prefill(batch), shards, _part(sizes))
 
 
-def _prompts(batch: Batch, rows: list, trunk: int) -> list[tuple[int, int, np.ndarray]]:
-    """Of each prompt its item, its entry, and its path after the trunk."""
-    (_, row_length), (_, num_entries) = batch.tokens_BT.shape, batch.loss_index_BM.shape
-    prompts = []
-    for row, its_prompts in enumerate(rows):
-        for slot, (item, _) in enumerate(its_prompts):
-            end = batch.loss_index_BM[row, slot]
-            (path,) = np.nonzero(batch.visible_until_BT[row, : end + 1] > end)
-            prompts.append((item, row * num_entries + slot, row * row_length + path[trunk:]))
-    return prompts
+def _prompts(batch: Batch, row: int, of_row: list[int], sizes: SlotSizes) -> Iterator[Prompt]:
+    """Those of a row, which stand in it in the order of its items."""
+    (_, length), (_, entries) = batch.tokens_BT.shape, batch.loss_index_BM.shape
+    for place, item in enumerate(of_row):
+        end = batch.loss_index_BM[row, place]
+        (path,) = np.nonzero(batch.visible_until_BT[row, : end + 1] > end)
+        yield Prompt(item, row * entries + place, row * length + path[sizes.trunk :])
 
 
-def _grouped(prefix: Prefix, prompts: list, size: int) -> Iterator[Group]:
-    for begin in range(0, len(prompts), size):
-        yield Group(prefix, *map(list, zip(*prompts[begin : begin + size], strict=True)))
+def _grouped(prefix: Prefix, shards: list[list[Prompt]], part: int) -> Iterator[Group]:
+    for begin in range(0, max(map(len, shards)), part):
+        yield Group(prefix, [prompts[begin : begin + part] for prompts in shards])
 
 
 def cut(text: str) -> str:

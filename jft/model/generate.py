@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from jft.batch import Array, Batch
-from jft.model import attention, decoder, onwards
+from jft.model import attention, decoder, onwards, sharding
 from jft.model.decoder import DecoderConfig, Params
 from jft.model.onwards import Own, Trunk
 from jft.model.sharding import constrain
@@ -43,6 +43,9 @@ class Prefix(NamedTuple):
 
 class Arrivals(NamedTuple):
     """Prompts of one batch that slots take in.
+
+    Rows, arrivals and slots are split over the devices alike: each has as many of every kind, and
+    takes in what lies in its own rows.
 
     Attributes:
       entry_I: which of the batch each is, as row * M + slot of the row.
@@ -140,37 +143,67 @@ def _texts(number: int, max_new_tokens: int) -> Texts:
 
 
 def admit(state: State, prefix: Prefix, arrivals: Arrivals, stops: Stops) -> State:
-    """Take prompts into slots, with their first new tokens."""
-    texts, (keys_LRKHP, values_LRKPH, length_R) = state
-    slot_I, path_IP = jnp.asarray(arrivals.slot_I), jnp.asarray(arrivals.path_IP)
-    most = path_IP.shape[1]
+    """Take prompts into slots, with their first new tokens; nothing moves between devices."""
+    texts, own = state
+    slots, slot_I = len(own.length_R), jnp.asarray(arrivals.slot_I)
     new = _texts(len(slot_I), texts.tokens_RS.shape[1])
     new = append(new, prefix.token_BM.reshape(-1)[arrivals.entry_I], stops)
+    texts = jax.tree.map(lambda x, part: x.at[slot_I].set(part, mode="drop"), texts, new)
+    share = sharding.local_size("B", (slots,))
+    its_own_I = jnp.where(slot_I < slots, slot_I % share, share)
+    keys_LRKHP, values_LRKPH = sharding.on_devices(
+        _take_in,
+        ("LBKHP", "LBKPH", "LBTKH", "LBTKH", "BP", "B"),
+        ("LBKHP", "LBKPH"),
+        *own[:2],
+        *prefix[:2],
+        jnp.asarray(arrivals.path_IP),
+        its_own_I,
+    )
+    length_R = own.length_R.at[slot_I].set(arrivals.length_I, mode="drop")
+    return _laid_out(State(texts, Own(keys_LRKHP, values_LRKPH, length_R)))
+
+
+def _take_in(keys_LRKHP, values_LRKPH, keys_LBTKH, values_LBTKH, path_IP, slot_I):
+    """Copy paths of a device's rows to its slots."""
+    most = path_IP.shape[1]
 
     def of_paths(x_LBTKH):
-        return x_LBTKH.reshape(len(x_LBTKH), -1, *x_LBTKH.shape[3:])[:, path_IP]
+        x_LZKH = x_LBTKH.reshape(len(x_LBTKH), -1, *x_LBTKH.shape[3:])
+        return x_LZKH[:, path_IP % x_LZKH.shape[1]]
 
-    keys_LIPKH, values_LIPKH = of_paths(prefix.keys_LBTKH), of_paths(prefix.values_LBTKH)
-    own = Own(
-        keys_LRKHP.at[:, slot_I, :, :, :most].set(keys_LIPKH.transpose(0, 1, 3, 4, 2), mode="drop"),
-        values_LRKPH.at[:, slot_I, :, :most].set(values_LIPKH.swapaxes(2, 3), mode="drop"),
-        length_R.at[slot_I].set(arrivals.length_I, mode="drop"),
+    keys_LIPKH, values_LIPKH = of_paths(keys_LBTKH), of_paths(values_LBTKH)
+    keys_LIKHP, values_LIKPH = keys_LIPKH.transpose(0, 1, 3, 4, 2), values_LIPKH.swapaxes(2, 3)
+    return (
+        keys_LRKHP.at[:, slot_I, :, :, :most].set(keys_LIKHP, mode="drop"),
+        values_LRKPH.at[:, slot_I, :, :most].set(values_LIKPH, mode="drop"),
     )
-    texts = jax.tree.map(lambda x, part: x.at[slot_I].set(part, mode="drop"), texts, new)
-    return _laid_out(State(texts, own))
 
 
 def keep(state: State, slot_R: Array) -> State:
-    """Some of the slots, in this order."""
+    """Some of the slots, in this order: of each device as many, its own."""
     texts, (keys_LRKHP, values_LRKPH, length_R) = state
-    own = Own(keys_LRKHP[:, slot_R], values_LRKPH[:, slot_R], length_R[slot_R])
-    return _laid_out(State(jax.tree.map(lambda x: x[slot_R], texts), own))
+
+    def of_slots(keys_LRKHP, values_LRKPH, slot_R):
+        its_own_R = slot_R % keys_LRKHP.shape[1]
+        return keys_LRKHP[:, its_own_R], values_LRKPH[:, its_own_R]
+
+    keys_LRKHP, values_LRKPH = sharding.on_devices(
+        of_slots,
+        ("LBKHP", "LBKPH", "B"),
+        ("LBKHP", "LBKPH"),
+        keys_LRKHP,
+        values_LRKPH,
+        jnp.asarray(slot_R),
+    )
+    texts = jax.tree.map(lambda x: x[slot_R], texts)
+    return _laid_out(State(texts, Own(keys_LRKHP, values_LRKPH, length_R[slot_R])))
 
 
 def decode(
-    config: DecoderConfig, params: Params, state: State, trunk: Trunk, stops: Stops, active: Array
+    config: DecoderConfig, params: Params, state: State, trunk: Trunk, stops: Stops, active_G: Array
 ) -> State:
-    """Go on with the most likely tokens until no more than so many generations are `active`.
+    """Go on with the most likely tokens until no device has more than so many to go on with.
 
     Args:
       config: the decoder's shape.
@@ -178,11 +211,12 @@ def decode(
       state: the slots.
       trunk: what all prompts begin with.
       stops: when a generation is over.
-      active: 0 to go on to the end of all.
+      active_G: of each share of the slots, how many generations may be left; 0 for none.
     """
 
     def goes_on(state: State) -> jax.Array:
-        return (~state.texts.done_R).sum() > active
+        left_G = (~state.texts.done_R).reshape(len(active_G), -1).sum(axis=1)
+        return (left_G > active_G).any()
 
     def go_on(state: State) -> State:
         hidden_RD, own = _forward(config, params, trunk, state)

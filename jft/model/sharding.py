@@ -85,6 +85,31 @@ def constrain(x: jax.Array, letters: str, table=ACTIVATIONS) -> jax.Array:
     return jax.lax.with_sharding_constraint(x, spec(letters, x.shape, mesh.shape, table))
 
 
+def on_devices(function, inputs: tuple[str, ...], outputs: tuple[str, ...], *arrays):
+    """A function of activations, of which each device computes its own part from its own parts.
+
+    Args:
+      function: of arrays of any size along the dimensions that the mesh splits.
+      inputs: letters of the arrays.
+      outputs: letters of its results.
+      arrays: what it is called with.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or mesh.size == 1:
+        return function(*arrays)
+
+    def specs(letters, tree):
+        return tuple(
+            spec(names, x.shape, mesh.shape, ACTIVATIONS)
+            for names, x in zip(letters, tree, strict=True)
+        )
+
+    places = specs(inputs, arrays), specs(outputs, jax.eval_shape(function, *arrays))
+    return jax.shard_map(function, in_specs=places[0], out_specs=places[1], check_vma=False)(
+        *arrays
+    )
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def gather(letters: str, x: jax.Array) -> jax.Array:
     """A weight as layers compute with it: its shards over `fsdp` put together.

@@ -141,7 +141,7 @@ def _generate(
     trunk = device.run(programs.trunk, slots.trunk_size, prefix, _numbers())
     arrivals = jax.tree.map(lambda x: _numbers(*x.shape), decoding.nobody(slots))
     device.run(programs.admit, state, prefix, arrivals, stops)
-    device.run(programs.decode, params, state, trunk, stops, _numbers())
+    device.run(programs.decode, params, state, trunk, stops, _numbers(slots.shards))
     device.run(programs.keep, state, arrivals.slot_I)
 
 
