@@ -1,6 +1,7 @@
 """Greedy generation: equal to predicting one token after the other, and ended where text ends."""
 
 import json
+import re
 import weakref
 
 import jax
@@ -11,17 +12,19 @@ import pytest
 import sacrebleu
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jax.sharding import NamedSharding
 from rouge_score import rouge_scorer
 
 from jft.data import items
 from jft.data import tokenizer as tokenizer_lib
 from jft.errors import UserError
 from jft.evaluation import decoding, grid, runner
-from jft.model import decoder, generate, hub
+from jft.model import decoder, generate, hub, sharding
 from jft.training import mesh as mesh_lib
 
 NEW_TOKENS = 12
 HALF = "\N{REPLACEMENT CHARACTER}"  # what a token of half a character decodes to
+COLLECTIVE = re.compile(r" (all-gather|all-reduce|all-to-all|collective-permute)[-(]")
 PIECES = ["", " ", "a", "\n", "\n\n", "a\n", "\nb", "\n \n", " \n\nc", HALF]
 
 
@@ -56,16 +59,17 @@ def one_by_one(config, params, ids):
 
 @pytest.mark.parametrize("ends", [False, True])
 @pytest.mark.parametrize(
-    ("batch_tokens", "slots"), [(1, (1, 1)), (4096, (1, 1)), (300, (1, 2)), (4096, (16, 64))]
+    ("devices", "batch_tokens", "slots"),
+    [(8, 1, (1, 1)), (2, 4096, (1, 1)), (1, 300, (1, 2)), (2, 4096, (4, 4)), (8, 4096, (16, 64))],
 )
-def test_tokens_equal_one_by_one(eval_config, monkeypatch, batch_tokens, slots, ends):
+def test_tokens_equal_one_by_one(eval_config, monkeypatch, devices, batch_tokens, slots, ends):
     """However few slots the prompts go through, and whenever they come to their end."""
     tokenizer = tokenizer_lib.load("random:llama-tiny")
     config, params = hub.load("random:llama-tiny")
     eval_config.eval.batch_tokens = batch_tokens
     monkeypatch.setattr(items, "FEWEST_SLOTS", slots[0])
     monkeypatch.setattr(items, "MOST_SLOTS", slots[1])
-    mesh = mesh_lib.create(eval_config.mesh)
+    mesh = mesh_lib.create(eval_config.mesh, jax.devices()[:devices])
     cell = grid.settings(eval_config)[-1]
     plan = items.plan(cell, tokenizer, eval_config, mesh_lib.row_shards(mesh))
     wanted = [one_by_one(config, params, each.sequences[0].tokens) for each in plan.encoded]
@@ -99,6 +103,29 @@ def test_a_device_holds_the_trees_of_one_batch_at_a_time(eval_config):
     stops = decoding.stops_of(tokenizer, config.vocab_size)
     decoding.tokens(program._replace(prefill=prefill), plan, stops, lambda _: None)
     assert len(seen) > 1
+
+
+def test_no_keys_and_values_go_from_one_device_to_another(eval_config):
+    """When prompts come in, and when slots are given up."""
+    config, _ = hub.load("random:llama-tiny")
+    eval_config.mesh.data, eval_config.mesh.fsdp, eval_config.mesh.tensor = 2, 2, 2
+    mesh, rows, length = mesh_lib.create(eval_config.mesh), 8, 64
+    programs = runner.programs(config, mesh, jnp.dtype("float32"), NEW_TOKENS)
+    shape = config.num_layers, rows, length, config.num_kv_heads, config.head_dim
+    layout = NamedSharding(mesh, sharding.spec("LBTKH", shape, mesh.shape, sharding.ACTIVATIONS))
+    keys = jax.ShapeDtypeStruct(shape, jnp.float32, sharding=layout)
+    prefix = generate.Prefix(keys, keys, jax.ShapeDtypeStruct((rows, 4), jnp.int32))
+    slots = items.Slots(number=64, shards=4, size=96, own=64, trunk=0, trunk_size=32)
+    stops = generate.Stops(np.zeros(1, np.int32), np.zeros(config.vocab_size, np.uint8))
+    with jax.set_mesh(mesh):
+        state = jax.eval_shape(programs.start, slots.number, slots.size)
+        arrivals = decoding.nobody(slots)
+        for lowered in (
+            programs.admit.lower(state, prefix, arrivals, stops),
+            programs.keep.lower(state, arrivals.slot_I),
+        ):
+            moved = [x for x in lowered.compile().as_text().splitlines() if COLLECTIVE.search(x)]
+            assert not any("f32[" in line for line in moved)
 
 
 def test_slots_hold_what_prompts_do_not_share(eval_config):

@@ -14,6 +14,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from jft import config as config_lib
 from jft.errors import UserError
+from jft.evaluation import decoding
 from jft.planning import chips, estimate, hlo, models, planner, scoring, search
 from jft.training import mesh as mesh_lib
 
@@ -224,6 +225,18 @@ def test_a_batch_of_an_evaluation_is_planned_too(config):
     slots, devices = 16, 8  # of a device, for its share of 120 prompts; all hold all tokens
     more = 512 * slots * (numbers * 2 + devices * 4)
     assert longer.cache - generated.cache == pytest.approx(more, rel=0.01)
+
+
+@needs_libtpu
+def test_generating_on_tpus_copies_no_cache(config):
+    config.mesh.data, config.mesh.fsdp, config.data.root = 1, 4, "mini"
+    config.eval.datasets, config.eval.max_new_tokens = ("summary:town",), 50_000
+    on, decoder = chips.parse("v5e:2x2"), models.shape(config.model.path)
+    tokenizer = models.tokenizer(config.model.path, decoder.vocab_size)
+    (found,) = scoring.plan(config, decoder, tokenizer, on, on.devices())
+    part = found.cache / decoding.PART  # is kept when most slots have come to their end
+    rest = found.peak - found.weights - found.cache - part
+    assert rest < found.cache / 4
 
 
 @needs_libtpu

@@ -8,10 +8,12 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh
+from jax.experimental.layout import Format, Layout
+from jax.sharding import Mesh, NamedSharding
 
 from jft.evaluation import memory
-from jft.model import decoder, generate
+from jft.model import decoder, generate, sharding
+from jft.model.onwards import Own
 from jft.training import mesh as mesh_lib
 
 
@@ -37,19 +39,43 @@ def programs(
     config: decoder.DecoderConfig, mesh: Mesh, dtype: jnp.dtype, max_new_tokens: int
 ) -> Programs:
     """Of a decoder that computes in `dtype`; a generation has up to `max_new_tokens`."""
-    everywhere = mesh_lib.replicated(mesh)
-    texts = generate.State._make((everywhere, None))  # the host reads the texts
+    everywhere, state = mesh_lib.replicated(mesh), _state(config, mesh)
     start = partial(generate.start, config, dtype, max_new_tokens)
     return Programs(
         logprobs=jax.jit(partial(decoder.token_logprobs, config), out_shardings=everywhere),
         prefill=jax.jit(partial(generate.prefill, config)),
         trunk=jax.jit(generate.trunk, static_argnums=0),
-        start=jax.jit(start, static_argnums=(0, 1), out_shardings=texts),
+        start=jax.jit(start, static_argnums=(0, 1), out_shardings=state),
         # The state's buffers go on into the next one: there may be room for no more.
-        admit=jax.jit(generate.admit, donate_argnums=0, out_shardings=texts),
-        keep=jax.jit(generate.keep, out_shardings=texts),
-        decode=jax.jit(partial(generate.decode, config), donate_argnums=1, out_shardings=texts),
+        admit=jax.jit(
+            generate.admit,
+            in_shardings=(state, None, None, None),
+            out_shardings=state,
+            donate_argnums=0,
+        ),
+        keep=jax.jit(generate.keep, in_shardings=(state, None), out_shardings=state),
+        decode=jax.jit(
+            partial(generate.decode, config),
+            in_shardings=(None, state, None, None, None),
+            out_shardings=state,
+            donate_argnums=1,
+        ),
     )
+
+
+def _state(config: decoder.DecoderConfig, mesh: Mesh) -> generate.State:
+    """Where the state of generations lies, and how: its texts everywhere, for the host to read."""
+    everywhere, on_tpu = mesh_lib.replicated(mesh), mesh.devices.flat[0].platform == "tpu"
+
+    def cache(letters: str, order: tuple[int, ...]):
+        shape = config.num_layers, mesh_lib.row_shards(mesh), *map(config.size, "KHH")
+        partition = sharding.spec(letters, shape, mesh.shape, sharding.ACTIVATIONS)
+        where = NamedSharding(mesh, partition)
+        # In the order in which new tokens are written; XLA for TPUs would copy it all to have it.
+        return Format(Layout(order), where) if on_tpu else where
+
+    keys, values = cache("LBKHP", (0, 1, 4, 2, 3)), cache("LBKPH", (0, 1, 3, 2, 4))
+    return generate.State._make((everywhere, Own._make((keys, values, everywhere))))
 
 
 class Runner(NamedTuple):

@@ -185,8 +185,10 @@ def keep(state: State, slot_R: Array) -> State:
     texts, (keys_LRKHP, values_LRKPH, length_R) = state
 
     def of_slots(keys_LRKHP, values_LRKPH, slot_R):
+        # One after the other: as a gather, XLA for TPUs would turn the whole cache first.
         its_own_R = slot_R % keys_LRKHP.shape[1]
-        return keys_LRKHP[:, its_own_R], values_LRKPH[:, its_own_R]
+        kept = jax.lax.map(lambda slot: (keys_LRKHP[:, slot], values_LRKPH[:, slot]), its_own_R)
+        return jax.tree.map(lambda x_RL: x_RL.swapaxes(0, 1), kept)
 
     keys_LRKHP, values_LRKPH = sharding.on_devices(
         of_slots,

@@ -137,11 +137,14 @@ def _generate(
     device: _Device, programs: runner.Programs, slots: Slots, params, batch, state, stops: Stops
 ) -> None:
     """All that `decoding.tokens` runs after it has its slots."""
+    before = device.held
     prefix = device.run(programs.prefill, params, batch)
+    trees = device.held - before
     trunk = device.run(programs.trunk, slots.trunk_size, prefix, _numbers())
     arrivals = jax.tree.map(lambda x: _numbers(*x.shape), decoding.nobody(slots))
     device.run(programs.admit, state, prefix, arrivals, stops)
     device.run(programs.decode, params, state, trunk, stops, _numbers(slots.shards))
+    device.held -= trees  # slots are given up when the last prompts have come in
     device.run(programs.keep, state, arrivals.slot_I)
 
 
