@@ -227,13 +227,19 @@ def test_a_batch_of_an_evaluation_is_planned_too(config):
     assert longer.cache - generated.cache == pytest.approx(more, rel=0.01)
 
 
-@needs_libtpu
-def test_generating_on_tpus_copies_no_cache(config):
+def generated(config, max_new_tokens):
+    """Of summaries so long, on four chips."""
     config.mesh.data, config.mesh.fsdp, config.data.root = 1, 4, "mini"
-    config.eval.datasets, config.eval.max_new_tokens = ("summary:town",), 50_000
+    config.eval.datasets, config.eval.max_new_tokens = ("summary:town",), max_new_tokens
     on, decoder = chips.parse("v5e:2x2"), models.shape(config.model.path)
     tokenizer = models.tokenizer(config.model.path, decoder.vocab_size)
     (found,) = scoring.plan(config, decoder, tokenizer, on, on.devices())
+    return found, on.chip
+
+
+@needs_libtpu
+def test_generating_on_tpus_copies_no_cache(config):
+    found, _ = generated(config, 50_000)
     part = found.cache / decoding.PART  # is kept when most slots have come to their end
     rest = found.peak - found.weights - found.cache - part
     assert rest < found.cache / 4
@@ -241,13 +247,9 @@ def test_generating_on_tpus_copies_no_cache(config):
 
 @needs_libtpu
 def test_generations_that_a_chip_has_no_room_for_are_said_not_to_fit(config):
-    config.mesh.data, config.mesh.fsdp, config.data.root = 1, 4, "mini"
-    config.eval.datasets, config.eval.max_new_tokens = ("summary:town",), 20_000_000
-    on, decoder = chips.parse("v5e:2x2"), models.shape(config.model.path)
-    tokenizer = models.tokenizer(config.model.path, decoder.vocab_size)
-    (found,) = scoring.plan(config, decoder, tokenizer, on, on.devices())
+    found, chip = generated(config, 20_000_000)
     assert not found.fits
-    assert found.peak > on.chip.memory
+    assert found.peak > chip.memory
 
 
 def test_a_folder_with_a_config_alone_is_enough(config, tmp_path):

@@ -178,13 +178,16 @@ def test_a_broken_set_keeps_nobody_from_training_unless_it_is_named(probed):
 
 
 def scaled_answers(config, folder, sizes):
-    """The probe of a model scaled by 1.1, against itself as it was, on some devices."""
+    """The probe of a model scaled by 1.5, against itself as it was, on some devices.
+
+    A divergence is what is left of log-probabilities, with their rounding: it must not be small.
+    """
     devices = np.array(jax.devices()[: int(np.prod(sizes))]).reshape(sizes)
     mesh = jax.sharding.Mesh(devices, mesh_lib.AXES)
     float32, layout = jnp.dtype("float32"), mesh_lib.parameters(mesh, hub.TINY)
     made = probes.Probes(config, plan(config), hub.TINY, float32, mesh, 1, folder, 0)
     base = hub.load(MODEL).params
-    for step, params in enumerate((base, jax.tree.map(lambda x: np.float32(1.1) * x, base))):
+    for step, params in enumerate((base, jax.tree.map(lambda x: np.float32(1.5) * x, base))):
         records = made.run(step, jax.device_put(params, layout))
     return [[r["nll"], r["nll_stderr"], r["kl"], r["accuracy"] or 0] for r in records]
 
@@ -194,8 +197,7 @@ def test_any_mesh_and_batch_gives_the_same_numbers(probed, tmp_path, sizes):
     one = scaled_answers(probed, tmp_path, (1, 1, 1))
     probed.train.micro_batch_tokens = 1
     many = scaled_answers(probed, tmp_path, sizes)
-    # A divergence is what is left of log-probabilities around 5, and has their rounding.
-    np.testing.assert_allclose(many, one, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(many, one, rtol=1e-5)
 
 
 def test_other_items_or_lost_distributions_are_refused(probed, tmp_path):

@@ -41,7 +41,7 @@ def run(decoder_config, batches, remat="attention", dtype=jnp.float32, **mesh_si
     devices = np.array(jax.devices()[: int(np.prod(list(sizes.values())))])
     mesh = jax.sharding.Mesh(devices.reshape(list(sizes.values())), mesh_lib.AXES)
     config = config_lib.get_config().optim
-    config.lr = 1e-2
+    config.lr = 3e-3
     optimizer = optim.create(config, len(batches))
     layout = step_lib.shardings(decoder_config, optimizer, mesh)
     params = jax.tree.map(np.asarray, decoder.init(decoder_config, jax.random.key(0, impl="rbg")))
@@ -66,9 +66,9 @@ def assert_same(got, want):
     assert losses == pytest.approx(wanted_losses, rel=1e-5)
     assert norms[0] == pytest.approx(wanted_norms[0], rel=1e-5)
     # AdamW divides by the root of tiny second moments, which magnifies rounding from there on.
-    assert norms == pytest.approx(wanted_norms, rel=5e-4)
+    assert norms == pytest.approx(wanted_norms, rel=1e-4)
     for a, b in zip(jax.tree.leaves(got[0]), jax.tree.leaves(want[0]), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=2e-5)
 
 
 @pytest.fixture(scope="module")
