@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from jft.model_files import RANDOM_MODEL
+from jft.checkpoints.files import RANDOM_MODEL
 
 
 def parser(name: str, doc: str | None) -> argparse.ArgumentParser:

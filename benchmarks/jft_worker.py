@@ -12,31 +12,32 @@ from benchmarks import worker
 from benchmarks.work import LEARNING_RATE, MAX_LENGTH, MAX_NEW_TOKENS, MAX_PROMPT, WORKS, Work
 from jft import config as config_lib
 from jft.batch import Batch
-from jft.data import batches as batches_lib
-from jft.data import items as items_lib
-from jft.data import settings
-from jft.data import tokenizer as tokenizer_lib
-from jft.data.tokenizer import Tokenizer
-from jft.evaluation import decoding, runner, scoring
+from jft.checkpoints import model_ref, weights
+from jft.checkpoints import tokenizer as tokenizer_lib
+from jft.checkpoints.tokenizer import Tokenizer
+from jft.data import eval_batches as items_lib
+from jft.data import eval_grid
+from jft.data import train_batches as batches_lib
+from jft.evaluation import compiled, generation, label_scores
 from jft.model import decoder as decoder_lib
-from jft.training import mesh as mesh_lib
-from jft.training import optim, origins, pretrained, setup
+from jft.model import mesh as mesh_lib
+from jft.training import optim
 from jft.training import step as step_lib
 
 
 def prepare(spec: dict) -> Callable[[], list]:
     """One round of the work that `spec` names, on its model and data."""
     work, config = WORKS[spec["work"]], configure(spec)
-    mesh, dtype = setup.devices(config)
+    mesh, dtype = mesh_lib.devices(config)
     tokenizer = load_tokenizer(config)
-    held = pretrained.FLOAT32 if work.kind == "train" else dtype
-    decoder, params = pretrained.load(origins.find(config.model.path), mesh, held)
+    held = weights.FLOAT32 if work.kind == "train" else dtype
+    decoder, params = weights.load(model_ref.find(config.model.path), mesh, held)
     if work.kind == "train":
         batches = batches_lib.plan(config, tokenizer, mesh_lib.row_shards(mesh))
         compile_all, do_round = trainer(config, batches, decoder, params, mesh, dtype)
         compile_all()
         return do_round
-    model = runner.create(decoder, params, mesh, dtype, MAX_NEW_TOKENS)
+    model = compiled.create(decoder, params, mesh, dtype, MAX_NEW_TOKENS)
     return _evaluator(work, config, tokenizer, model, mesh)
 
 
@@ -58,12 +59,12 @@ def configure(spec: dict) -> config_lib.Config:
 
 def load_tokenizer(config: config_lib.Config) -> Tokenizer:
     """The model's."""
-    return tokenizer_lib.load(origins.tokenizer_path(config.model.path))
+    return tokenizer_lib.load(model_ref.tokenizer_path(config.model.path))
 
 
 def plan_cell(config: config_lib.Config, tokenizer: Tokenizer, shards: int) -> items_lib.Items:
     """The one cell of an evaluation."""
-    (setting,) = settings.settings(config)
+    (setting,) = eval_grid.settings(config)
     return items_lib.plan(setting, tokenizer, config, shards)
 
 
@@ -100,14 +101,14 @@ def _evaluator(
     work: Work,
     config: config_lib.Config,
     tokenizer: Tokenizer,
-    model: runner.Runner,
+    model: compiled.Runner,
     mesh: Mesh,
 ) -> Callable[[], list]:
     def do_round() -> list:
         cell = plan_cell(config, tokenizer, mesh_lib.row_shards(mesh))
         if work.kind == "generate":
-            return decoding.generate(model, cell, tokenizer, lambda finished: None)
-        return np.asarray(scoring.score(model, cell, lambda finished: None)).tolist()
+            return generation.generate(model, cell, tokenizer, lambda finished: None)
+        return np.asarray(label_scores.score(model, cell, lambda finished: None)).tolist()
 
     return do_round
 

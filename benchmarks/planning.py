@@ -15,8 +15,8 @@ import numpy as np
 
 from benchmarks import command, jft_worker
 from jft import config as config_lib
-from jft.data import batches as batches_lib
 from jft.data import packing, prefix_tree
+from jft.data import train_batches as batches_lib
 
 DEVICES = (1, 8)
 SHOTS = {"sentiment": (0, 2, 4), "detection": (0, 2, 4), "inference": (0, 3, 5)}
@@ -32,12 +32,12 @@ def padding(config: config_lib.Config, shards: int) -> float:
     return 1 - needed / computed
 
 
-def random_steps(number: int, examples: int = 16) -> list[list[prefix_tree.Sequence]]:
+def random_steps(number: int, examples: int = 16) -> list[list[prefix_tree.TokenSequence]]:
     """Steps of sequences that share nothing."""
     rng = np.random.default_rng(0)
     lengths = np.clip(rng.lognormal(4, 0.5, number), 8, 1000).astype(int)
     sequences = [
-        prefix_tree.Sequence(rng.integers(0, 49000, length, np.int32), length - 3)
+        prefix_tree.TokenSequence(rng.integers(0, 49000, length, np.int32), length - 3)
         for length in lengths
     ]
     return [sequences[at : at + examples] for at in range(0, number, examples)]

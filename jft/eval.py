@@ -12,15 +12,15 @@ data_report.html and .json.
 
 from __future__ import annotations
 
-from jft import cli
 from jft.config import Config
+from jft.runtime import cli
 
 
 def main(config: Config, workdir: str, dry_run: bool) -> None:
     """Score one model, or go on scoring it, in a workdir."""
-    from jft.evaluation import grid  # here, so that --help need not wait for jax
+    from jft.evaluation import loop  # here, so that --help need not wait for jax
 
-    grid.evaluate(config, workdir, dry_run)
+    loop.evaluate(config, workdir, dry_run)
 
 
 if __name__ == "__main__":

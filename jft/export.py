@@ -10,7 +10,7 @@ Adapters are merged into them; --adapters writes these alone, in float32, as PEF
 
 from __future__ import annotations
 
-from jft import cli
+from jft.runtime import cli
 
 
 def main(dirs: list[str], out: str, dtype: str, adapters: bool) -> None:

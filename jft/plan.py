@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import sys
 
-from jft import cli
 from jft.config import Config
+from jft.runtime import cli
 
 
 def main(config: Config, topology: str, search: bool) -> None:

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from jft import cli, workdir
 from jft.errors import UserError
+from jft.runtime import cli, workdir
 
 
 def main(dirs: list[str], out: str) -> None:

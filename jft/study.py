@@ -9,8 +9,8 @@ DIR gets runs/, scores/ and report/; jobs.jsonl and dry_run.json; configs/, one 
 
 from __future__ import annotations
 
-from jft import cli
 from jft.config import Config
+from jft.runtime import cli
 
 
 def main(config: Config, workdir: str, dry_run: bool) -> None:

@@ -12,8 +12,8 @@ trained_on.txt, probes.jsonl and .npz, drift.json, tensorboard/ and checkpoints/
 
 from __future__ import annotations
 
-from jft import cli
 from jft.config import Config
+from jft.runtime import cli
 
 
 def main(config: Config, workdir: str, dry_run: bool) -> None:

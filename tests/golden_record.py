@@ -24,8 +24,8 @@ import jax
 import numpy as np
 
 from jft import config as config_lib
-from jft.data import batches as batches_lib
-from jft.data import tokenizer as tokenizer_lib
+from jft.checkpoints import tokenizer as tokenizer_lib
+from jft.data import train_batches as batches_lib
 from tests import flags, report_data
 
 REPO = Path(__file__).parents[1]

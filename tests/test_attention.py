@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jft.batch import BLOCK
-from jft.data import key_blocks, prefix_tree
+from jft.data import prefix_tree
 from jft.model import attention
 
 
@@ -17,7 +17,7 @@ def forest(rng, row_length):
     while True:
         cut = rng.choice([0, len(stem) // 2, len(stem)])
         tokens = np.r_[stem[:cut], rng.integers(0, 4, rng.integers(2, 40))].astype(np.int32)
-        candidate = [*sequences, prefix_tree.Sequence(tokens, len(tokens) - 1)]
+        candidate = [*sequences, prefix_tree.TokenSequence(tokens, len(tokens) - 1)]
         candidate = [candidate[i] for i in prefix_tree.order(candidate)]
         if prefix_tree.row_tokens(candidate) > row_length:
             return sequences
@@ -39,8 +39,8 @@ def test_blocks_equal_the_whole_mask(monkeypatch, row_length, scores, more, trun
     monkeypatch.setattr(attention, "SCORES", scores)
     rng = np.random.default_rng(row_length)
     rows = [forest(rng, row_length) for _ in range(2)]
-    entries = max(map(prefix_tree.entries, rows))
-    widths = [key_blocks.widths(prefix_tree.visible_until(row)) for row in rows]
+    entries = max(map(prefix_tree.num_entries, rows))
+    widths = [prefix_tree.key_block_widths(prefix_tree.visible_until(row)) for row in rows]
     trunk = min(trunk, *(len(width) - 1 for width in widths))
     needed = max(1, *(int(width[trunk]) for width in widths))
     sizes = needed + more, trunk

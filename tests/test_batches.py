@@ -6,9 +6,9 @@ import json
 import numpy as np
 import pytest
 
-from jft.data import batches as batches_lib
-from jft.data import key_blocks, prefix_tree, sources
-from jft.data import tokenizer as tokenizer_lib
+from jft.checkpoints import tokenizer as tokenizer_lib
+from jft.data import datasets, prefix_tree
+from jft.data import train_batches as batches_lib
 from jft.data.prompts import Item, Prompter
 from jft.errors import UserError
 from jft.tasks import TASKS
@@ -28,7 +28,7 @@ def texts(plan, tokenizer, step):
 def test_a_step_holds_the_prompts_and_answers_of_its_examples(config, tokenizer):
     config.data.shuffle = False
     plan = batches_lib.plan(config, tokenizer)
-    rows = sources.suite(config.data).training().rows
+    rows = datasets.suite(config.data).training().rows
     expected = [f"Text: {row['input']}\nSentiment:{row['output']}" for row in rows[4:8]]
     assert texts(plan, tokenizer, 1) == sorted(expected)
 
@@ -44,7 +44,7 @@ def test_targets_are_the_answer_and_the_end_of_sequence(config, tokenizer):
 def test_demonstrations_stand_before_every_example(config, tokenizer):
     config.data.shots = 2
     plan = batches_lib.plan(config, tokenizer)
-    demos = sources.suite(config.data).demos(TASKS["sentiment"], "shops", 2)
+    demos = datasets.suite(config.data).demos(TASKS["sentiment"], "shops", 2)
     before = "".join(f"Text: {d['input']}\nSentiment:{d['output']}\n\n" for d in demos[:2])
     for step in range(plan.steps):
         assert all(text.startswith(before) for text in texts(plan, tokenizer, step))
@@ -174,6 +174,6 @@ def test_the_plan_packs_into_rows_that_hold_the_longest_sequence(config, tokeniz
         assert len(plan.rows[step]) <= shape.micro_batches * shape.rows
         for sequences in plan.packed(step):
             assert prefix_tree.row_tokens(sequences) <= shape.row_length
-            assert prefix_tree.entries(sequences) <= shape.num_entries
-            widths = key_blocks.widths(prefix_tree.visible_until(sequences))
-            assert widths[shape.num_trunk_blocks :].max(initial=0) <= shape.num_key_blocks
+            assert prefix_tree.num_entries(sequences) <= shape.num_entries
+            widths = prefix_tree.key_block_widths(prefix_tree.visible_until(sequences))
+            assert widths[shape.num_prefix_blocks :].max(initial=0) <= shape.num_key_blocks

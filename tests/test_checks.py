@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 
 from jft import config as config_lib
-from jft.data import batches as batches_lib
-from jft.data import checks, data_page, data_report, packed_row, sources, trained_on
-from jft.data import tokenizer as tokenizer_lib
-from jft.data.prefix_tree import Sequence
-from jft.data.sources import Dataset
+from jft.checkpoints import tokenizer as tokenizer_lib
+from jft.data import checks, data_report, datasets, trained_on
+from jft.data import train_batches as batches_lib
+from jft.data.datasets import Dataset
+from jft.data.prefix_tree import TokenSequence
 from jft.errors import UserError
+from jft.pages import data_page, packed_row
 from jft.tasks import TASKS
 from jft.training import loop
 
@@ -138,7 +139,7 @@ def test_rows_without_a_label_are_not_trained_on(config, suite_root, tokenizer):
     config.train.steps = 10
     plan = batches_lib.plan(config, tokenizer)
     assert sorted(set(plan.examples)) == [0, 1, *range(4, 20)]
-    report = data_report.training(plan, sources.suite(config.data), config.data)
+    report = data_report.training(plan, datasets.suite(config.data), config.data)
     assert (report["rows"], report["skipped"], report["rows_trained_on"]) == (20, 2, 18)
     assert sum(report["labels"].values()) == 18
 
@@ -149,7 +150,7 @@ def test_drawn_demonstrations_are_looked_for_in_the_whole_file(config, suite_roo
 
     def found():
         plan = batches_lib.plan(config, tokenizer)
-        report = data_report.training(plan, sources.suite(config.data), config.data)
+        report = data_report.training(plan, datasets.suite(config.data), config.data)
         return [f["indices"] for f in report["findings"] if "demonstrations" in f["check"]]
 
     config.data.shots = 2
@@ -167,7 +168,7 @@ def test_the_report_of_a_training_run(config, suite_root, tokenizer):
     rewrite(suite_root / "sentiment/shops_test_20.json", lambda test: [rows[4], *test[1:]])
     rewrite(suite_root / "sentiment/few_shot/shops_few_shot.json", lambda d: [rows[5], *d[1:]])
     plan = batches_lib.plan(config, tokenizer)
-    report = data_report.training(plan, sources.suite(config.data), config.data)
+    report = data_report.training(plan, datasets.suite(config.data), config.data)
     assert {f["check"]: f["indices"] for f in report["findings"]} == {
         "duplicates": [19],
         "demonstrations_in_training": [5],
@@ -185,7 +186,7 @@ def test_the_report_of_a_training_run(config, suite_root, tokenizer):
 
 
 def sequence(tokens, start):
-    return Sequence(np.array(tokens, np.int32), start)
+    return TokenSequence(np.array(tokens, np.int32), start)
 
 
 def test_the_view_of_a_row_shows_what_each_token_sees_and_predicts():
@@ -225,7 +226,7 @@ def test_the_page_shows_findings_numbers_and_the_first_row(config, suite_root, t
     rewrite(suite_root / "sentiment/shops_train_20.json", lambda rows: [odd, *rows[1:19], odd])
     config.data.shots, config.data.shuffle, config.data.row_length = 2, False, 512
     plan = batches_lib.plan(config, tokenizer)
-    report = data_report.training(plan, sources.suite(config.data), config.data)
+    report = data_report.training(plan, datasets.suite(config.data), config.data)
     page = data_page.training(report, plan, tokenizer)
     assert "1 of 20 rows repeats an earlier one" in page
     for text in ("Sharing ratio", "Target share", "positive", "row 0", "visible until"):
@@ -301,7 +302,7 @@ def test_a_dry_run_of_an_evaluation(suite_root, tmp_path):
 def suite(root):
     data = config_lib.Data()
     data.root = str(root)
-    return sources.suite(data)
+    return datasets.suite(data)
 
 
 def smollm2():
@@ -314,7 +315,7 @@ def findings_of(source, shots=8):
     found = []
     for task in source.tasks.values():
         train, test = (
-            [sources.read(path, task) for path in source.files(task, kind)]
+            [datasets.read(path, task) for path in source.files(task, kind)]
             for kind in ("train", "test")
         )
         for dataset in (*train, *test):
@@ -334,7 +335,7 @@ def test_the_mini_suite_has_nothing_to_warn_of():
 
 
 def test_training_examples_are_measured_whole_with_their_end_of_sequence(config, tokenizer):
-    source = sources.suite(config.data)
+    source = datasets.suite(config.data)
     rows = source.training().rows
     texts = [f"Text: {row['input']}\nSentiment:{row['output']}" for row in rows]
     lengths = [len(ids) + 1 for ids in tokenizer.encode(texts)]
@@ -371,5 +372,5 @@ def test_cutting_the_end_would_hurt_a_third_of_the_papers_fticl_xsum_answers(con
     config.data.train, config.data.shots, config.data.examples = "xsum_train_2000", 2, 400
     config.train.steps, config.train.batch_size = 25, 16
     batches = batches_lib.plan(config, smollm2())
-    report = data_report.training(batches, sources.suite(config.data), config.data)
+    report = data_report.training(batches, datasets.suite(config.data), config.data)
     assert 0.28 < report["answers_cut"] / 400 < 0.38

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from jft.batch import Batch
-from jft.model import decoder, hub, lora, peft, tensors
+from jft.checkpoints import peft, safetensors_io, tensor_names
+from jft.model import decoder, lora
 
 GOLDEN = Path(__file__).parent / "golden"
 VARIANTS = ("tied", "untied", "llama3", "linear", "bias", "mistral")
@@ -21,9 +22,9 @@ ADAPTERS = {"lora": "tied", "rslora": "tied", "dora": "bias"}  # and the variant
 def _golden(name):
     expected = np.load(GOLDEN / name / "expected.npz", allow_pickle=False)
     if name not in ADAPTERS:
-        return hub.load(str(GOLDEN / name)), expected
+        return safetensors_io.load(str(GOLDEN / name)), expected
     _, adapters = peft.describe(str(GOLDEN / name))
-    base = hub.load(str(GOLDEN / ADAPTERS[name]))
+    base = safetensors_io.load(str(GOLDEN / ADAPTERS[name]))
     config = dataclasses.replace(base.config, adapters=adapters)
     return (config, lora.join(peft.read(str(GOLDEN / name), config), base.params)), expected
 
@@ -86,14 +87,14 @@ def test_slopes_of_adapters_equal_those_of_peft(name):
 
     slopes = jax.device_get(jax.jit(jax.grad(total))(trained))
     wanted = np.load(GOLDEN / name / "slopes.npz", allow_pickle=False)
-    found = dict(tensors.dump(config, slopes, np.dtype("float32"), "hf"))
+    found = dict(tensor_names.dump(config, slopes, np.dtype("float32"), "hf"))
     assert found.keys() == set(wanted.files)
     for key, slope in found.items():
         np.testing.assert_allclose(slope, wanted[key], rtol=1e-3, atol=1e-4 * np.abs(slope).max())
 
 
 def test_variants_differ_in_what_they_are_named_for():
-    configs = {name: hub.load(str(GOLDEN / name)).config for name in VARIANTS}
+    configs = {name: safetensors_io.load(str(GOLDEN / name)).config for name in VARIANTS}
     assert [name for name in VARIANTS if configs[name].tied_head] == ["tied", "linear"]
     assert [name for name in VARIANTS if configs[name].attention_bias] == ["bias"]
     assert [name for name in VARIANTS if configs[name].mlp_bias] == ["bias"]

@@ -6,11 +6,11 @@ import jax
 import numpy as np
 import pytest
 
+from jft.checkpoints.orbax_steps import Checkpoints
 from jft.model import decoder
+from jft.model import mesh as mesh_lib
 from jft.model.decoder import DecoderConfig
 from jft.training import drift, loop
-from jft.training import mesh as mesh_lib
-from jft.training.checkpoint import Checkpoints
 
 SHAPE = {"vocab_size": 24, "embed_dim": 8, "num_layers": 3, "num_heads": 4, "num_kv_heads": 2}
 CONFIG = DecoderConfig(

@@ -13,10 +13,10 @@ import pytest
 
 import jft.eval
 import jft.train
-from jft import cli
 from jft import config as config_lib
-from jft.data import tokenizer as tokenizer_lib
-from jft.model import hub
+from jft.checkpoints import safetensors_io
+from jft.checkpoints import tokenizer as tokenizer_lib
+from jft.runtime import cli
 
 REPO = Path(__file__).parent.parent
 CONFIG = """
@@ -56,8 +56,8 @@ class Place:
     def model(self) -> Path:
         """A whole Hugging Face folder of the tiny model."""
         folder = self.tmp / "model"
-        pretrained = hub.load("random:llama-tiny")
-        hub.save(pretrained.config, pretrained.params, str(folder))
+        pretrained = safetensors_io.load("random:llama-tiny")
+        safetensors_io.save(pretrained.config, pretrained.params, str(folder))
         tokenizer_lib.load("random:llama-tiny").save(str(folder))
         self.config(f"config.model.path = {str(folder)!r}")
         return folder

@@ -9,11 +9,11 @@ import plain_row
 import pytest
 
 from jft import config as config_lib
-from jft.data import items, settings, sources
-from jft.data import tokenizer as tokenizer_lib
+from jft.checkpoints import safetensors_io
+from jft.checkpoints import tokenizer as tokenizer_lib
+from jft.data import datasets, eval_batches, eval_grid
 from jft.errors import UserError
-from jft.evaluation import grid
-from jft.model import hub
+from jft.evaluation import loop as eval_loop
 from jft.tasks import relation
 from jft.training import loop
 
@@ -41,7 +41,7 @@ def eval_config(config):
 
 
 def test_the_grid_is_scored_and_recorded(eval_config, tmp_path):
-    grid.evaluate(eval_config, str(tmp_path / "eval"))
+    eval_loop.evaluate(eval_config, str(tmp_path / "eval"))
     rows, cells = (read(tmp_path / "eval" / f"{name}.jsonl") for name in ("rows", "cells"))
     assert len(cells) == 2 * 2 * 2
     assert len(rows) == 7 * len(cells)
@@ -77,11 +77,11 @@ def direct_score(tokenizer, config, params, text, label):
 def test_scores_equal_direct_scoring_whatever_the_batch(eval_config, tmp_path, batch_tokens):
     eval_config.eval.batch_tokens = batch_tokens
     eval_config.eval.datasets, eval_config.eval.prompts = ("pairs",), (1,)
-    grid.evaluate(eval_config, str(tmp_path / "eval"))
+    eval_loop.evaluate(eval_config, str(tmp_path / "eval"))
     tokenizer = tokenizer_lib.load("random:llama-tiny")
-    config, params = hub.load("random:llama-tiny")
-    source = sources.suite(eval_config.data)
-    task = sources.TASKS["detection"]
+    config, params = safetensors_io.load("random:llama-tiny")
+    source = datasets.suite(eval_config.data)
+    task = datasets.TASKS["detection"]
     demos = source.demos(task, "pairs", 2)[:2]
     rows = source.test("pairs").rows
     template = "{input_1} and {input_2}?"
@@ -95,7 +95,7 @@ def test_scores_equal_direct_scoring_whatever_the_batch(eval_config, tmp_path, b
 
 def test_finished_cells_are_not_scored_again(eval_config, tmp_path, monkeypatch):
     folder = tmp_path / "eval"
-    grid.evaluate(eval_config, str(folder))
+    eval_loop.evaluate(eval_config, str(folder))
     whole = {name: (folder / name).read_text() for name in ("rows.jsonl", "cells.jsonl")}
     # As if killed while writing the items of the fourth cell.
     kept = whole["cells.jsonl"].splitlines(keepends=True)[:3]
@@ -104,28 +104,28 @@ def test_finished_cells_are_not_scored_again(eval_config, tmp_path, monkeypatch)
     rows = whole["rows.jsonl"].splitlines(keepends=True)
     (folder / "rows.jsonl").write_text("".join(rows[:24]) + rows[24][:30])
     scored = []
-    real = grid.scoring.score
+    real = loop.scoring.score
 
     def counting(model, cell, advance):
         scored.append((cell.setting.dataset.name, cell.setting.shots, cell.setting.prompt))
         return real(model, cell, advance)
 
-    monkeypatch.setattr(grid.scoring, "score", counting)
-    grid.evaluate(eval_config, str(folder))
+    monkeypatch.setattr(loop.scoring, "score", counting)
+    eval_loop.evaluate(eval_config, str(folder))
     assert len(scored) == 5
     assert {name: (folder / name).read_text() for name in whole} == whole
-    grid.evaluate(eval_config, str(folder))
+    eval_loop.evaluate(eval_config, str(folder))
     assert len(scored) == 5
 
 
 def test_a_cell_whose_items_are_lost_is_scored_again(eval_config, tmp_path):
     eval_config.eval.shots, eval_config.eval.prompts = (0,), (0,)
     folder = tmp_path / "eval"
-    grid.evaluate(eval_config, str(folder))
+    eval_loop.evaluate(eval_config, str(folder))
     whole = {name: read(folder / name) for name in ("rows.jsonl", "cells.jsonl")}
     lines = (folder / "rows.jsonl").read_text().splitlines(keepends=True)
     (folder / "rows.jsonl").write_text("".join(lines[1:]))
-    grid.evaluate(eval_config, str(folder))
+    eval_loop.evaluate(eval_config, str(folder))
     for name, records in whole.items():
         again = read(folder / name)
         assert sorted(again, key=str) == sorted(records, key=str)
@@ -155,28 +155,28 @@ def change_model(config, root):
     ],
 )
 def test_what_changed_since_is_not_mixed_in(eval_config, suite_root, tmp_path, change, message):
-    config, params = hub.load("random:llama-tiny")
+    config, params = safetensors_io.load("random:llama-tiny")
     for name, factor in (("model", 1.0), ("other", 0.5)):
         scaled = jax.tree.map(lambda x, by=factor: x * by, params)
-        hub.save(config, scaled, str(tmp_path / name))
+        safetensors_io.save(config, scaled, str(tmp_path / name))
         tokenizer_lib.load("random:llama-tiny").save(str(tmp_path / name))
     eval_config.model.path = str(tmp_path / "model")
     eval_config.eval.datasets, eval_config.eval.shots = ("shops",), (2,)
     eval_config.eval.prompts = (0,)
-    grid.evaluate(eval_config, str(tmp_path / "eval"))
+    eval_loop.evaluate(eval_config, str(tmp_path / "eval"))
     change(eval_config, suite_root)
     with pytest.raises(UserError, match=f"shops at 2 shots, prompt 0, but {message} since"):
-        grid.evaluate(eval_config, str(tmp_path / "eval"))
+        eval_loop.evaluate(eval_config, str(tmp_path / "eval"))
 
 
 def test_scores_that_are_no_numbers_are_an_error(eval_config, tmp_path):
-    config, params = hub.load("random:llama-tiny")
+    config, params = safetensors_io.load("random:llama-tiny")
     params["embed"] = np.full_like(params["embed"], np.nan)
-    hub.save(config, params, str(tmp_path / "model"))
+    safetensors_io.save(config, params, str(tmp_path / "model"))
     tokenizer_lib.load("random:llama-tiny").save(str(tmp_path / "model"))
     eval_config.model.path = str(tmp_path / "model")
     with pytest.raises(UserError, match=r"shops_test_20\.json row 0.*\[nan, nan\] for positive"):
-        grid.evaluate(eval_config, str(tmp_path / "eval"))
+        eval_loop.evaluate(eval_config, str(tmp_path / "eval"))
     eval_config.data.train, eval_config.train.steps = "shops_train_20", 2
     with pytest.raises(UserError, match=r"the loss is nan .* at step 1; nothing is trained yet"):
         loop.train(eval_config, str(tmp_path / "run"))
@@ -196,7 +196,7 @@ def test_a_trained_workdir_is_scored_with_its_relations_and_base(
     eval_config.model.path = str(tmp_path / "ft")
     eval_config.eval.datasets = ("shops", "films", "pairs")
     eval_config.eval.shots, eval_config.eval.prompts = (0,), (0,)
-    grid.evaluate(eval_config, str(tmp_path / "eval"))
+    eval_loop.evaluate(eval_config, str(tmp_path / "eval"))
     cells = {cell["dataset"]: cell for cell in read(tmp_path / "eval" / "cells.jsonl")}
     assert {name: cell["relation"] for name, cell in cells.items()} == {
         "shops": "in-domain",
@@ -214,7 +214,7 @@ def test_a_trained_workdir_is_scored_with_its_relations_and_base(
     said = capsys.readouterr().out
     assert "films_test_20.json: FT shops_train_20 was trained on 1 of 7 test items" in said
     (tmp_path / "ft" / "trained_on.txt").unlink()  # as runs of earlier versions
-    grid.evaluate(eval_config, str(tmp_path / "again"))
+    eval_loop.evaluate(eval_config, str(tmp_path / "again"))
     assert read(tmp_path / "again" / "cells.jsonl")[0]["items_trained_on"] is None
     assert cells["shops"]["bos"] is True
 
@@ -232,19 +232,19 @@ def test_gold_labels_outside_the_task_are_skipped_and_counted(eval_config, suite
     rows[2]["output"] = "-"
     file.write_text(json.dumps(rows))
     eval_config.eval.datasets, eval_config.eval.shots = ("shops",), (0,)
-    grid.evaluate(eval_config, str(tmp_path / "eval"))
+    eval_loop.evaluate(eval_config, str(tmp_path / "eval"))
     cell = read(tmp_path / "eval" / "cells.jsonl")[0]
     assert (cell["n"], cell["skipped"]) == (6, 1)
     assert 2 not in [row["index"] for row in read(tmp_path / "eval" / "rows.jsonl")]
 
 
 def test_labels_branch_from_prompts_that_share_their_demonstrations(eval_config):
-    source = sources.suite(eval_config.data)
+    source = datasets.suite(eval_config.data)
     dataset = source.test("pairs")
     tokenizer = tokenizer_lib.load("random:llama-tiny")
     demos, template = source.demos(dataset.task, "pairs", 2), source.template(dataset.task, 0)
-    cell = settings.Setting(dataset, 2, 0, 0, template, tuple(demos[:2]))
-    plan = items.plan(cell, tokenizer, eval_config)
+    cell = eval_grid.Setting(dataset, 2, 0, 0, template, tuple(demos[:2]))
+    plan = eval_batches.plan(cell, tokenizer, eval_config)
     apart = sum(len(s.tokens) for encoded in plan.encoded for s in encoded.sequences)
     end_T = np.arange(1, plan.shape.row_length + 1)
     used = sum(int((batch.visible_until_BT > end_T).sum()) for batch, _ in plan.batches())
@@ -255,7 +255,7 @@ def test_a_request_is_all_that_a_model_is_asked(eval_config, tmp_path):
     def requests(name, **changes):
         for key, value in changes.items():
             setattr(eval_config.eval, key, value)
-        grid.evaluate(eval_config, str(tmp_path / name))
+        eval_loop.evaluate(eval_config, str(tmp_path / name))
         rows = read(tmp_path / name / "rows.jsonl")
         return [row["request_sha256"] for row in rows]
 
@@ -272,24 +272,24 @@ def test_own_rows_and_task_prefixes(eval_config, tmp_path):
     own.write_text(json.dumps({"input_1": "a", "input_2": "b", "output": "no"}) + "\n")
     eval_config.eval.datasets = (f"detection:{own}", "sentiment/films", "shops_test_20")
     eval_config.eval.shots = (0,)
-    names = [(c.dataset.task.name, c.dataset.name) for c in grid.settings(eval_config)]
+    names = [(c.dataset.task.name, c.dataset.name) for c in loop.settings(eval_config)]
     assert names[::2] == [("detection", "own"), ("sentiment", "films"), ("sentiment", "shops")]
 
 
 def test_a_dataset_named_twice_is_scored_once(eval_config):
     eval_config.eval.datasets = ("shops", "sentiment/shops", "shops_test_20")
     eval_config.eval.shots, eval_config.eval.prompts = (2, 0, 2), (1,)
-    cells = grid.settings(eval_config)
+    cells = loop.settings(eval_config)
     assert [(cell.dataset.name, cell.shots) for cell in cells] == [("shops", 2), ("shops", 0)]
 
 
 def test_demonstrations_asked_for_are_used_where_they_fit(eval_config):
     eval_config.data.demos, eval_config.eval.shots = "films", (2,)
     eval_config.eval.prompts = (0,)
-    demos = {cell.dataset.name: cell.demos for cell in grid.settings(eval_config)}
-    source = sources.suite(eval_config.data)
-    films = source.demos(sources.TASKS["sentiment"], "films", 2)
-    pairs = source.demos(sources.TASKS["detection"], "pairs", 2)
+    demos = {cell.dataset.name: cell.demos for cell in loop.settings(eval_config)}
+    source = datasets.suite(eval_config.data)
+    films = source.demos(datasets.TASKS["sentiment"], "films", 2)
+    pairs = source.demos(datasets.TASKS["detection"], "pairs", 2)
     assert demos == {"shops": tuple(films[:2]), "pairs": tuple(pairs[:2])}
 
 
@@ -306,12 +306,12 @@ def test_any_mesh_gives_the_same_rows(tmp_path, monkeypatch):
     one = jax.devices()[:1]
     with monkeypatch.context() as patch:
         patch.setattr(jax, "devices", lambda *_: one)
-        grid.evaluate(config, str(tmp_path / "one"))
+        eval_loop.evaluate(config, str(tmp_path / "one"))
     want = read(tmp_path / "one" / "rows.jsonl")
     assert len(want) == 12
     for sizes in ((8, 1, 1), (1, 8, 1), (2, 2, 2), (1, 4, 2)):
         config.mesh = config_lib.Mesh(*sizes)
-        grid.evaluate(config, str(tmp_path / str(sizes)))
+        eval_loop.evaluate(config, str(tmp_path / str(sizes)))
         for row, other in zip(read(tmp_path / str(sizes) / "rows.jsonl"), want, strict=True):
             scores = row.pop("scores", {})
             assert scores == pytest.approx(other.get("scores", {}), rel=1e-5)

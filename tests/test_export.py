@@ -9,13 +9,14 @@ import pytest
 import safetensors
 from safetensors import safe_open
 
-from jft import cli, export
+from jft import export
+from jft.checkpoints import model_ref, safetensors_io, tensor_names, weights
 from jft.errors import UserError
-from jft.evaluation import grid
+from jft.evaluation import loop as eval_loop
 from jft.exporting import folder
-from jft.model import hub, tensors
-from jft.training import loop, origins, pretrained
-from jft.training import mesh as mesh_lib
+from jft.model import mesh as mesh_lib
+from jft.runtime import cli
+from jft.training import loop
 
 
 @pytest.fixture
@@ -27,22 +28,22 @@ def run(config, tmp_path):
 
 
 def trained(run, config):
-    return pretrained.load(origins.find(str(run)), mesh_lib.create(config.mesh))
+    return weights.load(model_ref.find(str(run)), mesh_lib.create(config.mesh))
 
 
 @pytest.mark.parametrize("shard", [5_000_000_000, 100_000], ids=["one file", "several"])
 def test_what_is_exported_is_the_model(run, config, tmp_path, monkeypatch, shard):
-    monkeypatch.setattr(hub, "SHARD", shard)
+    monkeypatch.setattr(safetensors_io, "SHARD", shard)
     out = tmp_path / "out"
     folder.export(str(run), [], str(out), "float32")
-    found, (decoder, params) = hub.load(str(out)), trained(run, config)
+    found, (decoder, params) = safetensors_io.load(str(out)), trained(run, config)
     assert found.config == decoder
     jax.tree.map(np.testing.assert_array_equal, found.params, params)
     files = sorted(out.glob("*.safetensors"))
     assert (len(files) == 1) == (shard > 1_000_000)
     assert all(file.stat().st_size < shard + 10_000 for file in files)
     names = [name for file in files for name in safe_open(file, "np").keys()]  # noqa: SIM118
-    assert sorted(names) == sorted(tensors.expected_shapes(decoder, "hf"))
+    assert sorted(names) == sorted(tensor_names.expected_shapes(decoder, "hf"))
     generation = json.loads((out / "generation_config.json").read_text())
     assert (generation["eos_token_id"], generation["do_sample"]) == (257, False)
     assert not list(tmp_path.glob("*.part"))
@@ -53,7 +54,7 @@ def test_it_scores_as_the_run_does(run, config, tmp_path):
     config.eval.limit, rows = 6, []
     for name, model in (("of-run", run), ("of-out", tmp_path / "out")):
         config.model.path = str(model)
-        grid.evaluate(config, str(tmp_path / name))
+        eval_loop.evaluate(config, str(tmp_path / name))
         lines = (tmp_path / name / "rows.jsonl").read_text().splitlines()
         rows.append([json.loads(line)["scores"] for line in lines])
     assert rows[0] == rows[1]
@@ -69,7 +70,7 @@ def test_smaller_types_pass_the_check_too(run, tmp_path, dtype):
 
 @pytest.mark.parametrize("wrong", ["transposed", "heads in another order"])
 def test_a_wrong_layout_is_caught(run, tmp_path, monkeypatch, wrong):
-    dump = tensors.dump
+    dump = tensor_names.dump
 
     def planted(*args):
         for name, array in dump(*args):
@@ -77,7 +78,7 @@ def test_a_wrong_layout_is_caught(run, tmp_path, monkeypatch, wrong):
                 array = array.T.copy() if wrong == "transposed" else np.roll(array, 16, axis=0)
             yield name, array
 
-    monkeypatch.setattr(tensors, "dump", planted)
+    monkeypatch.setattr(tensor_names, "dump", planted)
     with pytest.raises(UserError, match="gives other scores than the model"):
         folder.export(str(run), [], str(tmp_path / "out"), "float32")
     assert not (tmp_path / "out").exists()
@@ -85,7 +86,7 @@ def test_a_wrong_layout_is_caught(run, tmp_path, monkeypatch, wrong):
 
 def test_the_card_tells_what_was_done_and_what_it_did(run, config, tmp_path):
     config.model.path, config.eval.limit = str(run), 6
-    grid.evaluate(config, str(tmp_path / "eval"))
+    eval_loop.evaluate(config, str(tmp_path / "eval"))
     folder.export(str(run), [str(tmp_path / "eval")], str(tmp_path / "out"), "float32")
     card = (tmp_path / "out" / "README.md").read_text()
     assert card.startswith("---\nlibrary_name: transformers\n")
@@ -148,11 +149,11 @@ def test_a_run_is_not_spoilt(run):
 
 def test_scores_of_others_are_not_told(run, config, tmp_path):
     config.eval.limit = 2
-    grid.evaluate(config, str(tmp_path / "base"))
+    eval_loop.evaluate(config, str(tmp_path / "base"))
     config.data.seed = 9
     loop.train(config, str(tmp_path / "other"))
     config.model.path = str(tmp_path / "other")
-    grid.evaluate(config, str(tmp_path / "of-other"))
+    eval_loop.evaluate(config, str(tmp_path / "of-other"))
     for evaluation, message in (
         ("of-other", "neither this model nor its base"),
         ("x", "no scores"),

@@ -15,12 +15,13 @@ from hypothesis import strategies as st
 from jax.sharding import NamedSharding
 from rouge_score import rouge_scorer
 
-from jft.data import items
-from jft.data import tokenizer as tokenizer_lib
+from jft.checkpoints import safetensors_io
+from jft.checkpoints import tokenizer as tokenizer_lib
+from jft.data import eval_batches
 from jft.errors import UserError
-from jft.evaluation import decoding, grid, runner
-from jft.model import decoder, generate, hub, sharding
-from jft.training import mesh as mesh_lib
+from jft.evaluation import compiled, generation, loop
+from jft.model import decode, decoder, sharding
+from jft.model import mesh as mesh_lib
 
 NEW_TOKENS = 12
 HALF = "\N{REPLACEMENT CHARACTER}"  # what a token of half a character decodes to
@@ -65,19 +66,19 @@ def one_by_one(config, params, ids):
 def test_tokens_equal_one_by_one(eval_config, monkeypatch, devices, batch_tokens, slots, ends):
     """However few slots the prompts go through, and whenever they come to their end."""
     tokenizer = tokenizer_lib.load("random:llama-tiny")
-    config, params = hub.load("random:llama-tiny")
+    config, params = safetensors_io.load("random:llama-tiny")
     eval_config.eval.batch_tokens = batch_tokens
-    monkeypatch.setattr(items, "FEWEST_SLOTS", slots[0])
-    monkeypatch.setattr(items, "MOST_SLOTS", slots[1])
+    monkeypatch.setattr(eval_batches, "FEWEST_SLOTS", slots[0])
+    monkeypatch.setattr(eval_batches, "MOST_SLOTS", slots[1])
     mesh = mesh_lib.create(eval_config.mesh, jax.devices()[:devices])
-    cell = grid.settings(eval_config)[-1]
-    plan = items.plan(cell, tokenizer, eval_config, mesh_lib.row_shards(mesh))
+    cell = loop.settings(eval_config)[-1]
+    plan = eval_batches.plan(cell, tokenizer, eval_config, mesh_lib.row_shards(mesh))
     wanted = [one_by_one(config, params, each.sequences[0].tokens) for each in plan.encoded]
     eos = np.array(sorted({int(ids[i + 1]) for i, ids in enumerate(wanted[:4])} if ends else [-1]))
-    program = runner.create(config, params, mesh, jnp.float32, NEW_TOKENS)
-    stops = generate.Stops(eos.astype(np.int32), np.zeros(config.vocab_size, np.uint8))
+    program = compiled.create(config, params, mesh, jnp.float32, NEW_TOKENS)
+    stops = decode.Stops(eos.astype(np.int32), np.zeros(config.vocab_size, np.uint8))
     finished = []
-    found = decoding.tokens(program, plan, stops, finished.append)
+    found = generation.tokens(program, plan, stops, finished.append)
     ended = [np.flatnonzero(np.isin(ids, eos)) for ids in wanted]
     lengths = [int(at[0]) + 1 if len(at) else NEW_TOKENS for at in ended]
     assert (len(set(lengths)) > 2) == ends
@@ -88,10 +89,10 @@ def test_tokens_equal_one_by_one(eval_config, monkeypatch, devices, batch_tokens
 def test_a_device_holds_the_trees_of_one_batch_at_a_time(eval_config):
     eval_config.eval.batch_tokens = 1
     tokenizer = tokenizer_lib.load("random:llama-tiny")
-    config, params = hub.load("random:llama-tiny")
+    config, params = safetensors_io.load("random:llama-tiny")
     mesh = mesh_lib.create(eval_config.mesh, jax.devices()[:1])
-    plan = items.plan(grid.settings(eval_config)[-1], tokenizer, eval_config)
-    program = runner.create(config, params, mesh, jnp.float32, NEW_TOKENS)
+    plan = eval_batches.plan(loop.settings(eval_config)[-1], tokenizer, eval_config)
+    program = compiled.create(config, params, mesh, jnp.float32, NEW_TOKENS)
     seen = []
 
     def prefill(batch):
@@ -100,26 +101,26 @@ def test_a_device_holds_the_trees_of_one_batch_at_a_time(eval_config):
         seen.append(weakref.ref(prefix.keys_LBTKH))
         return prefix
 
-    stops = decoding.stops_of(tokenizer, config.vocab_size)
-    decoding.tokens(program._replace(prefill=prefill), plan, stops, lambda _: None)
+    stops = generation.stops_of(tokenizer, config.vocab_size)
+    generation.tokens(program._replace(prefill=prefill), plan, stops, lambda _: None)
     assert len(seen) > 1
 
 
 def test_no_keys_and_values_go_from_one_device_to_another(eval_config):
     """When prompts come in, and when slots are given up."""
-    config, _ = hub.load("random:llama-tiny")
+    config, _ = safetensors_io.load("random:llama-tiny")
     eval_config.mesh.data, eval_config.mesh.fsdp, eval_config.mesh.tensor = 2, 2, 2
     mesh, rows, length = mesh_lib.create(eval_config.mesh), 8, 64
-    programs = runner.programs(config, mesh, jnp.dtype("float32"), NEW_TOKENS)
+    programs = compiled.programs(config, mesh, jnp.dtype("float32"), NEW_TOKENS)
     shape = config.num_layers, rows, length, config.num_kv_heads, config.head_dim
     layout = NamedSharding(mesh, sharding.spec("LBTKH", shape, mesh.shape, sharding.ACTIVATIONS))
     keys = jax.ShapeDtypeStruct(shape, jnp.float32, sharding=layout)
-    prefix = generate.Prefix(keys, keys, jax.ShapeDtypeStruct((rows, 4), jnp.int32))
-    slots = items.Slots(number=64, shards=4, size=96, own=64, trunk=0, trunk_size=32)
-    stops = generate.Stops(np.zeros(1, np.int32), np.zeros(config.vocab_size, np.uint8))
+    prefix = decode.Prefix(keys, keys, jax.ShapeDtypeStruct((rows, 4), jnp.int32))
+    slots = eval_batches.Slots(number=64, shards=4, size=96, own=64, trunk=0, trunk_size=32)
+    stops = decode.Stops(np.zeros(1, np.int32), np.zeros(config.vocab_size, np.uint8))
     with jax.set_mesh(mesh):
         state = jax.eval_shape(programs.start, slots.number, slots.size)
-        arrivals = decoding.nobody(slots)
+        arrivals = generation.nobody(slots)
         for lowered in (
             programs.admit.lower(state, prefix, arrivals, stops),
             programs.keep.lower(state, arrivals.slot_I),
@@ -130,8 +131,8 @@ def test_no_keys_and_values_go_from_one_device_to_another(eval_config):
 
 def test_slots_hold_what_prompts_do_not_share(eval_config):
     tokenizer = tokenizer_lib.load("random:llama-tiny")
-    for cell in grid.settings(eval_config):
-        plan = items.plan(cell, tokenizer, eval_config)
+    for cell in loop.settings(eval_config):
+        plan = eval_batches.plan(cell, tokenizer, eval_config)
         prompts = [each.sequences[0].tokens.tolist() for each in plan.encoded]
         (trunk,) = {tuple(prompt[: plan.slots.trunk]) for prompt in prompts}
         assert len({prompt[len(trunk)] for prompt in prompts}) > 1
@@ -147,7 +148,7 @@ def test_slots_are_as_many_as_there_is_room_for(eval_config, suite_root, cache_t
     eval_config.eval.cache_tokens, eval_config.eval.max_new_tokens = cache_tokens, 80
     tokenizer = tokenizer_lib.load("random:llama-tiny")
     for shards in (1, 2):
-        plan = items.plan(grid.settings(eval_config)[-1], tokenizer, eval_config, shards)
+        plan = eval_batches.plan(loop.settings(eval_config)[-1], tokenizer, eval_config, shards)
         assert plan.slots.size == 96
         assert plan.slots.number == number * shards
 
@@ -156,16 +157,20 @@ def test_slots_are_as_many_as_there_is_room_for(eval_config, suite_root, cache_t
 def test_rows_to_go_on_from_are_no_longer_than_asked(eval_config, batch_tokens, row_length):
     eval_config.eval.batch_tokens, eval_config.data.row_length = batch_tokens, row_length
     tokenizer = tokenizer_lib.load("random:llama-tiny")
-    cell = grid.settings(eval_config)[-1]
-    plan = items.plan(cell, tokenizer, eval_config)
+    cell = loop.settings(eval_config)[-1]
+    plan = eval_batches.plan(cell, tokenizer, eval_config)
     longest = max(len(each.sequences[0].tokens) for each in plan.encoded)
-    assert longest <= plan.shape.row_length <= max(batch_tokens, row_length or items.ROW_MULTIPLE)
+    assert (
+        longest
+        <= plan.shape.row_length
+        <= max(batch_tokens, row_length or eval_batches.ROW_MULTIPLE)
+    )
 
 
 def no_texts(number, max_new_tokens):
     no = jnp.zeros(number, bool)
     tokens_RS = jnp.full((number, max_new_tokens), -1, jnp.int32)
-    return generate.Texts(tokens_RS, jnp.zeros(number, jnp.int32), no, no, no)
+    return decode.Texts(tokens_RS, jnp.zeros(number, jnp.int32), no, no, no)
 
 
 @settings(deadline=None)
@@ -177,13 +182,13 @@ def test_a_generation_ends_at_the_first_blank_line_after_text(pieces):
         def token_texts(self):
             return PIECES
 
-    stops = decoding.stops_of(Texts(), len(PIECES))
+    stops = generation.stops_of(Texts(), len(PIECES))
     state = no_texts(1, 9)
     for piece in pieces:
-        state = generate.append(state, jnp.array([piece], jnp.int32), stops)
+        state = decode.append(state, jnp.array([piece], jnp.int32), stops)
     texts = ["".join(PIECES[p] for p in pieces[: n + 1]) for n in range(len(pieces))]
     length = int((state.tokens_RS >= 0).sum())
-    assert decoding.cut(texts[length - 1]) == decoding.cut(texts[-1])
+    assert generation.cut(texts[length - 1]) == generation.cut(texts[-1])
     if HALF not in texts[-1]:  # which may pass for white space, so that a blank line is missed
         ended = [n + 1 for n, text in enumerate(texts) if "\n\n" in text.lstrip()]
         assert length == (ended[0] if ended else len(pieces))
@@ -192,32 +197,32 @@ def test_a_generation_ends_at_the_first_blank_line_after_text(pieces):
 def test_a_model_that_gives_no_numbers_is_an_error(eval_config, tmp_path, monkeypatch):
     monkeypatch.setattr(decoder, "logits", lambda config, params, x: x[..., :9] * jnp.nan)
     with pytest.raises(UserError, match="scores that are no numbers"):
-        grid.evaluate(eval_config, str(tmp_path / "eval"))
+        loop.evaluate(eval_config, str(tmp_path / "eval"))
 
 
 def test_eos_ends_a_generation():
-    stops = generate.Stops(np.array([2, 3], np.int32), np.zeros(5, np.uint8))
+    stops = decode.Stops(np.array([2, 3], np.int32), np.zeros(5, np.uint8))
     state = no_texts(2, 4)
     for tokens in ([1, 3], [2, 1], [1, 1]):
-        state = generate.append(state, jnp.array(tokens, jnp.int32), stops)
+        state = decode.append(state, jnp.array(tokens, jnp.int32), stops)
     assert state.tokens_RS.tolist() == [[1, 2, -1, -1], [3, -1, -1, -1]]
     assert state.done_R.tolist() == [True, True]
     assert state.count_R.tolist() == [2, 1]
 
 
 def test_a_text_ends_where_there_is_room_for_no_more():
-    stops = generate.Stops(np.array([9], np.int32), np.zeros(10, np.uint8))
+    stops = decode.Stops(np.array([9], np.int32), np.zeros(10, np.uint8))
     state = no_texts(2, 3)
     for tokens in ([1, 9], [2, 5], [3, 6], [4, 7]):
         assert state.done_R.tolist() == [int(state.count_R[0]) == 3, int(state.count_R[0]) > 0]
-        state = generate.append(state, jnp.array(tokens, jnp.int32), stops)
+        state = decode.append(state, jnp.array(tokens, jnp.int32), stops)
     assert state.tokens_RS.tolist() == [[1, 2, 3], [9, -1, -1]]
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_generated_rows_have_the_libraries_own_numbers(dtype, eval_config, tmp_path):
     eval_config.model.dtype = dtype
-    grid.evaluate(eval_config, str(tmp_path / "eval"))
+    loop.evaluate(eval_config, str(tmp_path / "eval"))
     rows, cells = (
         [json.loads(line) for line in (tmp_path / "eval" / f"{name}.jsonl").open()]
         for name in ("rows", "cells")

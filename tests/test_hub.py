@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from jft.checkpoints import hf_config, safetensors_io
 from jft.errors import UserError
-from jft.model import decoder, hf_config, hub
+from jft.model import decoder
 
 GOLDEN = Path(__file__).parent / "golden"
 VARIANTS = ("tied", "untied", "llama3", "linear", "bias", "mistral")
@@ -48,32 +49,32 @@ def _edit_weights(folder, edit):
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_folder_to_params_to_folder_is_bit_exact(name, tmp_path):
-    config, params = hub.load(str(GOLDEN / name))
+    config, params = safetensors_io.load(str(GOLDEN / name))
     original = _tensors(GOLDEN / name)
     dtype = next(iter(original.values())).dtype.name
-    hub.save(config, params, str(tmp_path), dtype)
+    safetensors_io.save(config, params, str(tmp_path), dtype)
     written = _tensors(tmp_path)
     assert written.keys() == original.keys()
     for key, array in original.items():
         assert written[key].dtype == array.dtype
         np.testing.assert_array_equal(written[key], array, err_msg=key)
-    again = hub.load(str(tmp_path))
+    again = safetensors_io.load(str(tmp_path))
     jax.tree.map(np.testing.assert_array_equal, again.params, params)
 
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_config_survives_the_round_trip(name, tmp_path):
-    config, params = hub.load(str(GOLDEN / name))
-    hub.save(config, params, str(tmp_path))
-    assert hub.load(str(tmp_path)).config == config
+    config, params = safetensors_io.load(str(GOLDEN / name))
+    safetensors_io.save(config, params, str(tmp_path))
+    assert safetensors_io.load(str(tmp_path)).config == config
 
 
 @pytest.mark.parametrize("name", ["tied", "llama3", "linear", "bias"])
 def test_transformers_reads_the_written_config_as_its_own(name, tmp_path):
     from transformers import AutoConfig
 
-    config, params = hub.load(str(GOLDEN / name))
-    hub.save(config, params, str(tmp_path), eos_id=7)
+    config, params = safetensors_io.load(str(GOLDEN / name))
+    safetensors_io.save(config, params, str(tmp_path), eos_id=7)
     theirs, ours = AutoConfig.from_pretrained(GOLDEN / name), AutoConfig.from_pretrained(tmp_path)
     assert ours.eos_token_id == 7
     theirs.rope_parameters.pop("type", None)  # the old spelling of rope_type, kept beside it
@@ -88,7 +89,7 @@ def test_every_float_type_becomes_the_same_float32(dtype, folder):
     exact = {k: v.astype(ml_dtypes.bfloat16) for k, v in _tensors(folder).items()}
     wanted = exact["model.embed_tokens.weight"].astype(np.float32)
     save_file({k: v.astype(dtype) for k, v in exact.items()}, folder / "model.safetensors")
-    params = hub.load(str(folder)).params
+    params = safetensors_io.load(str(folder)).params
     assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {np.dtype(np.float32)}
     # Subnormal half-precision values are rounded; none of the weights is that small but in float16.
     np.testing.assert_allclose(params["embed"], wanted, atol=2**-20 if dtype == np.float16 else 0)
@@ -100,28 +101,31 @@ def test_shards_give_what_one_file_gives(sharded, tmp_path):
     shutil.copy(sharded / "config.json", whole)
     save_file(_tensors(sharded), whole / "model.safetensors")
     assert len(list(sharded.glob("*.safetensors"))) == 3
-    one, many = hub.load(str(whole)).params, hub.load(str(sharded)).params
+    one, many = safetensors_io.load(str(whole)).params, safetensors_io.load(str(sharded)).params
     jax.tree.map(np.testing.assert_array_equal, one, many)
 
 
 def test_params_have_the_decoders_shapes():
-    config, params = hub.load(str(GOLDEN / "bias"))
+    config, params = safetensors_io.load(str(GOLDEN / "bias"))
     wanted = jax.tree.map(lambda leaf: leaf.shape, decoder.shapes(config))
     assert jax.tree.map(np.shape, params) == wanted
 
 
 def test_random_model_is_the_same_at_every_call():
-    first, second = hub.load("random:llama-tiny"), hub.load("random:llama-tiny")
+    first, second = (
+        safetensors_io.load("random:llama-tiny"),
+        safetensors_io.load("random:llama-tiny"),
+    )
     assert first.config == second.config
     jax.tree.map(np.testing.assert_array_equal, first.params, second.params)
     assert float(np.std(first.params["embed"])) > 0
 
 
 def test_save_takes_jax_arrays_of_lower_precision(folder, tmp_path):
-    config, params = hub.load(str(folder))
+    config, params = safetensors_io.load(str(folder))
     low = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.bfloat16), params)
-    hub.save(config, low, str(tmp_path / "out"), "bfloat16")
-    again = hub.load(str(tmp_path / "out")).params
+    safetensors_io.save(config, low, str(tmp_path / "out"), "bfloat16")
+    again = safetensors_io.load(str(tmp_path / "out")).params
     jax.tree.map(lambda a, b: np.testing.assert_array_equal(a, np.float32(b)), again, low)
 
 
@@ -130,9 +134,9 @@ def test_harmless_extras_are_ignored(folder):
         arrays["model.layers.0.self_attn.rotary_emb.inv_freq"] = np.ones(4, np.float32)
         arrays["lm_head.weight"] = arrays["model.embed_tokens.weight"].copy()
 
-    before = hub.load(str(folder)).params
+    before = safetensors_io.load(str(folder)).params
     _edit_weights(folder, add)
-    jax.tree.map(np.testing.assert_array_equal, hub.load(str(folder)).params, before)
+    jax.tree.map(np.testing.assert_array_equal, safetensors_io.load(str(folder)).params, before)
 
 
 def test_llama3_factors_of_a_published_model():
@@ -146,12 +150,12 @@ def test_llama3_factors_of_a_published_model():
 
 
 def test_rope_factors_without_a_rope_type_are_not_written(tmp_path):
-    config, params = hub.load(str(GOLDEN / "tied"))
+    config, params = safetensors_io.load(str(GOLDEN / "tied"))
     odd = decoder.DecoderConfig(
         **{k: getattr(config, k) for k in config.__slots__} | {"rope_factors": (1.0, 3.0, 2.0, 5.0)}
     )
     with pytest.raises(UserError, match="rope_factors"):
-        hub.save(odd, params, str(tmp_path / "out"))
+        safetensors_io.save(odd, params, str(tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 
 
@@ -184,7 +188,7 @@ def test_rope_factors_without_a_rope_type_are_not_written(tmp_path):
 def test_config_that_jft_cannot_run(changes, message, folder):
     _edit_config(folder, **changes)
     with pytest.raises(UserError, match=message):
-        hub.load(str(folder))
+        safetensors_io.load(str(folder))
 
 
 def test_mistral_without_a_key_for_its_window_has_one(tmp_path):
@@ -193,7 +197,7 @@ def test_mistral_without_a_key_for_its_window_has_one(tmp_path):
     del raw["sliding_window"]
     (copy / "config.json").write_text(json.dumps(raw))
     with pytest.raises(UserError, match="sliding_window=4096"):
-        hub.load(str(copy))
+        safetensors_io.load(str(copy))
 
 
 def test_missing_key_is_named(folder):
@@ -201,7 +205,7 @@ def test_missing_key_is_named(folder):
     del raw["vocab_size"]
     (folder / "config.json").write_text(json.dumps(raw))
     with pytest.raises(UserError, match="vocab_size is missing"):
-        hub.load(str(folder))
+        safetensors_io.load(str(folder))
 
 
 @pytest.mark.parametrize(
@@ -222,20 +226,20 @@ def test_missing_key_is_named(folder):
 def test_tensors_that_do_not_fit(edit, message, folder):
     _edit_weights(folder, edit)
     with pytest.raises(UserError, match=message):
-        hub.load(str(folder))
+        safetensors_io.load(str(folder))
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '"llama"', "\x00"])
 def test_malformed_config(text, folder):
     (folder / "config.json").write_text(text)
     with pytest.raises(UserError, match=r"config\.json"):
-        hub.load(str(folder))
+        safetensors_io.load(str(folder))
 
 
 def test_missing_config(folder):
     (folder / "config.json").unlink()
     with pytest.raises(UserError, match=r"config\.json: missing"):
-        hub.load(str(folder))
+        safetensors_io.load(str(folder))
 
 
 @pytest.mark.parametrize("keep", [0, 5, 200, -1])
@@ -243,33 +247,33 @@ def test_truncated_weights(keep, folder):
     file = folder / "model.safetensors"
     file.write_bytes(file.read_bytes()[:keep])
     with pytest.raises(UserError, match=r"model\.safetensors: truncated"):
-        hub.load(str(folder))
+        safetensors_io.load(str(folder))
 
 
 def test_missing_shard(sharded):
     (sharded / "model-00002-of-00003.safetensors").unlink()
     with pytest.raises(UserError, match=r"model-00002-of-00003\.safetensors: missing"):
-        hub.load(str(sharded))
+        safetensors_io.load(str(sharded))
 
 
 def test_index_without_a_map(sharded):
     for content in ({}, {"weight_map": {"a": 5}}, {"weight_map": {"a": "../x.safetensors"}}):
         (sharded / "model.safetensors.index.json").write_text(json.dumps(content))
         with pytest.raises(UserError, match="weight_map"):
-            hub.load(str(sharded))
+            safetensors_io.load(str(sharded))
 
 
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "consolidated.00.pth", "a.ckpt"])
 def test_pickled_weights_are_not_loaded(name, folder):
     (folder / "model.safetensors").rename(folder / name)
     with pytest.raises(UserError, match=f"{name}.*pickle.*save_pretrained"):
-        hub.load(str(folder))
+        safetensors_io.load(str(folder))
 
 
 def test_no_weights_at_all(folder):
     (folder / "model.safetensors").unlink()
     with pytest.raises(UserError, match=r"neither model\.safetensors nor"):
-        hub.load(str(folder))
+        safetensors_io.load(str(folder))
 
 
 @pytest.mark.parametrize(
@@ -278,7 +282,7 @@ def test_no_weights_at_all(folder):
 def test_local_paths_that_are_not_there(path):
     """Such a path is never looked up on the hub."""
     with pytest.raises(UserError, match="no such file or folder"):
-        hub.load(path)
+        safetensors_io.load(path)
 
 
 @pytest.mark.parametrize(
@@ -286,17 +290,17 @@ def test_local_paths_that_are_not_there(path):
 )
 def test_paths_that_name_nothing(path, message):
     with pytest.raises(UserError, match=message):
-        hub.load(path)
+        safetensors_io.load(path)
 
 
 def test_a_file_of_another_kind(folder):
     with pytest.raises(UserError, match=r"neither a Hugging Face folder nor a \.gguf file"):
-        hub.load(str(folder / "config.json"))
+        safetensors_io.load(str(folder / "config.json"))
 
 
 def test_hub_id_without_network(tmp_path):
     """In a process of its own: huggingface_hub reads its settings at import."""
-    code = "from jft.model import hub; hub.load('no-such-org/no-such-model')"
+    code = "from jft.checkpoints import safetensors_io as io; io.load('no-such-org/no-such-model')"
     env = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path), "JAX_PLATFORMS": "cpu"}
     root = Path(__file__).parent.parent
     run = subprocess.run(

@@ -18,8 +18,8 @@ from jft import config as config_lib
 from jft.batch import Batch
 from jft.data import prefix_tree
 from jft.model import decoder
+from jft.model import mesh as mesh_lib
 from jft.model.kernels import blocks, gpu, pairs, tpu, tree_attention
-from jft.training import mesh as mesh_lib
 from jft.training import step as step_lib
 
 DRIVERS = [tree_attention.Driver(module, interpret=True) for module in (gpu, tpu)]
@@ -33,7 +33,7 @@ def trees(rows, row_length, seed=0):
     """Random forests, and one row of padding more."""
     rng = np.random.default_rng(seed)
     forests = [forest(rng, row_length) for _ in range(rows - 1)]
-    entries = max(map(prefix_tree.entries, forests))
+    entries = max(map(prefix_tree.num_entries, forests))
     return prefix_tree.build(forests, rows, row_length, entries)
 
 
@@ -98,7 +98,7 @@ def test_pairs_are_the_blocks_that_meet(length, size):
     num_blocks = length // size
     meets = visible.reshape(3, num_blocks, size, num_blocks, size).any(axis=(2, 4))
     assert meets.sum() < 0.8 * 3 * num_blocks * (num_blocks + 1) / 2
-    for most in (None, batch.key_blocks_BQW.shape[2] + batch.trunk_blocks_BU.shape[1]):
+    for most in (None, batch.key_blocks_BQW.shape[2] + batch.prefix_blocks_BU.shape[1]):
         by_query, by_key = pairs.pairs(jnp.asarray(until[:, 0]), size, most)
         for found, want in ((by_query, meets), (by_key, meets.swapaxes(1, 2))):
             for row in range(3):

@@ -13,15 +13,16 @@ import pytest
 
 from jft import config as config_lib
 from jft.batch import Shape
+from jft.checkpoints import model_ref, orbax_steps, peft, tensor_names, weights
 from jft.data import prefix_tree
-from jft.data.prefix_tree import Sequence
+from jft.data.prefix_tree import TokenSequence
 from jft.errors import UserError
-from jft.evaluation import grid
+from jft.evaluation import loop as eval_loop
 from jft.exporting import folder
-from jft.model import decoder, flops, lora, peft, tensors
+from jft.model import decoder, flops, lora
+from jft.model import mesh as mesh_lib
 from jft.model.architecture import Adapters
-from jft.training import checkpoint, drift, loop, optim, origins, pretrained, stop
-from jft.training import mesh as mesh_lib
+from jft.training import drift, loop, optim, stop
 from jft.training import step as step_lib
 
 ALL = ("query", "key", "value", "out", "gate", "up", "down")
@@ -49,7 +50,7 @@ def adapted(request, decoder_config):
 def batch(config, rows=2):
     rng = np.random.default_rng(1)
     ids = rng.integers(0, config.vocab_size, (rows, 12), np.int32)
-    return prefix_tree.build([[Sequence(row, 1)] for row in ids], rows, 12, 12)
+    return prefix_tree.build([[TokenSequence(row, 1)] for row in ids], rows, 12, 12)
 
 
 def logits(config, params):
@@ -180,7 +181,7 @@ def tuned(config, tmp_path):
 def scores(config, model, workdir):
     """What an evaluation of a model says of a few items."""
     config.model.path, config.eval.limit = str(model), 4
-    grid.evaluate(config, str(workdir))
+    eval_loop.evaluate(config, str(workdir))
     return [json.loads(line)["scores"] for line in (workdir / "rows.jsonl").open()]
 
 
@@ -207,8 +208,8 @@ def test_a_run_an_export_and_a_folder_of_adapters_score_alike(tuned, tmp_path):
 
 def test_a_checkpoint_holds_adapters_alone(tuned):
     _, run = tuned
-    step = origins.find(str(run)).step
-    paths = checkpoint.Checkpoints(run, read_only=True).manifest(step)
+    step = model_ref.find(str(run)).step
+    paths = orbax_steps.Checkpoints(run, read_only=True).manifest(step)
     assert all("adapter" in path for path in paths if path.startswith("params."))
     assert len(paths) == 1 + 3 * len(ALL)
 
@@ -217,8 +218,8 @@ def test_drift_is_that_of_the_merged_weights(tuned):
     config, run = tuned
     mesh = mesh_lib.create(config.mesh)
     found = json.loads((run / "drift.json").read_text())
-    shape, params = pretrained.load(origins.find(str(run)), mesh)
-    _, base = pretrained.load(origins.find("random:llama-tiny"), mesh)
+    shape, params = weights.load(model_ref.find(str(run)), mesh)
+    _, base = weights.load(model_ref.find("random:llama-tiny"), mesh)
     want = drift.report(shape, drift.compare(shape, mesh, params, base))
     assert found["all"]["relative_norm"] == pytest.approx(want["all"]["relative_norm"], rel=1e-4)
     for a, b in zip(found["weights"], want["weights"], strict=True):
@@ -252,14 +253,14 @@ def test_a_base_that_is_gone_or_another_is_named(config, tmp_path):
     folder.export("random:llama-tiny", [], str(base), "float32")
     config.model.path, config.lora.rank, config.train.steps = str(base), 2, 1
     loop.train(config, str(tmp_path / "run"))
-    mesh, run = mesh_lib.create(config.mesh), origins.find(str(tmp_path / "run"))
-    pretrained.load(run, mesh)
+    mesh, run = mesh_lib.create(config.mesh), model_ref.find(str(tmp_path / "run"))
+    weights.load(run, mesh)
     (base / "extra.safetensors").write_bytes(b"another model's")
     with pytest.raises(UserError, match=r"base, which is another model by now; restore it"):
-        pretrained.load(run, mesh)
+        weights.load(run, mesh)
     shutil.rmtree(base)
     with pytest.raises(UserError, match=r"run holds adapters, whose base is missing: .*base"):
-        pretrained.load(run, mesh)
+        weights.load(run, mesh)
 
 
 def test_adapters_to_a_run_that_has_adapters(config, tmp_path):
@@ -268,9 +269,9 @@ def test_adapters_to_a_run_that_has_adapters(config, tmp_path):
     config.model.path = str(tmp_path / "first")
     loop.train(config, str(tmp_path / "second"))
     mesh = mesh_lib.create(config.mesh)
-    runs = [origins.find(str(tmp_path / name)) for name in ("first", "second")]
-    first, second = (pretrained.load(run, mesh)[1] for run in runs)
-    _, frozen = lora.split(pretrained.load_adapted(runs[1], mesh)[1])
+    runs = [model_ref.find(str(tmp_path / name)) for name in ("first", "second")]
+    first, second = (weights.load(run, mesh)[1] for run in runs)
+    _, frozen = lora.split(weights.load_adapted(runs[1], mesh)[1])
     jax.tree.map(np.testing.assert_array_equal, frozen, first)
     kernels = [tree["layers"]["mlp"]["up"]["kernel"] for tree in (first, second)]
     assert not np.array_equal(*kernels)
@@ -301,7 +302,7 @@ def test_adapters_to_themselves_are_refused(written):
     change(path, base_model_name_or_path=str(other))
     change(other, base_model_name_or_path=str(path))
     with pytest.raises(UserError, match="which are adapters to it"):
-        origins.find(str(path))
+        model_ref.find(str(path))
 
 
 def test_adapters_in_a_folder_called_checkpoints_are_no_step_of_a_run(written):
@@ -309,7 +310,7 @@ def test_adapters_in_a_folder_called_checkpoints_are_no_step_of_a_run(written):
     own = path.parent / "checkpoints" / "7"
     shutil.copytree(path, own)
     (own / "tokenizer.json").touch()
-    assert origins.tokenizer_path(str(own)) == str(own)
+    assert model_ref.tokenizer_path(str(own)) == str(own)
 
 
 def test_adapters_over_the_root_of_their_rank(written):
@@ -390,7 +391,7 @@ def test_adapters_that_are_not_there_are_not_exported(tmp_path):
 
 def test_adapters_that_were_damaged_in_writing_are_caught(tuned, tmp_path, monkeypatch):
     _, run = tuned
-    dump = tensors.dump
+    dump = tensor_names.dump
 
     def planted(*args):
         for name, array in dump(*args):
@@ -399,7 +400,7 @@ def test_adapters_that_were_damaged_in_writing_are_caught(tuned, tmp_path, monke
                 array[::-1].copy() if name.endswith("0.mlp.up_proj.lora_B.weight") else array,
             )
 
-    monkeypatch.setattr(tensors, "dump", planted)
+    monkeypatch.setattr(tensor_names, "dump", planted)
     with pytest.raises(UserError, match="gives other scores than the model"):
         folder.export(str(run), [], str(tmp_path / "out"), "float32", adapters=True)
 
@@ -443,4 +444,4 @@ def test_a_folder_of_a_model_and_adapters_is_refused(tuned, tmp_path):
     for file in ("adapter_config.json", "adapter_model.safetensors"):
         shutil.copy(tmp_path / "True" / file, tmp_path / "False")
     with pytest.raises(UserError, match="holds a model and adapters"):
-        origins.find(str(tmp_path / "False"))
+        model_ref.find(str(tmp_path / "False"))

@@ -12,11 +12,10 @@ import pytest
 from safetensors.numpy import save_file
 
 from jft import config as config_lib
+from jft.checkpoints import hf_config, model_ref, safetensors_io, tensor_names, weights
 from jft.evaluation import memory
-from jft.model import hf_config, hub, tensors
+from jft.model import mesh as mesh_lib
 from jft.model.decoder import DecoderConfig
-from jft.training import mesh as mesh_lib
-from jft.training import origins, pretrained
 
 # Llama 2 7B but for its number of layers.
 LLAMA = DecoderConfig(
@@ -77,7 +76,7 @@ def test_the_second_use_of_a_large_block_faults_no_pages(monkeypatch):
 def write_shards(folder, config, number):
     """A checkpoint of random bfloat16 numbers, as the hub has them."""
     folder.mkdir()
-    rng, shapes, files = np.random.default_rng(0), tensors.expected_shapes(config, "hf"), {}
+    rng, shapes, files = np.random.default_rng(0), tensor_names.expected_shapes(config, "hf"), {}
     for k in range(number):
         file = f"model-{k + 1:05}-of-{number:05}.safetensors"
         part = {
@@ -104,15 +103,17 @@ def test_a_7b_model_but_for_its_layers_loads_in_little_more_than_its_size(tmp_pa
 
 @pytest.mark.parametrize("sizes", [(2, 2, 2), (1, 8, 1), (1, 4, 2)], ids=str)
 def test_a_mesh_reads_its_parts(tmp_path, decoder_config, sizes, monkeypatch):
-    monkeypatch.setattr(hub, "READ_AT_ONCE", 40)  # so that most tensors are read in turns
+    monkeypatch.setattr(
+        safetensors_io, "READ_AT_ONCE", 40
+    )  # so that most tensors are read in turns
     write_shards(tmp_path / "model", decoder_config, number=2)
     mesh = mesh_lib.create(config_lib.Mesh(*sizes))
-    origin = origins.find(str(tmp_path / "model"))
-    config, params = pretrained.load(origin, mesh)
-    whole = hub.load(origin.path).params
+    origin = model_ref.find(str(tmp_path / "model"))
+    config, params = weights.load(origin, mesh)
+    whole = safetensors_io.load(origin.path).params
     jax.tree.map(np.testing.assert_array_equal, params, whole)
     layout = mesh_lib.parameters(mesh, config)
     assert jax.tree.map(lambda x: x.sharding, params) == layout
-    half = pretrained.load(origin, mesh, np.dtype("bfloat16"))[1]
+    half = weights.load(origin, mesh, np.dtype("bfloat16"))[1]
     assert {x.dtype for x in jax.tree.leaves(half)} == {np.dtype("bfloat16")}
     jax.tree.map(np.testing.assert_array_equal, half, whole)  # bfloat16 is what the files hold

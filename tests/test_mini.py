@@ -7,20 +7,19 @@ import string
 
 import pytest
 
-from jft.data import make_mini
-from jft.data.mini_material import cues
+from tools.mini import cues, make
 
 LABELLED = {
     "sentiment": ["negative", "positive"],
     "inference": ["contradiction", "entailment", "neutral"],
     "detection": ["no", "yes"],
 }
-SETS = [(task, name) for task, module in make_mini.TASKS.items() for name in module.DATASETS]
-TRAINED = {task: module.DATASETS[0] for task, module in make_mini.TASKS.items()}
+SETS = [(task, name) for task, module in make.TASKS.items() for name in module.DATASETS]
+TRAINED = {task: module.DATASETS[0] for task, module in make.TASKS.items()}
 
 
 def load(task, name):
-    return json.loads((make_mini.ROOT / task / f"{name}.json").read_text(encoding="utf-8"))
+    return json.loads((make.ROOT / task / f"{name}.json").read_text(encoding="utf-8"))
 
 
 def files_of(task, dataset):
@@ -33,10 +32,9 @@ def files_of(task, dataset):
 
 def test_files_are_what_the_generator_writes():
     written = {
-        str(path.relative_to(make_mini.ROOT)): path.read_bytes()
-        for path in make_mini.ROOT.rglob("*.json")
+        str(path.relative_to(make.ROOT)): path.read_bytes() for path in make.ROOT.rglob("*.json")
     }
-    built = {path: text.encode() for path, text in make_mini.build().items()}
+    built = {path: text.encode() for path, text in make.build().items()}
     assert written.keys() == built.keys()
     assert [path for path in built if built[path] != written[path]] == []
 
@@ -51,47 +49,47 @@ def test_every_task_has_one_training_set_and_three_test_sets():
         assert list(sizes.values()) == ([480] if TRAINED[task] == dataset else [])
 
 
-@pytest.mark.parametrize("task", make_mini.TASKS)
+@pytest.mark.parametrize("task", make.TASKS)
 def test_no_set_breaks_a_bound(task):
-    datasets = list(make_mini.TASKS[task].DATASETS)
-    measured = list(cues.measure(make_mini.ROOT, task, datasets))
+    datasets = list(make.TASKS[task].DATASETS)
+    measured = list(cues.measure(make.ROOT, task, datasets))
     assert len(measured) == 4
     assert {name: bad for name, *rest in measured if (bad := cues.broken(task, name, *rest))} == {}
 
 
 def test_check_fails_when_a_cue_gives_the_answer_away(tmp_path):
-    for path, text in make_mini.build().items():
+    for path, text in make.build().items():
         if path.startswith("detection"):
             (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / path).write_text(text, encoding="utf-8")
-    sets = {"detection": list(make_mini.TASKS["detection"].DATASETS)}
+    sets = {"detection": list(make.TASKS["detection"].DATASETS)}
     assert cues.report(tmp_path, sets) == 0
     target = tmp_path / "detection" / "queries_test_120.json"
     rows = json.loads(target.read_text(encoding="utf-8"))
     for row in rows:
         if row["output"] == "yes":
             row["input_2"] = row["input_1"] + " Please?"
-    target.write_text(make_mini.lines(rows), encoding="utf-8")
+    target.write_text(make.lines(rows), encoding="utf-8")
     assert cues.report(tmp_path, sets) == 1
 
 
 @pytest.mark.parametrize(("task", "dataset"), SETS)
 def test_no_row_occurs_twice_or_in_two_sets(task, dataset):
-    keys = [make_mini.inputs(r) for rows in files_of(task, dataset).values() for r in rows]
+    keys = [make.inputs(r) for rows in files_of(task, dataset).values() for r in rows]
     assert [key for key, n in collections.Counter(keys).items() if n > 1] == []
 
 
-@pytest.mark.parametrize("task", make_mini.TASKS)
+@pytest.mark.parametrize("task", make.TASKS)
 def test_no_test_text_occurs_in_training(task):
-    trained = {make_mini.content(row) for row in load(task, f"{TRAINED[task]}_train_480")}
-    for dataset in make_mini.TASKS[task].DATASETS:
-        tested = {make_mini.content(row) for row in load(task, f"{dataset}_test_120")}
+    trained = {make.content(row) for row in load(task, f"{TRAINED[task]}_train_480")}
+    for dataset in make.TASKS[task].DATASETS:
+        tested = {make.content(row) for row in load(task, f"{dataset}_test_120")}
         assert not tested & trained
 
 
 @pytest.mark.parametrize("task", LABELLED)
 def test_labels_are_balanced_from_the_first_demonstrations_on(task):
-    for dataset in make_mini.TASKS[task].DATASETS:
+    for dataset in make.TASKS[task].DATASETS:
         for name, rows in files_of(task, dataset).items():
             counts = collections.Counter(row["output"] for row in rows)
             assert sorted(counts) == LABELLED[task], name
@@ -122,7 +120,7 @@ def test_texts_are_filled_and_tidy(task, dataset):
             assert text == text.strip() != ""
 
 
-@pytest.mark.parametrize("dataset", make_mini.TASKS["summary"].DATASETS)
+@pytest.mark.parametrize("dataset", make.TASKS["summary"].DATASETS)
 def test_names_and_numbers_of_a_summary_stand_in_its_article(dataset):
     for rows in files_of("summary", dataset).values():
         for row in rows:
@@ -132,7 +130,7 @@ def test_names_and_numbers_of_a_summary_stand_in_its_article(dataset):
 
 
 def test_inference_premises_of_a_hypothesis_carry_all_labels():
-    for dataset in make_mini.TASKS["inference"].DATASETS:
+    for dataset in make.TASKS["inference"].DATASETS:
         labels = collections.defaultdict(collections.Counter)
         for row in load("inference", f"{dataset}_test_120"):
             labels[row["input_2"]][row["output"]] += 1

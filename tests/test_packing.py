@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jft.batch import BLOCK
-from jft.data import key_blocks, packing, prefix_tree
+from jft.data import packing, prefix_tree
 from jft.data.packing import Budget
-from jft.data.prefix_tree import Sequence
+from jft.data.prefix_tree import TokenSequence
 
 LENGTHS = st.lists(st.integers(2, 90), min_size=1, max_size=9)
 
@@ -17,7 +17,10 @@ def steps_of(lengths, shared=0, seed=0):
     rng = np.random.default_rng(seed)
     stem = rng.integers(0, 1000, shared)
     return [
-        [Sequence(np.r_[stem, rng.integers(0, 1000, n)].astype(np.int32), shared + 1) for n in step]
+        [
+            TokenSequence(np.r_[stem, rng.integers(0, 1000, n)].astype(np.int32), shared + 1)
+            for n in step
+        ]
         for step in lengths
     ]
 
@@ -39,9 +42,9 @@ def test_every_sequence_has_its_place_in_a_shape_that_holds_it(lengths, shared, 
         for row in rows:
             tree = [sequences[i] for i in row]
             assert prefix_tree.row_tokens(tree) <= shape.row_length
-            assert prefix_tree.entries(tree) <= shape.num_entries
-            widths = key_blocks.widths(prefix_tree.visible_until(tree))
-            assert widths[shape.num_trunk_blocks :].max(initial=0) <= shape.num_key_blocks
+            assert prefix_tree.num_entries(tree) <= shape.num_entries
+            widths = prefix_tree.key_block_widths(prefix_tree.visible_until(tree))
+            assert widths[shape.num_prefix_blocks :].max(initial=0) <= shape.num_key_blocks
 
 
 def slots(plan):

@@ -14,9 +14,9 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from jft import config as config_lib
 from jft.errors import UserError
-from jft.evaluation import decoding
+from jft.evaluation import generation
+from jft.model import mesh as mesh_lib
 from jft.planning import chips, estimate, hlo, models, planner, scoring, search
-from jft.training import mesh as mesh_lib
 
 REPO = Path(__file__).parent.parent
 needs_libtpu = pytest.mark.skipif(
@@ -188,9 +188,10 @@ def test_adapters_leave_the_base_as_it_is_held(config, base, bytes_each):
 
 
 def tiny():
-    from jft.model import decoder, hub
+    from jft.checkpoints import safetensors_io
+    from jft.model import decoder
 
-    return decoder.shapes(hub.TINY)
+    return decoder.shapes(safetensors_io.TINY)
 
 
 def test_rematerialization_costs_time_and_spares_memory(config):
@@ -240,7 +241,7 @@ def generated(config, max_new_tokens):
 @needs_libtpu
 def test_generating_on_tpus_copies_no_cache(config):
     found, _ = generated(config, 50_000)
-    part = found.cache / decoding.PART  # is kept when most slots have come to their end
+    part = found.cache / generation.PART  # is kept when most slots have come to their end
     rest = found.peak - found.weights - found.cache - part
     assert rest < found.cache / 4
 
@@ -253,9 +254,9 @@ def test_generations_that_a_chip_has_no_room_for_are_said_not_to_fit(config):
 
 
 def test_a_folder_with_a_config_alone_is_enough(config, tmp_path):
-    from jft.model import hf_config, hub
+    from jft.checkpoints import hf_config, safetensors_io
 
-    (tmp_path / "config.json").write_text(json.dumps(hf_config.write(hub.TINY)))
+    (tmp_path / "config.json").write_text(json.dumps(hf_config.write(safetensors_io.TINY)))
     config.model.path = str(tmp_path)
     assert estimated(config).fits
     config.model.path = "shape:llama-9-7b"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from jft.batch import Batch
 from jft.data import prefix_tree
-from jft.data.prefix_tree import Sequence
+from jft.data.prefix_tree import TokenSequence
 from jft.model import decoder
 
 VOCAB = 61
@@ -25,7 +25,7 @@ few = settings(deadline=None, max_examples=20)
 
 
 def sequences_of(forest):
-    return [Sequence(np.array(t, np.int32), start) for t, start in forest]
+    return [TokenSequence(np.array(t, np.int32), start) for t, start in forest]
 
 
 def packed(sequences, row_length):
@@ -33,7 +33,7 @@ def packed(sequences, row_length):
 
 
 def batch_of(rows, row_length, num_rows=None, num_entries=None):
-    entries = max(1, *(prefix_tree.entries(row) for row in rows), 1)
+    entries = max(1, *(prefix_tree.num_entries(row) for row in rows), 1)
     return prefix_tree.build(rows, num_rows or len(rows), row_length, num_entries or entries)
 
 
@@ -59,7 +59,7 @@ def test_every_entry_sees_exactly_its_own_sequence(forest, row_length):
                 assert seen == ids[:position].tolist()
                 assert positions == list(range(position))
                 assert batch.loss_target_BM[b, entry] == [*ids, 0][position]
-                assert batch.loss_slot_BM[b, entry] == slot
+                assert batch.loss_sequence_BM[b, entry] == slot
                 entry += 1
         assert batch.loss_weight_BM[b].sum() == entry
 
@@ -83,7 +83,7 @@ def test_the_example_of_the_design():
     assert batch.visible_until_BT.tolist() == [[7, 7, 5, 4, 5, 7, 7]]
     assert batch.loss_index_BM.tolist() == [[2, 2, 5]]
     assert batch.loss_target_BM.tolist() == [[5, 6, 5]]
-    assert batch.loss_slot_BM.tolist() == [[0, 1, 2]]
+    assert batch.loss_sequence_BM.tolist() == [[0, 1, 2]]
 
 
 def test_many_groups_are_packed_near_their_distinct_tokens():
@@ -129,7 +129,7 @@ def by_sequence(batch, rows, values):
     sums = {}
     for b, row in enumerate(rows):
         for slot, sequence in enumerate(row):
-            mine = (batch.loss_slot_BM[b] == slot) & (batch.loss_weight_BM[b] > 0)
+            mine = (batch.loss_sequence_BM[b] == slot) & (batch.loss_weight_BM[b] > 0)
             sums[id(sequence)] = float(np.asarray(values[b], np.float64)[mine].sum())
     return sums
 
@@ -187,7 +187,7 @@ def test_changing_one_sequence_leaves_the_others_bit_equal(forest, data):
     tokens_BT[0, own] += 7
     before = np.asarray(logprobs(config, params, batch))[0]
     after = np.asarray(logprobs(config, params, batch._replace(tokens_BT=tokens_BT)))[0]
-    kept = (batch.loss_slot_BM[0] != slot) & (batch.loss_weight_BM[0] > 0)
+    kept = (batch.loss_sequence_BM[0] != slot) & (batch.loss_weight_BM[0] > 0)
     np.testing.assert_array_equal(before[kept], after[kept])
     if (
         row[slot].start < len(changed) and shared < len(changed) - 1

@@ -11,12 +11,12 @@ import plain_row
 import pytest
 from conftest import write
 
-from jft.data import probe_items, prompts, sources, trained_on
-from jft.data import tokenizer as tokenizer_lib
+from jft.checkpoints import model_ref, safetensors_io, weights
+from jft.checkpoints import tokenizer as tokenizer_lib
+from jft.data import datasets, probe_batches, prompts, trained_on
 from jft.errors import UserError
-from jft.model import hub
-from jft.training import loop, origins, pretrained, probes
-from jft.training import mesh as mesh_lib
+from jft.model import mesh as mesh_lib
+from jft.training import loop, probes
 
 MODEL = "random:llama-tiny"
 
@@ -29,7 +29,7 @@ def read(workdir, name):
 def probed(config):
     """Three steps on the small suite, with a task of text beside its labels."""
     config.probe.every, config.probe.limit = 2, 3
-    root = sources.Path(config.data.root)
+    root = datasets.Path(config.data.root)
     texts = [{"input": f"words {i} to sum up", "output": f"the sum is {i}"} for i in range(5)]
     write(root / "summary/notes_test_5.json", texts)
     maps = json.loads((root / "prompt_map.json").read_text())
@@ -38,8 +38,8 @@ def probed(config):
 
 
 def plan(config, seen=None):
-    training = sources.suite(config.data).training()
-    return probe_items.plan(config, tokenizer_lib.load(MODEL), training, seen)
+    training = datasets.suite(config.data).training()
+    return probe_batches.plan(config, tokenizer_lib.load(MODEL), training, seen)
 
 
 def names(config):
@@ -48,7 +48,7 @@ def names(config):
 
 def load(path):
     mesh = mesh_lib.create(mesh_lib.config_lib.Mesh())
-    return jax.device_get(pretrained.load(origins.find(path), mesh)[1])
+    return jax.device_get(weights.load(model_ref.find(path), mesh)[1])
 
 
 def answer(params, prompt, text):
@@ -57,7 +57,7 @@ def answer(params, prompt, text):
     (source,), (full,) = tokenizer.encode([prompt]), tokenizer.encode([prompt + text])
     padded = np.zeros((1, 256), np.int32)
     padded[0, : len(full)] = full
-    logprobs = jax.nn.log_softmax(plain_row.logits(hub.TINY, params, padded))
+    logprobs = jax.nn.log_softmax(plain_row.logits(safetensors_io.TINY, params, padded))
     return np.asarray(logprobs[len(source) - 1 : len(full) - 1], np.float64), full[len(source) :]
 
 
@@ -79,7 +79,7 @@ def test_numbers_equal_plain_forward_passes(probed, tmp_path):
     records = read(tmp_path / "run", "probes")
     assert [r["step"] for r in records] == [0] * 4 + [2] * 4 + [3] * 4
     base, tuned = load(MODEL), load(str(tmp_path / "run"))
-    source, before = sources.suite(probed.data), {}
+    source, before = datasets.suite(probed.data), {}
     for record in records[:4] + records[8:]:
         params = base if record["step"] == 0 else tuned
         task = source.tasks[record["task"]]
@@ -129,7 +129,7 @@ def test_sets_are_chosen_by_relation(probed):
     assert names(probed) == [inside, outside, *others]
     probed.probe.datasets = ("pairs", "films", "sentiment/films")
     assert names(probed) == [others[1], outside]
-    root = sources.Path(probed.data.root)
+    root = datasets.Path(probed.data.root)
     own = root.parent / "own.json"
     own.write_text((root / "sentiment/shops_train_20.json").read_text())
     probed.data.train, probed.probe.datasets = str(own), ()
@@ -137,7 +137,7 @@ def test_sets_are_chosen_by_relation(probed):
 
 
 def test_training_rows_and_rows_without_a_gold_label_are_left_out(probed):
-    root = sources.Path(probed.data.root)
+    root = datasets.Path(probed.data.root)
     trained = json.loads((root / "sentiment/shops_train_20.json").read_text())
     file = root / "sentiment/shops_test_20.json"
     rows = json.loads(file.read_text())
@@ -165,7 +165,7 @@ def test_what_the_base_was_trained_on_is_left_out_too(probed, tmp_path):
 
 
 def test_a_broken_set_keeps_nobody_from_training_unless_it_is_named(probed):
-    root = sources.Path(probed.data.root)
+    root = datasets.Path(probed.data.root)
     (root / "sentiment/films_test_20.json").write_text("[{]")
     write(root / "sentiment/shops_test_20.json", [{"input": "a", "output": "-"}])
     assert names(probed) == [("notes", "out-of-task"), ("pairs", "out-of-task")]
@@ -184,9 +184,9 @@ def scaled_answers(config, folder, sizes):
     """
     devices = np.array(jax.devices()[: int(np.prod(sizes))]).reshape(sizes)
     mesh = jax.sharding.Mesh(devices, mesh_lib.AXES)
-    float32, layout = jnp.dtype("float32"), mesh_lib.parameters(mesh, hub.TINY)
-    made = probes.Probes(config, plan(config), hub.TINY, float32, mesh, 1, folder, 0)
-    base = hub.load(MODEL).params
+    float32, layout = jnp.dtype("float32"), mesh_lib.parameters(mesh, safetensors_io.TINY)
+    made = probes.Probes(config, plan(config), safetensors_io.TINY, float32, mesh, 1, folder, 0)
+    base = safetensors_io.load(MODEL).params
     for step, params in enumerate((base, jax.tree.map(lambda x: np.float32(1.5) * x, base))):
         records = made.run(step, jax.device_put(params, layout))
     return [[r["nll"], r["nll_stderr"], r["kl"], r["accuracy"] or 0] for r in records]
@@ -207,7 +207,7 @@ def test_other_items_or_lost_distributions_are_refused(probed, tmp_path):
     (workdir / "checkpoints/3").rename(tmp_path / "removed")
     before = read(workdir, "probes")
     kept = (workdir / "probes.npz").read_bytes()
-    file = sources.Path(probed.data.root) / "sentiment/films_test_20.json"
+    file = datasets.Path(probed.data.root) / "sentiment/films_test_20.json"
     rows = file.read_text()
     file.write_text(rows.replace("positive", "negative"))
     with pytest.raises(UserError, match="begun with other items to probe"):
@@ -246,18 +246,18 @@ def test_the_best_checkpoint_stays_and_can_be_named(config, tmp_path):
     best = min(losses, key=losses.get)
     assert best != 6
     assert sorted(path.name for path in (run / "checkpoints").iterdir()) == sorted([str(best), "6"])
-    named = origins.find(str(run / "checkpoints" / str(best)))
+    named = model_ref.find(str(run / "checkpoints" / str(best)))
     assert (named.path, named.step, named.finished) == (str(run), best, True)
-    assert origins.tokenizer_path(f"{run}/checkpoints/{best}") == str(run / "tokenizer")
-    assert origins.find(f"{run}/checkpoints") == origins.find(str(run))
+    assert model_ref.tokenizer_path(f"{run}/checkpoints/{best}") == str(run / "tokenizer")
+    assert model_ref.find(f"{run}/checkpoints") == model_ref.find(str(run))
     mesh = mesh_lib.create(config.mesh)
     pairs = zip(
         *(
-            jax.tree.leaves(pretrained.load(origin, mesh)[1])
-            for origin in (named, origins.find(str(run)))
+            jax.tree.leaves(weights.load(origin, mesh)[1])
+            for origin in (named, model_ref.find(str(run)))
         ),
         strict=True,
     )
     assert any(not np.array_equal(a, b) for a, b in pairs)
     with pytest.raises(UserError, match=rf"no such step; there is {best}, 6"):
-        origins.find(str(run / "checkpoints" / "99"))
+        model_ref.find(str(run / "checkpoints" / "99"))

@@ -16,7 +16,7 @@ from pathlib import Path
 import flags
 import pytest
 
-from jft import cli, processes, roll
+from jft.runtime import cli, processes, rendezvous
 
 REPO = Path(__file__).parent.parent
 LONG = 24  # steps of a run that must not be over before it is told to end, or killed
@@ -295,7 +295,7 @@ def test_whoever_says_a_little_now_and_then_is_not_waited_for():
     dripping = threading.Thread(target=drip)
     dripping.start()
     with one, other:
-        assert not roll._line(one, 0.2).endswith("\n")
+        assert not rendezvous._line(one, 0.2).endswith("\n")
         heard.set()
         dripping.join()
 

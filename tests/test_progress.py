@@ -1,6 +1,6 @@
 """What a log without a terminal gets to see."""
 
-from jft.progress import Bar
+from jft.runtime.progress import Bar
 
 
 def test_a_line_tells_how_far_and_how_long(capsys):

@@ -12,7 +12,7 @@ import jax
 import pytest
 
 from jft import config as config_lib
-from jft.evaluation import grid
+from jft.evaluation import loop as eval_loop
 from jft.training import drift, loop
 
 HERE = Path(__file__).parent
@@ -67,7 +67,7 @@ def test_label_scores(config, tmp_path, name):
     config.eval.datasets, config.eval.shots = (case["dataset"],), (case["shots"],)
     config.eval.prompts, config.eval.limit = (case["prompt"],), len(case["scores"])
     config.eval.batch_tokens = 512
-    grid.evaluate(config, str(tmp_path / "eval"))
+    eval_loop.evaluate(config, str(tmp_path / "eval"))
     rows = read(tmp_path / "eval" / "rows.jsonl")
     for row, scores in zip(rows, case["scores"], strict=True):
         assert list(row["scores"].values()) == pytest.approx(scores, abs=2e-3)

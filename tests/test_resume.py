@@ -16,11 +16,11 @@ import jax
 import numpy as np
 import pytest
 
+from jft.checkpoints import model_ref, orbax_steps, safetensors_io, weights
 from jft.data import packing
 from jft.errors import UserError
-from jft.model import hub
-from jft.training import checkpoint, loop, origins, pretrained
-from jft.training import mesh as mesh_lib
+from jft.model import mesh as mesh_lib
+from jft.training import loop
 from jft.training import step as step_lib
 
 REPO = Path(__file__).parent.parent
@@ -80,7 +80,7 @@ def losses(workdir):
 
 def params(workdir):
     mesh = mesh_lib.create(mesh_lib.config_lib.Mesh())
-    return jax.tree.leaves(pretrained.load(origins.find(str(workdir)), mesh)[1])
+    return jax.tree.leaves(weights.load(model_ref.find(str(workdir)), mesh)[1])
 
 
 def assert_equal_runs(one, other):
@@ -220,25 +220,25 @@ def test_other_data_is_refused_and_a_folder_that_is_no_step_is_named(config, sui
     ids=str,
 )
 def test_a_damaged_description_of_a_model_is_named(tmp_path, damage):
-    saved = origins.SavedModel(hub.TINY, 3, "base", "hash", 0)
-    origins.write_model(tmp_path, saved)
-    assert origins.read_model(tmp_path) == saved
+    saved = model_ref.SavedModel(safetensors_io.TINY, 3, "base", "hash", 0)
+    model_ref.write_model(tmp_path, saved)
+    assert model_ref.read_model(tmp_path) == saved
     record = json.loads((tmp_path / "model.json").read_text())
     shape = damage.get("decoder", {})
     shape = record["decoder"] | shape if isinstance(shape, dict) else shape
     (tmp_path / "model.json").write_text(json.dumps(record | damage | {"decoder": shape}))
     with pytest.raises(UserError, match=r"model.json: damaged"):
-        origins.read_model(tmp_path)
+        model_ref.read_model(tmp_path)
 
 
 def test_told_to_end_while_it_saves_its_last_step_it_saves_it(config, tmp_path, monkeypatch):
-    save = checkpoint.Checkpoints.save
+    save = orbax_steps.Checkpoints.save
 
     def told_and_save(*args):
         os.kill(os.getpid(), signal.SIGTERM)
         save(*args)
 
-    monkeypatch.setattr(checkpoint.Checkpoints, "save", told_and_save)
+    monkeypatch.setattr(orbax_steps.Checkpoints, "save", told_and_save)
     before = signal.signal(signal.SIGTERM, lambda *_: pytest.fail("nobody listened"))
     try:
         loop.train(config, str(tmp_path / "run"))
@@ -256,7 +256,7 @@ def test_one_that_cannot_save_in_time_gives_up(command, tmp_path):
 
 
 def test_restoring_into_another_shape_is_refused(tmp_path):
-    store = checkpoint.Checkpoints(tmp_path)
+    store = orbax_steps.Checkpoints(tmp_path)
     store.save(1, {"params": {"w": jax.numpy.zeros((2, 3))}, "step": jax.numpy.int32(1)})
     store.wait()
     sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from jft.data import mappings, rows, sources
+from jft.data import datasets, mappings, readers
 from jft.errors import UserError
-from jft.evaluation import grid
+from jft.evaluation import loop as eval_loop
 from jft.tasks import TASKS
 from jft.training import loop
 
@@ -42,7 +42,7 @@ def write_file(path: Path) -> None:
 def test_files(suffix, config, tmp_path):
     path = tmp_path / f"mine_test_2{suffix}"
     write_file(path)
-    dataset = sources.suite(config.data).test(f"sentiment:{path}")
+    dataset = datasets.suite(config.data).test(f"sentiment:{path}")
     assert (dataset.name, dataset.rows) == ("mine", ROWS)
 
 
@@ -50,7 +50,7 @@ def test_csv_of_a_spreadsheet_with_an_article_in_a_field(config, tmp_path):
     article = "word " * 40_000
     file = tmp_path / "sheet.csv"
     file.write_text(f"input,output\n{article},positive\n", encoding="utf-8-sig")
-    assert sources.suite(config.data).test(f"sentiment:{file}").rows[0]["input"] == article
+    assert datasets.suite(config.data).test(f"sentiment:{file}").rows[0]["input"] == article
 
 
 @pytest.mark.parametrize(
@@ -74,12 +74,12 @@ def test_csv_of_a_spreadsheet_with_an_article_in_a_field(config, tmp_path):
 def test_damaged_files(name, content, message, config, tmp_path):
     (tmp_path / name).write_text(content)
     with pytest.raises(UserError, match=message):
-        sources.suite(config.data).test(f"sentiment:{tmp_path / name}")
+        datasets.suite(config.data).test(f"sentiment:{tmp_path / name}")
 
 
 def test_a_public_name_does_not_hide_the_fields_of_a_file(config, tmp_path):
     (tmp_path / "sst2.json").write_text(json.dumps(ROWS))
-    assert sources.suite(config.data).test(f"sentiment:{tmp_path / 'sst2.json'}").rows == ROWS
+    assert datasets.suite(config.data).test(f"sentiment:{tmp_path / 'sst2.json'}").rows == ROWS
 
 
 @pytest.fixture
@@ -104,14 +104,14 @@ def hub_folder(tmp_path):
 
 
 def test_a_folder_of_datasets_with_a_ready_mapping(config, hub_folder):
-    suite = sources.suite(config.data)
+    suite = datasets.suite(config.data)
     dataset = suite.test(f"sentiment:hf:{hub_folder}/sst2/test")
     assert dataset.name == "sst2"
     assert dataset.rows == [
         {"input": "so good", "output": "positive"},
         {"input": "a bad one", "output": "negative"},
     ]
-    assert rows.name_of(f"hf:{hub_folder}/sst2/train") == dataset.name
+    assert readers.name_of(f"hf:{hub_folder}/sst2/train") == dataset.name
     with pytest.raises(UserError, match="sst2/nope"):
         suite.test(f"sentiment:hf:{hub_folder}/sst2/nope")
 
@@ -120,16 +120,16 @@ def test_a_mapping_of_ones_own(config, hub_folder):
     config.data.train = f"hf:{hub_folder}/plain/train"
     config.data.fields = ("input=sentence", "output=label")
     config.data.labels = ("1=positive", "0=negative")
-    assert sources.suite(config.data).training().rows[0] == {
+    assert datasets.suite(config.data).training().rows[0] == {
         "input": "so good",
         "output": "positive",
     }
     config.data.fields = ("input=text", "output=label")
     with pytest.raises(UserError, match="no column 'text' for the field 'input'"):
-        sources.suite(config.data).training()
+        datasets.suite(config.data).training()
     config.data.fields = ("input",)
     with pytest.raises(UserError, match=r"data\.fields=input: is written field=column"):
-        sources.suite(config.data).training()
+        datasets.suite(config.data).training()
 
 
 TFDS = """
@@ -162,7 +162,7 @@ def test_tensorflow_datasets(config, tmp_path, monkeypatch):
     )
     assert written.returncode == 0, written.stderr
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
-    dataset = sources.suite(config.data).test("sentiment:tfds:sst2:test")
+    dataset = datasets.suite(config.data).test("sentiment:tfds:sst2:test")
     assert dataset.name == "sst2"
     assert sorted((row["input"], row["output"]) for row in dataset.rows) == [
         ("row 0 ü", "negative"),
@@ -170,7 +170,7 @@ def test_tensorflow_datasets(config, tmp_path, monkeypatch):
         ("row 2 ü", "negative"),
     ]
     with pytest.raises(UserError, match="tfds:sst2:nope"):
-        sources.suite(config.data).test("sentiment:tfds:sst2:nope")
+        datasets.suite(config.data).test("sentiment:tfds:sst2:nope")
     assert "tensorflow" not in sys.modules
 
 
@@ -201,7 +201,7 @@ def test_a_task_of_ones_own_by_config_alone(config, tmp_path):
     config.model.path = str(tmp_path / "run")
     config.eval.datasets = (f"mail:{tmp_path / 'mails_test.jsonl'}", "shops")
     config.eval.shots, config.eval.prompts = (0,), (0,)
-    grid.evaluate(config, str(tmp_path / "eval"))
+    eval_loop.evaluate(config, str(tmp_path / "eval"))
     cells = [json.loads(line) for line in (tmp_path / "eval" / "cells.jsonl").open()]
     assert [(c["task"], c["dataset"], c["relation"], c["n"]) for c in cells] == [
         ("mail", "mails", "in-domain", 12),
@@ -214,4 +214,4 @@ def test_a_task_of_ones_own_by_config_alone(config, tmp_path):
 def test_a_misspelt_task_is_named(config):
     config.data.task = "sentimant"
     with pytest.raises(UserError, match=r"'sentimant'.*did you mean sentiment\?.*template"):
-        sources.suite(config.data)
+        datasets.suite(config.data)

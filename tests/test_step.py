@@ -11,10 +11,10 @@ import pytest
 
 from jft import config as config_lib
 from jft.data import prefix_tree
-from jft.data.prefix_tree import Sequence
+from jft.data.prefix_tree import TokenSequence
 from jft.errors import UserError
 from jft.model import decoder, sharding
-from jft.training import mesh as mesh_lib
+from jft.model import mesh as mesh_lib
 from jft.training import optim
 from jft.training import step as step_lib
 
@@ -24,7 +24,9 @@ def examples(rng, n=6):
     prefix = rng.integers(0, 60, 5)
     tails = [rng.integers(0, 60, int(rng.integers(4, 9))) for _ in range(n)]
     return [
-        Sequence(np.concatenate([prefix if i < n // 2 else prefix[:0], tail]).astype(np.int32), 3)
+        TokenSequence(
+            np.concatenate([prefix if i < n // 2 else prefix[:0], tail]).astype(np.int32), 3
+        )
         for i, tail in enumerate(tails)
     ]
 

@@ -12,9 +12,9 @@ import pytest
 
 from configs import paper
 from jft import config as config_lib
-from jft import workdir
-from jft.data import settings
+from jft.data import eval_grid
 from jft.errors import UserError
+from jft.runtime import workdir
 from jft.studies import dry_run
 from jft.studies.parts import parts
 
@@ -104,7 +104,7 @@ def test_the_papers_grid():
     found = parts(config, Path("/study"))
     sets = len(list(PAPER.glob("*/*_train_*.json")))
     assert len(found) == 1 + 3 * sets
-    assert len(settings.settings(found[1].scoring.config)) == 18 * 4 * 2
+    assert len(eval_grid.settings(found[1].scoring.config)) == 18 * 4 * 2
 
 
 def run(config, folder, *overrides, **options):

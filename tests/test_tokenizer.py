@@ -8,9 +8,8 @@ import pytest
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
-from jft.data import gguf_tokenizer, tokenizer
+from jft.checkpoints import gguf_tokenizer, safetensors_io, tokenizer
 from jft.errors import UserError
-from jft.model import hub
 
 SHARED = Path(__file__).parent.parent.parent / "shared" / "data"
 WORDS = ("ab", "Ġ1", "12", "123", "ĠĠ")
@@ -93,7 +92,7 @@ def test_random_tokenizer_is_the_bytes_after_bos(tiny):
 
 
 def test_random_model_and_random_tokenizer_have_one_vocabulary(tiny):
-    assert tiny.vocab_size == hub.load("random:llama-tiny").config.vocab_size
+    assert tiny.vocab_size == safetensors_io.load("random:llama-tiny").config.vocab_size
 
 
 @pytest.mark.parametrize("which", ["random:llama-tiny", "gguf", "sentencepiece"])

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from jft.data import trained_on
+from jft.data.datasets import Dataset, Row
 from jft.data.prompts import Encoded
-from jft.data.sources import Dataset, Row
 from jft.data.trained_on import inputs
 from jft.errors import UserError
-from jft.progress import say
+from jft.runtime.progress import say
 from jft.tasks import Task
 
 # Of the places where something was found, a finding lists this many.

@@ -9,14 +9,14 @@ from dataclasses import asdict
 import numpy as np
 
 from jft import config as config_lib
-from jft import workdir as workdir_lib
 from jft.batch import Shape
 from jft.data import checks, prefix_tree
-from jft.data.batches import Batches
 from jft.data.checks import Finding, Prompts
-from jft.data.items import Items, max_length
-from jft.data.sources import Dataset, Row, Suite
+from jft.data.datasets import Dataset, Row, Suite
+from jft.data.eval_batches import Items, max_length
+from jft.data.train_batches import Batches
 from jft.errors import UserError
+from jft.runtime import workdir as workdir_lib
 
 
 def training(batches: Batches, source: Suite, data: config_lib.Data) -> dict:
@@ -161,7 +161,9 @@ def _rows(dataset: Dataset) -> dict:
     }
 
 
-def _packing(rows: list[list[prefix_tree.Sequence]], micro_batches: Mapping[Shape, int]) -> dict:
+def _packing(
+    rows: list[list[prefix_tree.TokenSequence]], micro_batches: Mapping[Shape, int]
+) -> dict:
     """How full the packed rows are, and what they would hold if nothing were shared."""
     counts = prefix_tree.count(rows)
     slots = sum(n * shape.rows * shape.row_length for shape, n in micro_batches.items())

@@ -1,37 +1,37 @@
-"""Which rows the sequences of each step go into, in a few shapes that leave little padding.
+"""Packing a run: the rows that the sequences of each step go into, in few shapes.
 
-A device takes a step as one long row where it can: attention costs the same there, prefixes are
-shared at best, and a row is as long as its sequences. Shapes are few, since each is compiled.
+A device takes a step as one long row where it can: attention costs the same there, every prefix is
+shared, and a row is as long as its sequences. Shapes are few, since each has to be compiled.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence as Seq
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from jft.batch import BLOCK, Shape
-from jft.data import key_blocks, prefix_tree
-from jft.data.prefix_tree import Sequence
+from jft.data import prefix_tree
+from jft.data.prefix_tree import TokenSequence
 
-# Compiling a shape takes as long as computing so many tokens, at least.
+# Tokens that could be computed in the time that compiling one more shape takes, at least.
 SHAPE_TOKENS = 2048
-# The share of all tokens that one more shape must spare, and the most shapes of a run.
+# Share of all tokens that one more shape has to save, and the largest number of shapes of a run.
 SHAPE_SHARE = 0.005
 MAX_SHAPES = 8
-# What a micro-batch costs besides its tokens, in tokens: adding up the gradients.
+# Cost of a micro-batch besides its tokens, in tokens: adding its gradients to the others.
 MICRO_BATCH_OVERHEAD = 32
-# Steps of several rows that the choice of lengths looks at.
+# Steps with several rows that are looked at to choose row lengths.
 SAMPLE_STEPS = 64
 
 
 class Plan(NamedTuple):
-    """The rows of every step, as the places of their sequences in the step, and their shapes.
+    """The rows of every step, as places of its sequences in the step, and their shapes.
 
-    Few shapes are distinct.
+    Few of the shapes are distinct.
     """
 
     rows: list[list[list[int]]]
@@ -39,12 +39,12 @@ class Plan(NamedTuple):
 
 
 class Budget(NamedTuple):
-    """What a micro-batch may hold.
+    """Limits of a micro-batch.
 
     Attributes:
       shards: devices that share its rows.
       tokens: the most that a device takes at once; at least one row.
-      row_length: of every row, rounded up to blocks; 0: chosen.
+      row_length: of every row, rounded up to blocks; 0: chosen from the lengths.
     """
 
     shards: int
@@ -52,40 +52,45 @@ class Budget(NamedTuple):
     row_length: int = 0
 
 
-def plan(steps: Seq[Seq[Sequence]], budget: Budget) -> Plan:
+def plan(steps: Sequence[Sequence[TokenSequence]], budget: Budget) -> Plan:
     """Pack the sequences of each step.
 
+    Each step of n sequences takes O(n log n) for its rows at each of at most `MAX_SHAPES` lengths.
+
     Raises:
-      ValueError: a sequence longer than `budget.row_length`.
+      ValueError: a sequence is longer than `budget.row_length`.
     """
-    trees = [_Tree(sequences) for sequences in steps]
-    lengths = [_blocks(budget.row_length)] if budget.row_length else _lengths(trees, budget)
-    packed = [_pack(tree, lengths, budget) for tree in trees]
-    steps_of: dict[int, list[tuple[_Tree, list[list[int]]]]] = {}
-    for tree, (length, rows) in zip(trees, packed, strict=True):
-        steps_of.setdefault(length, []).append((tree, rows))
+    forests = [_Forest(sequences) for sequences in steps]
+    lengths = [_round_up(budget.row_length)] if budget.row_length else _lengths(forests, budget)
+    packed = [_pack(forest, lengths, budget) for forest in forests]
+    steps_of: dict[int, list[tuple[_Forest, list[list[int]]]]] = {}
+    for forest, (length, rows) in zip(forests, packed, strict=True):
+        steps_of.setdefault(length, []).append((forest, rows))
     shapes = {length: _shape(its_steps, length, budget) for length, its_steps in steps_of.items()}
     return Plan([rows for _, rows in packed], [shapes[length] for length, _ in packed])
 
 
-class _Tree:
-    """The sequences of a step, sorted, and the tokens of the one tree that would hold them all."""
+class _Forest:
+    """The sequences of a step, their order, and the tokens of a single row that holds them all."""
 
-    def __init__(self, sequences: Seq[Sequence]):
+    def __init__(self, sequences: Sequence[TokenSequence]):
         self.sequences = sequences
         self.order = prefix_tree.order(sequences)
         self.tokens = prefix_tree.row_tokens([sequences[i] for i in self.order])
         self.longest = prefix_tree.longest(sequences)
 
     def rows(self, length: int) -> list[list[int]]:
-        """Rows of so many tokens."""
+        """Pack the step into rows of `length` tokens, by the better of two algorithms."""
         if self.tokens <= length:
             return [self.order]
-        ways = prefix_tree.pack(self.sequences, length), self._rows_by_length(length)
+        ways = prefix_tree.pack(self.sequences, length), self._first_fit_decreasing(length)
         return min(ways, key=len)
 
-    def _rows_by_length(self, length: int) -> list[list[int]]:
-        """First fit, the longest first: fuller rows where no more is shared than by all."""
+    def _first_fit_decreasing(self, length: int) -> list[list[int]]:
+        """Pack by first-fit decreasing, where rows share only what all sequences share.
+
+        Rows become fuller than those of `prefix_tree.pack` where nothing else is shared.
+        """
         place = {i: at for at, i in enumerate(self.order)}
         first, last = (self.sequences[i].tokens for i in (self.order[0], self.order[-1]))
         shared = prefix_tree.shared_length(first, last)
@@ -101,67 +106,77 @@ class _Tree:
             room[at] -= own
         return [sorted(row, key=place.__getitem__) for row in rows]
 
-    def shortest(self, rows: int, most: int) -> int | None:
-        """The least length at which so many rows hold it, None where even `most` does not do."""
-        low, high = max(self.longest, math.ceil(self.tokens / rows)), most
+    def shortest_length(self, num_rows: int, most: int) -> int | None:
+        """Find the least length at which `num_rows` rows hold the step, by binary search.
+
+        Returns:
+          A multiple of `BLOCK`, or None where even `most` tokens are too few.
+        """
+        low, high = max(self.longest, math.ceil(self.tokens / num_rows)), most
         low, high = math.ceil(low / BLOCK), high // BLOCK
-        if low > high or len(self.rows(high * BLOCK)) > rows:
+        if low > high or len(self.rows(high * BLOCK)) > num_rows:
             return None
         while low < high:
             middle = (low + high) // 2
-            if len(self.rows(middle * BLOCK)) <= rows:
+            if len(self.rows(middle * BLOCK)) <= num_rows:
                 high = middle
             else:
                 low = middle + 1
         return high * BLOCK
 
 
-def _lengths(trees: list[_Tree], budget: Budget) -> list[int]:
-    """A few row lengths that leave little padding."""
-    most = max(_blocks(max(tree.longest for tree in trees)), budget.tokens // BLOCK * BLOCK)
-    wanted: Counter[int] = Counter()
+def _lengths(forests: list[_Forest], budget: Budget) -> list[int]:
+    """Choose a few row lengths that leave little padding."""
+    most = max(_round_up(max(f.longest for f in forests)), budget.tokens // BLOCK * BLOCK)
+    rows_of_length: Counter[int] = Counter()
     several = []
-    for tree in trees:
-        if budget.shards == 1 and tree.tokens <= most:
-            wanted[_blocks(tree.tokens)] += 1
+    for forest in forests:
+        if budget.shards == 1 and forest.tokens <= most:
+            rows_of_length[_round_up(forest.tokens)] += 1
         else:
-            several.append(tree)
+            several.append(forest)
     sample = several[:: max(1, len(several) // SAMPLE_STEPS)]
-    for tree in sample:
-        length, rows = _best(tree, most, budget.shards)
-        wanted[length] += rows * math.ceil(len(several) / len(sample))
-    longest = _blocks(max(tree.longest for tree in trees))
-    if max(wanted) < longest:
-        wanted[longest] += 1
-    return _few(wanted)
+    for forest in sample:
+        length, num_rows = _best_length(forest, most, budget.shards)
+        rows_of_length[length] += num_rows * math.ceil(len(several) / len(sample))
+    longest = _round_up(max(forest.longest for forest in forests))
+    if max(rows_of_length) < longest:
+        rows_of_length[longest] += 1
+    return _few_lengths(rows_of_length)
 
 
-def _best(tree: _Tree, most: int, shards: int) -> tuple[int, int]:
-    """The length, and the rows, at which a tree of several rows computes least."""
-    least = math.ceil(tree.tokens / most / shards)
+def _best_length(forest: _Forest, most: int, shards: int) -> tuple[int, int]:
+    """Find the length, and the number of rows, at which a step of several rows is cheapest."""
+    least = math.ceil(forest.tokens / most / shards)
     options = []
-    for turns in range(least, 2 * least + 2):
-        length = tree.shortest(turns * shards, most)
+    for micro_batches in range(least, 2 * least + 2):
+        length = forest.shortest_length(micro_batches * shards, most)
         if length:
-            cost = turns * (shards * length + MICRO_BATCH_OVERHEAD)
-            options.append((cost, length, turns * shards))
+            cost = micro_batches * (shards * length + MICRO_BATCH_OVERHEAD)
+            options.append((cost, length, micro_batches * shards))
         if len(options) == 3:
             break
-    if not options:  # long sequences that hardly share a row
-        options = [(0, most, len(tree.rows(most)))]
+    if not options:  # long sequences, of which hardly two fit a row
+        options = [(0, most, len(forest.rows(most)))]
     return min(options)[1:]
 
 
-def _few(wanted: Counter[int]) -> list[int]:
-    """The lengths to round up to: one more only where it spares enough."""
-    lengths = sorted(wanted)
-    tokens = sum(length * count for length, count in wanted.items())
+def _few_lengths(rows_of_length: Counter[int]) -> list[int]:
+    """Choose the lengths that all others are rounded up to.
+
+    Optimal segmentation of the sorted lengths into 1, 2, ... `MAX_SHAPES` runs by dynamic
+    programming, O(n^2) for each; one more is taken only where it saves enough padding.
+    """
+    lengths = sorted(rows_of_length)
+    tokens = sum(length * number for length, number in rows_of_length.items())
     worth = max(SHAPE_TOKENS, SHAPE_SHARE * tokens)
 
     def padding(first: int, last: int) -> int:
-        return sum(wanted[n] * (lengths[last] - n) for n in lengths[first : last + 1])
+        run = lengths[first : last + 1]
+        return sum(rows_of_length[n] * (lengths[last] - n) for n in run)
 
-    # best[j]: the padding of lengths 0..j in so many shapes, and the shapes.
+    # best[j]: the least padding of lengths 0..j with the number of shapes reached so far, and these
+    # shapes.
     best = [(padding(0, j), [lengths[j]]) for j in range(len(lengths))]
     found = best[-1]
     for _ in range(1, MAX_SHAPES):
@@ -178,57 +193,61 @@ def _few(wanted: Counter[int]) -> list[int]:
     return found[1]
 
 
-def _pack(tree: _Tree, lengths: list[int], budget: Budget) -> tuple[int, list[list[int]]]:
-    """The length, of those there are, at which a step computes least, and its rows."""
+def _pack(forest: _Forest, lengths: list[int], budget: Budget) -> tuple[int, list[list[int]]]:
+    """Find the length, among `lengths`, at which a step is cheapest, and its rows there."""
 
-    def cost(length: int, rows: int) -> int:
-        at_once = budget.shards * _rows_at_once(length, budget)
-        least = math.ceil(rows / at_once)
-        return least * (at_once * length + MICRO_BATCH_OVERHEAD)
+    def cost(length: int, num_rows: int) -> int:
+        at_once = budget.shards * _rows_per_device(length, budget)
+        return math.ceil(num_rows / at_once) * (at_once * length + MICRO_BATCH_OVERHEAD)
 
     options: list[tuple[int, int, list[list[int]]]] = []
     by_bound = sorted(
-        (cost(n, math.ceil(tree.tokens / n)), n) for n in lengths if n >= tree.longest
+        (cost(n, math.ceil(forest.tokens / n)), n) for n in lengths if n >= forest.longest
     )
     if not by_bound:
-        raise ValueError(f"a sequence of {tree.longest} tokens in rows of {max(lengths)}")
+        raise ValueError(f"a sequence of {forest.longest} tokens in rows of {max(lengths)}")
     for bound, length in by_bound:
         if options and bound >= min(options)[0]:
             break
-        rows = tree.rows(length)
+        rows = forest.rows(length)
         options.append((cost(length, len(rows)), length, rows))
     return min(options, key=lambda option: option[:2])[1:]
 
 
-def _rows_at_once(length: int, budget: Budget) -> int:
+def _rows_per_device(length: int, budget: Budget) -> int:
+    """Count the rows that a device takes at once.
+
+    One where the length was chosen, since a row then holds as much as the budget allows; as many
+    as fit the budget where `data.row_length` fixes the length.
+    """
     return 1 if not budget.row_length else max(1, budget.tokens // length)
 
 
-def _shape(steps: list[tuple[_Tree, list[list[int]]]], length: int, budget: Budget) -> Shape:
-    """The shape that holds these steps."""
+def _shape(steps: list[tuple[_Forest, list[list[int]]]], length: int, budget: Budget) -> Shape:
+    """Find the shape that holds these steps."""
     counts = Counter(len(rows) for _, rows in steps)
-    most = min(_rows_at_once(length, budget), math.ceil(max(counts) / budget.shards))
+    most = min(_rows_per_device(length, budget), math.ceil(max(counts) / budget.shards))
 
     def cost(size: int) -> int:
         each = size * length + MICRO_BATCH_OVERHEAD
         return sum(math.ceil(rows / size) * each * n for rows, n in counts.items())
 
     size = min((budget.shards * n for n in range(1, most + 1)), key=cost)
-    rows = [[tree.sequences[i] for i in row] for tree, rows in steps for row in rows]
+    rows = [[forest.sequences[i] for i in row] for forest, rows in steps for row in rows]
     widths_Q = np.zeros(math.ceil(length / BLOCK) + 1, np.int32)
     for row in rows:
-        row_Q = key_blocks.widths(prefix_tree.visible_until(row))
+        row_Q = prefix_tree.key_block_widths(prefix_tree.visible_until(row))
         widths_Q[: len(row_Q)] = np.maximum(widths_Q[: len(row_Q)], row_Q)
-    blocks = key_blocks.best(widths_Q)
+    blocks = prefix_tree.best_key_block_sizes(widths_Q)
     return Shape(
         micro_batches=math.ceil(max(counts) / size),
         rows=size,
         row_length=length,
-        num_entries=max(map(prefix_tree.entries, rows)),
-        num_key_blocks=blocks.width,
-        num_trunk_blocks=blocks.trunk,
+        num_entries=max(map(prefix_tree.num_entries, rows)),
+        num_key_blocks=blocks.listed,
+        num_prefix_blocks=blocks.prefix,
     )
 
 
-def _blocks(tokens: int) -> int:
+def _round_up(tokens: int) -> int:
     return math.ceil(tokens / BLOCK) * BLOCK

@@ -1,34 +1,37 @@
-"""Token sequences packed as prefix trees: what two sequences share stands once in a row.
+"""Prefix trees: token sequences packed so that a prefix which several share stands in a row once.
 
-Sorted sequences have their prefixes side by side, so everything here needs only the length that
-each sequence shares with the one before it. Plain packing is the case in which nothing is shared.
+Sorted sequences have their common prefixes side by side, so everything here follows from the number
+of tokens that each sequence shares with the one before it. Plain packing is the case in which
+nothing is shared.
 """
 
 from __future__ import annotations
 
 import hashlib
 import itertools
+import math
 import operator
-from collections.abc import Iterable
-from collections.abc import Sequence as Seq
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import jax
 import numpy as np
 
-from jft.batch import Batch
-from jft.data import key_blocks
+from jft.batch import BLOCK, Batch, sees
 
 NO_TARGET = np.zeros(1, np.int32)
 # Rows that still take sequences while packing: bounds the work per sequence to a constant.
 MAX_OPEN_ROWS = 64
+# Cost of attention to a block of the shared prefix, where a block of a list costs 1 (measured on
+# CPUs): the keys of the prefix are multiplied with all queries at once, and not gathered.
+PREFIX_COST = 0.6
 
 
-class Sequence(NamedTuple):
+class TokenSequence(NamedTuple):
     """A token sequence of which `tokens[start:]` are predicted, `0 < start <= len(tokens)`.
 
-    Where nothing is known to come after the start, its one entry is at its end, without a target:
-    there a generation goes on.
+    Where `start` is the length there is no target: the single loss entry marks the end of the
+    prompt, from which a generation continues.
     """
 
     tokens: np.ndarray
@@ -36,11 +39,11 @@ class Sequence(NamedTuple):
 
 
 class Counts(NamedTuple):
-    """Tokens of packed rows.
+    """Tokens of packed rows, without padding.
 
     Attributes:
       sequence_tokens: of all sequences, as rows without sharing hold them.
-      row_tokens: in the rows, where what is shared stands once; padding left out.
+      row_tokens: in the rows, where a shared prefix stands once.
       target_tokens: loss entries.
     """
 
@@ -49,46 +52,64 @@ class Counts(NamedTuple):
     target_tokens: int
 
 
+class KeyBlockSizes(NamedTuple):
+    """Widths of the lists of key blocks.
+
+    Attributes:
+      listed: W, blocks in the list of each block of queries.
+      prefix: U, blocks at the beginning of the row, to which all queries attend.
+    """
+
+    listed: int
+    prefix: int
+
+
 def shared_length(a: np.ndarray, b: np.ndarray) -> int:
-    """Tokens in the longest common prefix of two sequences."""
+    """Count the tokens of the longest common prefix of two sequences."""
     length = min(len(a), len(b))
     different = np.flatnonzero(a[:length] != b[:length])
     return int(different[0]) if len(different) else length
 
 
-def order(sequences: Seq[Sequence]) -> list[int]:
-    """The indices of sequences, sorted by tokens: those that share a prefix stand together."""
-    # Big-endian bytes compare as the token ids do, far faster than lists.
+def order(sequences: Sequence[TokenSequence]) -> list[int]:
+    """Sort sequences by tokens, so that common prefixes stand together; returns their indices."""
+    # Big-endian bytes compare as the token ids do, and far faster than lists.
     keys = [sequence.tokens.astype(">u4").tobytes() for sequence in sequences]
     return sorted(range(len(sequences)), key=keys.__getitem__)
 
 
-def pack(sequences: Seq[Sequence], row_length: int) -> list[list[int]]:
-    """Distribute sequences over rows so that shared prefixes and free space are used well.
+def pack(sequences: Sequence[TokenSequence], row_length: int) -> list[list[int]]:
+    """Distribute sequences over rows so that prefixes are shared and rows are full.
 
-    A sequence costs a row its length minus what it shares with the row. Each goes to the open row
-    where it costs least, the fullest of these, or opens a new one.
+    Best fit over at most `MAX_OPEN_ROWS` open rows, in the order of tokens: a sequence costs a row
+    its length minus what it shares with the row; it goes where it costs least, into the fullest of
+    such rows, or opens a new row. With rows of 6 tokens:
+
+        sequences  a b c   a b d   a b e e   f g
+        rows       a b c d e e                f g
+        cost       3       1       2          2
 
     Args:
       sequences: none longer than `row_length`.
       row_length: tokens of a row.
 
     Returns:
-      For each row the indices of its sequences, sorted by tokens, as `build` wants them.
+      For each row the indices of its sequences, sorted by tokens, as `build` takes them.
 
     Raises:
-      ValueError: a sequence longer than a row.
+      ValueError: a sequence is longer than a row.
     """
     rows: list[list[int]] = []
     used = np.zeros(0, np.int64)
-    shared = np.zeros(0, np.int64)  # what the next sequence shares with each open row
+    shared = np.zeros(0, np.int64)  # tokens that the next sequence shares with each open row
     open_rows = np.zeros(0, np.int64)
     previous = np.zeros(0, np.int32)
     for i in order(sequences):
         tokens = sequences[i].tokens
         if len(tokens) > row_length:
             raise ValueError(f"a sequence of {len(tokens)} tokens in rows of {row_length}")
-        # The nearest neighbour of a row's newest member shares the least along the way to here.
+        # Among sorted sequences, the prefix shared with a row's newest member is the shortest
+        # prefix shared by neighbours between that member and this sequence.
         shared = np.minimum(shared, shared_length(previous, tokens))
         previous = tokens
         cost = len(tokens) - shared
@@ -111,29 +132,29 @@ def pack(sequences: Seq[Sequence], row_length: int) -> list[list[int]]:
     return rows
 
 
-def row_tokens(sequences: Seq[Sequence]) -> int:
-    """Tokens of a tree that holds these sequences, which are sorted."""
-    return _length(sequences) - sum(_shared(sequences))
+def row_tokens(sequences: Sequence[TokenSequence]) -> int:
+    """Count the tokens of the row that holds these sorted sequences."""
+    return _total_length(sequences) - sum(_shared(sequences))
 
 
-def longest(sequences: Iterable[Sequence]) -> int:
-    """Tokens of the longest."""
+def longest(sequences: Iterable[TokenSequence]) -> int:
+    """Find the length of the longest sequence."""
     return max(len(sequence.tokens) for sequence in sequences)
 
 
-def entries(sequences: Seq[Sequence]) -> int:
-    """Loss entries that these sequences bring."""
+def num_entries(sequences: Sequence[TokenSequence]) -> int:
+    """Count the loss entries of some sequences."""
     return sum(max(1, len(sequence.tokens) - sequence.start) for sequence in sequences)
 
 
-def count(rows: Iterable[Seq[Sequence]]) -> Counts:
-    """The tokens of rows of sorted sequences."""
-    each = [(_length(row), row_tokens(row), entries(row)) for row in rows]
+def count(rows: Iterable[Sequence[TokenSequence]]) -> Counts:
+    """Count the tokens of rows of sorted sequences."""
+    each = [(_total_length(row), row_tokens(row), num_entries(row)) for row in rows]
     return Counts(*(sum(numbers) for numbers in zip(*each, strict=True)))
 
 
-def sha256(sequences: Seq[Sequence]) -> str:
-    """Of every token, and of where the predicted ones begin."""
+def sha256(sequences: Sequence[TokenSequence]) -> str:
+    """Hash every token of some sequences, and where their targets begin."""
     digest = hashlib.sha256()
     for tokens, start in sequences:
         digest.update(np.array([len(tokens), start], np.int64).tobytes() + tokens.tobytes())
@@ -141,52 +162,52 @@ def sha256(sequences: Seq[Sequence]) -> str:
 
 
 def build(
-    rows: Seq[Seq[Sequence]],
+    rows: Sequence[Sequence[TokenSequence]],
     num_rows: int,
     row_length: int,
     num_entries: int,
     num_key_blocks: int | None = None,
-    num_trunk_blocks: int = 0,
+    num_prefix_blocks: int = 0,
 ) -> Batch:
-    """Lay rows of sorted sequences out as a batch of fixed shape.
+    """Lay rows of sorted sequences out as a batch of fixed shape; `Batch` shows an example.
 
     Args:
-      rows: at most `num_rows`; the rest of the batch is padding. `loss_slot` counts a row's
-        sequences in the order given.
+      rows: at most `num_rows`; the others are padding. `loss_sequence` counts the sequences of a
+        row in the order given.
       num_rows: B.
       row_length: T.
       num_entries: M.
-      num_key_blocks: W; None: this and U are the best for these rows.
-      num_trunk_blocks: U.
+      num_key_blocks: W; None: the best W and U for these rows.
+      num_prefix_blocks: U.
     """
     shape_BT, shape_BM = (num_rows, row_length), (num_rows, num_entries)
     until_BT = np.tile(np.arange(1, row_length + 1, dtype=np.int32), (num_rows, 1))
     batch = Batch(
         tokens_BT=np.zeros(shape_BT, np.int32),
         positions_BT=np.zeros(shape_BT, np.int32),
-        # Padding sees itself only, so that no softmax is empty.
+        # Padding sees itself alone, so that no softmax is over nothing.
         visible_until_BT=until_BT,
         loss_index_BM=np.zeros(shape_BM, np.int32),
         loss_target_BM=np.zeros(shape_BM, np.int32),
         loss_weight_BM=np.zeros(shape_BM, np.float32),
-        loss_slot_BM=np.zeros(shape_BM, np.int32),
+        loss_sequence_BM=np.zeros(shape_BM, np.int32),
     )
     for b, sequences in enumerate(rows):
         _lay_out(sequences, jax.tree.map(operator.itemgetter(b), batch))
     if num_key_blocks is None:
-        widths = [key_blocks.widths(until_T) for until_T in until_BT]
-        sizes = key_blocks.best(np.max(widths, axis=0))
+        widths = [key_block_widths(until_T) for until_T in until_BT]
+        sizes = best_key_block_sizes(np.max(widths, axis=0))
     else:
-        sizes = key_blocks.Sizes(num_key_blocks, num_trunk_blocks)
-    key_blocks_BQW, trunk_blocks_BU = key_blocks.lists(until_BT, sizes)
-    return batch._replace(key_blocks_BQW=key_blocks_BQW, trunk_blocks_BU=trunk_blocks_BU)
+        sizes = KeyBlockSizes(num_key_blocks, num_prefix_blocks)
+    key_blocks_BQW, prefix_blocks_BU = key_blocks(until_BT, sizes)
+    return batch._replace(key_blocks_BQW=key_blocks_BQW, prefix_blocks_BU=prefix_blocks_BU)
 
 
-def _lay_out(sequences: Seq[Sequence], row: Batch) -> None:
-    """Write one tree into the arrays of one row, depth first."""
-    path = np.zeros(0, np.int64)  # row index of every token from the root to the newest one
+def _lay_out(sequences: Sequence[TokenSequence], row: Batch) -> None:
+    """Write one forest into the arrays of one row, depth first."""
+    path = np.zeros(0, np.int64)  # row index of every token of the newest sequence
     used = filled = 0
-    for slot, ((tokens, start), shared) in enumerate(
+    for number, ((tokens, start), shared) in enumerate(
         zip(sequences, _shared(sequences), strict=True)
     ):
         new = slice(used, used + len(tokens) - shared)
@@ -198,17 +219,26 @@ def _lay_out(sequences: Seq[Sequence], row: Batch) -> None:
         row.loss_index_BM[entry] = path[start - 1 :][: len(targets)]
         row.loss_target_BM[entry] = targets
         row.loss_weight_BM[entry] = 1.0
-        row.loss_slot_BM[entry] = slot
+        row.loss_sequence_BM[entry] = number
         used, filled = new.stop, entry.stop
     row.visible_until_BT[:used] = visible_until(sequences)
 
 
-def visible_until(sequences: Seq[Sequence]) -> np.ndarray:
-    """Where the subtree of every token's node ends, in a row of sorted sequences."""
+def visible_until(sequences: Sequence[TokenSequence]) -> np.ndarray:
+    """Find where the subtree of every token of a row ends, [tokens of the row].
+
+    A token's subtree ends where the first later sequence begins that does not share it. The row of
+    `a b c`, `a b d e` and `a f` is a b c d e f: a ends with the row, b where f begins.
+
+        index          0  1  2  3  4  5
+        tokens         a  b  c  d  e  f
+        visible_until  6  5  3  5  5  6
+    """
     shared, lengths = _shared(sequences), [len(sequence.tokens) for sequence in sequences]
     ends = list(itertools.accumulate(n - s for n, s in zip(lengths, shared, strict=True)))
     until_T = np.empty(ends[-1] if ends else 0, np.int32)
-    end_at_depth = np.full(max(lengths, default=0), len(until_T), np.int32)  # from here on
+    # From the last sequence to the first: where a token at each depth would cease to be shared.
+    end_at_depth = np.full(max(lengths, default=0), len(until_T), np.int32)
     for i in reversed(range(len(sequences))):
         begin = ends[i] - lengths[i] + shared[i]
         until_T[begin : ends[i]] = end_at_depth[shared[i] : lengths[i]]
@@ -216,11 +246,58 @@ def visible_until(sequences: Seq[Sequence]) -> np.ndarray:
     return until_T
 
 
-def _shared(sequences: Seq[Sequence]) -> list[int]:
-    """What each sequence shares with the one before it, none with the first."""
+def key_block_widths(visible_until_T: np.ndarray) -> np.ndarray:
+    """Find the W that a row needs if its shared prefix has 0, 1, ... Q blocks, [Q + 1]."""
+    seen_QQ = _seen_blocks(visible_until_T[None])[0]
+    # Blocks that a query block sees from each key block on, which are listed if the prefix ends
+    # there.
+    later_QQ = seen_QQ[:, ::-1].cumsum(axis=1, dtype=np.int32)[:, ::-1]
+    return np.append(later_QQ.max(axis=0, initial=0), 0)
+
+
+def best_key_block_sizes(widths: np.ndarray) -> KeyBlockSizes:
+    """Choose the cheapest sizes, at least one of them above 0.
+
+    Args:
+      widths: the largest of `key_block_widths` over the rows of a batch.
+    """
+    costs = widths + PREFIX_COST * np.arange(len(widths))
+    prefix = int(costs.argmin())
+    return KeyBlockSizes(max(int(widths[prefix]), 0 if prefix else 1), prefix)
+
+
+def key_blocks(visible_until_BT: np.ndarray, sizes: KeyBlockSizes) -> tuple[np.ndarray, np.ndarray]:
+    """List the key blocks of every block of queries: `Batch.key_blocks_BQW`, `prefix_blocks_BU`.
+
+    Example: four blocks, where block 0 holds demonstrations that all queries see and the others
+    hold sequences of their own. With W=1, U=1 the lists are [4] [1] [2] [3], where 4 means none,
+    and the prefix is [0].
+    """
+    seen_BQQ = _seen_blocks(visible_until_BT)
+    rows, num_blocks, _ = seen_BQQ.shape
+    seen_BQQ[:, :, : sizes.prefix] = False
+    listed_BQQ = np.sort(np.where(seen_BQQ, np.arange(num_blocks), num_blocks), axis=2)
+    prefix_BU = np.tile(np.arange(sizes.prefix, dtype=np.int32), (rows, 1))
+    return listed_BQQ[:, :, : sizes.listed].astype(np.int32), prefix_BU
+
+
+def _seen_blocks(visible_until_BT: np.ndarray) -> np.ndarray:
+    """Find whether any query of a block sees any key of another, [B, Q, Q] by (query, key)."""
+    rows, length = visible_until_BT.shape
+    num_blocks = math.ceil(length / BLOCK)
+    fill = ((0, 0), (0, num_blocks * BLOCK - length))
+    until_BQ = np.pad(visible_until_BT, fill).reshape(rows, num_blocks, BLOCK).max(axis=2)
+    # A later block sees a key if its first query does; each block sees itself.
+    first_Q = np.arange(num_blocks) * BLOCK
+    seen_BQQ = sees(first_Q[:, None], first_Q[None] + BLOCK - 1, until_BQ[:, None])
+    return seen_BQQ | np.eye(num_blocks, dtype=bool)
+
+
+def _shared(sequences: Sequence[TokenSequence]) -> list[int]:
+    """Count the tokens that each sequence shares with the one before it; 0 for the first."""
     pairs = itertools.pairwise(sequences)
     return [0, *(shared_length(a.tokens, b.tokens) for a, b in pairs)][: len(sequences)]
 
 
-def _length(sequences: Seq[Sequence]) -> int:
+def _total_length(sequences: Sequence[TokenSequence]) -> int:
     return sum(len(sequence.tokens) for sequence in sequences)

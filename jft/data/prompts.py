@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from jft.data.prefix_tree import Sequence, shared_length
+from jft.data.prefix_tree import TokenSequence, shared_length
 from jft.errors import UserError
 from jft.tasks import Task
 
@@ -50,7 +50,7 @@ class Encoded(NamedTuple):
       whole: tokens that the longest of them has with the whole input.
     """
 
-    sequences: list[Sequence]
+    sequences: list[TokenSequence]
     whole: int
 
     @property
@@ -106,7 +106,7 @@ class Prompter(NamedTuple):
             result[i] = result[i]._replace(sequences=sequences)
         return result
 
-    def _sequences(self, items: list[Item]) -> list[list[Sequence]]:
+    def _sequences(self, items: list[Item]) -> list[list[TokenSequence]]:
         sources = self._sources(items)
         fulls = [s + a for s, item in zip(sources, items, strict=True) for a in item.answers]
         ids = iter(self.tokenizer.encode(sources + fulls))
@@ -126,7 +126,7 @@ class Prompter(NamedTuple):
             sources.append(contexts[id(item.demos)] + render(self.template, item.row))
         return sources
 
-    def _sequence(self, source: np.ndarray, full: np.ndarray, item: Item) -> Sequence:
+    def _sequence(self, source: np.ndarray, full: np.ndarray, item: Item) -> TokenSequence:
         # Where the tokenizer merges the prompt's end with the answer's beginning, the merged token
         # is part of the answer: it is the first that the prompt does not determine.
         start = shared_length(source, full)
@@ -136,12 +136,12 @@ class Prompter(NamedTuple):
             )
         if self.eos:
             full = np.append(full, np.int32(self.tokenizer.eos_id))
-        return Sequence(full, start)
+        return TokenSequence(full, start)
 
-    def _fits(self, sequences: list[Sequence]) -> bool:
+    def _fits(self, sequences: list[TokenSequence]) -> bool:
         return _longest_of(sequences) <= self.max_length
 
-    def _shorten(self, items: list[Item]) -> list[list[Sequence]]:
+    def _shorten(self, items: list[Item]) -> list[list[TokenSequence]]:
         """Bisect, all items at once, over the words that each input may keep."""
         words = [_word_ends(self.task, item.row) for item in items]
         low, high = [0] * len(items), [len(ends) - 1 for ends in words]
@@ -157,12 +157,12 @@ class Prompter(NamedTuple):
                     high[i] = middle[i]
         return best
 
-    def _cut(self, items: list[Item], ends: list[int]) -> list[list[Sequence]]:
+    def _cut(self, items: list[Item], ends: list[int]) -> list[list[TokenSequence]]:
         """The sequences of items of whose longest text so many characters are kept."""
         rows = [_keep(self.task, i.row, end) for i, end in zip(items, ends, strict=True)]
         return self._sequences([i._replace(row=r) for i, r in zip(items, rows, strict=True)])
 
-    def _without_input(self, items: list[Item]) -> list[list[Sequence]]:
+    def _without_input(self, items: list[Item]) -> list[list[TokenSequence]]:
         result = self._cut(items, [0] * len(items))
         for item, sequences in zip(items, result, strict=True):
             if not self._fits(sequences):
@@ -207,7 +207,7 @@ def check_template(template: str, task: Task, where: str) -> None:
         raise UserError(f"{where}: the template lacks {{{missing[0]}}} of task {task.name}")
 
 
-def _longest_of(sequences: list[Sequence]) -> int:
+def _longest_of(sequences: list[TokenSequence]) -> int:
     return max(len(sequence.tokens) for sequence in sequences)
 
 

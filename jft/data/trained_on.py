@@ -7,9 +7,9 @@ import json
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
-from jft import workdir as workdir_lib
-from jft.data.sources import Row
+from jft.data.datasets import Row
 from jft.errors import UserError
+from jft.runtime import workdir as workdir_lib
 from jft.tasks import Task
 
 FILE = "trained_on.txt"

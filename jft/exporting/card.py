@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from jft import config as config_lib
-from jft import workdir
+from jft.checkpoints.model_ref import Origin, fingerprint, read_model
 from jft.errors import UserError
-from jft.evaluation import records
-from jft.training.origins import Origin, fingerprint, read_model
+from jft.runtime import records, workdir
 
 PROBE = {"step": int, "dataset": str, "relation": str, "n": int, "nll_change": int | float}
 

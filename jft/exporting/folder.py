@@ -15,19 +15,19 @@ import numpy as np
 
 from jft import config as config_lib
 from jft.batch import Batch
+from jft.checkpoints import model_ref, peft, safetensors_io, weights
+from jft.checkpoints import tokenizer as tokenizer_lib
+from jft.checkpoints.files import ADAPTERS, HUB_ID
 from jft.data import prefix_tree
-from jft.data import tokenizer as tokenizer_lib
-from jft.data.prefix_tree import Sequence
+from jft.data.prefix_tree import TokenSequence
 from jft.errors import UserError
 from jft.exporting import card
 from jft.model import decoder as decoder_lib
-from jft.model import hub, lora, peft
+from jft.model import lora
+from jft.model import mesh as mesh_lib
 from jft.model.decoder import DecoderConfig, Params
-from jft.model_files import ADAPTERS, HUB_ID
-from jft.progress import phase, say
-from jft.training import mesh as mesh_lib
-from jft.training import origins, pretrained
-from jft.workdir import is_workdir
+from jft.runtime.progress import phase, say
+from jft.runtime.workdir import is_workdir
 
 # In a folder that is being written.
 MARK = ".jft-export"
@@ -59,28 +59,32 @@ def export(
     except RuntimeError as error:
         raise UserError(f"--out={out}: {error}; choose another") from None
     _check_place(target, out)
-    origin = origins.find(model)
-    if adapters and not origins.has_adapters(origin):
+    origin = model_ref.find(model)
+    if adapters and not model_ref.has_adapters(origin):
         raise UserError(f"--adapters: {model} has none; without this flag the model is exported")
     scored = card.scored(origin, evaluations)
     with _part(target) as part:
         with phase("Loading the model"):
             mesh = mesh_lib.create(config_lib.Mesh())
-            load = pretrained.load_adapted if adapters else pretrained.load
-            decoder, params = load(origin, mesh)
-            tokenizer = tokenizer_lib.load(origins.tokenizer_path(model))
+            read = weights.load_adapted if adapters else weights.load
+            decoder, params = read(origin, mesh)
+            tokenizer = tokenizer_lib.load(model_ref.tokenizer_path(model))
         with phase("Writing adapters" if adapters else f"Writing {dtype} weights"):
             if adapters:
-                base = origins.name(origins.base_of(origin))
+                base = model_ref.name(model_ref.base_of(origin))
                 peft.write(decoder, lora.split(params)[0], part, base)
             else:
-                hub.save(decoder, params, str(part), dtype, tokenizer.eos_id)
+                safetensors_io.save(decoder, params, str(part), dtype, tokenizer.eos_id)
                 _write_generation(part, tokenizer)
             tokenizer.save(str(part))
             text = card.render(origin, scored, target.name, dtype, adapters)
             (part / "README.md").write_text(text, encoding="utf-8")
         with phase("Reading it again"):
-            again = _with_adapters_of(part, decoder, params) if adapters else hub.load(str(part))
+            again = (
+                _with_adapters_of(part, decoder, params)
+                if adapters
+                else safetensors_io.load(str(part))
+            )
             _check(part, scores(decoder, params), scores(*again), "float32" if adapters else dtype)
     say(f"Exported to {target}")
     if adapters:
@@ -137,7 +141,9 @@ def _say_what_base(decoder: DecoderConfig, base: str) -> None:
             "near those, not equal; without --adapters the export is exact"
         )
     folder = Path(base)
-    if not (HUB_ID.fullmatch(base) or (folder / hub.CONFIG).is_file()) or is_workdir(folder):
+    if not (HUB_ID.fullmatch(base) or (folder / safetensors_io.CONFIG).is_file()) or is_workdir(
+        folder
+    ):
         say(
             f"note: PEFT cannot load {base}; export it, too, and name that folder in {ADAPTERS}, "
             "or load the base first"
@@ -185,7 +191,9 @@ def scores(config: DecoderConfig, params: Params) -> np.ndarray:
     """Float32 scores of the whole vocabulary after some tokens, [entries, V]."""
     rng = np.random.default_rng(0)
     ids = rng.integers(0, config.vocab_size, (SEQUENCES, TOKENS), np.int32)
-    batch: Batch = prefix_tree.build([[Sequence(row, 1)] for row in ids], SEQUENCES, TOKENS, TOKENS)
+    batch: Batch = prefix_tree.build(
+        [[TokenSequence(row, 1)] for row in ids], SEQUENCES, TOKENS, TOKENS
+    )
     run = jax.jit(decoder_lib.entry_logits, static_argnums=0)
     return np.asarray(run(config, lora.cast(params, jnp.dtype("float32")), batch)).reshape(
         -1, config.vocab_size

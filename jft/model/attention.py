@@ -24,7 +24,7 @@ import numpy as np
 
 from jft.batch import BLOCK, Array, Batch
 from jft.model.kernels import tree_attention
-from jft.model.remat_policy import kept
+from jft.model.linear import save_for_backward
 
 # Scores of a turn: those of more would leave a processor's caches between one operation and the
 # next, and those of fewer make small products.
@@ -78,7 +78,7 @@ def blocks_in_sight(batch: Batch, num_heads: int) -> Sight:
     """What `sight` is where no kernel applies."""
     rows, length = batch.visible_until_BT.shape
     num_blocks = math.ceil(length / BLOCK)
-    listed_BQW, trunk_BU = batch.key_blocks_BQW, batch.trunk_blocks_BU
+    listed_BQW, trunk_BU = batch.key_blocks_BQW, batch.prefix_blocks_BU
     if listed_BQW is None:
         listed_BQW = np.zeros((rows, num_blocks, 0), np.int32)
         trunk_BU = np.tile(np.arange(num_blocks, dtype=np.int32), (rows, 1))
@@ -167,7 +167,10 @@ def _forward(query_ABKCXH, key_BKQYH, value_BKQYH, sight: Sight):
         return None, (mixed_BKCXH.astype(query_BKCXH.dtype), (top + jnp.log(total))[..., 0])
 
     _, (mixed_ABKCXH, log_total_ABKCX) = jax.lax.scan(turn, None, (query_ABKCXH, sight))
-    mixed_ABKCXH, log_total_ABKCX = kept(mixed_ABKCXH), kept(log_total_ABKCX)
+    mixed_ABKCXH, log_total_ABKCX = (
+        save_for_backward(mixed_ABKCXH),
+        save_for_backward(log_total_ABKCX),
+    )
     inputs = (query_ABKCXH, key_BKQYH, value_BKQYH)
     return mixed_ABKCXH, (*inputs, mixed_ABKCXH, log_total_ABKCX, sight)
 

@@ -17,10 +17,9 @@ import numpy as np
 from flax import nnx
 
 from jft.batch import Batch
-from jft.model import attention, lora, remat_policy, sharding
+from jft.model import attention, lora, sharding
 from jft.model.architecture import DecoderConfig
-from jft.model.product import product
-from jft.model.remat_policy import kept
+from jft.model.linear import REMAT_POLICIES, linear, save_for_backward
 from jft.model.rotary import rotary, rotate
 from jft.model.sharding import constrain, gather
 
@@ -60,7 +59,7 @@ class Projection(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         int8 = isinstance(self.kernel, Int8)
-        y = self.kernel(x) if int8 else product(x, self.kernel[...], self.inputs)
+        y = self.kernel(x) if int8 else linear(x, self.kernel[...], self.inputs)
         if hasattr(self, "adapter"):
             y = self.adapter(x, y, _dict(self.kernel) if int8 else self.kernel[...])
         return y + self.bias[None, None] if hasattr(self, "bias") else y
@@ -76,7 +75,7 @@ class Int8(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         numbers, step = self.int8[...].astype(x.dtype), self.step[...]
-        return product(x, numbers, numbers.ndim - step.ndim) * step[None, None]
+        return linear(x, numbers, numbers.ndim - step.ndim) * step[None, None]
 
 
 class Adapter(nnx.Module):
@@ -92,8 +91,8 @@ class Adapter(nnx.Module):
             self.magnitude = nnx.Param(jnp.ones(size), letters=outputs)
 
     def __call__(self, x: jax.Array, y: jax.Array, kernel) -> jax.Array:
-        inner_BTJ = product(x, self.down[...], self.inputs)
-        y = y + self.c.scale * product(inner_BTJ, self.up[...], 1)
+        inner_BTJ = linear(x, self.down[...], self.inputs)
+        y = y + self.c.scale * linear(inner_BTJ, self.up[...], 1)
         if not self.c.dora:
             return y
         magnitude, adapter = self.magnitude[...], {"up": self.up[...], "down": self.down[...]}
@@ -127,9 +126,9 @@ class Attention(nnx.Module):
         self.out = Projection(c, "out", "NH", "D", c.attention_bias, rngs)
 
     def __call__(self, x_BTD: jax.Array, rope_2BTH: jax.Array, attend: Attend):
-        query_BTNH = constrain(rotate(kept(self.query(x_BTD)), rope_2BTH), "BTNH")
-        key_BTKH = constrain(rotate(kept(self.key(x_BTD)), rope_2BTH), "BTKH")
-        value_BTKH = constrain(kept(self.value(x_BTD)), "BTKH")
+        query_BTNH = constrain(rotate(save_for_backward(self.query(x_BTD)), rope_2BTH), "BTNH")
+        key_BTKH = constrain(rotate(save_for_backward(self.key(x_BTD)), rope_2BTH), "BTKH")
+        value_BTKH = constrain(save_for_backward(self.value(x_BTD)), "BTKH")
         mixed_BTNH, memory = attend(query_BTNH, key_BTKH, value_BTKH)
         return self.out(mixed_BTNH), memory
 
@@ -143,7 +142,7 @@ class Mlp(nnx.Module):
         self.down = Projection(c, "down", "F", "D", c.mlp_bias, rngs)
 
     def __call__(self, x_BTD: jax.Array) -> jax.Array:
-        gate_BTF, up_BTF = kept(self.gate(x_BTD)), kept(self.up(x_BTD))
+        gate_BTF, up_BTF = save_for_backward(self.gate(x_BTD)), save_for_backward(self.up(x_BTD))
         return self.down(constrain(jax.nn.silu(gate_BTF) * up_BTF, "BTF"))
 
 
@@ -158,7 +157,7 @@ class Layer(nnx.Module):
 
     def __call__(self, x_BTD: jax.Array, rope_2BTH: jax.Array, attend: Attend):
         mixed_BTD, memory = self.attention(self.attention_norm(x_BTD), rope_2BTH, attend)
-        x_BTD = kept(x_BTD + mixed_BTD)
+        x_BTD = save_for_backward(x_BTD + mixed_BTD)
         x_BTD = x_BTD + self.mlp(self.mlp_norm(x_BTD))
         return constrain(x_BTD, "BTD"), memory
 
@@ -218,7 +217,7 @@ def apply(
       config: the decoder's shape.
       params: as `init` returns them; computing in bfloat16 means casting them first.
       batch: of which tokens, positions and visibility are read.
-      remat: which of `remat_policy.POLICIES` says what the backward pass computes again.
+      remat: which of `REMAT_POLICIES` says what the backward pass computes again.
     """
     sight = attention.sight(batch, config.num_heads, config.head_dim)
 
@@ -231,7 +230,7 @@ def apply(
     def body(x_BTD, layer_params):
         return run(layer_params, x_BTD, rope_2BTH, attend)
 
-    body = jax.checkpoint(body, policy=remat_policy.POLICIES[remat], prevent_cse=False)
+    body = jax.checkpoint(body, policy=REMAT_POLICIES[remat], prevent_cse=False)
     x_BTD, _ = jax.lax.scan(body, x_BTD, params["layers"])
     return final_norm(config, params, x_BTD)
 

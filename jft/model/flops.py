@@ -16,14 +16,14 @@ def forward(config: DecoderConfig, shape: Shape) -> float:
     Adapters are merged, as they are in evaluations.
     """
     tokens, entries = shape.rows * shape.row_length, shape.rows * shape.num_entries
-    keys = BLOCK * (shape.num_key_blocks + shape.num_trunk_blocks)
+    keys = BLOCK * (shape.num_key_blocks + shape.num_prefix_blocks)
     return tokens * _token(config, keys) + entries * _head(config)
 
 
 def training(config: DecoderConfig, shape: Shape) -> float:
     """Forward and backward over one batch; of what is frozen there are no slopes to compute."""
     tokens, entries = shape.rows * shape.row_length, shape.rows * shape.num_entries
-    keys = BLOCK * (shape.num_key_blocks + shape.num_trunk_blocks)
+    keys = BLOCK * (shape.num_key_blocks + shape.num_prefix_blocks)
     frozen = 2 if config.adapters else 3
     layer = frozen * _kernels(config) + 3 * (_attention(config, keys) + _adapters(config))
     return tokens * config.num_layers * layer + frozen * entries * _head(config)

@@ -12,8 +12,8 @@ from importlib.util import find_spec
 
 import jax
 
-from jft import libtpu
 from jft.errors import UserError
+from jft.runtime import libtpu
 
 GIB = 1 << 30
 

@@ -12,18 +12,19 @@ from jax.sharding import Mesh
 
 from jft import config as config_lib
 from jft.batch import Shape
-from jft.data import batches as batches_lib
+from jft.checkpoints import weights
 from jft.data import prefix_tree
+from jft.data import train_batches as batches_lib
 from jft.data.prompts import Encoder
 from jft.errors import UserError
 from jft.model import decoder as decoder_lib
 from jft.model import flops
+from jft.model import mesh as mesh_lib
 from jft.model.decoder import DecoderConfig
 from jft.planning import hlo
 from jft.planning.chips import Slice
 from jft.planning.hlo import Traffic
-from jft.training import mesh as mesh_lib
-from jft.training import optim, pretrained
+from jft.training import optim
 from jft.training import step as step_lib
 
 UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
@@ -105,7 +106,7 @@ def training(
     shape = max(batches.shapes, key=lambda each: each.rows * each.row_length)
     optimizer = optim.create(config.optim, batches.steps)
     dtype = compute_type(config)
-    decoder = replace(decoder, adapters=pretrained.adapters_of(config.lora, dtype))
+    decoder = replace(decoder, adapters=weights.adapters_of(config.lora, dtype))
     program = step_lib.Program(decoder, config.train.remat, dtype, optimizer, mesh)
     batch = _shapes(batches.batch(batches.shapes.index(shape)))
     parts = _state_bytes(decoder, optimizer, mesh)
@@ -130,8 +131,8 @@ def training(
     filled = sum(
         prefix_tree.count(batches.packed(step)).row_tokens for step in range(batches.steps)
     )
-    weights, chip = _own_weights(decoder, mesh), on.chip
-    bandwidth = _weight_traffic(weights, held, micro_batches, dtype, mesh)
+    held_weights, chip = _own_weights(decoder, mesh), on.chip
+    bandwidth = _weight_traffic(held_weights, held, micro_batches, dtype, mesh)
     return Estimate(
         sizes=dict(mesh.shape),
         remat=config.train.remat,

@@ -8,14 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from jft.data import tokenizer as tokenizer_lib
+from jft.checkpoints import hf_config, model_ref, safetensors_io
+from jft.checkpoints import tokenizer as tokenizer_lib
+from jft.checkpoints.files import locate, read_json
 from jft.data.prompts import Encoder
 from jft.errors import UserError
-from jft.model import hf_config, hub
 from jft.model.decoder import DecoderConfig
-from jft.model_files import locate, read_json
-from jft.progress import say
-from jft.training import origins
+from jft.runtime.progress import say
 
 PREFIX = "shape:"
 SHAPES = {
@@ -89,14 +88,14 @@ def shape(path: str) -> DecoderConfig:
         if name not in SHAPES:
             raise UserError(f"model.path={path}: there are {', '.join(SHAPES)}")
         return SHAPES[name]
-    origin = origins.find(path)
+    origin = model_ref.find(path)
     if origin.run:
-        return origins.read_model(Path(origin.path)).decoder
-    if origins.has_adapters(origin):
-        return shape(origins.base_of(origin).path)
+        return model_ref.read_model(Path(origin.path)).decoder
+    if model_ref.has_adapters(origin):
+        return shape(model_ref.base_of(origin).path)
     if path.startswith("random:") or path.endswith(".gguf"):
-        return hub.find(path).config
-    file = locate(path, (hub.CONFIG,)) / hub.CONFIG
+        return safetensors_io.find(path).config
+    file = locate(path, (safetensors_io.CONFIG,)) / safetensors_io.CONFIG
     return hf_config.read(read_json(file), file)
 
 
@@ -104,7 +103,7 @@ def tokenizer(path: str, vocab_size: int) -> Encoder:
     """The model's, or what counts about as many tokens where there is none."""
     if not path.startswith(PREFIX):
         try:
-            return tokenizer_lib.load(origins.tokenizer_path(path))
+            return tokenizer_lib.load(model_ref.tokenizer_path(path))
         except UserError as error:
             say(f"note: no tokenizer ({error}); tokens are counted by words")
     return Words(vocab_size)

@@ -16,7 +16,7 @@ from jft.planning import chips, estimate, models, scoring, search
 from jft.planning.chips import GIB, Slice
 from jft.planning.estimate import Estimate
 from jft.planning.scoring import Scoring
-from jft.progress import count, phase, say
+from jft.runtime.progress import count, phase, say
 
 # Below this share of rows that hold anything, most of what is paid for is padding.
 WASTEFUL = 0.5

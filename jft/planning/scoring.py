@@ -10,17 +10,17 @@ from jax.sharding import Mesh
 
 from jft import config as config_lib
 from jft.batch import Shape
-from jft.data import items
-from jft.data.items import Items, Slots
+from jft.data import eval_batches
+from jft.data.eval_batches import Items, Slots
+from jft.data.eval_grid import settings
 from jft.data.prompts import Encoder
-from jft.data.settings import settings
-from jft.evaluation import decoding, runner
+from jft.evaluation import compiled, generation
 from jft.model import decoder as decoder_lib
+from jft.model import mesh as mesh_lib
+from jft.model.decode import Stops
 from jft.model.decoder import DecoderConfig
-from jft.model.generate import Stops
 from jft.planning import estimate
 from jft.planning.chips import Slice
-from jft.training import mesh as mesh_lib
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ def plan(
     mesh = mesh_lib.create(config.mesh, devices)
     mesh_lib.parameters(mesh, decoder)  # refuses what the mesh does not divide, before slow work
     shards = mesh_lib.row_shards(mesh)
-    cells = [items.plan(cell, tokenizer, config, shards) for cell in settings(config)]
+    cells = [eval_batches.plan(cell, tokenizer, config, shards) for cell in settings(config)]
     kinds = ([cell for cell in cells if bool(cell.slots) is wanted] for wanted in (False, True))
     return [_largest(config, decoder, on, mesh, kind) for kind in kinds if kind]
 
@@ -73,7 +73,7 @@ def _largest(
     params = jax.tree.map(_shape, shapes, layout)
     rows = mesh_lib.rows(mesh, leading=0)
     batch = jax.tree.map(lambda x: _shape(x, rows), next(cell.batches())[0])
-    programs = runner.programs(decoder, mesh, dtype, config.eval.max_new_tokens)
+    programs = compiled.programs(decoder, mesh, dtype, config.eval.max_new_tokens)
     device, cache, refused = _Device(weights), 0.0, False
     try:
         with jax.set_mesh(mesh):
@@ -134,14 +134,14 @@ class _RefusedError(Exception):
 
 
 def _generate(
-    device: _Device, programs: runner.Programs, slots: Slots, params, batch, state, stops: Stops
+    device: _Device, programs: compiled.Programs, slots: Slots, params, batch, state, stops: Stops
 ) -> None:
     """All that `decoding.tokens` runs after it has its slots."""
     before = device.held
     prefix = device.run(programs.prefill, params, batch)
     trees = device.held - before
     trunk = device.run(programs.trunk, slots.trunk_size, prefix, _numbers())
-    arrivals = jax.tree.map(lambda x: _numbers(*x.shape), decoding.nobody(slots))
+    arrivals = jax.tree.map(lambda x: _numbers(*x.shape), generation.nobody(slots))
     device.run(programs.admit, state, prefix, arrivals, stops)
     device.run(programs.decode, params, state, trunk, stops, _numbers(slots.shards))
     device.held -= trees  # slots are given up when the last prompts have come in

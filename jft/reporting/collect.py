@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from jft import workdir
-from jft.data import rows as rows_lib
+from jft.data import readers as rows_lib
 from jft.errors import UserError
 from jft.evaluation import metrics
-from jft.evaluation import records as records_lib
-from jft.evaluation.records import Key
+from jft.runtime import records as records_lib
+from jft.runtime import workdir
+from jft.runtime.records import Key
 from jft.tasks import RELATIONS
 
 # What an evaluation counts beside its metric.

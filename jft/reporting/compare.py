@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from jft.evaluation import stats
-from jft.progress import Bar
 from jft.reporting import notes as notes_lib
 from jft.reporting import pairs as pairs_lib
 from jft.reporting.collect import Model
 from jft.reporting.families import Family, bases_of, contrasts, families
 from jft.reporting.flips import Flips, flips
 from jft.reporting.pairs import Comparison, Pair
+from jft.runtime.progress import Bar
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from jft.progress import phase
 from jft.reporting import figures, runs
 from jft.reporting.collect import Model, collect
 from jft.reporting.compare import Report, compare
@@ -19,6 +18,7 @@ from jft.reporting.heatmap import HeatMap, heatmaps
 from jft.reporting.notes import reproduce
 from jft.reporting.runs import Run
 from jft.reporting.texts import Texts
+from jft.runtime.progress import phase
 
 
 class Step(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 
-from jft.data import rows as rows_lib
+from jft.data import readers as rows_lib
 from jft.reporting import drawing, wording
 from jft.reporting import runs as runs_lib
 from jft.reporting.compare import Report, Subject

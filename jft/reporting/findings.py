@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from scipy import stats as scipy_stats
 
 from jft.evaluation import metrics, stats
-from jft.progress import count
 from jft.reporting import pairs as pairs_lib
 from jft.reporting import runs as runs_lib
 from jft.reporting import wording
 from jft.reporting.compare import Contrast, Report, Subject
 from jft.reporting.pairs import Comparison, Pair
 from jft.reporting.runs import Run
+from jft.runtime.progress import count
 from jft.tasks import OUT_OF_DOMAIN, OUT_OF_TASK
 
 SUPPORTED, CONTRADICTED, NOT_DECIDED = "supported", "contradicted", "not decided"

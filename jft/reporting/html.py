@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from jft import page
+from jft.pages import page
 from jft.reporting import wording
 from jft.reporting.content import Content
 from jft.reporting.pairs import CHOICES, Comparison

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from jft import workdir
 from jft.errors import UserError
 from jft.reporting.collect import Model
+from jft.runtime import workdir
 
 PROBE = {
     **{"step": int, "task": str, "dataset": str, "relation": str, "n": int},

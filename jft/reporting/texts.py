@@ -6,8 +6,8 @@ import json
 from collections.abc import Iterable
 
 from jft import config as config_lib
-from jft.data import settings
-from jft.data.sources import Dataset
+from jft.data import eval_grid
+from jft.data.datasets import Dataset
 from jft.errors import UserError
 from jft.reporting.collect import Model
 from jft.reporting.flips import Example
@@ -38,7 +38,7 @@ class Texts:
 
 def _datasets(config: str):
     try:
-        return settings.datasets(config_lib.from_dict(json.loads(config)))
+        return eval_grid.datasets(config_lib.from_dict(json.loads(config)))
     except (UserError, AttributeError, TypeError):
         return []
 

@@ -6,10 +6,10 @@ import math
 import re
 
 from jft.evaluation.stats import ALPHA
-from jft.progress import count
 from jft.reporting.compare import Contrast, Group, Report, Subject
 from jft.reporting.families import Family
 from jft.reporting.pairs import Comparison
+from jft.runtime.progress import count
 from jft.tasks import IN_DOMAIN, OUT_OF_DOMAIN, OUT_OF_TASK, RELATIONS
 
 MINUS, DASH, SPACE = "\N{MINUS SIGN}", "\N{EN DASH}", "\N{NO-BREAK SPACE}"

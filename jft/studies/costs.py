@@ -8,18 +8,18 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from jft.batch import Shape
-from jft.data import batches as batches_lib
-from jft.data import data_report, probe_items, sources
-from jft.data import items as items_lib
-from jft.data import settings as settings_lib
-from jft.data.batches import Batches
-from jft.data.items import Items
+from jft.data import data_report, datasets, probe_batches
+from jft.data import eval_batches as items_lib
+from jft.data import eval_grid as settings_lib
+from jft.data import train_batches as batches_lib
+from jft.data.eval_batches import Items
 from jft.data.packing import Budget
 from jft.data.prompts import Encoder
+from jft.data.train_batches import Batches
 from jft.errors import UserError
 from jft.model import flops
 from jft.model.decoder import DecoderConfig
-from jft.progress import Bar, say
+from jft.runtime.progress import Bar, say
 from jft.studies.parts import Part
 
 
@@ -119,8 +119,8 @@ def _training(
     assert part.training
     config, start = part.training.config, time.monotonic()
     batches = batches_lib.plan(config, tokenizer, shards)
-    watched = probe_items.plan(config, tokenizer, batches.dataset, seen)
-    report = data_report.training(batches, sources.suite(config.data), config.data)
+    watched = probe_batches.plan(config, tokenizer, batches.dataset, seen)
+    report = data_report.training(batches, datasets.suite(config.data), config.data)
     seconds = time.monotonic() - start
     probes, probe = 0, None
     if watched.sets:

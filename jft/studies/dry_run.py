@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jft import config as config_lib
-from jft import workdir as workdir_lib
+from jft.checkpoints import model_ref
+from jft.checkpoints import tokenizer as tokenizer_lib
 from jft.data import checks
-from jft.data import tokenizer as tokenizer_lib
-from jft.progress import say
+from jft.model import mesh as mesh_lib
+from jft.runtime import workdir as workdir_lib
+from jft.runtime.progress import say
 from jft.studies import costs, measure
 from jft.studies.costs import Scoring, Training
 from jft.studies.measure import Speeds
 from jft.studies.parts import Part, parts
-from jft.training import mesh as mesh_lib
-from jft.training import origins, setup
 
 
 class Estimate(NamedTuple):
@@ -46,9 +46,9 @@ def dry_run(config: config_lib.Config, workdir: str) -> None:
     with workdir_lib.claim(workdir, config, "jft.study") as claimed:
         folder = claimed.resolve()
         found = parts(config, folder)
-        tokenizer = tokenizer_lib.load(origins.tokenizer_path(config.model.path))
-        seen = origins.seen(origins.find(config.model.path))
-        shards = mesh_lib.row_shards(setup.devices(config)[0])
+        tokenizer = tokenizer_lib.load(model_ref.tokenizer_path(config.model.path))
+        seen = model_ref.seen(model_ref.find(config.model.path))
+        shards = mesh_lib.row_shards(mesh_lib.devices(config)[0])
         trainings, scoring = costs.plan(found, tokenizer, seen, shards)
         speeds = measure.speeds(config, trainings, scoring.cells)
         estimates = _estimates(config, found, trainings, scoring, speeds)

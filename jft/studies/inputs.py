@@ -11,11 +11,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from jft import config as config_lib
-from jft import model_files
-from jft import workdir as workdir_lib
-from jft.data import rows, sources
+from jft.checkpoints import files, model_ref
+from jft.data import datasets, readers
 from jft.errors import UserError
-from jft.training import origins
+from jft.runtime import workdir as workdir_lib
 
 
 def of_model(path: str) -> str:
@@ -30,17 +29,17 @@ def of_model(path: str) -> str:
 
 
 def _of_one(path: str) -> str:
-    folder, step = origins.of_run(path)
+    folder, step = model_ref.of_run(path)
     if workdir_lib.is_workdir(folder):
         steps = "*" if step is None else str(step)
         return _of_files(folder.glob(f"checkpoints/{steps}/manifest/metadata"))
-    return model_files.fingerprint(path)
+    return files.fingerprint(path)
 
 
 def _with_bases(path: str) -> list[str]:
     """A model, and the models that it consists of adapters to, down to one that has none."""
     found = [path]
-    while base := origins.base_path(found[-1]):
+    while base := model_ref.base_path(found[-1]):
         if base in found:
             break
         found.append(base)
@@ -49,14 +48,14 @@ def _with_bases(path: str) -> list[str]:
 
 def of_data(config: config_lib.Config) -> str:
     """A hash of the suite's files, and of files of one's own that a study names."""
-    suite, data = sources.suite(config.data), config.data
+    suite, data = datasets.suite(config.data), config.data
     files = {suite.root / "prompt_map.json"}
     for task in suite.tasks:
         files.update((suite.root / task).rglob("*.json"))
     grid = [*config.study.train, *config.eval.datasets, *config.probe.datasets]
     for name in [data.demos, *grid]:
         for reference in (name, name.partition(":")[2]):  # with a task before it, or without
-            files.update(rows.files(reference))
+            files.update(readers.files(reference))
     return _of_files(files)
 
 

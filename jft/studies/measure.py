@@ -16,19 +16,20 @@ from jax.sharding import Mesh
 
 from jft import config as config_lib
 from jft.batch import Shape
-from jft.data.batches import Batches
-from jft.data.items import Items
-from jft.evaluation import decoding, runner
+from jft.checkpoints import model_ref, weights
+from jft.checkpoints.model_ref import Origin
+from jft.data.eval_batches import Items
+from jft.data.train_batches import Batches
+from jft.evaluation import compiled, generation
 from jft.model import flops
+from jft.model import mesh as mesh_lib
+from jft.model.decode import Stops
 from jft.model.decoder import DecoderConfig
-from jft.model.generate import Stops
-from jft.progress import phase
+from jft.runtime.progress import phase
 from jft.studies import costs
 from jft.studies.costs import Training
-from jft.training import mesh as mesh_lib
-from jft.training import optim, origins, pretrained, setup, start
+from jft.training import optim, start
 from jft.training import step as step_lib
-from jft.training.origins import Origin
 
 # Tokens that are enough to see the speed of generation.
 NEW_TOKENS = 8
@@ -64,23 +65,23 @@ def speeds(config: config_lib.Config, trainings: list[Training], cells: list[Ite
     Raises:
       UserError: the model cannot be loaded.
     """
-    origin = origins.find(config.model.path)
-    mesh, dtype = setup.devices(config)
+    origin = model_ref.find(config.model.path)
+    mesh, dtype = mesh_lib.devices(config)
     with phase("Loading the model"):
         starting = _seconds(
             lambda: subprocess.run([sys.executable, "-c", "import jft.training.loop"])
         )
         began = time.monotonic()
-        shape, params = pretrained.load(origin, mesh, dtype)
-        load = time.monotonic() - began
-    adapters = pretrained.adapters_of(config.lora, dtype)
-    found = Speeds(replace(shape, adapters=adapters), starting, load)
-    with setup.without_cache():  # what another run has compiled would seem to cost nothing
+        shape, params = weights.load(origin, mesh, dtype)
+        loading = time.monotonic() - began
+    adapters = weights.adapters_of(config.lora, dtype)
+    found = Speeds(replace(shape, adapters=adapters), starting, loading)
+    with mesh_lib.without_cache():  # what another run has compiled would seem to cost nothing
         if trainings:
             with phase("Measuring the speed of training"):
                 smallest = min(trainings, key=lambda each: _shortest(each.batches).row_length)
                 found = _training(found, config, smallest, mesh, dtype, origin)
-        model = runner.create(shape, params, mesh, dtype, NEW_TOKENS)
+        model = compiled.create(shape, params, mesh, dtype, NEW_TOKENS)
         labelled = [cell for cell in cells if not costs.generates(cell)]
         if labelled:
             with phase("Measuring the speed of scoring"):
@@ -119,14 +120,14 @@ def _training(
     return found._replace(training=seconds / work, compile_training=compiling)
 
 
-def _scoring(found: Speeds, model: runner.Runner, cell: Items) -> Speeds:
+def _scoring(found: Speeds, model: compiled.Runner, cell: Items) -> Speeds:
     batch = next(cell.batches())[0]
     first, seconds = (_seconds(lambda: model.logprobs(batch)) for _ in range(2))
     work = flops.forward(found.decoder, cell.shape)
     return found._replace(scoring=seconds / work, compile_scoring=max(0.0, first - seconds))
 
 
-def _generation(found: Speeds, model: runner.Runner, cell: Items) -> Speeds:
+def _generation(found: Speeds, model: compiled.Runner, cell: Items) -> Speeds:
     """The prefill of a batch, which is scoring, and some new tokens for its prompts."""
     cell = replace(cell, rows=cell.rows[: cell.shape.rows])
     batch, _ = next(cell.batches())
@@ -134,7 +135,7 @@ def _generation(found: Speeds, model: runner.Runner, cell: Items) -> Speeds:
     never = Stops(np.zeros(0, np.int32), vocabulary)  # none ends before the others
     first, filling = (_seconds(lambda: model.prefill(batch)) for _ in range(2))
     second, both = (
-        _seconds(lambda: decoding.tokens(model, cell, never, _ignore)) for _ in range(2)
+        _seconds(lambda: generation.tokens(model, cell, never, _ignore)) for _ in range(2)
     )
     work = costs.decoding_flops(cell, found.decoder, sum(map(len, cell.rows)), NEW_TOKENS)
     scoring = filling / flops.forward(found.decoder, cell.shape._replace(num_entries=0))

@@ -9,12 +9,12 @@ from typing import NamedTuple
 
 from jft import config as config_lib
 from jft import sections
-from jft.data import rows as rows_lib
-from jft.data import sources
-from jft.data.settings import ALL
-from jft.data.sources import Suite
+from jft.data import datasets
+from jft.data import readers as rows_lib
+from jft.data.datasets import Suite
+from jft.data.eval_grid import ALL
 from jft.errors import UserError
-from jft.progress import say
+from jft.runtime.progress import say
 from jft.tasks import method
 
 # What a study says of all its trainings, by what a config says of one.
@@ -51,7 +51,7 @@ def parts(config: config_lib.Config, folder: Path) -> list[Part]:
     """
     study = config.study
     _check(config)
-    tasks = sources.suite(config.data).tasks
+    tasks = datasets.suite(config.data).tasks
     task_shots = sections.by_task("study.task_shots", study.task_shots, tasks)
     found = [Part("base", None, _scoring(config, config.model.path, folder, "base"))]
     found += [
@@ -114,7 +114,7 @@ def _without_grid(config: config_lib.Config) -> config_lib.Config:
 
 def _training_sets(config: config_lib.Config) -> list[Suite]:
     """One suite for each training set."""
-    source = sources.suite(config.data)
+    source = datasets.suite(config.data)
     names = config.study.train or source.trainings()
     if not names:
         raise UserError(f"study.train is empty, and {source.root} holds no training set")

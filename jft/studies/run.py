@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from jft import config as config_lib
-from jft import workdir as workdir_lib
-from jft.cli import FOLLOW
 from jft.errors import UserError
-from jft.progress import say
+from jft.runtime import workdir as workdir_lib
+from jft.runtime.cli import FOLLOW
+from jft.runtime.progress import say
 from jft.studies import inputs
 from jft.studies.parts import Job, Part, parts
 

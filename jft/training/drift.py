@@ -13,14 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from jft import workdir as workdir_lib
+from jft.checkpoints import model_ref, weights
+from jft.checkpoints.model_ref import Origin
 from jft.errors import UserError
 from jft.model import decoder, lora
+from jft.model import mesh as mesh_lib
 from jft.model.architecture import Adapters
-from jft.progress import phase, say
-from jft.training import mesh as mesh_lib
-from jft.training import origins, pretrained
-from jft.training.origins import Origin
+from jft.runtime import workdir as workdir_lib
+from jft.runtime.progress import phase, say
 
 FILE = "drift.json"
 KINDS = {"out": "output", "embed": "embedding"}
@@ -47,12 +47,12 @@ def complete(folder: Path, base: Origin, mesh: Mesh, dtype: jnp.dtype) -> None:
     """Write the drift of a finished run, if a kill has come before."""
     if (folder / FILE).exists():
         return
-    run = origins.find(str(folder))
+    run = model_ref.find(str(folder))
     try:
-        if origins.has_adapters(run):
-            model = pretrained.load_adapted(run, mesh, dtype)
+        if model_ref.has_adapters(run):
+            model = weights.load_adapted(run, mesh, dtype)
         else:
-            model = pretrained.load(run, mesh)
+            model = weights.load(run, mesh)
     except UserError as error:
         _say_why(error)
     else:
@@ -71,10 +71,10 @@ def write(
             if config.adapters:
                 sums = compare_adapted(config, mesh, params)
             else:
-                if origins.fingerprint(base) != origins.read_model(folder).base_sha256:
+                if model_ref.fingerprint(base) != model_ref.read_model(folder).base_sha256:
                     raise UserError(f"{base.path} is another model by now")
-                sums = compare(config, mesh, params, pretrained.load(base, mesh)[1])
-            saved = origins.read_model(folder)
+                sums = compare(config, mesh, params, weights.load(base, mesh)[1])
+            saved = model_ref.read_model(folder)
             begun = {"base": saved.base, "base_step": saved.base_step or 0}
             result = begun | report(config, sums)
             workdir_lib.write_json(folder / FILE, result)

@@ -9,12 +9,12 @@ from pathlib import Path
 from tensorboardX import SummaryWriter
 
 from jft import config as config_lib
-from jft import processes
-from jft import workdir as workdir_lib
 from jft.data import prefix_tree
-from jft.data.batches import Batches
+from jft.data.train_batches import Batches
 from jft.errors import UserError
-from jft.progress import Bar, say
+from jft.runtime import processes
+from jft.runtime import workdir as workdir_lib
+from jft.runtime.progress import Bar, say
 from jft.training import optim
 from jft.training.step import Metrics
 

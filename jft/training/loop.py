@@ -7,21 +7,23 @@ from collections.abc import Callable
 from pathlib import Path
 
 from jft import config as config_lib
-from jft import processes
-from jft import workdir as workdir_lib
 from jft.batch import Batch, Shape
-from jft.data import batches as batches_lib
-from jft.data import checks, data_page, data_report, probe_items, sources, trained_on
-from jft.data import tokenizer as tokenizer_lib
+from jft.checkpoints import model_ref
+from jft.checkpoints import tokenizer as tokenizer_lib
+from jft.checkpoints.model_ref import Origin
+from jft.checkpoints.orbax_steps import Checkpoints
+from jft.data import checks, data_report, datasets, probe_batches, trained_on
+from jft.data import train_batches as batches_lib
 from jft.errors import UserError
 from jft.model import lora
-from jft.progress import phase, say
-from jft.training import drift, optim, origins, setup, start
-from jft.training import mesh as mesh_lib
+from jft.model import mesh as mesh_lib
+from jft.pages import data_page
+from jft.runtime import processes
+from jft.runtime import workdir as workdir_lib
+from jft.runtime.progress import phase, say
+from jft.training import drift, optim, start
 from jft.training import step as step_lib
-from jft.training.checkpoint import Checkpoints
 from jft.training.log import Log
-from jft.training.origins import Origin
 from jft.training.probes import Probes, best_steps
 from jft.training.stop import Stop
 
@@ -36,12 +38,12 @@ def train(config: config_lib.Config, workdir: str, dry_run: bool = False) -> Non
     Raises:
       UserError: config, data, model or workdir are not fit for it; the message says why.
     """
-    base = origins.find(config.model.path)
-    mesh, dtype = setup.devices(config)
+    base = model_ref.find(config.model.path)
+    mesh, dtype = mesh_lib.devices(config)
     with phase("Reading the data"):
-        tokenizer = tokenizer_lib.load(origins.tokenizer_path(config.model.path))
+        tokenizer = tokenizer_lib.load(model_ref.tokenizer_path(config.model.path))
         batches = batches_lib.plan(config, tokenizer, mesh_lib.row_shards(mesh))
-        watched = probe_items.plan(config, tokenizer, batches.dataset, origins.seen(base))
+        watched = probe_batches.plan(config, tokenizer, batches.dataset, model_ref.seen(base))
     with workdir_lib.claim(workdir, config, "jft.train") as folder:
         checkpoints, step = _checkpoints(folder, config.checkpoint, batches)
         if step >= batches.steps and not dry_run:
@@ -117,7 +119,7 @@ def _report(
 ) -> None:
     """Say what is wrong with the data, and the plan; leave both in the workdir."""
     with phase("Checking the data"):
-        report = data_report.training(batches, sources.suite(config.data), config.data)
+        report = data_report.training(batches, datasets.suite(config.data), config.data)
         file, page = folder / "data_report.json", folder / "data_report.html"
         if not (done and file.exists() and page.exists()):  # the same data has the same report
             workdir_lib.write_json(file, report)
@@ -136,12 +138,12 @@ def _report(
 
 def _describe(folder: Path, base: Origin, decoder, batches: batches_lib.Batches, tokenizer) -> None:
     """Leave what evaluations need beside the checkpoints: what it is, and what it has seen."""
-    sha256, step = origins.fingerprint(base), base.step if base.run else None
-    saved = origins.SavedModel(decoder, batches.steps, base.path, sha256, step)
-    origins.write_model(folder, saved)
+    sha256, step = model_ref.fingerprint(base), base.step if base.run else None
+    saved = model_ref.SavedModel(decoder, batches.steps, base.path, sha256, step)
+    model_ref.write_model(folder, saved)
     tokenizer.save(str(folder / "tokenizer"))
     rows = data_report.trained_rows(batches)
-    trained_on.write(folder, batches.dataset.task, rows, origins.seen(base) or ())
+    trained_on.write(folder, batches.dataset.task, rows, model_ref.seen(base) or ())
 
 
 def _check_same_data(folder: Path, batches: batches_lib.Batches) -> None:

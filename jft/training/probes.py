@@ -20,15 +20,15 @@ import scipy.special
 from jax.sharding import Mesh
 
 from jft import config as config_lib
-from jft import workdir as workdir_lib
 from jft.batch import Array, Batch
 from jft.data.packing import Budget
-from jft.data.prefix_tree import entries
-from jft.data.probe_items import ProbeBatch, ProbeItems, ProbeSet
+from jft.data.prefix_tree import num_entries
+from jft.data.probe_batches import ProbeBatch, ProbeItems, ProbeSet
 from jft.errors import UserError
 from jft.model import decoder, lora
-from jft.progress import phase
-from jft.training import mesh as mesh_lib
+from jft.model import mesh as mesh_lib
+from jft.runtime import workdir as workdir_lib
+from jft.runtime.progress import phase
 
 # What a file that is missing, damaged or no archive makes `np.load` raise.
 UNREADABLE = (
@@ -108,7 +108,9 @@ class Probes:
             logprobs_BM, first_BPV = jax.device_get(self.program(params, *placed))
             values_BM = logprobs_BM.astype(np.float64) * part.batch.loss_weight_BM
             for b, slots in enumerate(part.slots):
-                sums = np.bincount(part.batch.loss_slot_BM[b], values_BM[b], minlength=len(slots))
+                sums = np.bincount(
+                    part.batch.loss_sequence_BM[b], values_BM[b], minlength=len(slots)
+                )
                 for (item, sequence), value in zip(slots, sums, strict=True):
                     scores[item][sequence] = value
                 logprobs_KV.append(first_BPV[b, : len(part.owners[b])])
@@ -119,7 +121,7 @@ class Probes:
         encoded, gold = self.items.encoded, [gold for s in self.items.sets for gold in s.gold]
         return np.array(
             [
-                -values[i] / entries([each.sequences[i]])
+                -values[i] / num_entries([each.sequences[i]])
                 for each, values, i in zip(encoded, scores, gold, strict=True)
             ]
         )

@@ -12,15 +12,15 @@ import optax
 from jax.sharding import Mesh
 
 from jft import config as config_lib
+from jft.checkpoints import model_ref, weights
+from jft.checkpoints.model_ref import Origin
+from jft.checkpoints.orbax_steps import Checkpoints
 from jft.model import decoder as decoder_lib
 from jft.model import lora
+from jft.model import mesh as mesh_lib
 from jft.model.decoder import DecoderConfig, Params
-from jft.progress import count, say
-from jft.training import mesh as mesh_lib
-from jft.training import origins, pretrained
+from jft.runtime.progress import count, say
 from jft.training import step as step_lib
-from jft.training.checkpoint import Checkpoints
-from jft.training.origins import Origin
 from jft.training.step import TrainState
 
 
@@ -59,9 +59,9 @@ def begin(
     base: Origin,
 ) -> Start:
     """Before the first step: the base, with adapters that change nothing yet if asked for."""
-    adapters = pretrained.adapters_of(config.lora, dtype)
+    adapters = weights.adapters_of(config.lora, dtype)
     if adapters is None:
-        decoder, params = pretrained.load(base, mesh)
+        decoder, params = weights.load(base, mesh)
         layout = step_lib.shardings(decoder, optimizer, mesh)
         return Start(decoder, step_lib.create_state(params, optimizer, layout), {})
     if not base.finished:
@@ -69,7 +69,7 @@ def begin(
             f"note: {base.path} has not come to its end; these adapters need its step {base.step}, "
             "which it deletes when it goes on"
         )
-    decoder, frozen = pretrained.load_frozen(base, mesh, adapters)
+    decoder, frozen = weights.load_frozen(base, mesh, adapters)
     layout = step_lib.shardings(decoder, optimizer, mesh)
     drawn = lora.init(step_lib.shapes(decoder, optimizer).params, config.data.seed)
     params = jax.tree.map(mesh_lib.put, drawn, layout.params)
@@ -92,12 +92,12 @@ def go_on(
     Raises:
       UserError: it is damaged, or the base of adapters is not there any more.
     """
-    adapters = pretrained.adapters_of(config.lora, dtype)
+    adapters = weights.adapters_of(config.lora, dtype)
     frozen: Params = {}
-    decoder = replace(origins.read_model(folder).decoder, adapters=adapters)
+    decoder = replace(model_ref.read_model(folder).decoder, adapters=adapters)
     if adapters:
-        base = origins.base_of(origins.find(str(folder)))
-        _, frozen = pretrained.load_frozen(base, mesh, adapters)
+        base = model_ref.base_of(model_ref.find(str(folder)))
+        _, frozen = weights.load_frozen(base, mesh, adapters)
     layout = step_lib.shardings(decoder, optimizer, mesh)
     shapes = step_lib.shapes(decoder, optimizer)
     like = jax.tree.map(lambda shape, where: shape.update(sharding=where), shapes, layout)

@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 
 from jft.batch import Batch
 from jft.model import decoder, lora
-from jft.training import mesh as mesh_lib
+from jft.model import mesh as mesh_lib
 
 
 class TrainState(NamedTuple):

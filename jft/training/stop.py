@@ -15,9 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from jft import processes
-from jft.progress import say
-from jft.training import mesh as mesh_lib
+from jft.model import mesh as mesh_lib
+from jft.runtime import processes
+from jft.runtime.progress import say
 
 # The exit code of a run that could not save in time: as one that was lost, it is started again.
 GAVE_UP = 1

@@ -17,11 +17,11 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
-from jft import progress
 from jft.batch import Batch
 from jft.model import sharding
 from jft.model.kernels.pairs import Pairs, pairs
-from jft.model.remat_policy import kept
+from jft.model.linear import save_for_backward
+from jft.runtime import progress
 
 # Imported when there is something to compute on such a device: a CPU's programs start sooner.
 MODULES = {"gpu": "jft.model.kernels.gpu", "tpu": "jft.model.kernels.tpu"}
@@ -88,7 +88,7 @@ def sight(batch: Batch, driver: Driver) -> Sight:
     fill = jnp.arange(length, length + -length % size, dtype=until_BT.dtype) + 1
     fill_BT = jnp.broadcast_to(fill, (len(until_BT), len(fill)))
     until_BT = jnp.concatenate([until_BT, fill_BT], axis=1)
-    meets = [batch.key_blocks_BQW, batch.trunk_blocks_BU]
+    meets = [batch.key_blocks_BQW, batch.prefix_blocks_BU]
     most = None if meets[0] is None else sum(x.shape[-1] for x in meets if x is not None)
     return Sight(driver, Lists(until_BT[:, None], *pairs(until_BT, size, most)))
 
@@ -115,7 +115,7 @@ def _forward(driver: Driver, query_BTNH, key_BTKH, value_BTKH, lists: Lists):
     inputs, tokens, numbers = _places(query_BTNH, key_BTKH)
     of_devices = _on_mesh(of_device, inputs, (tokens, numbers))
     outputs = of_devices(query_BTNH, key_BTKH, value_BTKH, lists)
-    mixed_BTNH, log_total_BN1T = map(kept, outputs)
+    mixed_BTNH, log_total_BN1T = map(save_for_backward, outputs)
     residuals = query_BTNH, key_BTKH, value_BTKH, lists, mixed_BTNH, log_total_BN1T
     return mixed_BTNH, residuals
 

@@ -1,0 +1,158 @@
+"""GGUF files -> params: llama.cpp's format, dequantized to float32."""
+
+from __future__ import annotations
+
+import functools
+import typing
+
+import numpy as np
+
+from jft.checkpoints import tensor_names
+from jft.checkpoints.files import gguf_value, locate, open_gguf
+from jft.checkpoints.tensor_names import Pretrained, Source
+from jft.errors import UserError
+from jft.model.decoder import DecoderConfig
+
+if typing.TYPE_CHECKING:
+    from gguf import GGUFReader
+
+# Rotary tables, which the config states already.
+TABLES = ("rope_freqs.weight", "attn_rot_embd.weight")
+
+
+def find(path: str) -> Pretrained:
+    """The decoder in a GGUF file of architecture `llama`, its parameters still unread.
+
+    Raises:
+      UserError: no such file, damaged, another architecture, a quantization that the `gguf`
+        package cannot undo, or tensors that do not fit the metadata.
+    """
+    file = locate(path, ())
+    if not file.is_file() or file.suffix != ".gguf":
+        raise UserError(f"model.path={path}: neither a Hugging Face folder nor a .gguf file")
+    reader = open_gguf(file)
+    stored = {tensor.name: tensor for tensor in reader.tensors}
+    config = _config(reader, stored, path)
+    shapes = {
+        name: tuple(reversed(tensor.shape.tolist()))
+        for name, tensor in stored.items()
+        if not name.endswith(TABLES)
+    }
+    expected = tensor_names.expected_shapes(config, "gguf")
+    # The format leaves out single biases, which the decoder has all or none of.
+    zeros = {
+        name: s for name, s in expected.items() if name.endswith(".bias") and name not in stored
+    }
+
+    @functools.lru_cache(maxsize=1)  # a part may be asked for by every device
+    def whole(name):
+        if name in zeros:
+            return np.zeros(zeros[name], np.float32)
+        return _unpermute(config, name, _dequantize(stored[name], path))
+
+    def read(name, index, dtype):
+        return whole(name)[index].astype(dtype, copy=False)
+
+    source = Source(path, shapes | zeros, read)
+    return Pretrained(config, tensor_names.find(config, source, "gguf"))
+
+
+def _config(reader: GGUFReader, stored: dict, path: str) -> DecoderConfig:
+    kind = gguf_value(reader, "general.architecture")
+    if kind != "llama":
+        raise UserError(f"{path}: general.architecture={kind!r}: jft supports llama only")
+    if experts := gguf_value(reader, "llama.expert_count", 0):
+        raise UserError(f"{path}: llama.expert_count={experts}: jft supports dense models only")
+    if "token_embd.weight" not in stored:
+        raise UserError(f"{path}: the tensor token_embd.weight is missing; the file is incomplete")
+    embed_dim, heads = (
+        _size(reader, "embedding_length", path),
+        _size(reader, "attention.head_count", path),
+    )
+    rotated = gguf_value(reader, "llama.rope.dimension_count", embed_dim // heads)
+    head_dim = gguf_value(reader, "llama.attention.key_length", rotated)
+    if (rotated, gguf_value(reader, "llama.attention.value_length", head_dim)) != (
+        head_dim,
+        head_dim,
+    ):
+        raise UserError(
+            f"{path}: llama.rope.dimension_count, attention.key_length and attention.value_length "
+            "differ: jft supports heads of one size, rotated whole"
+        )
+    return DecoderConfig(
+        vocab_size=gguf_value(
+            reader, "llama.vocab_size", int(stored["token_embd.weight"].shape[-1])
+        ),
+        embed_dim=embed_dim,
+        num_layers=_size(reader, "block_count", path),
+        num_heads=heads,
+        num_kv_heads=_size(reader, "attention.head_count_kv", path, heads),
+        head_dim=head_dim,
+        mlp_dim=_size(reader, "feed_forward_length", path),
+        norm_eps=_value(reader, "attention.layer_norm_rms_epsilon", path),
+        rope_theta=gguf_value(reader, "llama.rope.freq_base", 10000.0),
+        rope_factors=_rope_factors(reader, stored, head_dim, path),
+        tied_head="output.weight" not in stored,
+        attention_bias=any(name.endswith(".bias") and ".attn_" in name for name in stored),
+        mlp_bias=any(name.endswith(".bias") and ".ffn_" in name for name in stored),
+        max_positions=_size(reader, "context_length", path),
+    )
+
+
+def _rope_factors(reader: GGUFReader, stored: dict, head_dim: int, path: str) -> tuple[float, ...]:
+    """Linear scaling from the metadata, times the Llama 3 factors, which are stored as a tensor."""
+    kind = gguf_value(reader, "llama.rope.scaling.type", "none")
+    if kind not in ("none", "linear"):
+        raise UserError(f"{path}: llama.rope.scaling.type={kind!r}: jft supports none and linear")
+    # Files from before scaling.type existed give the factor as scale_linear.
+    linear = float(gguf_value(reader, "llama.rope.scale_linear", 1.0))
+    if kind == "linear":
+        linear = float(_value(reader, "rope.scaling.factor", path))
+    if "rope_freqs.weight" not in stored:
+        return () if linear == 1.0 else (linear,) * (head_dim // 2)
+    factors = _dequantize(stored["rope_freqs.weight"], path).astype(np.float64)
+    if factors.shape != (head_dim // 2,):
+        raise UserError(
+            f"{path}: the tensor rope_freqs.weight has the shape {factors.shape}, but the metadata "
+            f"asks for {(head_dim // 2,)}"
+        )
+    return tuple((factors * linear).tolist())
+
+
+def _dequantize(tensor, path: str) -> np.ndarray:
+    from gguf import dequantize
+
+    try:
+        return dequantize(tensor.data, tensor.tensor_type)
+    except NotImplementedError:
+        raise UserError(
+            f"{path}: the tensor {tensor.name} is of type {tensor.tensor_type.name}, which the "
+            "gguf package cannot turn into floats; use another quantization, such as Q8_0"
+        ) from None
+
+
+def _unpermute(config: DecoderConfig, name: str, tensor: np.ndarray) -> np.ndarray:
+    """Undo llama.cpp's order of query and key rows.
+
+    It pairs neighbouring rows of a head for the rotary embedding; the decoder, like Transformers,
+    pairs a row of a head's first half with the same row of its second.
+    """
+    heads = {"attn_q": config.num_heads, "attn_k": config.num_kv_heads}.get(name.split(".")[-2])
+    if heads is None:
+        return tensor
+    pairs = tensor.reshape(heads, config.head_dim // 2, 2, *tensor.shape[1:])
+    return pairs.swapaxes(1, 2).reshape(tensor.shape)
+
+
+def _value(reader: GGUFReader, key: str, path: str, default=None):
+    value = gguf_value(reader, f"llama.{key}", default)
+    if value is None:
+        raise UserError(f"{path}: the metadata key llama.{key} is missing; convert the model again")
+    return value
+
+
+def _size(reader: GGUFReader, key: str, path: str, default: int | None = None) -> int:
+    value = _value(reader, key, path, default)
+    if not isinstance(value, int) or value < 1:
+        raise UserError(f"{path}: llama.{key}={value!r}: jft supports one whole number above 0")
+    return value

@@ -1,0 +1,173 @@
+"""The tokenizer inside a GGUF file, rebuilt from its tokens, merges and pre-tokenizer name.
+
+A GGUF file names llama.cpp's pre-tokenizer instead of carrying one. What each name stands for is in
+llama.cpp (src/llama-vocab.cpp) and in the tokenizer.json of the models that it was made for.
+"""
+
+from __future__ import annotations
+
+import typing
+from pathlib import Path
+from typing import NamedTuple
+
+import tokenizers
+from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, processors
+
+from jft.checkpoints.files import gguf_value, open_gguf
+from jft.errors import UserError
+
+if typing.TYPE_CHECKING:
+    from gguf import GGUFReader
+
+NORMAL, CONTROL, USER_DEFINED = 1, 3, 4  # llama.cpp's token types that matter here
+
+GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+TAIL = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+"
+LLAMA3 = rf"{WORDS}|\p{{N}}{{1,3}}|{TAIL}"
+QWEN2 = rf"{WORDS}|\p{{N}}|{TAIL}"
+UPPER, LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
+TEKKEN = (
+    rf"[^\r\n\p{{L}}\p{{N}}]?{UPPER}*{LOWER}+|[^\r\n\p{{L}}\p{{N}}]?{UPPER}+{LOWER}*|\p{{N}}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
+
+class Pre(NamedTuple):
+    """A pre-tokenizer: text is split by each pattern in turn, then into bytes.
+
+    `whole_words` takes a piece that is a token as that token, whatever the merges say; `bos` is
+    whether texts begin with BOS where the file does not say.
+    """
+
+    patterns: tuple[str, ...]
+    whole_words: bool = False
+    bos: bool = False
+    nfc: bool = False
+
+
+PRE = {
+    "gpt-2": Pre((GPT2,)),
+    **dict.fromkeys(("smollm", "starcoder", "refact"), Pre((r"\p{N}", GPT2))),
+    **dict.fromkeys(("llama-bpe", "llama3", "llama-v3"), Pre((LLAMA3,), True, True)),
+    "tekken": Pre((TEKKEN,), True, True),
+    "qwen2": Pre((QWEN2,), nfc=True),
+    # llama.cpp's stand-in for a name that the file does not give.
+    "default": Pre((r"[\p{P}\$\+<=>\^~\|]+", GPT2, r"\p{N}+", r"[0-9][0-9][0-9]")),
+}
+
+
+def build(file: Path) -> tuple[tokenizers.Tokenizer, int]:
+    """The tokenizer of a GGUF file, and the id of its EOS.
+
+    Raises:
+      UserError: damaged, a tokenizer or pre-tokenizer that jft does not know, or no EOS.
+    """
+    reader = open_gguf(file)
+    kind = _get(reader, "model")
+    builders = {"gpt2": _byte_level, "llama": _sentencepiece}
+    if kind not in builders:
+        raise UserError(
+            f"{file}: tokenizer.ggml.model={kind!r}: jft knows {', '.join(builders)}; use the "
+            "model's Hugging Face folder"
+        )
+    tokens = _need(reader, "tokens", file)
+    eos_id = _need(reader, "eos_token_id", file)
+    types = _get(reader, "token_type", [NORMAL] * len(tokens))
+    backend, adds_bos = builders[kind](reader, tokens, types, file)
+    _add_whole_tokens(backend, tokens, types)
+    if _get(reader, "add_bos_token", adds_bos):
+        bos_id = _need(reader, "bos_token_id", file)
+        backend.post_processor = processors.TemplateProcessing(
+            single=f"{tokens[bos_id]}:0 $A:0", special_tokens=[(tokens[bos_id], bos_id)]
+        )
+    return backend, eos_id
+
+
+def byte_alphabet() -> list[str]:
+    """The printable character by which byte-level BPE writes each byte, by byte (GPT-2)."""
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [byte for byte in range(256) if byte not in printable]
+    table = {byte: chr(byte) for byte in printable}
+    table |= {byte: chr(256 + i) for i, byte in enumerate(others)}
+    return [table[byte] for byte in range(256)]
+
+
+def _byte_level(reader: GGUFReader, tokens: list[str], types: list[int], file: Path):
+    name = _get(reader, "pre", "default")
+    if name not in PRE:
+        raise UserError(
+            f"{file}: tokenizer.ggml.pre={name!r}: jft knows {', '.join(PRE)}; use the model's "
+            "Hugging Face folder"
+        )
+    pre = PRE[name]
+    merges = [tuple(merge.split(" ", 1)) for merge in _need(reader, "merges", file)]
+    vocab = {token: i for i, token in enumerate(tokens)}
+    bpe = models.BPE(vocab=vocab, merges=merges, ignore_merges=pre.whole_words)
+    backend = tokenizers.Tokenizer(bpe)
+    if pre.nfc:
+        backend.normalizer = normalizers.NFC()
+    splits = [pre_tokenizers.Split(Regex(pattern), "isolated") for pattern in pre.patterns]
+    to_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    backend.pre_tokenizer = pre_tokenizers.Sequence([*splits, to_bytes])
+    backend.decoder = decoders.ByteLevel()
+    return backend, pre.bos
+
+
+def _sentencepiece(reader: GGUFReader, tokens: list[str], types: list[int], file: Path):
+    scores = _need(reader, "scores", file)
+    vocab = {token: i for i, token in enumerate(tokens)}
+    unknown = _get(reader, "unknown_token_id", 0)
+    bpe = models.BPE(
+        vocab=vocab,
+        merges=_merges(vocab, scores, types),
+        unk_token=tokens[unknown],
+        fuse_unk=True,
+        byte_fallback=True,
+    )
+    backend = tokenizers.Tokenizer(bpe)
+    prefix_space = _get(reader, "add_space_prefix", True)
+    prepend = [normalizers.Prepend("▁")] if prefix_space else []
+    backend.normalizer = normalizers.Sequence([*prepend, normalizers.Replace(" ", "▁")])
+    strip = [decoders.Strip(" ", 1, 0)] if prefix_space else []
+    steps = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), *strip]
+    backend.decoder = decoders.Sequence(steps)
+    return backend, True
+
+
+def _merges(vocab: dict[str, int], scores: list[float], types: list[int]) -> list[tuple[str, str]]:
+    """Sentencepiece joins the two neighbours whose union scores best: every split is a merge."""
+    ranked = []
+    for token, i in vocab.items():
+        if types[i] != NORMAL:
+            continue
+        for cut in range(1, len(token)):
+            left, right = token[:cut], token[cut:]
+            if left in vocab and right in vocab:
+                ranked.append((-scores[i], vocab[left], vocab[right], left, right))
+    return [(left, right) for *_, left, right in sorted(ranked)]
+
+
+def _add_whole_tokens(backend: tokenizers.Tokenizer, tokens: list[str], types: list[int]) -> None:
+    """Tokens that are found in the text as they are, before it is split."""
+
+    def of_type(wanted):
+        pairs = zip(tokens, types, strict=True)
+        return [AddedToken(token, normalized=False) for token, kind in pairs if kind == wanted]
+
+    backend.add_special_tokens(of_type(CONTROL))
+    backend.add_tokens(of_type(USER_DEFINED))
+
+
+def _get(reader: GGUFReader, key: str, default=None):
+    return gguf_value(reader, f"tokenizer.ggml.{key}", default)
+
+
+def _need(reader: GGUFReader, key: str, file: Path):
+    value = _get(reader, key)
+    if value is None:
+        raise UserError(
+            f"{file}: the metadata key tokenizer.ggml.{key} is missing; convert the model "
+            "again, or use its Hugging Face folder"
+        )
+    return value

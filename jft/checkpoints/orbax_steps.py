@@ -1,0 +1,249 @@
+"""Checkpoints: orbax steps, each with a manifest of SHA-256 per array, verified at restore.
+
+A step's folder appears under its name only when it is whole; what a kill leaves behind is a
+temporary folder, removed at the next start. The only importer of orbax.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import shutil
+import sys
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+
+import jax
+import orbax.checkpoint as ocp
+from absl import logging as absl_logging
+from orbax.checkpoint.checkpoint_managers import PreservationPolicy
+
+from jft.checkpoints import manifest as manifest_lib
+from jft.checkpoints.manifest import Manifest
+from jft.errors import UserError
+from jft.runtime import processes
+
+# Orbax reports every file it touches, and every task that failed; its errors still arrive as
+# exceptions.
+absl_logging.set_verbosity(absl_logging.FATAL)
+logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+
+
+def _quiet(unraisable) -> None:
+    """Tasks of a save that failed call back when nobody listens; the failure is known by then."""
+    if str(unraisable.exc_value) != "Event loop is closed":
+        sys.__unraisablehook__(unraisable)
+
+
+sys.unraisablehook = _quiet
+
+# The items of a step: a state's leaves by path, and their hashes by path.
+MODEL, OPTIMIZER, MANIFEST = "model", "optimizer", "manifest"
+
+
+Best = Callable[[Sequence[int]], Collection[int]]
+
+
+class _Kept(PreservationPolicy):
+    """Which steps stay, as orbax asks after every save."""
+
+    def __init__(self, newest: int, best: Best):
+        self._newest, self._best = newest, best
+
+    def should_preserve(self, checkpoints, *, context) -> list[bool]:
+        """One answer for each checkpoint."""
+        kept = self.among([each.step for each in checkpoints])
+        return [each.step in kept for each in checkpoints]
+
+    def among(self, steps: Sequence[int]) -> set[int]:
+        """Those of some steps that stay."""
+        return {*sorted(steps)[-self._newest :], *self._best(steps)}
+
+
+class Checkpoints:
+    """The checkpoints of a workdir.
+
+    Args:
+      workdir: of which the folder `checkpoints/` is used.
+      keep: newest steps to keep.
+      best: of some steps those to keep, too.
+      read_only: to restore from a run that may be going on.
+    """
+
+    def __init__(
+        self, workdir: Path, keep: int = 1, best: Best = lambda steps: [], read_only: bool = False
+    ):
+        self.folder, self._kept = (workdir / "checkpoints").absolute(), _Kept(keep, best)
+        if read_only and not self.folder.is_dir():
+            raise UserError(f"{workdir}: no checkpoint there; jft.train makes them")
+        if not read_only:
+            self._remove_unfinished()
+        # One folder for each array, so that a damaged file names its array; no compression, since
+        # weights hardly compress and a flipped bit then stays one.
+        arrays = {
+            name: ocp.PyTreeCheckpointHandler(
+                use_ocdbt=False, use_zarr3=False, use_compression=False
+            )
+            for name in (MODEL, OPTIMIZER)
+        }
+        self._manager = ocp.CheckpointManager(
+            self.folder,
+            item_handlers=arrays | {MANIFEST: ocp.JsonCheckpointHandler()},
+            options=ocp.CheckpointManagerOptions(
+                preservation_policy=self._kept,
+                read_only=read_only,
+                create=not read_only,
+            ),
+        )
+
+    def _remove_unfinished(self) -> None:
+        """What a kill left of a save; orbax would do it in a thread that may never come to it."""
+        if self.folder.is_dir() and processes.first():
+            for left in ocp.utils.tmp_checkpoints(self.folder):
+                shutil.rmtree(left.get())
+
+    def steps(self) -> list[int]:
+        """The steps that are whole, ascending."""
+        return sorted(self._manager.all_steps())
+
+    def prune(self) -> None:
+        """Delete the steps that are not to be kept, as a save does that is not killed before."""
+        for step in set(self.steps()) - self._kept.among(self.steps()):
+            self._manager.delete(step)
+
+    def manifest(self, step: int) -> Manifest:
+        """Shape, type and SHA-256 of every array of a step, by path.
+
+        Raises:
+          UserError: it cannot be read, or is of another step.
+        """
+        raw = self._item(step, MANIFEST, ocp.args.JsonRestore())
+        if not isinstance(raw, dict) or raw.get("step") != step:
+            raise self._damaged(step, "its manifest is not of this step")
+        arrays = raw.get("arrays")
+        if arrays is None or not manifest_lib.is_one(arrays):
+            raise self._damaged(step, "its manifest is not what jft writes")
+        return arrays
+
+    def save(self, step: int, state) -> None:
+        """Write a state in the background; returns as soon as its arrays may be overwritten.
+
+        Raises:
+          UserError: this save, or the one before it, failed.
+        """
+        arrays = _by_path(state)
+        try:
+            self._manager.wait_until_finished()
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(
+                    **{
+                        MODEL: ocp.args.PyTreeSave(_part(arrays, MODEL)),
+                        OPTIMIZER: ocp.args.PyTreeSave(_part(arrays, OPTIMIZER)),
+                        MANIFEST: ocp.args.JsonSave(
+                            {"step": step, "arrays": manifest_lib.create(arrays)}
+                        ),
+                    }
+                ),
+            )
+        except Exception as error:
+            raise self._save_failed(error) from error
+
+    def wait(self) -> None:
+        """Return when everything is on disk.
+
+        Raises:
+          UserError: a save failed; the steps before it are whole.
+        """
+        try:
+            self._manager.wait_until_finished()
+        except Exception as error:
+            raise self._save_failed(error) from error
+
+    def restore(self, like, step: int | None = None):
+        """The newest state, or that of a step, verified against its manifest.
+
+        Args:
+          like: a state of `jax.ShapeDtypeStruct`s with shardings: all of it, or a part whose other
+            leaves are None, such as the parameters alone.
+          step: which; None: the newest.
+
+        Raises:
+          UserError: no such step; a shape or type other than `like`'s; an array that differs from
+            its manifest. It names the array and the step before.
+        """
+        steps = self.steps()
+        step = (steps[-1] if steps else None) if step is None else step
+        if step not in steps:
+            raise UserError(f"{self.folder}: no step {step}; there is {steps or 'none'}")
+        wanted = _by_path(like)
+        manifest = self.manifest(step)
+        self._check_metadata(step, wanted, manifest)
+        found: dict[str, jax.Array] = {}
+        for item in (MODEL, OPTIMIZER):
+            part = _part(wanted, item)
+            if part:
+                args = jax.tree.map(lambda x: ocp.ArrayRestoreArgs(sharding=x.sharding), part)
+                found |= self._item(step, item, ocp.args.PyTreeRestore(part, restore_args=args))
+        if wrong := manifest_lib.differences(found, manifest):
+            raise self._damaged(step, f"{wrong[0]} differs from its SHA-256 in the manifest")
+        leaves, tree = jax.tree_util.tree_flatten_with_path(like)
+        return jax.tree.unflatten(tree, [found[_name(path)] for path, _ in leaves])
+
+    def close(self) -> None:
+        """Finish what is under way."""
+        self._manager.close()
+
+    def _item(self, step: int, name: str, args):
+        try:
+            return self._manager.restore(step, args=ocp.args.Composite(**{name: args}))[name]
+        except Exception as error:
+            raise self._damaged(step, f"{name} cannot be read: {_first_line(error)}") from error
+
+    def _check_metadata(self, step: int, wanted: dict, manifest) -> None:
+        # Orbax would cast or reshape silently.
+        for path, leaf in wanted.items():
+            have = manifest.get(path)
+            need = {"shape": list(leaf.shape), "dtype": str(leaf.dtype)}
+            if have is None:
+                raise self._damaged(step, f"{path} is not in the manifest")
+            if {"shape": have["shape"], "dtype": have["dtype"]} != need:
+                raise UserError(
+                    f"{self.folder / str(step)}: {path} is {have['dtype']}{have['shape']}, but the "
+                    f"model has {need['dtype']}{need['shape']}; restore it into the model it is of"
+                )
+
+    def _damaged(self, step: int, what: str) -> UserError:
+        before = [s for s in self.steps() if s < step]
+        offer = (
+            f"to go on from step {before[-1]}, remove that folder and run the same command again"
+            if before
+            else "no earlier step is left; remove the workdir and train again"
+        )
+        return UserError(f"{self.folder / str(step)} is damaged: {what}; {offer}")
+
+    def _save_failed(self, error: Exception) -> UserError:
+        whole = f"step {self.steps()[-1]} is whole" if self.steps() else "none was saved before"
+        return UserError(
+            f"{self.folder}: saving failed: {_first_line(error)}; {whole}; "
+            "make room, then run the same command again"
+        )
+
+
+def _by_path(state) -> dict:
+    return {_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(state)}
+
+
+def _name(path) -> str:
+    # Dots, since orbax makes folders of slashes.
+    return jax.tree_util.keystr(path, simple=True, separator=".")
+
+
+def _part(arrays: dict, item: str) -> dict:
+    """What the model needs for scoring, or what only training needs."""
+    return {path: a for path, a in arrays.items() if path.startswith("params.") == (item == MODEL)}
+
+
+def _first_line(error: Exception) -> str:
+    # Tensorstore adds a description of the whole store.
+    return re.split(r"\n|\. See full", str(error).strip())[0] or type(error).__name__

@@ -1,0 +1,233 @@
+"""Pretrained weights in and out: Hugging Face folders, and the door to the other formats."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import json
+import math
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from jft.checkpoints import gguf, hf_config, tensor_names
+from jft.checkpoints.files import RANDOM_MODEL, locate, read_json
+from jft.checkpoints.tensor_names import Index, Pretrained, Source
+from jft.errors import UserError
+from jft.model import decoder
+from jft.model.decoder import DecoderConfig, Params
+
+WEIGHTS, INDEX, CONFIG = "model.safetensors", "model.safetensors.index.json", "config.json"
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+# Bytes of a file of weights, at most.
+SHARD = 5_000_000_000
+# Numbers that are read before they are where they belong.
+READ_AT_ONCE = 1 << 23
+FLOATS = ("F64", "F32", "F16", "BF16")
+# Its vocabulary is the one in tokenizer.py for the same path: 256 bytes and three special tokens.
+TINY = DecoderConfig(
+    vocab_size=259,
+    embed_dim=64,
+    num_layers=2,
+    num_heads=4,
+    num_kv_heads=2,
+    head_dim=16,
+    mlp_dim=128,
+    max_positions=4096,
+)
+
+
+def load(path: str) -> Pretrained:
+    """As `find`, with all of the parameters as float32 NumPy arrays."""
+    config, params = find(path)
+    return Pretrained(config, tensor_names.read(params))
+
+
+def find(path: str) -> Pretrained:
+    """The decoder that `model.path` names, of whose parameters any part can be read.
+
+    Args:
+      path: a Hugging Face folder or hub id with safetensors, a `.gguf` file, or
+        `random:llama-tiny`, which is the same at every call.
+
+    Raises:
+      UserError: nothing is there, it is damaged, or it is not a Llama-family decoder.
+    """
+    if path == RANDOM_MODEL:
+        return Pretrained(
+            TINY, jax.tree.map(np.asarray, decoder.init(TINY, jax.random.key(0, impl="rbg")))
+        )
+    if path.startswith("random:"):
+        raise UserError(f"model.path={path}: the only random model is {RANDOM_MODEL}")
+    local = locate(path, (CONFIG, "*.safetensors", INDEX))
+    return _find_in_folder(local) if local.is_dir() else gguf.find(str(local))
+
+
+def check(path: str) -> None:
+    """Refuse early, before any slow work, a folder that does not describe a Llama-family decoder.
+
+    Raises:
+      UserError: as `load`, as far as `config.json` tells.
+    """
+    folder = Path(path).expanduser()
+    if folder.is_dir():
+        hf_config.read(read_json(folder / CONFIG), folder / CONFIG)
+
+
+def save(
+    config: DecoderConfig,
+    params: Params,
+    folder: str,
+    dtype: str = "float32",
+    eos_id: int | None = None,
+) -> None:
+    """Write `config.json` and safetensors as Transformers' LlamaForCausalLM loads them.
+
+    What is larger than `SHARD` goes into several files, of which one is in memory at a time.
+
+    Args:
+      config: the decoder's shape.
+      params: its parameters, of any float type.
+      folder: where to; made if missing.
+      dtype: `float32`, `bfloat16` or `float16`.
+      eos_id: the token that ends a generation in Transformers; None: none does.
+
+    Raises:
+      UserError: Transformers has no rope type for the config's `rope_factors`.
+    """
+    special = {"dtype": dtype, "bos_token_id": None, "eos_token_id": eos_id}
+    description = json.dumps(hf_config.write(config) | special, indent=2)
+    target = Path(folder)
+    target.mkdir(parents=True, exist_ok=True)
+    _save_weights(config, params, target, jax.numpy.dtype(dtype))
+    (target / CONFIG).write_text(description + "\n", encoding="utf-8")
+
+
+def _save_weights(config: DecoderConfig, params: Params, folder: Path, dtype: np.dtype) -> None:
+    # Which tensor goes into which file is known before any is read.
+    files: list[list[str]] = [[]]
+    room, total = SHARD, 0
+    for name, shape in tensor_names.expected_shapes(config, "hf").items():
+        size = math.prod(shape) * dtype.itemsize
+        if size > room and files[-1]:
+            files.append([])
+            room = SHARD
+        files[-1].append(name)
+        room, total = room - size, total + size
+    names = [WEIGHTS]
+    if len(files) > 1:
+        names = [f"model-{i + 1:05}-of-{len(files):05}.safetensors" for i in range(len(files))]
+        weight_map = {x: file for file, each in zip(names, files, strict=True) for x in each}
+        index = {"metadata": {"total_size": total}, "weight_map": weight_map}
+        (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+    arrays = tensor_names.dump(config, params, dtype, "hf")
+    for file, wanted in zip(names, files, strict=True):
+        part = dict(itertools.islice(arrays, len(wanted)))
+        assert list(part) == wanted
+        write_tensors(part, folder / file)
+
+
+def write_tensors(arrays: dict[str, np.ndarray], file: Path) -> None:
+    """Write a safetensors file.
+
+    Raises:
+      UserError: it cannot be written.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import save_file
+
+    try:
+        # Transformers 4 refuses a file that does not say it came from PyTorch's layout.
+        save_file(arrays, file, metadata={"format": "pt"})
+        file.chmod(0o666 & ~_umask())  # it makes its files for their owner alone
+    except SafetensorError as error:
+        raise UserError(f"{file}: cannot be written ({error}); make room") from None
+
+
+def _umask() -> int:
+    umask = os.umask(0)
+    os.umask(umask)
+    return umask
+
+
+def _find_in_folder(folder: Path) -> Pretrained:
+    config = hf_config.read(read_json(folder / CONFIG), folder / CONFIG)
+    weights = source(str(folder), _weight_files(folder), functools.partial(_harmless, config))
+    return Pretrained(config, tensor_names.find(config, weights, "hf"))
+
+
+def source(label: str, shards: list[Path], skip: Callable[[str], bool]) -> Source:
+    """The tensors of safetensors files, by their headers, without those to skip."""
+    files: dict[str, Path] = {}
+    shapes: dict[str, tuple[int, ...]] = {}
+    for file in shards:
+        with _open_safetensors(file) as handle:
+            for name in sorted(handle.keys()):
+                if skip(name):
+                    continue
+                view = handle.get_slice(name)
+                if view.get_dtype() not in FLOATS:
+                    raise UserError(
+                        f"{file}: the tensor {name} is of type {view.get_dtype()}: jft reads "
+                        f"{', '.join(FLOATS)}; use the unquantized model or a GGUF file"
+                    )
+                files[name], shapes[name] = file, tuple(view.get_shape())
+
+    def read(name: str, index: Index, dtype: np.dtype) -> np.ndarray:
+        rows, *columns = index
+        sizes = [part.stop - part.start for part in index]
+        array = np.empty(sizes, dtype)
+        at_once = max(1, READ_AT_ONCE // math.prod(sizes[1:]))
+        for begin in range(0, sizes[0], at_once):
+            end = min(begin + at_once, sizes[0])
+            part = slice(rows.start + begin, rows.start + end)
+            # Opened anew: what has been read of a file counts as memory until it is closed.
+            with _open_safetensors(files[name]) as handle:
+                array[begin:end] = handle.get_slice(name)[(part, *columns)]
+        return array
+
+    return Source(label, shapes, read)
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    if (folder / INDEX).exists():
+        shards = read_json(folder / INDEX).get("weight_map")
+        if not isinstance(shards, dict) or not shards:
+            raise UserError(f"{folder / INDEX}: weight_map is missing; download the file again")
+        for name in shards.values():
+            if not isinstance(name, str) or Path(name).name != name:
+                raise UserError(f"{folder / INDEX}: weight_map names {name!r}, which is no file")
+        return [folder / name for name in sorted(set(shards.values()))]
+    if (folder / WEIGHTS).exists():
+        return [folder / WEIGHTS]
+    pickles = sorted(file.name for pattern in PICKLES for file in folder.glob(pattern))
+    if pickles:
+        raise UserError(
+            f"{folder}: holds {pickles[0]} but no {WEIGHTS}; jft does not load pickled weights, "
+            "which can run any code. Convert them where PyTorch is installed: "
+            "AutoModelForCausalLM.from_pretrained(folder).save_pretrained(new_folder)"
+        )
+    raise UserError(f"{folder}: holds neither {WEIGHTS} nor {INDEX}; download the weights again")
+
+
+def _open_safetensors(file: Path):
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        return safe_open(file, framework="np")
+    except FileNotFoundError:
+        raise UserError(
+            f"{file}: missing, though {INDEX} names it; download this shard again"
+        ) from None
+    except (SafetensorError, OSError) as error:
+        raise UserError(
+            f"{file}: truncated or not safetensors ({error}); copy or download it again"
+        ) from None
+
+
+def _harmless(config: DecoderConfig, name: str) -> bool:
+    """Tensors that old checkpoints repeat: rotary frequencies, and the head where it is tied."""
+    return name.endswith("rotary_emb.inv_freq") or (config.tied_head and name == "lm_head.weight")

@@ -1,0 +1,170 @@
+"""Tokenizers: text <-> token ids, with one policy for special tokens."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import tokenizers
+from tokenizers import decoders, models, pre_tokenizers, processors
+
+from jft.checkpoints import gguf_tokenizer
+from jft.checkpoints.files import RANDOM_MODEL, locate, read_json
+from jft.errors import UserError
+
+VOCABULARIES = ("tokenizer.json", "*.model", "vocab.*", "*.tiktoken", "tekken.json")
+FILES = ("*.json", "*.model", "*.txt", "*.tiktoken", "*.jinja")
+
+
+class Tokenizer:
+    """A fast tokenizer with the tokenizer's own prefix and no suffix.
+
+    Attributes:
+      prefix: the ids that the tokenizer puts before every text by itself, such as BOS; often none.
+      eos_id: the id that ends an answer.
+      vocab_size: one more than the largest id.
+    """
+
+    def __init__(self, backend: tokenizers.Tokenizer, eos_id: int):
+        """Wrap a backend, whose own truncation and padding are switched off."""
+        backend.no_truncation()
+        backend.no_padding()
+        self._backend = backend
+        self.eos_id = eos_id
+        self.vocab_size = 1 + max(backend.get_vocab(with_added_tokens=True).values())
+        self.prefix = _prefix(backend)
+
+    def encode(self, texts: list[str]) -> list[np.ndarray]:
+        """The int32 ids of each text: `prefix`, then what the text alone gives.
+
+        The text's part equals Transformers' `tokenizer(text, add_special_tokens=False)`, which
+        reads a special token spelled out in the text, such as `<|im_end|>`, as that token.
+        """
+        encodings = self._backend.encode_batch_fast(texts, add_special_tokens=False)
+        return [np.array([*self.prefix, *each.ids], np.int32) for each in encodings]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of the ids, without special tokens."""
+        return self._backend.decode([int(i) for i in ids], skip_special_tokens=True)
+
+    def token_texts(self) -> list[str]:
+        """The text of every token by itself; empty for special tokens and gaps."""
+        ids = [[i] for i in range(self.vocab_size)]
+        return self._backend.decode_batch(ids, skip_special_tokens=True)
+
+    def pieces(self, ids: Sequence[int]) -> list[str]:
+        """The text of each token by itself, for people: special tokens spelled out."""
+        texts = self._backend.decode_batch([[i] for i in ids], skip_special_tokens=False)
+        tokens = [self._backend.id_to_token(i) or "" for i in ids]
+        # Some decoders drop the space before a text's first word, which each token here is.
+        return [
+            f" {text}" if token[:1] == "\u2581" and text[:1] != " " else text
+            for token, text in zip(tokens, texts, strict=True)
+        ]
+
+    def save(self, folder: str) -> None:
+        """Write the files from which `load`, and Transformers' AutoTokenizer, get the same ids."""
+        target = Path(folder)
+        target.mkdir(parents=True, exist_ok=True)
+        self._backend.save(str(target / "tokenizer.json"))
+        config = {
+            # The generic class: tokenizer.json alone decides. A model's own class would rebuild it.
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "eos_token": self._backend.id_to_token(self.eos_id),
+            "clean_up_tokenization_spaces": False,
+        }
+        text = json.dumps(config, indent=2)
+        (target / "tokenizer_config.json").write_text(text + "\n", encoding="utf-8")
+
+
+def load(path: str) -> Tokenizer:
+    """The tokenizer of the model that `model.path` names.
+
+    Args:
+      path: a Hugging Face folder or hub id, a folder that `Tokenizer.save` wrote, a `.gguf` file,
+        or `random:llama-tiny`: a token for each byte, `<|bos|>` before every text.
+
+    Raises:
+      UserError: there is none, it is damaged, has no fast version, or names no EOS.
+    """
+    if path == RANDOM_MODEL:
+        return Tokenizer(_bytes(), eos_id=257)
+    local = locate(path, FILES)
+    if local.is_dir():
+        return _load_folder(local)
+    return Tokenizer(*gguf_tokenizer.build(local))
+
+
+def is_in(folder: Path) -> bool:
+    """Whether a folder holds a vocabulary."""
+    return any(file for pattern in VOCABULARIES for file in folder.glob(pattern))
+
+
+def _load_folder(folder: Path) -> Tokenizer:
+    # Importing transformers takes 2 s, and tokenizer.json alone would do for most folders. Not for
+    # all: the class that tokenizer_config.json names may rebuild the tokenizer, its special tokens
+    # are added, and some folders hold only a vocab and merges file. What AutoTokenizer makes of
+    # them is what people train and serve the model with.
+    if not is_in(folder):
+        raise UserError(f"{folder}: holds no tokenizer.json; download it next to the weights")
+    # Importing it without PyTorch warns that models are not available, which jft does not need.
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+    from transformers import AutoTokenizer
+
+    try:
+        auto = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    # Transformers and tokenizers raise plain Exceptions at damaged files.
+    except Exception as error:
+        raise UserError(
+            f"{folder}: Transformers cannot load a tokenizer from it ({_first_line(error)}); the "
+            "folder needs tokenizer.json and tokenizer_config.json, and jft runs no code from it"
+        ) from error
+    backend = getattr(auto, "backend_tokenizer", None)
+    if not isinstance(backend, tokenizers.Tokenizer):
+        raise UserError(
+            f"{folder}: {type(auto).__name__} has no fast version; jft needs a tokenizer.json"
+        )
+    return Tokenizer(backend, _eos_id(auto, folder))
+
+
+def _eos_id(auto, folder: Path) -> int:
+    """The tokenizer's own EOS, or else the one that the model's generation stops at."""
+    if auto.eos_token_id is not None:
+        return auto.eos_token_id
+    for file in (folder / "generation_config.json", folder / "config.json"):
+        value = read_json(file).get("eos_token_id") if file.exists() else None
+        if value is not None and value != []:
+            return value[0] if isinstance(value, list) else value
+    raise UserError(
+        f"{folder}: no end-of-sequence token: set eos_token in tokenizer_config.json to the token "
+        "that ends a text"
+    )
+
+
+def _prefix(backend: tokenizers.Tokenizer) -> tuple[int, ...]:
+    """What the post-processor puts before a text: the special tokens that precede its own."""
+    encoding = backend.encode("a", add_special_tokens=True)
+    own = [i for i, sequence in enumerate(encoding.sequence_ids) if sequence is not None]
+    return tuple(encoding.ids[: own[0]]) if own else ()
+
+
+def _bytes() -> tokenizers.Tokenizer:
+    """Each byte is its own id; then `<|bos|>`, `<|eos|>` and `<|pad|>`."""
+    specials = ["<|bos|>", "<|eos|>", "<|pad|>"]
+    alphabet = gguf_tokenizer.byte_alphabet()
+    vocab = {token: i for i, token in enumerate([*alphabet, *specials])}
+    backend = tokenizers.Tokenizer(models.BPE(vocab=vocab, merges=[]))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    backend.decoder = decoders.ByteLevel()
+    backend.post_processor = processors.TemplateProcessing(
+        single="<|bos|> $A", special_tokens=[("<|bos|>", vocab["<|bos|>"])]
+    )
+    backend.add_special_tokens(specials)
+    return backend
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]

@@ -1,0 +1,132 @@
+"""The cells of an evaluation: which datasets are asked how, as a config says."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from jft import config as config_lib
+from jft import sections
+from jft.data import datasets as datasets_lib
+from jft.data import readers
+from jft.data.datasets import Dataset, Row, Suite
+from jft.errors import UserError
+from jft.runtime.progress import say
+from jft.tasks import Task
+
+# In `eval.datasets`: the test sets of every task.
+ALL = "all"
+
+
+class Setting(NamedTuple):
+    """How a dataset is asked: one cell of the grid.
+
+    Attributes:
+      dataset: the test rows.
+      shots: demonstrations before each item.
+      prompt: index into the prompt map.
+      draw: of the demonstrations: 0 for the first of their file, n for a draw with seed n.
+      template: of the prompt.
+      demos: `shots` rows of the demonstration file.
+    """
+
+    dataset: Dataset
+    shots: int
+    prompt: int
+    draw: int
+    template: str
+    demos: tuple[Row, ...]
+
+
+def settings(config: config_lib.Config) -> list[Setting]:
+    """The cells that a config asks for.
+
+    Raises:
+      UserError: a dataset, a prompt or demonstrations that are not there, or two datasets of
+        one name.
+    """
+    grid, source = config.eval, datasets_lib.suite(config.data)
+    for name in ("shots", "prompts", "draws"):
+        if not getattr(grid, name):
+            raise UserError(f"eval.{name} is empty; give at least one, such as 0")
+    _, left_out = _unnamed(config, source)
+    if left_out:
+        say(f"note: left out, since they have no demonstrations: {', '.join(left_out)}")
+    shots_of = _shots(config, source)
+    return [
+        _setting(source, dataset, shots, prompt, draw, _demos(config, dataset.task, dataset.own))
+        for dataset in datasets(config)
+        for shots in dict.fromkeys(shots_of[dataset.task.name])
+        for draw in dict.fromkeys(grid.draws if shots else (0,))
+        for prompt in dict.fromkeys(grid.prompts)
+    ]
+
+
+def _setting(
+    source: Suite, dataset: Dataset, shots: int, prompt: int, draw: int, demos: str
+) -> Setting:
+    """One cell; `demos` as `data.demos`: whose demonstrations, or the dataset's own."""
+    template = source.template(dataset.task, prompt, "eval.prompts")
+    found = source.demos(dataset.task, demos or dataset.name, shots, "eval.shots")
+    if draw:
+        found = [found[i] for i in np.random.default_rng([draw]).permutation(len(found))]
+    return Setting(dataset, shots, prompt, draw, template, tuple(found[:shots]))
+
+
+def datasets(config: config_lib.Config) -> list[Dataset]:
+    """The test sets that a config asks for.
+
+    Where it names none of them, these are the ones that can be asked with all its numbers of
+    shots, so that every set is in every cell that a mean is over.
+
+    Raises:
+      UserError: one that is not there, or two of one task and name: results know them by these.
+    """
+    source, names = datasets_lib.suite(config.data), config.eval.datasets
+    unnamed, left_out = _unnamed(config, source)
+    wanted = [each for name in names or (ALL,) for each in (unnamed if name == ALL else [name])]
+    if not wanted:
+        folder = source.root if names else source.root / source.task.name
+        which = " with demonstrations; give it some, or set eval.shots=0" if left_out else ""
+        remedy = which or "; name some there, such as task:rows.jsonl"
+        raise UserError(f"eval.datasets={','.join(names)}: {folder} holds no test set{remedy}")
+    found: dict[tuple[str, str], Dataset] = {}
+    for dataset in map(source.test, wanted):
+        known = found.setdefault((dataset.task.name, dataset.name), dataset)
+        if known.source != dataset.source:
+            raise UserError(
+                f"eval.datasets: {known.source} and {dataset.source} are both called "
+                f"{dataset.name}; leave one out, or rename it"
+            )
+    return list(found.values())
+
+
+def _shots(config: config_lib.Config, source: Suite) -> dict[str, tuple[int, ...]]:
+    """The numbers of shots of each task."""
+    grid = config.eval
+    of_task = sections.by_task("eval.task_shots", grid.task_shots, source.tasks)
+    return {name: of_task.get(name, grid.shots) for name in source.tasks}
+
+
+def _unnamed(config: config_lib.Config, source: Suite) -> tuple[list[str], list[str]]:
+    """The test sets that a config means without naming them, and those of them to be left out.
+
+    The second are to be asked with demonstrations, and have none.
+    """
+    names, shots = config.eval.datasets, _shots(config, source)
+    if names and ALL not in names:
+        return [], []
+    wanted: list[str] = []
+    left_out: list[str] = []
+    for task in source.tasks.values() if names else [source.task]:
+        for name in source.tests(task):
+            needed = any(shots[task.name]) and not _demos(config, task)
+            fits = not needed or source.has_demos(task, readers.name_of(name))
+            (wanted if fits else left_out).append(name)
+    return wanted, left_out
+
+
+def _demos(config: config_lib.Config, task: Task, own: bool = False) -> str:
+    """The demonstrations asked for, where they fit; a suite has some for its other tasks, too."""
+    return config.data.demos if own or task.name == config.data.task else ""

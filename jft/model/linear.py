@@ -1,0 +1,75 @@
+"""Linear maps: the product of activations with a kernel, and what is saved for the backward pass.
+
+Kernels have their output dimensions first, as checkpoints on the Hugging Face hub do.
+"""
+
+from __future__ import annotations
+
+import math
+
+import jax
+from jax.ad_checkpoint import checkpoint_name
+
+# With at most so many tokens the kernel is the large factor of a product.
+FEW_TOKENS = 64
+
+_SAVED = "saved"
+
+# Rematerialization by the names of `train.remat`: save everything; or matrix products, since what
+# lies between them is cheap to compute again; or only the input of each layer.
+REMAT_POLICIES = {
+    "none": jax.checkpoint_policies.everything_saveable,
+    "attention": jax.checkpoint_policies.save_only_these_names(_SAVED),
+    "full": jax.checkpoint_policies.nothing_saveable,
+}
+
+
+def save_for_backward(x: jax.Array) -> jax.Array:
+    """Mark an array to be saved by `train.remat=attention`, since it is expensive to compute."""
+    return checkpoint_name(x, _SAVED)
+
+
+def linear(x: jax.Array, kernel: jax.Array, num_inputs: int) -> jax.Array:
+    """Contract the last `num_inputs` axes of `x` with those of `kernel`.
+
+    Example: x_BTD and kernel_NHD give [B, T, N, H] with one input axis.
+    """
+    leading, outputs = x.shape[: x.ndim - num_inputs], kernel.shape[: kernel.ndim - num_inputs]
+    width = math.prod(kernel.shape[kernel.ndim - num_inputs :])
+    y = matmul(x.reshape(-1, width), kernel.reshape(-1, width))
+    return y.reshape(*leading, *outputs)
+
+
+@jax.custom_vjp
+def matmul(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Compute `x @ kernel.T`, with gradients as products of matrices that are not transposed.
+
+    JAX computes the kernel's gradient as the transpose of a product. XLA:CPU fuses that
+    transposition with the operation before it, and then reads whole activations column by column.
+    """
+    if len(x) > FEW_TOKENS:
+        return _matmul(x, kernel)
+    return jax.lax.platform_dependent(x, kernel, cpu=_matmul_of_few, default=_matmul)
+
+
+def _matmul(x, kernel):
+    return jax.lax.dot_general(x, kernel, (((1,), (1,)), ((), ())))
+
+
+def _matmul_of_few(x, kernel):
+    # XLA:CPU packs the second matrix of a product before it begins, so the small one goes second.
+    # Without the barriers it would recognize the same product and swap the factors back.
+    barrier = jax.lax.optimization_barrier
+    return barrier(kernel @ barrier(x.T)).T
+
+
+def _forward(x, kernel):
+    return matmul(x, kernel), (x, kernel)
+
+
+def _backward(residuals, grad):
+    x, kernel = residuals
+    return grad @ kernel, jax.lax.dot_general(grad, x, (((0,), (0,)), ((), ())))
+
+
+matmul.defvjp(_forward, _backward)

@@ -1,0 +1,184 @@
+"""Devices in a (data, fsdp, tensor) mesh, and where arrays lie on it."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import math
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from jft import config as config_lib
+from jft.errors import UserError
+from jft.model import decoder, sharding
+
+AXES = ("data", "fsdp", "tensor")
+Tree = TypeVar("Tree")
+
+CACHE_SWITCH = "jax_enable_compilation_cache"
+
+
+def devices(config: config_lib.Config) -> tuple[Mesh, jnp.dtype]:
+    """Set JAX up for a program: compilation cache, precision, mesh, and the type to compute in."""
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    jax.config.update("jax_compilation_cache_dir", str(Path(cache) / "jft" / "xla"))
+    on_cpu = jax.default_backend() == "cpu"
+    automatic = "float32" if on_cpu else "bfloat16"
+    dtype = jnp.dtype(automatic if config.model.dtype == "auto" else config.model.dtype)
+    if dtype == jnp.float32 and not on_cpu:
+        # Accelerators would round the factors of float32 products to fewer bits.
+        jax.config.update("jax_default_matmul_precision", "highest")
+    return create(config.mesh), dtype
+
+
+@contextlib.contextmanager
+def without_cache() -> Iterator[None]:
+    """Switch the compilation cache off for a while."""
+    before = getattr(jax.config, CACHE_SWITCH)
+    jax.config.update(CACHE_SWITCH, False)
+    try:
+        yield
+    finally:
+        jax.config.update(CACHE_SWITCH, before)
+
+
+def create(config: config_lib.Mesh, devices: list[jax.Device] | None = None) -> Mesh:
+    """Devices as the config lays them out: all of them, those of all processes.
+
+    Raises:
+      UserError: sizes that do not multiply to the number of devices.
+    """
+    devices = devices or jax.devices()
+    sizes = [getattr(config, axis) for axis in AXES]
+    text = ", ".join(f"mesh.{axis}={size}" for axis, size in zip(AXES, sizes, strict=True))
+    if 0 in sizes or sizes.count(-1) > 1:
+        raise UserError(f"{text}: sizes are at least 1, and one of them may be -1")
+    known = math.prod(size for size in sizes if size > 0)
+    if len(devices) % known or (-1 not in sizes and known != len(devices)):
+        remedy = "change one" if -1 in sizes else "give one as -1"
+        raise UserError(
+            f"{text}: {known} does not make up the {len(devices)} devices there are; {remedy}"
+        )
+    sizes = [len(devices) // known if size == -1 else size for size in sizes]
+    # Neighbours in the mesh are neighbours in the machine, where JAX knows its network.
+    types = (AxisType.Auto,) * len(AXES)
+    return jax.make_mesh(sizes, AXES, axis_types=types, devices=devices)
+
+
+def row_shards(mesh: Mesh) -> int:
+    """How many devices share the rows of a batch."""
+    return mesh.shape["data"] * mesh.shape["fsdp"]
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """On every device, whole."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def split(mesh: Mesh) -> NamedSharding:
+    """One element for each device."""
+    return NamedSharding(mesh, PartitionSpec(AXES))
+
+
+def parameters(mesh: Mesh, config: decoder.DecoderConfig) -> decoder.Params:
+    """The sharding of every parameter.
+
+    Raises:
+      UserError: a size of the model that the mesh does not divide.
+    """
+    sharding.check({letter: config.size(letter) for letter in "DNKFV"}, mesh.shape)
+    return jax.tree.map(
+        lambda letters, shape: NamedSharding(
+            mesh, sharding.spec(letters, shape.shape, mesh.shape, sharding.PARAMETERS)
+        ),
+        decoder.letters(config),
+        decoder.shapes(config),
+    )
+
+
+def rows(mesh: Mesh, leading: int) -> NamedSharding:
+    """Of a batch's arrays: the rows split, after `leading` whole axes."""
+    return NamedSharding(mesh, PartitionSpec(*[None] * leading, ("data", "fsdp")))
+
+
+def put_by_layer(letters: str, source, layout: NamedSharding, dtype: jnp.dtype) -> jax.Array:
+    """A parameter of which any part can be read, laid out in a type.
+
+    Of what is stacked no more than one layer is read before it is where it belongs.
+
+    Args:
+      letters: of its dimensions.
+      source: a NumPy array, or what has `shape` and parts like one.
+      layout: where it goes.
+      dtype: its type there.
+    """
+    if not letters.startswith("L"):
+        return _put_part(source, (), layout, dtype)
+    mesh, spec = layout.mesh, layout.spec
+    of_layer = NamedSharding(mesh, PartitionSpec(*spec[1:]))
+    zeros, set_layer = _by_layer(layout)
+    array = zeros(source.shape, dtype)
+    for i in range(source.shape[0]):
+        part = _put_part(source, (slice(i, i + 1),), of_layer, dtype)
+        # One after the other: parts would be read faster than they are put away.
+        array = jax.block_until_ready(set_layer(array, part, np.int32(i)))
+    return array
+
+
+def _put_part(source, first: tuple[slice, ...], layout: NamedSharding, dtype) -> jax.Array:
+    """What `source[first]` is, without the dimensions that `first` takes one of."""
+
+    def read(index):
+        part = source.astype(dtype, copy=False)[first + index]
+        return part.reshape(part.shape[len(first) :])
+
+    return jax.make_array_from_callback(source.shape[len(first) :], layout, read)
+
+
+@functools.lru_cache
+def _by_layer(layout: NamedSharding) -> tuple[Callable[..., jax.Array], Callable[..., jax.Array]]:
+    """Programs that make a stacked array, and that set one of its layers in place."""
+    zeros = jax.jit(jnp.zeros, static_argnums=(0, 1), out_shardings=layout)
+    set_layer = jax.jit(
+        lambda array, part, i: jax.lax.dynamic_update_index_in_dim(array, part, i, 0),
+        out_shardings=layout,
+        donate_argnums=0,
+    )
+    return zeros, set_layer
+
+
+def put_shards(build: Callable[[int], Tree], layout: NamedSharding, shards: int) -> Tree:
+    """Arrays of which a process has its devices' rows only, laid out.
+
+    Args:
+      build: the arrays of one shard of the rows, [A, B / shards, ...].
+      layout: as `rows` gives it, after one whole axis.
+      shards: how many there are.
+    """
+    order = layout.addressable_devices_indices_map((1, shards))
+    places = {device: index[1].start or 0 for device, index in order.items() if index}
+    parts = {shard: build(shard) for shard in sorted(set(places.values()))}
+
+    def one(*of_shards):
+        found = dict(zip(parts, of_shards, strict=True))
+        shape = (of_shards[0].shape[0], of_shards[0].shape[1] * shards, *of_shards[0].shape[2:])
+        arrays = [jax.device_put(found[shard], device) for device, shard in places.items()]
+        return jax.make_array_from_single_device_arrays(shape, layout, arrays)
+
+    return jax.tree.map(one, *parts.values())
+
+
+def put(tree: Tree, layout: NamedSharding) -> Tree:
+    """Arrays that every process has, laid out: each sends its devices their parts."""
+
+    def one(array):
+        return jax.make_array_from_callback(array.shape, layout, lambda index: array[index])
+
+    return jax.tree.map(one, tree)

@@ -1,0 +1,220 @@
+"""`data_report.html`: what was found in the data, its numbers, and one packed row of tokens."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
+
+from markupsafe import Markup, escape
+
+from jft.checkpoints.tokenizer import Tokenizer
+from jft.data.eval_batches import Items
+from jft.data.train_batches import Batches
+from jft.pages import page
+from jft.pages.packed_row import HUES, Node, PackedRow, Token, view
+from jft.runtime.progress import count
+
+SPACES = {" ": "\u00b7", "\n": "\u21b5", "\t": "\u2192", "\r": "\u240d"}
+LENGTHS = ("min", "median", "p95", "max")
+
+
+class Table(NamedTuple):
+    """A table, perhaps without a heading; the first `texts` columns are text, others numbers."""
+
+    caption: str
+    columns: list[str]
+    rows: list[list]
+    texts: int = 1
+
+
+def training(report: dict, batches: Batches, tokenizer: Tokenizer) -> str:
+    """The page of a training run: its first row is that of the first step."""
+    ids, shape = batches.rows[0][0], batches.shapes[0]
+    names = [f"row {batches.examples[i]}" for i in ids]
+    row = view(batches.packed(0)[0], shape.row_length, names, tokenizer.pieces)
+    task = batches.dataset.task
+    return _render(
+        title="The data of this training run",
+        lead=f"Task {task.name}, {report['rows_trained_on']:,} of {report['rows']:,} rows of",
+        source=report["file"],
+        findings=report["findings"],
+        tables=_training_tables(report),
+        row=row,
+        row_title="The first packed row of the first step",
+    )
+
+
+def evaluation(report: dict, cells: list[Items], tokenizer: Tokenizer) -> str:
+    """The page of an evaluation: its first row is that of the first cell."""
+    cell = cells[0]
+    labels = cell.setting.dataset.task.labels
+    names = [
+        f"item {cell.indices[i]}" + (f" with {labels[j]!r}" if labels else "")
+        for i, j in cell.rows[0]
+    ]
+    row = view(cell.packed[0], cell.shape.row_length, names, tokenizer.pieces)
+    setting = cell.setting
+    return _render(
+        title="The data of this evaluation",
+        lead=f"{count(len(report['datasets']), 'dataset')} in "
+        f"{count(len(report['cells']), 'cell')}, scored for",
+        source=report["model"],
+        findings=report["findings"],
+        tables=[_datasets(report), _cells(report)],
+        row=row,
+        row_title=f"The first packed row of {setting.dataset.task.name}/{setting.dataset.name} "
+        f"at {setting.shots} shots, prompt {setting.prompt}",
+    )
+
+
+def _render(findings: list[dict], row: PackedRow, **content) -> str:
+    environment = page.environment(Path(__file__).parent)
+    environment.filters |= {"visible": visible, "sentence": sentence}
+    ranked = sorted(findings, key=lambda finding: finding["severity"] != "warning")
+    return environment.get_template("data_report.html.jinja").render(
+        findings=ranked,
+        warnings=sum(finding["severity"] == "warning" for finding in findings),
+        row=row,
+        heading=lambda node: _heading(node, row),
+        hover=lambda node, token: _hover(node, token, row),
+        share=row.seen / (row.used * (row.used + 1) / 2),
+        hues=HUES,
+        **content,
+    )
+
+
+def visible(text: str) -> Markup:
+    """A token's text with its white space, and what has no shape, made visible."""
+    marks = [
+        f"<i>{SPACES.get(char) or f'U+{ord(char):04X}'}</i>"
+        if char in SPACES or not char.isprintable()
+        else str(escape(char))
+        for char in text
+    ]
+    return Markup("".join(marks))
+
+
+def sentence(text: str) -> Markup:
+    """A finding's text as a sentence, with the keys of the config set apart."""
+    escaped = f"{escape(text[:1].upper() + text[1:])}."
+    return Markup(re.sub(r"\b(?:data|eval)\.[a-z_]+(?:=\w+)?", r"<code>\g<0></code>", escaped))
+
+
+def _heading(node: Node, row: PackedRow) -> str:
+    first, last = node.tokens[0], node.tokens[-1]
+    if len(node.slots) == 1:
+        owner = row.names[node.slots[0]]
+    elif len(node.slots) == len(row.names):
+        owner = f"in all {len(row.names)} sequences"
+    else:
+        owner = f"in {len(node.slots)} sequences"
+    index, position = _span(first.index, last.index), _span(first.position, last.position)
+    parts = [owner, f"index {index}", f"position {position}"]
+    parts.append(f"visible until {node.visible_until}")
+    targets = Counter(target for token in node.tokens for target in token.targets)
+    for target, times in targets.items():
+        of = f" of {row.names[target.slot]}" if len(node.slots) > 1 else ""
+        parts.append(f"{count(times, 'target')}{of}, weight {target.weight:g}")
+    parts += [
+        f"{row.names[entry.slot]} is continued after {token.index}"
+        for token in node.tokens
+        for entry in token.continued
+    ]
+    return " \u00b7 ".join(parts)
+
+
+def _hover(node: Node, token: Token, row: PackedRow) -> str:
+    lines = [f"index {token.index}, position {token.position}"]
+    lines.append(f"visible until {node.visible_until}")
+    for entries, what in ((token.targets, "target of"), (token.continued, "continues")):
+        lines += [f"{what} {row.names[e.slot]}, weight {e.weight:g}" for e in entries]
+    return "\n".join(lines)
+
+
+def _training_tables(report: dict) -> list[Table]:
+    rows = [
+        ["Read", report["rows"]],
+        ["Trained on", report["rows_trained_on"]],
+        ["Skipped, without a label of the task", report["skipped"]],
+        ["Duplicates", report["duplicates"]],
+        ["With contradictory labels", report["contradictory"]],
+        ["With an empty input", report["empty_inputs"]],
+        ["With a shortened input", report["shortened_inputs"]],
+        ["With an answer that cutting the end would hurt", report["answers_cut"]],
+    ]
+    packing = [
+        ["Optimizer steps", report["steps"]],
+        ["Packed rows", report["packed_rows"]],
+        ["Packed rows in a step, on average", f"{report['rows_per_step']:.1f}"],
+        ["Tokens of a row", report["row_length"]],
+        ["Tokens if nothing were shared", report["sequence_tokens"]],
+        ["Tokens with shared prefixes", report["row_tokens"]],
+        ["Sharing ratio", f"{report['sharing_ratio']:.2f}"],
+        ["Packing efficiency", f"{report['packing_efficiency']:.1%}"],
+        ["Target share", f"{report['target_share']:.2%}"],
+    ]
+    lengths = [
+        [name, *(f"{report[key][column]:,.0f}" for column in LENGTHS)]
+        for name, key in (("Whole sequence", "lengths"), ("Answer", "target_lengths"))
+    ]
+    labels = sum(report["labels"].values())
+    shares = [[name, n, f"{n / labels:.1%}"] for name, n in sorted(report["labels"].items())]
+    tables = [Table("Rows", [], rows), Table("Packing", [], packing)]
+    tables.append(Table("Tokens of an example", ["", *LENGTHS], lengths))
+    return [*tables, Table("Labels", ["", "Rows", "Share"], shares)] if shares else tables
+
+
+def _datasets(report: dict) -> Table:
+    counts = {
+        "Rows": "rows",
+        "Skipped": "skipped",
+        "Duplicates": "duplicates",
+        "Contradictory": "contradictory",
+        "Empty input": "empty_inputs",
+        "Among demos": "demos_among_items",
+        "Trained on": "items_trained_on",
+        "Shortened": "shortened_inputs",
+    }
+    rows = [
+        [
+            *(f"{each['task']}/{each['dataset']}", _labels(each["labels"])),
+            *(each[key] for key in counts.values()),
+        ]
+        for each in report["datasets"]
+    ]
+    return Table("Datasets", ["Dataset", "Labels", *counts], rows, 2)
+
+
+def _cells(report: dict) -> Table:
+    columns = ["Cell", "Shots", "Draw", "Prompt", "Items", "Shortened", *LENGTHS, "Packed rows"]
+    columns += ["Row length", "Tokens unshared", "Tokens", "Sharing", "Full", "Targets"]
+    rows = [
+        [
+            *(f"{each['task']}/{each['dataset']}", each["shots"], each["draw"], each["prompt"]),
+            *(
+                each["items"],
+                each["shortened_inputs"],
+                *_lengths(each),
+                each["packed_rows"],
+                each["row_length"],
+            ),
+            *(each["sequence_tokens"], each["row_tokens"], f"{each['sharing_ratio']:.2f}"),
+            *(f"{each['packing_efficiency']:.0%}", f"{each['target_share']:.1%}"),
+        ]
+        for each in report["cells"]
+    ]
+    return Table("Cells; lengths in tokens, of prompt and label", columns, rows)
+
+
+def _lengths(part: dict) -> list[str]:
+    return [f"{part['lengths'][column]:,.0f}" for column in LENGTHS]
+
+
+def _labels(counts: dict[str, int]) -> str:
+    return ", ".join(f"{name} {number}" for name, number in sorted(counts.items())) or "\u2013"
+
+
+def _span(first: int, last: int) -> str:
+    return f"{first}\u2013{last}" if last > first else str(first)

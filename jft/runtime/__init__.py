@@ -1,0 +1,1 @@
+"""Everything that a program stands on: flags, workdir, records, progress, processes."""
