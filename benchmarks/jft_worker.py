@@ -62,9 +62,9 @@ def load_tokenizer(config: config_lib.Config) -> Tokenizer:
     return tokenizer_lib.load(model_ref.tokenizer_path(config.model.path))
 
 
-def plan_cell(config: config_lib.Config, tokenizer: Tokenizer, shards: int) -> items_lib.Items:
+def plan_cell(config: config_lib.Config, tokenizer: Tokenizer, shards: int) -> items_lib.PackedCell:
     """The one cell of an evaluation."""
-    (setting,) = eval_grid.settings(config)
+    (setting,) = eval_grid.all_cells(config)
     return items_lib.plan(setting, tokenizer, config, shards)
 
 

@@ -9,7 +9,7 @@ import pytest
 from jft.checkpoints import tokenizer as tokenizer_lib
 from jft.data import datasets, prefix_tree
 from jft.data import train_batches as batches_lib
-from jft.data.prompts import Item, Prompter
+from jft.data.prompts import Prompter, Request
 from jft.errors import UserError
 from jft.tasks import TASKS
 
@@ -137,7 +137,7 @@ def test_processes_share_a_batch_and_micro_batches_hold_every_row(config, tokeni
 def test_an_input_too_long_loses_its_end_and_keeps_its_answer(tokenizer):
     prompter = Prompter(tokenizer, TASKS["sentiment"], "Text: {input}\nSentiment:", 40, eos=True)
     row = {"input": "one two three four five six seven eight nine ten", "output": "positive"}
-    encoded = prompter.encode([Item(row, (), ("positive",), "row 0")])[0]
+    encoded = prompter.encode([Request(row, (), ("positive",), "row 0")])[0]
     tokens, start = encoded.sequences[0]
     assert encoded.shortened
     assert tokenizer.decode(tokens[:-1]) == "Text: one two three\nSentiment:positive"
@@ -149,7 +149,7 @@ def test_two_texts_are_shortened_where_they_are_longest(tokenizer):
     template = "A: {input_1}\nB: {input_2}\nSame:"
     prompter = Prompter(tokenizer, TASKS["detection"], template, 40, eos=False)
     row = {"input_1": "a b", "input_2": "one two three four five six seven", "output": "yes"}
-    encoded = prompter.encode([Item(row, (), ("yes", "no"), "row 0")])[0]
+    encoded = prompter.encode([Request(row, (), ("yes", "no"), "row 0")])[0]
     shown = [tokenizer.decode(sequence.tokens) for sequence in encoded.sequences]
     assert [text.rpartition("Same:")[2] for text in shown] == ["yes", "no"]
     assert all("A: a b\nB: one two" in text for text in shown)

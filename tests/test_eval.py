@@ -243,7 +243,7 @@ def test_labels_branch_from_prompts_that_share_their_demonstrations(eval_config)
     dataset = source.test("pairs")
     tokenizer = tokenizer_lib.load("random:llama-tiny")
     demos, template = source.demos(dataset.task, "pairs", 2), source.template(dataset.task, 0)
-    cell = eval_grid.Setting(dataset, 2, 0, 0, template, tuple(demos[:2]))
+    cell = eval_grid.Cell(dataset, 2, 0, 0, template, tuple(demos[:2]))
     plan = eval_batches.plan(cell, tokenizer, eval_config)
     apart = sum(len(s.tokens) for encoded in plan.encoded for s in encoded.sequences)
     end_T = np.arange(1, plan.shape.row_length + 1)
@@ -272,21 +272,21 @@ def test_own_rows_and_task_prefixes(eval_config, tmp_path):
     own.write_text(json.dumps({"input_1": "a", "input_2": "b", "output": "no"}) + "\n")
     eval_config.eval.datasets = (f"detection:{own}", "sentiment/films", "shops_test_20")
     eval_config.eval.shots = (0,)
-    names = [(c.dataset.task.name, c.dataset.name) for c in loop.settings(eval_config)]
+    names = [(c.dataset.task.name, c.dataset.name) for c in eval_grid.all_cells(eval_config)]
     assert names[::2] == [("detection", "own"), ("sentiment", "films"), ("sentiment", "shops")]
 
 
 def test_a_dataset_named_twice_is_scored_once(eval_config):
     eval_config.eval.datasets = ("shops", "sentiment/shops", "shops_test_20")
     eval_config.eval.shots, eval_config.eval.prompts = (2, 0, 2), (1,)
-    cells = loop.settings(eval_config)
+    cells = eval_grid.all_cells(eval_config)
     assert [(cell.dataset.name, cell.shots) for cell in cells] == [("shops", 2), ("shops", 0)]
 
 
 def test_demonstrations_asked_for_are_used_where_they_fit(eval_config):
     eval_config.data.demos, eval_config.eval.shots = "films", (2,)
     eval_config.eval.prompts = (0,)
-    demos = {cell.dataset.name: cell.demos for cell in loop.settings(eval_config)}
+    demos = {cell.dataset.name: cell.demos for cell in eval_grid.all_cells(eval_config)}
     source = datasets.suite(eval_config.data)
     films = source.demos(datasets.TASKS["sentiment"], "films", 2)
     pairs = source.demos(datasets.TASKS["detection"], "pairs", 2)

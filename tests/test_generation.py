@@ -17,7 +17,7 @@ from rouge_score import rouge_scorer
 
 from jft.checkpoints import safetensors_io
 from jft.checkpoints import tokenizer as tokenizer_lib
-from jft.data import eval_batches
+from jft.data import eval_batches, eval_grid
 from jft.errors import UserError
 from jft.evaluation import compiled, generation, loop
 from jft.model import decode, decoder, sharding
@@ -71,7 +71,7 @@ def test_tokens_equal_one_by_one(eval_config, monkeypatch, devices, batch_tokens
     monkeypatch.setattr(eval_batches, "FEWEST_SLOTS", slots[0])
     monkeypatch.setattr(eval_batches, "MOST_SLOTS", slots[1])
     mesh = mesh_lib.create(eval_config.mesh, jax.devices()[:devices])
-    cell = loop.settings(eval_config)[-1]
+    cell = eval_grid.all_cells(eval_config)[-1]
     plan = eval_batches.plan(cell, tokenizer, eval_config, mesh_lib.row_shards(mesh))
     wanted = [one_by_one(config, params, each.sequences[0].tokens) for each in plan.encoded]
     eos = np.array(sorted({int(ids[i + 1]) for i, ids in enumerate(wanted[:4])} if ends else [-1]))
@@ -91,7 +91,7 @@ def test_a_device_holds_the_trees_of_one_batch_at_a_time(eval_config):
     tokenizer = tokenizer_lib.load("random:llama-tiny")
     config, params = safetensors_io.load("random:llama-tiny")
     mesh = mesh_lib.create(eval_config.mesh, jax.devices()[:1])
-    plan = eval_batches.plan(loop.settings(eval_config)[-1], tokenizer, eval_config)
+    plan = eval_batches.plan(eval_grid.all_cells(eval_config)[-1], tokenizer, eval_config)
     program = compiled.create(config, params, mesh, jnp.float32, NEW_TOKENS)
     seen = []
 
@@ -131,7 +131,7 @@ def test_no_keys_and_values_go_from_one_device_to_another(eval_config):
 
 def test_slots_hold_what_prompts_do_not_share(eval_config):
     tokenizer = tokenizer_lib.load("random:llama-tiny")
-    for cell in loop.settings(eval_config):
+    for cell in eval_grid.all_cells(eval_config):
         plan = eval_batches.plan(cell, tokenizer, eval_config)
         prompts = [each.sequences[0].tokens.tolist() for each in plan.encoded]
         (trunk,) = {tuple(prompt[: plan.slots.trunk]) for prompt in prompts}
@@ -148,7 +148,9 @@ def test_slots_are_as_many_as_there_is_room_for(eval_config, suite_root, cache_t
     eval_config.eval.cache_tokens, eval_config.eval.max_new_tokens = cache_tokens, 80
     tokenizer = tokenizer_lib.load("random:llama-tiny")
     for shards in (1, 2):
-        plan = eval_batches.plan(loop.settings(eval_config)[-1], tokenizer, eval_config, shards)
+        plan = eval_batches.plan(
+            eval_grid.all_cells(eval_config)[-1], tokenizer, eval_config, shards
+        )
         assert plan.slots.size == 96
         assert plan.slots.number == number * shards
 
@@ -157,7 +159,7 @@ def test_slots_are_as_many_as_there_is_room_for(eval_config, suite_root, cache_t
 def test_rows_to_go_on_from_are_no_longer_than_asked(eval_config, batch_tokens, row_length):
     eval_config.eval.batch_tokens, eval_config.data.row_length = batch_tokens, row_length
     tokenizer = tokenizer_lib.load("random:llama-tiny")
-    cell = loop.settings(eval_config)[-1]
+    cell = eval_grid.all_cells(eval_config)[-1]
     plan = eval_batches.plan(cell, tokenizer, eval_config)
     longest = max(len(each.sequences[0].tokens) for each in plan.encoded)
     assert (

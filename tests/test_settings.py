@@ -11,7 +11,7 @@ PAPER = Path(__file__).parents[2] / "shared" / "data"
 
 
 def asked(config):
-    return [(c.dataset.name, c.shots, c.prompt, c.draw) for c in eval_grid.settings(config)]
+    return [(c.dataset.name, c.shots, c.prompt, c.draw) for c in eval_grid.all_cells(config)]
 
 
 def test_empty_means_the_task_and_all_means_every_task(config):
@@ -39,18 +39,18 @@ def test_a_task_may_have_shots_of_its_own(config):
 def test_shots_of_a_task_that_are_not_readable(config, value):
     config.eval.task_shots = (value,)
     with pytest.raises(UserError, match=f"eval.task_shots={value}: "):
-        eval_grid.settings(config)
+        eval_grid.all_cells(config)
 
 
 def test_draws_of_demonstrations(config):
     config.eval.datasets, config.eval.shots, config.eval.draws = ("shops",), (0, 2, 4), (0, 1, 2)
-    cells = {(c.shots, c.draw): list(c.demos) for c in eval_grid.settings(config)}
+    cells = {(c.shots, c.draw): list(c.demos) for c in eval_grid.all_cells(config)}
     assert set(cells) == {(0, 0)} | {(k, d) for k in (2, 4) for d in (0, 1, 2)}
-    everything = {c.draw: c for c in eval_grid.settings(config) if c.shots == 4}
+    everything = {c.draw: c for c in eval_grid.all_cells(config) if c.shots == 4}
     assert cells[2, 0] == cells[4, 0][:2] != cells[2, 1] != cells[2, 2]
     assert cells[2, 1] == cells[4, 1][:2]  # more shots of a draw go on where fewer end
     assert len({str(demo) for demo in everything[1].demos}) == 4
-    assert eval_grid.settings(config)[1] == eval_grid.settings(config)[1]
+    assert eval_grid.all_cells(config)[1] == eval_grid.all_cells(config)[1]
 
 
 def test_a_set_nobody_named_is_left_out_where_it_has_no_demonstrations(config, suite_root, capsys):
@@ -65,14 +65,14 @@ def test_a_set_nobody_named_is_left_out_where_it_has_no_demonstrations(config, s
     assert {name for name, *_ in asked(config)} == {"films", "shops"}
     config.eval.datasets, config.eval.task_shots = ("films",), ()
     with pytest.raises(UserError, match=r"films_few_shot.json; set data.demos"):
-        eval_grid.settings(config)
+        eval_grid.all_cells(config)
     config.eval.datasets, config.data.demos = ("all",), "shop"
     with pytest.raises(UserError, match=r"data.demos=shop: no demonstrations"):
-        eval_grid.settings(config)
+        eval_grid.all_cells(config)
     (suite_root / "sentiment/few_shot/shops_few_shot.json").unlink()
     config.eval.datasets, config.data.demos = (), ""
     with pytest.raises(UserError, match=r"no test set with demonstrations; .* eval.shots=0"):
-        eval_grid.settings(config)
+        eval_grid.all_cells(config)
 
 
 @pytest.mark.skipif(not PAPER.is_dir(), reason="needs the paper's data in ../shared/data")

@@ -104,7 +104,7 @@ def test_the_papers_grid():
     found = parts(config, Path("/study"))
     sets = len(list(PAPER.glob("*/*_train_*.json")))
     assert len(found) == 1 + 3 * sets
-    assert len(eval_grid.settings(found[1].scoring.config)) == 18 * 4 * 2
+    assert len(eval_grid.all_cells(found[1].scoring.config)) == 18 * 4 * 2
 
 
 def run(config, folder, *overrides, **options):

@@ -63,7 +63,7 @@ class Unread:
     """
 
     config: DecoderConfig
-    letters: str
+    dims: str
     layout: str
     names: tuple[str, ...]
     source: Source
@@ -72,15 +72,15 @@ class Unread:
     @property
     def shape(self) -> tuple[int, ...]:
         """Of the parameter, as `decoder.init` gives it."""
-        return tuple(map(self.config.size, self.letters))
+        return tuple(map(self.config.size, self.dims))
 
     def __getitem__(self, index: Index) -> np.ndarray:
         """A part, read tensor by tensor."""
         bounds = [range(*part.indices(size)) for part, size in zip(index, self.shape, strict=True)]
-        if not self.letters.startswith("L"):
-            return self._of_tensor(self.names[0], self.letters, bounds)
+        if not self.dims.startswith("L"):
+            return self._of_tensor(self.names[0], self.dims, bounds)
         layers = (
-            self._of_tensor(self.names[layer], self.letters[1:], bounds[1:]) for layer in bounds[0]
+            self._of_tensor(self.names[layer], self.dims[1:], bounds[1:]) for layer in bounds[0]
         )
         # A view of the only one: stacking is another copy.
         return next(layers)[None] if len(bounds[0]) == 1 else np.stack(list(layers))
@@ -93,21 +93,21 @@ class Unread:
         """All of it."""
         return self.astype(dtype or self.dtype)[(slice(None),) * len(self.shape)]
 
-    def _of_tensor(self, name: str, letters: str, bounds: list[range]) -> np.ndarray:
+    def _of_tensor(self, name: str, dims: str, bounds: list[range]) -> np.ndarray:
         """A part of one layer, from the matrix in which some dimensions are one.
 
         Of such a group only the first dimension may be divided: its parts lie side by side.
         """
-        wanted = dict(zip(letters, bounds, strict=True))
+        wanted = dict(zip(dims, bounds, strict=True))
         index = []
         for group in self.layout.split():
             first, inner = wanted[group[0]], math.prod(map(self.config.size, group[1:]))
-            assert all(len(wanted[letter]) == self.config.size(letter) for letter in group[1:])
+            assert all(len(wanted[dim]) == self.config.size(dim) for dim in group[1:])
             index.append(slice(first.start * inner, first.stop * inner))
         stored = self.layout.replace(" ", "")
         tensor = self.source.read(name, tuple(index), self.dtype)
         split = tensor.reshape([len(wanted[x]) for x in stored])
-        return split.transpose([stored.index(letter) for letter in letters])
+        return split.transpose([stored.index(dim) for dim in dims])
 
 
 def _linear(path: str, hf: str, gguf: str, outputs: str, inputs: str) -> dict[str, Stored]:
@@ -163,13 +163,13 @@ def find(config: DecoderConfig, source: Source, dialect: str, adapters: bool = F
         )
     _check(source, expected_shapes(config, dialect, adapters))
 
-    def unread(path, letters):
+    def unread(path, dims):
         stored = TABLE[_key(path)]
-        layers = range(config.num_layers if letters[0] == "L" else 1)
+        layers = range(config.num_layers if dims[0] == "L" else 1)
         names = tuple(getattr(stored, dialect).format(layer) for layer in layers)
-        return Unread(config, letters, stored.layout, names, source)
+        return Unread(config, dims, stored.layout, names, source)
 
-    return jax.tree_util.tree_map_with_path(unread, _letters(config, adapters))
+    return jax.tree_util.tree_map_with_path(unread, _dims(config, adapters))
 
 
 def read(params: Params) -> Params:
@@ -181,14 +181,14 @@ def dump(
     config: DecoderConfig, params: Params, dtype: np.dtype, dialect: str
 ) -> Iterator[tuple[str, np.ndarray]]:
     """The inverse of `find`: names, and contiguous arrays of `dtype` in the stored layout."""
-    letters_by_path = dict(_leaves(decoder.letters(config)))
+    dims_by_path = dict(_leaves(decoder.dims(config)))
     for key, array in _leaves(params):
-        stored, letters = TABLE[key], letters_by_path[key]
+        stored, dims = TABLE[key], dims_by_path[key]
         name = getattr(stored, dialect)
-        layers = enumerate(array) if letters[0] == "L" else [("", array)]
+        layers = enumerate(array) if dims[0] == "L" else [("", array)]
         for layer, tensor in layers:
             tensor = np.asarray(tensor).astype(dtype, copy=False)
-            packed = _pack(tensor, stored.layout, letters.removeprefix("L"))
+            packed = _pack(tensor, stored.layout, dims.removeprefix("L"))
             yield name.format(layer), np.ascontiguousarray(packed)
 
 
@@ -197,17 +197,17 @@ def expected_shapes(
 ) -> dict[str, tuple[int, ...]]:
     """The stored shape of every tensor that a decoder of this shape has, by stored name."""
     shapes = {}
-    for key, letters in _leaves(_letters(config, adapters)):
+    for key, dims in _leaves(_dims(config, adapters)):
         stored = TABLE[key]
         shape = tuple(_product(config, group) for group in stored.layout.split())
-        for layer in range(config.num_layers if letters[0] == "L" else 1):
+        for layer in range(config.num_layers if dims[0] == "L" else 1):
             shapes[getattr(stored, dialect).format(layer)] = shape
     return shapes
 
 
-def _letters(config: DecoderConfig, adapters: bool) -> Params:
-    letters = decoder.letters(config)
-    return lora.split(letters)[0] if adapters else letters
+def _dims(config: DecoderConfig, adapters: bool) -> Params:
+    dims = decoder.dims(config)
+    return lora.split(dims)[0] if adapters else dims
 
 
 def _check(source: Source, expected: dict[str, tuple[int, ...]]) -> None:
@@ -231,14 +231,14 @@ def _check(source: Source, expected: dict[str, tuple[int, ...]]) -> None:
         )
 
 
-def _pack(tensor: np.ndarray, layout: str, letters: str) -> np.ndarray:
-    size = dict(zip(letters, tensor.shape, strict=True))
-    ordered = tensor.transpose([letters.index(letter) for letter in layout.replace(" ", "")])
+def _pack(tensor: np.ndarray, layout: str, dims: str) -> np.ndarray:
+    size = dict(zip(dims, tensor.shape, strict=True))
+    ordered = tensor.transpose([dims.index(dim) for dim in layout.replace(" ", "")])
     return ordered.reshape([int(np.prod([size[x] for x in group])) for group in layout.split()])
 
 
-def _product(config: DecoderConfig, letters: str) -> int:
-    return int(np.prod([config.size(letter) for letter in letters]))
+def _product(config: DecoderConfig, dims: str) -> int:
+    return int(np.prod([config.size(dim) for dim in dims]))
 
 
 def _leaves(tree: Params) -> list:

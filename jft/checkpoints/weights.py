@@ -33,7 +33,7 @@ def load(
       UserError: it is damaged, or adapters to another base than what is there now.
     """
     config, arrays = _arrays(origin, mesh, dtype)
-    return config, jax.tree.unflatten(jax.tree.structure(decoder.letters(config)), arrays)
+    return config, jax.tree.unflatten(jax.tree.structure(decoder.dims(config)), arrays)
 
 
 def load_frozen(
@@ -43,12 +43,12 @@ def load_frozen(
     int8 = adapters.base == "int8"
     plain, arrays = _arrays(origin, mesh, FLOAT32 if int8 else jnp.dtype(adapters.dtype))
     config = replace(plain, adapters=adapters)
-    letters = decoder.letters(plain)
+    dims = decoder.dims(plain)
     if not int8:
-        return config, jax.tree.unflatten(jax.tree.structure(letters), arrays)
+        return config, jax.tree.unflatten(jax.tree.structure(dims), arrays)
     _, layout = lora.split(mesh_lib.parameters(mesh, config))
     # One after the other: there may be no room for all of them in float32.
-    return config, jax.tree.map(lambda *each: _quantized(next(arrays), *each), letters, layout)
+    return config, jax.tree.map(lambda *each: _quantized(next(arrays), *each), dims, layout)
 
 
 def load_adapted(
@@ -98,7 +98,7 @@ def _arrays(
         config, unread = safetensors_io.find(origin.path)
         layout = mesh_lib.parameters(mesh, config)
         place = functools.partial(mesh_lib.put_by_layer, dtype=dtype)
-        return config, map(place, *map(jax.tree.leaves, (decoder.letters(config), unread, layout)))
+        return config, map(place, *map(jax.tree.leaves, (decoder.dims(config), unread, layout)))
     config = model_ref.read_model(Path(origin.path)).decoder
     like = jax.tree.map(
         lambda shape, sharding: shape.update(sharding=sharding),
@@ -114,11 +114,11 @@ def _restore(origin: Origin, like: decoder.Params) -> decoder.Params:
     return checkpoints.restore({"params": like}, origin.step)["params"]
 
 
-def _quantized(x: jax.Array, letters: str, layout) -> jax.Array | dict:
+def _quantized(x: jax.Array, dims: str, layout) -> jax.Array | dict:
     """As it is held in int8; what it was before is given up."""
     if not isinstance(layout, dict):
         return lora.cast_away(x, jnp.dtype("bfloat16"))
-    outputs = 1 if letters.startswith("LD") else len(letters) - 2
+    outputs = 1 if dims.startswith("LD") else len(dims) - 2
     held = jax.block_until_ready(_quantize(outputs, *layout.values())(x))
     x.delete()
     return held

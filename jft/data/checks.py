@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from jft.data import trained_on
-from jft.data.datasets import Dataset, Row
+from jft.data.datasets import Dataset, Example
 from jft.data.prompts import Encoded
 from jft.data.trained_on import inputs
 from jft.errors import UserError
@@ -110,7 +110,7 @@ def rows(dataset: Dataset) -> list[Finding]:
     ]
 
 
-def demonstrations_among_items(dataset: Dataset, demos: Sequence[Row]) -> list[Finding]:
+def demonstrations_among_items(dataset: Dataset, demos: Sequence[Example]) -> list[Finding]:
     """Test items that stand among the demonstrations before them."""
     text = (
         "{n} of {of} test items {are} also {demonstrations}, so that {their} prompts hold the "
@@ -121,7 +121,7 @@ def demonstrations_among_items(dataset: Dataset, demos: Sequence[Row]) -> list[F
     return _items("demonstrations_among_items", dataset, found, text)
 
 
-def demonstrations_in_training(dataset: Dataset, demos: Sequence[Row]) -> list[Finding]:
+def demonstrations_in_training(dataset: Dataset, demos: Sequence[Example]) -> list[Finding]:
     """Training rows that stand among the demonstrations."""
     text = (
         "{n} of {of} training rows {are} also {demonstrations}: none is its own demonstration, but "
@@ -211,7 +211,7 @@ def check_tokens(encoded: list[Encoded], vocab_size: int, max_positions: int, mo
         )
 
 
-def overlap(task: Task, rows: Sequence[Row], others: Sequence[Row]) -> list[int]:
+def overlap(task: Task, rows: Sequence[Example], others: Sequence[Example]) -> list[int]:
     """Indices of `rows` whose inputs also stand in `others`, white space aside."""
     known = {inputs(task, row) for row in others}
     return [i for i, row in enumerate(rows) if inputs(task, row) in known]

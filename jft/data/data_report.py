@@ -12,8 +12,8 @@ from jft import config as config_lib
 from jft.batch import Shape
 from jft.data import checks, prefix_tree
 from jft.data.checks import Finding, Prompts
-from jft.data.datasets import Dataset, Row, Suite
-from jft.data.eval_batches import Items, max_length
+from jft.data.datasets import Dataset, Example, Suite
+from jft.data.eval_batches import PackedCell, max_length
 from jft.data.train_batches import Batches
 from jft.errors import UserError
 from jft.runtime import workdir as workdir_lib
@@ -57,7 +57,7 @@ def training(batches: Batches, source: Suite, data: config_lib.Data) -> dict:
     }
 
 
-def trained_rows(batches: Batches) -> list[Row]:
+def trained_rows(batches: Batches) -> list[Example]:
     """The distinct rows that a run is trained on."""
     return [batches.dataset.rows[i] for i in sorted({batches.examples[i] for i in _used(batches)})]
 
@@ -67,7 +67,10 @@ def _used(batches: Batches) -> list[int]:
 
 
 def evaluation(
-    model: str, cells: Sequence[Items], config: config_lib.Config, trained: Collection[str] | None
+    model: str,
+    cells: Sequence[PackedCell],
+    config: config_lib.Config,
+    trained: Collection[str] | None,
 ) -> dict:
     """Findings of a grid, its datasets and its cells in numbers, ready for JSON.
 
@@ -80,7 +83,7 @@ def evaluation(
     Raises:
       UserError: rows that make the scores meaningless.
     """
-    groups: dict[tuple[str, str], list[Items]] = {}
+    groups: dict[tuple[str, str], list[PackedCell]] = {}
     for cell in cells:
         dataset = cell.setting.dataset
         groups.setdefault((dataset.task.name, dataset.name), []).append(cell)
@@ -94,7 +97,7 @@ def evaluation(
 
 
 def _of_training(
-    dataset: Dataset, tests: list[Dataset], demos: list[Row], prompts: Prompts
+    dataset: Dataset, tests: list[Dataset], demos: list[Example], prompts: Prompts
 ) -> list[Finding]:
     return [
         *checks.rows(dataset),
@@ -106,7 +109,7 @@ def _of_training(
 
 
 def _of_dataset(
-    model: str, cells: list[Items], config: config_lib.Config, trained: Collection[str]
+    model: str, cells: list[PackedCell], config: config_lib.Config, trained: Collection[str]
 ) -> tuple[list[Finding], dict]:
     """The findings of the cells of one dataset, each once, and its numbers."""
     dataset = cells[0].setting.dataset.first(config.eval.limit)
@@ -133,7 +136,7 @@ def _of_dataset(
     }
 
 
-def _of_cell(cell: Items) -> dict:
+def _of_cell(cell: PackedCell) -> dict:
     setting = cell.setting
     return {
         "task": setting.dataset.task.name,

@@ -22,7 +22,7 @@ from jft.tasks import TASKS, Task
 MINI = Path(__file__).parent / "mini"
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
-Row = dict[str, str]
+Example = dict[str, str]
 
 
 class Dataset(NamedTuple):
@@ -40,7 +40,7 @@ class Dataset(NamedTuple):
     task: Task
     source: str
     own: bool
-    rows: list[Row]
+    rows: list[Example]
 
     def where(self, index: int) -> str:
         """What errors call a row."""
@@ -178,7 +178,7 @@ class Suite(NamedTuple):
         """The names of the tasks' test sets, as `test` takes them."""
         return [f"{task.name}/{path.stem}" for task in tasks for path in self.files(task, "test")]
 
-    def demos(self, task: Task, name: str, shots: int, key: str = "data.shots") -> list[Row]:
+    def demos(self, task: Task, name: str, shots: int, key: str = "data.shots") -> list[Example]:
         """All demonstrations of a dataset; none are needed, and none read, at 0 shots.
 
         Args:

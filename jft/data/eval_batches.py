@@ -10,9 +10,9 @@ from typing import NamedTuple
 from jft import config as config_lib
 from jft.batch import Batch, Shape
 from jft.data import packing, prefix_tree
-from jft.data.eval_grid import Setting
+from jft.data.eval_grid import Cell
 from jft.data.packing import Budget
-from jft.data.prompts import Encoded, Encoder, Item, Prompter
+from jft.data.prompts import Encoded, Encoder, Prompter, Request
 from jft.errors import UserError
 
 # Sizes are rounded up to multiples, or to powers of two, so that few shapes are compiled for many
@@ -48,7 +48,7 @@ class Slots(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Items:
+class PackedCell:
     """The items of one cell, packed.
 
     Attributes:
@@ -61,7 +61,7 @@ class Items:
       slots: where the model is to go on from the prompts; None where it scores labels.
     """
 
-    setting: Setting
+    setting: Cell
     indices: list[int]
     skipped: int
     encoded: list[Encoded]
@@ -95,7 +95,9 @@ def max_length(config: config_lib.Config) -> tuple[str, int]:
     return "data.max_length", config.data.max_length
 
 
-def plan(setting: Setting, tokenizer: Encoder, config: config_lib.Config, shards: int = 1) -> Items:
+def plan(
+    setting: Cell, tokenizer: Encoder, config: config_lib.Config, shards: int = 1
+) -> PackedCell:
     """Pack the first `eval.limit` rows of a cell, for batches that so many devices share.
 
     Raises:
@@ -113,7 +115,7 @@ def plan(setting: Setting, tokenizer: Encoder, config: config_lib.Config, shards
     prompter = Prompter(tokenizer, dataset.task, setting.template, longest, eos=False, key=key)
     answers = labels or ("",)
     encoded = prompter.encode(
-        [Item(dataset.rows[i], setting.demos, answers, dataset.where(i)) for i in indices]
+        [Request(dataset.rows[i], setting.demos, answers, dataset.where(i)) for i in indices]
     )
     slots = [(i, j) for i in range(len(indices)) for j in range(len(answers))]
     sequences = [encoded[i].sequences[j] for i, j in slots]
@@ -127,7 +129,7 @@ def plan(setting: Setting, tokenizer: Encoder, config: config_lib.Config, shards
     shape = _rounded(packed.shapes[0])
     if row_length:
         shape = shape._replace(row_length=packed.shapes[0].row_length)
-    return Items(
+    return PackedCell(
         setting=setting,
         indices=indices,
         skipped=len(dataset.rows) - len(indices),

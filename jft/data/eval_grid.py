@@ -10,7 +10,7 @@ from jft import config as config_lib
 from jft import sections
 from jft.data import datasets as datasets_lib
 from jft.data import readers
-from jft.data.datasets import Dataset, Row, Suite
+from jft.data.datasets import Dataset, Example, Suite
 from jft.errors import UserError
 from jft.runtime.progress import say
 from jft.tasks import Task
@@ -19,7 +19,7 @@ from jft.tasks import Task
 ALL = "all"
 
 
-class Setting(NamedTuple):
+class Cell(NamedTuple):
     """How a dataset is asked: one cell of the grid.
 
     Attributes:
@@ -36,10 +36,10 @@ class Setting(NamedTuple):
     prompt: int
     draw: int
     template: str
-    demos: tuple[Row, ...]
+    demos: tuple[Example, ...]
 
 
-def settings(config: config_lib.Config) -> list[Setting]:
+def all_cells(config: config_lib.Config) -> list[Cell]:
     """The cells that a config asks for.
 
     Raises:
@@ -65,13 +65,13 @@ def settings(config: config_lib.Config) -> list[Setting]:
 
 def _setting(
     source: Suite, dataset: Dataset, shots: int, prompt: int, draw: int, demos: str
-) -> Setting:
+) -> Cell:
     """One cell; `demos` as `data.demos`: whose demonstrations, or the dataset's own."""
     template = source.template(dataset.task, prompt, "eval.prompts")
     found = source.demos(dataset.task, demos or dataset.name, shots, "eval.shots")
     if draw:
         found = [found[i] for i in np.random.default_rng([draw]).permutation(len(found))]
-    return Setting(dataset, shots, prompt, draw, template, tuple(found[:shots]))
+    return Cell(dataset, shots, prompt, draw, template, tuple(found[:shots]))
 
 
 def datasets(config: config_lib.Config) -> list[Dataset]:

@@ -16,7 +16,7 @@ from jft.data import checks, datasets, packing, prefix_tree, trained_on
 from jft.data import readers as rows_lib
 from jft.data.datasets import Dataset, Suite
 from jft.data.packing import Budget
-from jft.data.prompts import Encoded, Encoder, Item, Prompter
+from jft.data.prompts import Encoded, Encoder, Prompter, Request
 from jft.errors import UserError
 from jft.tasks import relation
 
@@ -197,7 +197,7 @@ class _Planner(NamedTuple):
         prompter = Prompter(self.tokenizer, task, template, data.max_length, eos=False)
         golds = [dataset.rows[i]["output"] for i in indices]
         items = [
-            Item(dataset.rows[i], (), task.labels or (gold,), dataset.where(i))
+            Request(dataset.rows[i], (), task.labels or (gold,), dataset.where(i))
             for i, gold in zip(indices, golds, strict=True)
         ]
         trained = (self.training.task.name, self.training.name)

@@ -26,7 +26,7 @@ class Encoder(Protocol):
         ...
 
 
-class Item(NamedTuple):
+class Request(NamedTuple):
     """One prompt and the answers to predict after it.
 
     Attributes:
@@ -93,7 +93,7 @@ class Prompter(NamedTuple):
     eos: bool
     key: str = "data.max_length"
 
-    def encode(self, items: list[Item]) -> list[Encoded]:
+    def encode(self, items: list[Request]) -> list[Encoded]:
         """The sequences of every item; an input too long loses its end, never the answer.
 
         Raises:
@@ -106,7 +106,7 @@ class Prompter(NamedTuple):
             result[i] = result[i]._replace(sequences=sequences)
         return result
 
-    def _sequences(self, items: list[Item]) -> list[list[TokenSequence]]:
+    def _sequences(self, items: list[Request]) -> list[list[TokenSequence]]:
         sources = self._sources(items)
         fulls = [s + a for s, item in zip(sources, items, strict=True) for a in item.answers]
         ids = iter(self.tokenizer.encode(sources + fulls))
@@ -116,7 +116,7 @@ class Prompter(NamedTuple):
             for source, item in zip(source_ids, items, strict=True)
         ]
 
-    def _sources(self, items: list[Item]) -> list[str]:
+    def _sources(self, items: list[Request]) -> list[str]:
         """What stands before the answers of each item."""
         contexts: dict[int, str] = {}  # items share demonstrations by identity
         sources = []
@@ -126,7 +126,7 @@ class Prompter(NamedTuple):
             sources.append(contexts[id(item.demos)] + render(self.template, item.row))
         return sources
 
-    def _sequence(self, source: np.ndarray, full: np.ndarray, item: Item) -> TokenSequence:
+    def _sequence(self, source: np.ndarray, full: np.ndarray, item: Request) -> TokenSequence:
         # Where the tokenizer merges the prompt's end with the answer's beginning, the merged token
         # is part of the answer: it is the first that the prompt does not determine.
         start = shared_length(source, full)
@@ -141,7 +141,7 @@ class Prompter(NamedTuple):
     def _fits(self, sequences: list[TokenSequence]) -> bool:
         return _longest_of(sequences) <= self.max_length
 
-    def _shorten(self, items: list[Item]) -> list[list[TokenSequence]]:
+    def _shorten(self, items: list[Request]) -> list[list[TokenSequence]]:
         """Bisect, all items at once, over the words that each input may keep."""
         words = [_word_ends(self.task, item.row) for item in items]
         low, high = [0] * len(items), [len(ends) - 1 for ends in words]
@@ -157,12 +157,12 @@ class Prompter(NamedTuple):
                     high[i] = middle[i]
         return best
 
-    def _cut(self, items: list[Item], ends: list[int]) -> list[list[TokenSequence]]:
+    def _cut(self, items: list[Request], ends: list[int]) -> list[list[TokenSequence]]:
         """The sequences of items of whose longest text so many characters are kept."""
         rows = [_keep(self.task, i.row, end) for i, end in zip(items, ends, strict=True)]
         return self._sequences([i._replace(row=r) for i, r in zip(items, rows, strict=True)])
 
-    def _without_input(self, items: list[Item]) -> list[list[TokenSequence]]:
+    def _without_input(self, items: list[Request]) -> list[list[TokenSequence]]:
         result = self._cut(items, [0] * len(items))
         for item, sequences in zip(items, result, strict=True):
             if not self._fits(sequences):

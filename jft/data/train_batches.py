@@ -17,9 +17,9 @@ import numpy as np
 from jft import config as config_lib
 from jft.batch import Batch, Shape
 from jft.data import checks, packing, prefix_tree
-from jft.data.datasets import Dataset, Row, suite
+from jft.data.datasets import Dataset, Example, suite
 from jft.data.prefix_tree import TokenSequence, longest
-from jft.data.prompts import Encoded, Encoder, Item, Prompter
+from jft.data.prompts import Encoded, Encoder, Prompter, Request
 from jft.data.trained_on import inputs
 from jft.errors import UserError
 
@@ -121,7 +121,7 @@ class _Pool:
     """The distinct sequences of a run, and which demonstrations each example gets."""
 
     def __init__(
-        self, dataset: Dataset, demos: list[Row], data: config_lib.Data, prompter: Prompter
+        self, dataset: Dataset, demos: list[Example], data: config_lib.Data, prompter: Prompter
     ):
         self.dataset, self.demos, self.data, self.prompter = dataset, demos, data, prompter
         self._demo_inputs = [inputs(dataset.task, demo) for demo in demos]
@@ -172,9 +172,9 @@ class _Pool:
             self.examples.append(int(key[0]))
         return [[self._ids[key] for key in step] for step in draws]
 
-    def _item(self, i: int, demos: tuple[Row, ...]) -> Item:
+    def _item(self, i: int, demos: tuple[Example, ...]) -> Request:
         row = self.dataset.rows[i]
-        return Item(row, demos, (row["output"],), self.dataset.where(i))
+        return Request(row, demos, (row["output"],), self.dataset.where(i))
 
     def _first(self, i: int) -> tuple[int, ...]:
         return tuple(self._allowed([i])[: self.data.shots])

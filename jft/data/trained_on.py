@@ -7,7 +7,7 @@ import json
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
-from jft.data.datasets import Row
+from jft.data.datasets import Example
 from jft.errors import UserError
 from jft.runtime import workdir as workdir_lib
 from jft.tasks import Task
@@ -16,17 +16,17 @@ FILE = "trained_on.txt"
 HEX_DIGITS = 16
 
 
-def inputs(task: Task, row: Row) -> tuple[str, ...]:
+def inputs(task: Task, row: Example) -> tuple[str, ...]:
     """What makes two rows of a task the same: their fields, white space collapsed."""
     return tuple(" ".join(row[name].split()) for name in task.fields)
 
 
-def among(task: Task, rows: Sequence[Row], trained: Collection[str]) -> list[int]:
+def among(task: Task, rows: Sequence[Example], trained: Collection[str]) -> list[int]:
     """Indices of the rows that were trained on."""
     return [i for i, row in enumerate(rows) if _hash(task, row) in trained]
 
 
-def write(folder: Path, task: Task, rows: Iterable[Row], before: Collection[str]) -> None:
+def write(folder: Path, task: Task, rows: Iterable[Example], before: Collection[str]) -> None:
     """Leave the hash of every distinct row in a run's workdir.
 
     Args:
@@ -53,6 +53,6 @@ def read(folder: Path) -> frozenset[str] | None:
         raise UserError(f"{folder / FILE}: damaged; restore it, or train again") from None
 
 
-def _hash(task: Task, row: Row) -> str:
+def _hash(task: Task, row: Example) -> str:
     text = json.dumps([task.name, *inputs(task, row)])
     return hashlib.sha256(text.encode()).hexdigest()[:HEX_DIGITS]

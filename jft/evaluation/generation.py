@@ -10,7 +10,7 @@ import numpy as np
 
 from jft.batch import Batch
 from jft.checkpoints.tokenizer import Tokenizer
-from jft.data.eval_batches import Items
+from jft.data.eval_batches import PackedCell
 from jft.data.eval_batches import Slots as SlotSizes
 from jft.errors import UserError
 from jft.evaluation.compiled import Runner
@@ -48,7 +48,7 @@ class Group(NamedTuple):
 
 
 def generate(
-    runner: Runner, items: Items, tokenizer: Tokenizer, advance: Callable[[int], None]
+    runner: Runner, items: PackedCell, tokenizer: Tokenizer, advance: Callable[[int], None]
 ) -> list[str]:
     """The continuation of each item's prompt, without the white space around it.
 
@@ -63,7 +63,7 @@ def generate(
 
 
 def tokens(
-    runner: Runner, items: Items, stops: Stops, advance: Callable[[int], None]
+    runner: Runner, items: PackedCell, stops: Stops, advance: Callable[[int], None]
 ) -> list[list[int]]:
     """The tokens that each item's prompt goes on with; none where no row holds it."""
     assert items.slots
@@ -176,7 +176,7 @@ class _Slots:
         return [slot for slot in shard if self._items[slot] is None]
 
 
-def _groups(runner: Runner, items: Items, sizes: SlotSizes) -> Iterator[Group]:
+def _groups(runner: Runner, items: PackedCell, sizes: SlotSizes) -> Iterator[Group]:
     """All prompts; a batch is run when it comes to its first."""
     for batch, rows in items.batches():
         share = len(batch.tokens_BT) // sizes.shards

@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from jft.data.eval_batches import Items
+from jft.data.eval_batches import PackedCell
 from jft.evaluation.compiled import Runner
 
 
-def score(runner: Runner, items: Items, advance: Callable[[int], None]) -> np.ndarray:
+def score(runner: Runner, items: PackedCell, advance: Callable[[int], None]) -> np.ndarray:
     """The labels' log-probabilities, [items, labels] in float64.
 
     A label's score is the sum over its tokens. The next batch is built and sent while the device

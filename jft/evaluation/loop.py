@@ -16,8 +16,8 @@ from jft.checkpoints import tokenizer as tokenizer_lib
 from jft.checkpoints.model_ref import Origin
 from jft.checkpoints.tokenizer import Tokenizer
 from jft.data import checks, data_report, eval_batches
-from jft.data.eval_batches import Items
-from jft.data.eval_grid import settings
+from jft.data.eval_batches import PackedCell
+from jft.data.eval_grid import all_cells
 from jft.errors import UserError
 from jft.evaluation import compiled, generation, label_scores
 from jft.evaluation import results as cells_lib
@@ -50,7 +50,7 @@ def evaluate(config: config_lib.Config, workdir: str, dry_run: bool = False) -> 
     origin = model_ref.find(config.model.path)
     if not origin.finished:
         say(f"note: {config.model.path} stopped at step {origin.step}; this scores that step")
-    cells = settings(config)
+    cells = all_cells(config)
     digest = model_ref.fingerprint(origin)
     inputs = {
         cells_lib.key(cell): cells_lib.inputs(origin, digest, cell, config.eval.limit)
@@ -82,7 +82,7 @@ def _report(
     config: config_lib.Config,
     origin: Origin,
     folder: Path,
-    planned: list[Items],
+    planned: list[PackedCell],
     tokenizer: Tokenizer,
 ) -> None:
     """Say what is wrong with the data, and the plan; leave both in the workdir."""
@@ -106,7 +106,7 @@ def _score_cells(
     config: config_lib.Config,
     origin: Origin,
     folder: Path,
-    planned: list[Items],
+    planned: list[PackedCell],
     inputs: Inputs,
     tokenizer: Tokenizer,
     devices: tuple[Mesh, jnp.dtype],
@@ -133,7 +133,7 @@ def _score_cells(
 
 
 def _rows(
-    name: str, model: Runner, cell: Items, tokenizer: Tokenizer, advance: Callable[[int], None]
+    name: str, model: Runner, cell: PackedCell, tokenizer: Tokenizer, advance: Callable[[int], None]
 ) -> list[dict]:
     if cell.setting.dataset.task.labels:
         return cells_lib.label_rows(name, cell, label_scores.score(model, cell, advance))

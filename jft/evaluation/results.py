@@ -14,8 +14,8 @@ from jft.checkpoints import model_ref
 from jft.checkpoints.model_ref import Origin
 from jft.data import checks, prefix_tree, trained_on
 from jft.data import readers as rows_lib
-from jft.data.eval_batches import Items
-from jft.data.eval_grid import Setting
+from jft.data.eval_batches import PackedCell
+from jft.data.eval_grid import Cell
 from jft.data.prompts import Encoded
 from jft.errors import UserError
 from jft.evaluation import metrics
@@ -34,7 +34,7 @@ OF_DEMONSTRATIONS = tuple(
 )
 
 
-def key(setting: Setting) -> Key:
+def key(setting: Cell) -> Key:
     """The cell that a setting asks for."""
     dataset = setting.dataset
     return Key(dataset.task.name, dataset.name, setting.shots, setting.prompt, setting.draw)
@@ -61,7 +61,7 @@ def _adapters(config: config_lib.Lora) -> str:
     return f"{'DoRA' if config.dora else 'LoRA'}-{config.rank}{base}"
 
 
-def label_rows(model: str, items: Items, scores: np.ndarray) -> list[dict]:
+def label_rows(model: str, items: PackedCell, scores: np.ndarray) -> list[dict]:
     """One record for each item that was scored; ties go to the label that comes first.
 
     Raises:
@@ -84,7 +84,7 @@ def label_rows(model: str, items: Items, scores: np.ndarray) -> list[dict]:
     return records
 
 
-def text_rows(model: str, items: Items, texts: list[str], max_new_tokens: int) -> list[dict]:
+def text_rows(model: str, items: PackedCell, texts: list[str], max_new_tokens: int) -> list[dict]:
     """One record for each item that a text of at most so many tokens was generated for."""
     rows = items.setting.dataset.rows
     return [
@@ -126,7 +126,7 @@ class Training:
 def record(
     model: str,
     origin: Origin,
-    items: Items,
+    items: PackedCell,
     rows: list[dict],
     training: Training | None,
 ) -> dict:
@@ -176,7 +176,7 @@ def _mean(metric: str, rows: list[dict]) -> dict:
     }
 
 
-def inputs(origin: Origin, model_digest: str, setting: Setting, limit: int) -> dict:
+def inputs(origin: Origin, model_digest: str, setting: Cell, limit: int) -> dict:
     """What a cell's scores depend on besides the config, to find out when it changes."""
     rows = setting.dataset.rows[: limit or None]
     return {
@@ -187,7 +187,7 @@ def inputs(origin: Origin, model_digest: str, setting: Setting, limit: int) -> d
     }
 
 
-def _row(model: str, items: Items, i: int, prediction: str, max_new_tokens: int = 0) -> dict:
+def _row(model: str, items: PackedCell, i: int, prediction: str, max_new_tokens: int = 0) -> dict:
     index = items.indices[i]
     return _identity(model, items.setting) | {
         "index": index,
@@ -207,7 +207,7 @@ def _request(encoded: Encoded, max_new_tokens: int) -> str:
     return digest.hexdigest()[:16]
 
 
-def _identity(model: str, cell: Setting) -> dict:
+def _identity(model: str, cell: Cell) -> dict:
     return {
         "model": model,
         "task": cell.dataset.task.name,

@@ -73,7 +73,7 @@ class DecoderConfig:
         """How many tokens it knows, and the longest sequence it was made for."""
         return self.vocab_size, self.max_positions
 
-    def size(self, letter: str) -> int:
+    def size(self, dim: str) -> int:
         """The size of the dimension that the letter names."""
         return {
             "V": self.vocab_size,
@@ -84,4 +84,4 @@ class DecoderConfig:
             "H": self.head_dim,
             "F": self.mlp_dim,
             "J": self.adapters.rank if self.adapters else 0,
-        }[letter]
+        }[dim]

@@ -51,9 +51,9 @@ class Projection(nnx.Module):
         if c.adapters and c.adapters.base == "int8" and name != HEAD:
             self.kernel: Any = Int8(kernel, outputs, inputs)
         else:
-            self.kernel = nnx.Param(kernel, letters=outputs + inputs)
+            self.kernel = nnx.Param(kernel, dims=outputs + inputs)
         if bias:
-            self.bias = nnx.Param(jnp.zeros(shape[self.inputs :]), letters=outputs)
+            self.bias = nnx.Param(jnp.zeros(shape[self.inputs :]), dims=outputs)
         if c.adapters and name in c.adapters.targets:
             self.adapter = Adapter(c, outputs, inputs)
 
@@ -70,8 +70,8 @@ class Int8(nnx.Module):
 
     def __init__(self, kernel: jax.Array, outputs: str, inputs: str):
         numbers = lora.quantize(kernel, len(outputs))
-        self.int8 = nnx.Param(numbers["int8"], letters=outputs + inputs)
-        self.step = nnx.Param(numbers["step"], letters=outputs)
+        self.int8 = nnx.Param(numbers["int8"], dims=outputs + inputs)
+        self.step = nnx.Param(numbers["step"], dims=outputs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         numbers, step = self.int8[...].astype(x.dtype), self.step[...]
@@ -84,11 +84,11 @@ class Adapter(nnx.Module):
     def __init__(self, c: DecoderConfig, outputs: str, inputs: str):
         assert c.adapters
         self.c, self.inputs = c.adapters, len(inputs)
-        self.down = nnx.Param(jnp.zeros(tuple(map(c.size, "J" + inputs))), letters="J" + inputs)
-        self.up = nnx.Param(jnp.zeros(tuple(map(c.size, outputs + "J"))), letters=outputs + "J")
+        self.down = nnx.Param(jnp.zeros(tuple(map(c.size, "J" + inputs))), dims="J" + inputs)
+        self.up = nnx.Param(jnp.zeros(tuple(map(c.size, outputs + "J"))), dims=outputs + "J")
         if c.adapters.dora:
             size = tuple(map(c.size, outputs))
-            self.magnitude = nnx.Param(jnp.ones(size), letters=outputs)
+            self.magnitude = nnx.Param(jnp.ones(size), dims=outputs)
 
     def __call__(self, x: jax.Array, y: jax.Array, kernel) -> jax.Array:
         inner_BTJ = linear(x, self.down[...], self.inputs)
@@ -106,7 +106,7 @@ class Norm(nnx.Module):
     """Root-mean-square normalization in float32 (Zhang and Sennrich 2019, arXiv 1910.07467)."""
 
     def __init__(self, c: DecoderConfig):
-        self.scale = nnx.Param(jnp.ones(c.embed_dim), letters="D")
+        self.scale = nnx.Param(jnp.ones(c.embed_dim), dims="D")
         self.eps = c.norm_eps
 
     def __call__(self, x_BTD: jax.Array) -> jax.Array:
@@ -167,7 +167,7 @@ class Ends(nnx.Module):
 
     def __init__(self, c: DecoderConfig, rngs: nnx.Rngs):
         table_VD = jax.random.normal(rngs.params(), (c.vocab_size, c.embed_dim)) * 0.02
-        self.embed = nnx.Param(table_VD, letters="VD")
+        self.embed = nnx.Param(table_VD, dims="VD")
         self.final_norm = Norm(c)
         if not c.tied_head:
             self.head = Projection(c, HEAD, "D", "V", False, rngs)
@@ -195,14 +195,12 @@ def shapes(config: DecoderConfig) -> Params:
     return jax.eval_shape(functools.partial(init, config), jax.random.key(0))
 
 
-def letters(config: DecoderConfig) -> Params:
+def dims(config: DecoderConfig) -> Params:
     """The dimension letters of every parameter, such as `LDNH`, in the structure of `init`."""
 
     def names(module, prefix):
         state = nnx.state(nnx.eval_shape(lambda: module(config, rngs=nnx.Rngs(0))))
-        flat = {
-            path: prefix + leaf.get_metadata("letters") for path, leaf in nnx.to_flat_state(state)
-        }
+        flat = {path: prefix + leaf.get_metadata("dims") for path, leaf in nnx.to_flat_state(state)}
         return _nest(flat)
 
     return names(Ends, "") | {"layers": names(Layer, "L")}
@@ -294,7 +292,7 @@ def layer(config: DecoderConfig) -> Callable[..., tuple[jax.Array, Any]]:
     `attend` mixes the values, and so decides what a query sees; `memory` is what it returns beside.
     """
     graph, _ = nnx.split(nnx.eval_shape(lambda: Layer(config, rngs=nnx.Rngs(0))))
-    names = jax.tree.map(lambda name: name.removeprefix("L"), letters(config)["layers"])
+    names = jax.tree.map(lambda name: name.removeprefix("L"), dims(config)["layers"])
 
     def run(params, x_BTD, rope_2BTH, attend):
         return _merge(graph, jax.tree.map(gather, names, params))(x_BTD, rope_2BTH, attend)
@@ -313,7 +311,7 @@ def embed(
 def final_norm(config: DecoderConfig, params: Params, x_BTD: jax.Array) -> jax.Array:
     """The norm after the last layer."""
     graph, _ = nnx.split(nnx.eval_shape(lambda: Norm(config)))
-    of_norm = jax.tree.map(gather, letters(config)["final_norm"], params["final_norm"])
+    of_norm = jax.tree.map(gather, dims(config)["final_norm"], params["final_norm"])
     return _merge(graph, of_norm)(x_BTD)
 
 

@@ -93,12 +93,12 @@ def parameters(mesh: Mesh, config: decoder.DecoderConfig) -> decoder.Params:
     Raises:
       UserError: a size of the model that the mesh does not divide.
     """
-    sharding.check({letter: config.size(letter) for letter in "DNKFV"}, mesh.shape)
+    sharding.check({dim: config.size(dim) for dim in "DNKFV"}, mesh.shape)
     return jax.tree.map(
-        lambda letters, shape: NamedSharding(
-            mesh, sharding.spec(letters, shape.shape, mesh.shape, sharding.PARAMETERS)
+        lambda dims, shape: NamedSharding(
+            mesh, sharding.spec(dims, shape.shape, mesh.shape, sharding.PARAMETERS)
         ),
-        decoder.letters(config),
+        decoder.dims(config),
         decoder.shapes(config),
     )
 
@@ -108,7 +108,7 @@ def rows(mesh: Mesh, leading: int) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(*[None] * leading, ("data", "fsdp")))
 
 
-def put_by_layer(letters: str, source, layout: NamedSharding, dtype: jnp.dtype) -> jax.Array:
+def put_by_layer(dims: str, source, layout: NamedSharding, dtype: jnp.dtype) -> jax.Array:
     """A parameter of which any part can be read, laid out in a type.
 
     Of what is stacked no more than one layer is read before it is where it belongs.
@@ -119,7 +119,7 @@ def put_by_layer(letters: str, source, layout: NamedSharding, dtype: jnp.dtype) 
       layout: where it goes.
       dtype: its type there.
     """
-    if not letters.startswith("L"):
+    if not dims.startswith("L"):
         return _put_part(source, (), layout, dtype)
     mesh, spec = layout.mesh, layout.spec
     of_layer = NamedSharding(mesh, PartitionSpec(*spec[1:]))

@@ -23,7 +23,7 @@ LOOKED_UP = {"B": "data", "D": "fsdp"}
 DIVIDED = {"D": "embedding", "N": "heads", "F": "feed-forward"}
 
 
-def spec(letters: str, shape: tuple[int, ...], mesh_shape, table) -> PartitionSpec:
+def spec(dims: str, shape: tuple[int, ...], mesh_shape, table) -> PartitionSpec:
     """The partition of an array whose dimensions the letters name.
 
     A dimension that its mesh axes do not divide stays whole; `check` says which may.
@@ -33,8 +33,8 @@ def spec(letters: str, shape: tuple[int, ...], mesh_shape, table) -> PartitionSp
     """
     axes: list[str | tuple[str, ...] | None] = []
     used: list[str] = []
-    for letter, size in zip(letters, shape, strict=True):
-        axis = table.get(letter)
+    for dim, size in zip(dims, shape, strict=True):
+        axis = table.get(dim)
         names = (axis,) if isinstance(axis, str) else axis or ()
         shards = 1
         for name in names:
@@ -43,7 +43,7 @@ def spec(letters: str, shape: tuple[int, ...], mesh_shape, table) -> PartitionSp
         axes.append(axis if split else None)
         used += names if split else ()
     if len(used) > len(set(used)):
-        raise ValueError(f"two of the dimensions {letters} lie on one axis of the mesh: {axes}")
+        raise ValueError(f"two of the dimensions {dims} lie on one axis of the mesh: {axes}")
     return PartitionSpec(*axes)
 
 
@@ -57,32 +57,32 @@ def check(sizes: dict[str, int], mesh_shape: Mapping[str, int]) -> None:
     Raises:
       UserError: naming the axis, the dimension and the sizes that would do.
     """
-    for letter, what in DIVIDED.items():
-        axis = PARAMETERS[letter]
-        size, shards = sizes[letter], mesh_shape[axis]
+    for dim, what in DIVIDED.items():
+        axis = PARAMETERS[dim]
+        size, shards = sizes[dim], mesh_shape[axis]
         if size % shards:
             fitting = [n for n in range(2, min(size, 64) + 1) if size % n == 0]
             raise UserError(
-                f"mesh.{axis}={shards} does not divide {letter}={size}, the model's {what}; "
+                f"mesh.{axis}={shards} does not divide {dim}={size}, the model's {what}; "
                 f"take 1 or one of {', '.join(map(str, fitting))}"
             )
 
 
-def local_size(letters: str, shape: tuple[int, ...]) -> int:
+def local_size(dims: str, shape: tuple[int, ...]) -> int:
     """Elements of an activation that a device of the ambient mesh holds."""
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty:
         return math.prod(shape)
-    partition = spec(letters, shape, mesh.shape, ACTIVATIONS)
+    partition = spec(dims, shape, mesh.shape, ACTIVATIONS)
     return math.prod(jax.sharding.NamedSharding(mesh, partition).shard_shape(shape))
 
 
-def constrain(x: jax.Array, letters: str, table=ACTIVATIONS) -> jax.Array:
+def constrain(x: jax.Array, dims: str, table=ACTIVATIONS) -> jax.Array:
     """Pin an array to its layout on the ambient mesh; without a mesh, do nothing."""
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or mesh.size == 1:
         return x
-    return jax.lax.with_sharding_constraint(x, spec(letters, x.shape, mesh.shape, table))
+    return jax.lax.with_sharding_constraint(x, spec(dims, x.shape, mesh.shape, table))
 
 
 def on_devices(function, inputs: tuple[str, ...], outputs: tuple[str, ...], *arrays):
@@ -98,10 +98,10 @@ def on_devices(function, inputs: tuple[str, ...], outputs: tuple[str, ...], *arr
     if mesh.empty or mesh.size == 1:
         return function(*arrays)
 
-    def specs(letters, tree):
+    def specs(dims, tree):
         return tuple(
             spec(names, x.shape, mesh.shape, ACTIVATIONS)
-            for names, x in zip(letters, tree, strict=True)
+            for names, x in zip(dims, tree, strict=True)
         )
 
     places = specs(inputs, arrays), specs(outputs, jax.eval_shape(function, *arrays))
@@ -111,21 +111,21 @@ def on_devices(function, inputs: tuple[str, ...], outputs: tuple[str, ...], *arr
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def gather(letters: str, x: jax.Array) -> jax.Array:
+def gather(dims: str, x: jax.Array) -> jax.Array:
     """A weight as layers compute with it: its shards over `fsdp` put together.
 
     Left alone, the partitioner may move the activations instead, which are larger. The slope goes
     back to where the weight is kept.
     """
-    return constrain(x, letters)
+    return constrain(x, dims)
 
 
-def _gather_forward(letters, x):
-    return gather(letters, x), None
+def _gather_forward(dims, x):
+    return gather(dims, x), None
 
 
-def _gather_backward(letters, _, slope):
-    return (constrain(slope, letters, PARAMETERS),)
+def _gather_backward(dims, _, slope):
+    return (constrain(slope, dims, PARAMETERS),)
 
 
 gather.defvjp(_gather_forward, _gather_backward)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from markupsafe import Markup, escape
 
 from jft.checkpoints.tokenizer import Tokenizer
-from jft.data.eval_batches import Items
+from jft.data.eval_batches import PackedCell
 from jft.data.train_batches import Batches
 from jft.pages import page
 from jft.pages.packed_row import HUES, Node, PackedRow, Token, view
@@ -46,7 +46,7 @@ def training(report: dict, batches: Batches, tokenizer: Tokenizer) -> str:
     )
 
 
-def evaluation(report: dict, cells: list[Items], tokenizer: Tokenizer) -> str:
+def evaluation(report: dict, cells: list[PackedCell], tokenizer: Tokenizer) -> str:
     """The page of an evaluation: its first row is that of the first cell."""
     cell = cells[0]
     labels = cell.setting.dataset.task.labels

@@ -11,8 +11,8 @@ from jax.sharding import Mesh
 from jft import config as config_lib
 from jft.batch import Shape
 from jft.data import eval_batches
-from jft.data.eval_batches import Items, Slots
-from jft.data.eval_grid import settings
+from jft.data.eval_batches import PackedCell, Slots
+from jft.data.eval_grid import all_cells
 from jft.data.prompts import Encoder
 from jft.evaluation import compiled, generation
 from jft.model import decoder as decoder_lib
@@ -58,13 +58,17 @@ def plan(
     mesh = mesh_lib.create(config.mesh, devices)
     mesh_lib.parameters(mesh, decoder)  # refuses what the mesh does not divide, before slow work
     shards = mesh_lib.row_shards(mesh)
-    cells = [eval_batches.plan(cell, tokenizer, config, shards) for cell in settings(config)]
+    cells = [eval_batches.plan(cell, tokenizer, config, shards) for cell in all_cells(config)]
     kinds = ([cell for cell in cells if bool(cell.slots) is wanted] for wanted in (False, True))
     return [_largest(config, decoder, on, mesh, kind) for kind in kinds if kind]
 
 
 def _largest(
-    config: config_lib.Config, decoder: DecoderConfig, on: Slice, mesh: Mesh, cells: list[Items]
+    config: config_lib.Config,
+    decoder: DecoderConfig,
+    on: Slice,
+    mesh: Mesh,
+    cells: list[PackedCell],
 ) -> Scoring:
     cell = max(cells, key=_tokens)
     dtype, layout = estimate.compute_type(config), mesh_lib.parameters(mesh, decoder)
@@ -98,7 +102,7 @@ def _largest(
     )
 
 
-def _tokens(cell: Items) -> int:
+def _tokens(cell: PackedCell) -> int:
     """Of a batch, and in the slots of generations."""
     slots = cell.slots.number * cell.slots.size if cell.slots else 0
     return cell.shape.rows * cell.shape.row_length + slots

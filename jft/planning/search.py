@@ -64,7 +64,7 @@ def best(
 def _candidates(
     config: config_lib.Config, decoder: DecoderConfig, on: Slice, longest: int
 ) -> Iterator[Candidate]:
-    axes = {PARAMETERS[letter]: decoder.size(letter) for letter in DIVIDED}
+    axes = {PARAMETERS[dim]: decoder.size(dim) for dim in DIVIDED}
     for tensor, tokens, remat in itertools.product(TENSOR, TOKENS, REMAT):
         rest = on.number // tensor
         if on.number % tensor or decoder.num_heads % tensor or axes["tensor"] % tensor:

@@ -12,7 +12,7 @@ from jft.data import data_report, datasets, probe_batches
 from jft.data import eval_batches as items_lib
 from jft.data import eval_grid as settings_lib
 from jft.data import train_batches as batches_lib
-from jft.data.eval_batches import Items
+from jft.data.eval_batches import PackedCell
 from jft.data.packing import Budget
 from jft.data.prompts import Encoder
 from jft.data.train_batches import Batches
@@ -63,7 +63,7 @@ class Scoring:
       report: on their data, as `data_report.evaluation` gives it.
     """
 
-    cells: list[Items]
+    cells: list[PackedCell]
     seconds: float
     report: dict
 
@@ -73,18 +73,18 @@ class Scoring:
         return sum(len(cell.encoded) for cell in self.cells if generates(cell))
 
 
-def generates(cell: Items) -> bool:
+def generates(cell: PackedCell) -> bool:
     """Whether the model is to go on from the prompts, rather than to score labels."""
     return cell.slots is not None
 
 
-def forward_flops(cell: Items, config: DecoderConfig) -> float:
+def forward_flops(cell: PackedCell, config: DecoderConfig) -> float:
     """Of a cell's forward passes."""
     shape = cell.shape._replace(num_entries=0) if generates(cell) else cell.shape
     return math.ceil(len(cell.rows) / shape.rows) * flops.forward(config, shape)
 
 
-def decoding_flops(cell: Items, config: DecoderConfig, prompts: int, new_tokens: int) -> float:
+def decoding_flops(cell: PackedCell, config: DecoderConfig, prompts: int, new_tokens: int) -> float:
     """Of so many new tokens for so many prompts of a cell, which keep its slots busy."""
     assert cell.slots
     keys = cell.slots.size + cell.slots.trunk_size
@@ -131,7 +131,7 @@ def _training(
 
 def _scoring(part: Part, tokenizer: Encoder, shards: int) -> Scoring:
     config, start = part.scoring.config, time.monotonic()
-    grid = settings_lib.settings(config)
+    grid = settings_lib.all_cells(config)
     cells = [items_lib.plan(cell, tokenizer, config, shards) for cell in grid]
     report = data_report.evaluation(part.name, cells, config, None)
     return Scoring(cells, time.monotonic() - start, report)

@@ -18,7 +18,7 @@ from jft import config as config_lib
 from jft.batch import Shape
 from jft.checkpoints import model_ref, weights
 from jft.checkpoints.model_ref import Origin
-from jft.data.eval_batches import Items
+from jft.data.eval_batches import PackedCell
 from jft.data.train_batches import Batches
 from jft.evaluation import compiled, generation
 from jft.model import flops
@@ -57,7 +57,7 @@ class Speeds(NamedTuple):
     compile_generation: float = 0.0
 
 
-def speeds(config: config_lib.Config, trainings: list[Training], cells: list[Items]) -> Speeds:
+def speeds(config: config_lib.Config, trainings: list[Training], cells: list[PackedCell]) -> Speeds:
     """Measure what the study needs.
 
     The training of the shortest rows and the cells of middling size stand for the others.
@@ -120,14 +120,14 @@ def _training(
     return found._replace(training=seconds / work, compile_training=compiling)
 
 
-def _scoring(found: Speeds, model: compiled.Runner, cell: Items) -> Speeds:
+def _scoring(found: Speeds, model: compiled.Runner, cell: PackedCell) -> Speeds:
     batch = next(cell.batches())[0]
     first, seconds = (_seconds(lambda: model.logprobs(batch)) for _ in range(2))
     work = flops.forward(found.decoder, cell.shape)
     return found._replace(scoring=seconds / work, compile_scoring=max(0.0, first - seconds))
 
 
-def _generation(found: Speeds, model: compiled.Runner, cell: Items) -> Speeds:
+def _generation(found: Speeds, model: compiled.Runner, cell: PackedCell) -> Speeds:
     """The prefill of a batch, which is scoring, and some new tokens for its prompts."""
     cell = replace(cell, rows=cell.rows[: cell.shape.rows])
     batch, _ = next(cell.batches())
@@ -154,7 +154,7 @@ def _shortest(batches: Batches) -> Shape:
     return min(batches.shapes, key=lambda shape: shape.row_length)
 
 
-def _median(cells: list[Items]) -> Items:
+def _median(cells: list[PackedCell]) -> PackedCell:
     return sorted(cells, key=lambda cell: cell.shape.row_length * len(cell.rows))[len(cells) // 2]
 
 

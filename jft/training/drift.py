@@ -90,10 +90,10 @@ def compare(
     config: decoder.DecoderConfig, mesh: Mesh, params: decoder.Params, base: decoder.Params
 ) -> dict:
     """The `Sums` of every parameter, in float32 and in the structure of the parameters."""
-    letters = decoder.letters(config)
+    dims = decoder.dims(config)
     layout = mesh_lib.parameters(mesh, config)
     program = jax.jit(
-        lambda tuned, base: jax.tree.map(_sums, letters, tuned, base),
+        lambda tuned, base: jax.tree.map(_sums, dims, tuned, base),
         in_shardings=(layout, layout),
         out_shardings=mesh_lib.replicated(mesh),
     )
@@ -105,7 +105,7 @@ def compare_adapted(config: decoder.DecoderConfig, mesh: Mesh, params: decoder.P
     """The same of a decoder with adapters, which knows its base."""
     assert config.adapters
     program = jax.jit(
-        functools.partial(_sums_adapted, config.adapters, _plain_letters(config)),
+        functools.partial(_sums_adapted, config.adapters, _plain_dims(config)),
         in_shardings=(mesh_lib.parameters(mesh, config),),
         out_shardings=mesh_lib.replicated(mesh),
     )
@@ -113,13 +113,13 @@ def compare_adapted(config: decoder.DecoderConfig, mesh: Mesh, params: decoder.P
         return jax.device_get(program(params))
 
 
-def _sums_adapted(adapters: Adapters, letters: dict, params: decoder.Params) -> dict:
+def _sums_adapted(adapters: Adapters, dims: dict, params: decoder.Params) -> dict:
     def of_layer(projection):
         plain = {name: x for name, x in projection.items() if name != lora.ADAPTER}
         return _sums(names[1:], lora.kernel(projection, adapters), lora.kernel(plain))
 
     found: dict[str, Any] = {}
-    for name, names in letters.items():
+    for name, names in dims.items():
         if isinstance(names, dict):
             found[name] = _sums_adapted(adapters, names, params[name])
         elif name == "kernel" and lora.is_changed(params):
@@ -129,33 +129,33 @@ def _sums_adapted(adapters: Adapters, letters: dict, params: decoder.Params) -> 
     return found
 
 
-def _plain_letters(config: decoder.DecoderConfig) -> dict:
-    return decoder.letters(dataclasses.replace(config, adapters=None))
+def _plain_dims(config: decoder.DecoderConfig) -> dict:
+    return decoder.dims(dataclasses.replace(config, adapters=None))
 
 
-def _sums(letters: str, tuned: jax.Array, base: jax.Array) -> Sums:
-    if letters.startswith("L"):
+def _sums(dims: str, tuned: jax.Array, base: jax.Array) -> Sums:
+    if dims.startswith("L"):
         # Layer by layer: the changes of all of them are as large as the model.
-        return jax.lax.map(lambda pair: _sums(letters[1:], *pair), (tuned, base))
+        return jax.lax.map(lambda pair: _sums(dims[1:], *pair), (tuned, base))
     tuned, base = tuned.astype(jnp.float32), base.astype(jnp.float32)
     change = tuned - base
     total = jnp.sum(change * change)
     concentration = jnp.float32(jnp.nan)
-    if _is_matrix(letters):
+    if _is_matrix(dims):
         # Of length one first: the fourth power of a small change is no float32 any more.
-        unit = _matrix(letters, change * jax.lax.rsqrt(total))
+        unit = _matrix(dims, change * jax.lax.rsqrt(total))
         gram = jnp.matmul(unit, unit.T, precision=jax.lax.Precision.HIGHEST)
         concentration = jnp.sum(gram * gram)
     return Sums(jnp.sum(base * base), jnp.sum(change * base), total, concentration)
 
 
-def _is_matrix(letters: str) -> bool:
-    return "D" in letters and len(letters) > 1
+def _is_matrix(dims: str) -> bool:
+    return "D" in dims and len(dims) > 1
 
 
-def _matrix(letters: str, x: jax.Array) -> jax.Array:
+def _matrix(dims: str, x: jax.Array) -> jax.Array:
     """A kernel as a linear map from or to the embedding, its short side first."""
-    x = x.reshape(x.shape[0], -1) if letters[0] == "D" else x.reshape(-1, x.shape[-1])
+    x = x.reshape(x.shape[0], -1) if dims[0] == "D" else x.reshape(-1, x.shape[-1])
     return x if x.shape[0] <= x.shape[1] else x.T
 
 
@@ -171,10 +171,10 @@ def report(config: decoder.DecoderConfig, sums: dict) -> dict:
       config: the decoder's shape.
       sums: as `compare` returns them.
     """
-    letters = jax.tree_util.tree_leaves_with_path(_plain_letters(config))
+    dims = jax.tree_util.tree_leaves_with_path(_plain_dims(config))
     leaves = jax.tree.leaves(sums, is_leaf=lambda x: isinstance(x, Sums))
     records, parts = [], []
-    for (path, names), leaf in zip(letters, leaves, strict=True):
+    for (path, names), leaf in zip(dims, leaves, strict=True):
         stacked = names.startswith("L")
         for layer in range(config.num_layers) if stacked else [None]:
             part = Sums(*(float(x[layer] if stacked else x) for x in leaf))
@@ -198,11 +198,11 @@ def _distance(sums: Sums) -> dict:
     }
 
 
-def _rank(config: decoder.DecoderConfig, letters: str, sums: Sums) -> dict:
+def _rank(config: decoder.DecoderConfig, dims: str, sums: Sums) -> dict:
     """Of the change, and the highest that there could be; None for a vector."""
-    if not _is_matrix(letters):
+    if not _is_matrix(dims):
         return {"effective_rank": None, "full_rank": None}
-    rest = math.prod(config.size(letter) for letter in letters.replace("D", ""))
+    rest = math.prod(config.size(dim) for dim in dims.replace("D", ""))
     known = math.isfinite(sums.concentration)
     return {
         "effective_rank": 1 / sums.concentration if known else None,
