@@ -10,7 +10,7 @@ import safetensors
 from safetensors import safe_open
 
 from jft import export
-from jft.checkpoints import model_ref, safetensors_io, tensor_names, weights
+from jft.checkpoints import model_ref, safetensors_io, tensor_names
 from jft.errors import UserError
 from jft.evaluation import loop as eval_loop
 from jft.exporting import folder
@@ -28,7 +28,7 @@ def run(config, tmp_path):
 
 
 def trained(run, config):
-    return weights.load(model_ref.find(str(run)), mesh_lib.create(config.mesh))
+    return model_ref.resolve(str(run)).load(mesh_lib.create(config.mesh))
 
 
 @pytest.mark.parametrize("shard", [5_000_000_000, 100_000], ids=["one file", "several"])

@@ -12,7 +12,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from jft import config as config_lib
-from jft.checkpoints import hf_config, model_ref, safetensors_io, tensor_names, weights
+from jft.checkpoints import hf_config, model_ref, safetensors_io, tensor_names
 from jft.evaluation import memory
 from jft.model import mesh as mesh_lib
 from jft.model.decoder import DecoderConfig
@@ -34,13 +34,14 @@ LOAD = """
 import resource, sys
 import jax, jax.numpy as jnp
 from jft import config
-from jft.training import mesh, origins, pretrained
+from jft.checkpoints import model_ref
+from jft.model import mesh
 
 devices = mesh.create(config.Mesh())
 jax.block_until_ready(jnp.ones(8) * 2)
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 before = peak()
-_, params = pretrained.load(origins.find(sys.argv[1]), devices, jnp.dtype("bfloat16"))
+_, params = model_ref.resolve(sys.argv[1]).load(devices, jnp.dtype("bfloat16"))
 print((peak() - before) / sum(x.nbytes for x in jax.tree.leaves(params)))
 """
 
@@ -108,12 +109,12 @@ def test_a_mesh_reads_its_parts(tmp_path, decoder_config, sizes, monkeypatch):
     )  # so that most tensors are read in turns
     write_shards(tmp_path / "model", decoder_config, number=2)
     mesh = mesh_lib.create(config_lib.Mesh(*sizes))
-    origin = model_ref.find(str(tmp_path / "model"))
-    config, params = weights.load(origin, mesh)
+    origin = model_ref.resolve(str(tmp_path / "model"))
+    config, params = origin.load(mesh)
     whole = safetensors_io.load(origin.path).params
     jax.tree.map(np.testing.assert_array_equal, params, whole)
     layout = mesh_lib.parameters(mesh, config)
     assert jax.tree.map(lambda x: x.sharding, params) == layout
-    half = weights.load(origin, mesh, np.dtype("bfloat16"))[1]
+    half = origin.load(mesh, np.dtype("bfloat16"))[1]
     assert {x.dtype for x in jax.tree.leaves(half)} == {np.dtype("bfloat16")}
     jax.tree.map(np.testing.assert_array_equal, half, whole)  # bfloat16 is what the files hold

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -18,6 +20,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding, PartitionSpec
 
+from jft.errors import UserError
 from jft.runtime import processes
 
 # By path; `shards` only where there are several.
@@ -25,6 +28,50 @@ Manifest = dict[str, dict[str, Any]]
 # Where a shard begins and ends, in each dimension.
 Bounds = tuple[tuple[int, int], ...]
 FIELDS = {"shape", "dtype", "sha256"}
+
+
+# Where orbax keeps the manifest in the folder of a step.
+FILE = "manifest/metadata"
+
+
+def saved_steps(workdir: Path) -> list[int]:
+    """List the steps of a run that are whole, ascending; no device is touched.
+
+    Orbax gives a folder its number when it is whole.
+    """
+    folder = workdir / "checkpoints"
+    names = [each.name for each in folder.iterdir()] if folder.is_dir() else []
+    return sorted(int(name) for name in names if name.isdecimal())
+
+
+def read(workdir: Path, step: int) -> Manifest:
+    """Read the manifest of a step.
+
+    Raises:
+      UserError: it is missing, damaged, or of another step.
+    """
+    file = workdir / "checkpoints" / str(step) / FILE
+    try:
+        raw = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise damaged(workdir, step, f"manifest cannot be read: {error}") from None
+    if not isinstance(raw, dict) or raw.get("step") != step:
+        raise damaged(workdir, step, "its manifest is not of this step")
+    arrays = raw.get("arrays")
+    if arrays is None or not is_one(arrays):
+        raise damaged(workdir, step, "its manifest is not what jft writes")
+    return arrays
+
+
+def damaged(workdir: Path, step: int, what: str) -> UserError:
+    """Say that a checkpoint is damaged, and which one before it is left."""
+    before = [s for s in saved_steps(workdir) if s < step]
+    offer = (
+        f"to go on from step {before[-1]}, remove that folder and run the same command again"
+        if before
+        else "no earlier step is left; remove the workdir and train again"
+    )
+    return UserError(f"{workdir / 'checkpoints' / str(step)} is damaged: {what}; {offer}")
 
 
 def create(arrays: dict[str, Any]) -> Manifest:

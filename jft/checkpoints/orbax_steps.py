@@ -73,7 +73,8 @@ class Checkpoints:
     def __init__(
         self, workdir: Path, keep: int = 1, best: Best = lambda steps: [], read_only: bool = False
     ):
-        self.folder, self._kept = (workdir / "checkpoints").absolute(), _Kept(keep, best)
+        self.workdir, self.folder = workdir, (workdir / "checkpoints").absolute()
+        self._kept = _Kept(keep, best)
         if read_only and not self.folder.is_dir():
             raise UserError(f"{workdir}: no checkpoint there; jft.train makes them")
         if not read_only:
@@ -117,13 +118,7 @@ class Checkpoints:
         Raises:
           UserError: it cannot be read, or is of another step.
         """
-        raw = self._item(step, MANIFEST, ocp.args.JsonRestore())
-        if not isinstance(raw, dict) or raw.get("step") != step:
-            raise self._damaged(step, "its manifest is not of this step")
-        arrays = raw.get("arrays")
-        if arrays is None or not manifest_lib.is_one(arrays):
-            raise self._damaged(step, "its manifest is not what jft writes")
-        return arrays
+        return manifest_lib.read(self.folder.parent, step)
 
     def save(self, step: int, state) -> None:
         """Write a state in the background; returns as soon as its arrays may be overwritten.
@@ -214,13 +209,7 @@ class Checkpoints:
                 )
 
     def _damaged(self, step: int, what: str) -> UserError:
-        before = [s for s in self.steps() if s < step]
-        offer = (
-            f"to go on from step {before[-1]}, remove that folder and run the same command again"
-            if before
-            else "no earlier step is left; remove the workdir and train again"
-        )
-        return UserError(f"{self.folder / str(step)} is damaged: {what}; {offer}")
+        return manifest_lib.damaged(self.folder.parent, step, what)
 
     def _save_failed(self, error: Exception) -> UserError:
         whole = f"step {self.steps()[-1]} is whole" if self.steps() else "none was saved before"

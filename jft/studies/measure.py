@@ -10,14 +10,12 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
 
 from jft import config as config_lib
 from jft.batch import Shape
-from jft.checkpoints import model_ref, weights
-from jft.checkpoints.model_ref import Origin
+from jft.checkpoints import weights
+from jft.checkpoints.session import Session
 from jft.data.eval_batches import PackedCell
 from jft.data.train_batches import Batches
 from jft.evaluation import compiled, generation
@@ -57,7 +55,12 @@ class Speeds(NamedTuple):
     compile_generation: float = 0.0
 
 
-def speeds(config: config_lib.Config, trainings: list[Training], cells: list[PackedCell]) -> Speeds:
+def speeds(
+    config: config_lib.Config,
+    session: Session,
+    trainings: list[Training],
+    cells: list[PackedCell],
+) -> Speeds:
     """Measure what the study needs.
 
     The training of the shortest rows and the cells of middling size stand for the others.
@@ -65,14 +68,13 @@ def speeds(config: config_lib.Config, trainings: list[Training], cells: list[Pac
     Raises:
       UserError: the model cannot be loaded.
     """
-    origin = model_ref.find(config.model.path)
-    mesh, dtype = mesh_lib.devices(config)
+    mesh, dtype = session.mesh, session.dtype
     with phase("Loading the model"):
         starting = _seconds(
             lambda: subprocess.run([sys.executable, "-c", "import jft.training.loop"])
         )
         began = time.monotonic()
-        shape, params = weights.load(origin, mesh, dtype)
+        shape, params = session.model.load(mesh, dtype)
         loading = time.monotonic() - began
     adapters = weights.adapters_of(config.lora, dtype)
     found = Speeds(replace(shape, adapters=adapters), starting, loading)
@@ -80,7 +82,7 @@ def speeds(config: config_lib.Config, trainings: list[Training], cells: list[Pac
         if trainings:
             with phase("Measuring the speed of training"):
                 smallest = min(trainings, key=lambda each: _shortest(each.batches).row_length)
-                found = _training(found, config, smallest, mesh, dtype, origin)
+                found = _training(found, config, session, smallest)
         model = compiled.create(shape, params, mesh, dtype, NEW_TOKENS)
         labelled = [cell for cell in cells if not costs.generates(cell)]
         if labelled:
@@ -94,24 +96,21 @@ def speeds(config: config_lib.Config, trainings: list[Training], cells: list[Pac
 
 
 def _training(
-    found: Speeds,
-    config: config_lib.Config,
-    training: Training,
-    mesh: Mesh,
-    dtype: jnp.dtype,
-    origin: Origin,
+    found: Speeds, config: config_lib.Config, session: Session, training: Training
 ) -> Speeds:
     """One micro-batch, with the update of the weights."""
     batches, shape = training.batches, _shortest(training.batches)
-    layout = mesh_lib.rows(mesh, leading=1)
+    layout = mesh_lib.rows(session.mesh, leading=1)
     batch = jax.tree.map(
         lambda x: jax.device_put(x[:1], layout),
         batches.batch(batches.shapes.index(shape)),
     )
     optimizer = optim.create(config.optim, batches.steps)
-    decoder, state, frozen = start.begin(config, mesh, dtype, optimizer, origin)
+    decoder, state, frozen = start.begin(session, config, optimizer)
     began = time.monotonic()
-    train_step = step_lib.Program(decoder, config.train.remat, dtype, optimizer, mesh)
+    train_step = step_lib.Program(
+        decoder, config.train.remat, session.dtype, optimizer, session.mesh
+    )
     train_step.compile(batch)
     compiling = time.monotonic() - began
     state, _ = jax.block_until_ready(train_step(state, frozen, batch))

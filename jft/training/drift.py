@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from jft.checkpoints import model_ref, weights
-from jft.checkpoints.model_ref import Origin
+from jft.checkpoints import model_ref
+from jft.checkpoints.session import Session
 from jft.errors import UserError
 from jft.model import decoder, lora
 from jft.model import mesh as mesh_lib
@@ -43,41 +43,40 @@ class Sums(NamedTuple):
     concentration: Any
 
 
-def complete(folder: Path, base: Origin, mesh: Mesh, dtype: jnp.dtype) -> None:
-    """Write the drift of a finished run, if a kill has come before."""
+def complete(folder: Path, session: Session) -> None:
+    """Write the drift of a finished run if it is not there, as after a kill."""
     if (folder / FILE).exists():
         return
-    run = model_ref.find(str(folder))
+    run = model_ref.resolve(str(folder))
     try:
-        if model_ref.has_adapters(run):
-            model = weights.load_adapted(run, mesh, dtype)
+        if run.has_adapters:
+            model = run.load_adapted(session.mesh, session.dtype)
         else:
-            model = weights.load(run, mesh)
+            model = run.load(session.mesh)
     except UserError as error:
         _say_why(error)
     else:
-        write(folder, base, mesh, *model)
+        write(folder, session, *model)
 
 
 def write(
-    folder: Path, base: Origin, mesh: Mesh, config: decoder.DecoderConfig, params: decoder.Params
+    folder: Path, session: Session, config: decoder.DecoderConfig, params: decoder.Params
 ) -> None:
     """Write `drift.json`: all weights together, and a record for each of every layer.
 
-    Where the base is not to be had any more, or is another model by now, say so and write nothing.
+    Where the base is gone, or has changed, say so and write nothing.
     """
+    base, mesh, record = session.model, session.mesh, model_ref.read_model(folder)
     try:
         with phase("Measuring the drift of the weights"):
             if config.adapters:
                 sums = compare_adapted(config, mesh, params)
             else:
-                if model_ref.fingerprint(base) != model_ref.read_model(folder).base_sha256:
+                if base.fingerprint() != record.base_sha256:
                     raise UserError(f"{base.path} is another model by now")
-                sums = compare(config, mesh, params, weights.load(base, mesh)[1])
-            saved = model_ref.read_model(folder)
-            begun = {"base": saved.base, "base_step": saved.base_step or 0}
-            result = begun | report(config, sums)
-            workdir_lib.write_json(folder / FILE, result)
+                sums = compare(config, mesh, params, base.load(mesh)[1])
+            begun = {"base": record.base, "base_step": record.base_step or 0}
+            workdir_lib.write_json(folder / FILE, begun | report(config, sums))
     except UserError as error:
         _say_why(error)
 

@@ -9,14 +9,22 @@ from pathlib import Path
 from jft import config as config_lib
 from jft.batch import Batch, Shape
 from jft.checkpoints import model_ref
-from jft.checkpoints import tokenizer as tokenizer_lib
-from jft.checkpoints.model_ref import Origin
+from jft.checkpoints.model_ref import ModelRecord
 from jft.checkpoints.orbax_steps import Checkpoints
-from jft.data import checks, data_report, datasets, probe_batches, trained_on
+from jft.checkpoints.session import Session, open_session
+from jft.data import (
+    checks,
+    data_report,
+    datasets,
+    probe_batches,
+    trained_on,
+)
 from jft.data import train_batches as batches_lib
+from jft.data.train_batches import Batches
 from jft.errors import UserError
 from jft.model import lora
 from jft.model import mesh as mesh_lib
+from jft.model.decoder import DecoderConfig
 from jft.pages import data_page
 from jft.runtime import processes
 from jft.runtime import workdir as workdir_lib
@@ -31,39 +39,44 @@ AGAIN = "run the same command again to go on"
 
 
 def train(config: config_lib.Config, workdir: str, dry_run: bool = False) -> None:
-    """Train in a workdir to the last step, going on from its newest checkpoint if it has one.
+    """Train in a workdir to the last step, resuming from its newest checkpoint if it has one.
 
     A dry run ends before the model is loaded.
 
     Raises:
       UserError: config, data, model or workdir are not fit for it; the message says why.
     """
-    base = model_ref.find(config.model.path)
-    mesh, dtype = mesh_lib.devices(config)
+    session = open_session(config)
     with phase("Reading the data"):
-        tokenizer = tokenizer_lib.load(model_ref.tokenizer_path(config.model.path))
-        batches = batches_lib.plan(config, tokenizer, mesh_lib.row_shards(mesh))
-        watched = probe_batches.plan(config, tokenizer, batches.dataset, model_ref.seen(base))
+        shards, seen = session.row_shards, session.model.trained_on
+        batches = batches_lib.plan(config, session.tokenizer, shards)
+        watched = probe_batches.plan(config, session.tokenizer, batches.dataset, seen)
     with workdir_lib.claim(workdir, config, "jft.train") as folder:
         checkpoints, step = _checkpoints(folder, config.checkpoint, batches)
         if step >= batches.steps and not dry_run:
             checkpoints.prune()
             say(f"Finished: {folder} holds all {batches.steps} steps; score it with jft.eval")
-            drift.complete(folder, base, mesh, dtype)
+            drift.complete(folder, session)
             return
-        _report(folder, config, batches, tokenizer, step)
+        _report(folder, config, batches, session, step)
         if dry_run:
             say(f"Dry run: nothing was trained; {folder / 'data_report.html'} shows the data")
             return
 
         optimizer = optim.create(config.optim, batches.steps)
         with phase("Loading the model"):
-            begun = start.after(step, config, mesh, dtype, optimizer, base, folder, checkpoints)
+            begun = (
+                start.resume(session, config, optimizer, checkpoints, step)
+                if step
+                else start.begin(session, config, optimizer)
+            )
+            start.say_what_is_trained(begun, session.mesh)
             decoder, state, frozen = begun
             texts = batches.encoded + watched.encoded
             checks.check_tokens(texts, *decoder.limits, config.model.path)
             if not step:
-                _describe(folder, base, decoder, batches, tokenizer)
+                _describe(folder, session, decoder, batches)
+        mesh, dtype = session.mesh, session.dtype
         load = _loader(batches, mesh)
         train_step = step_lib.Program(decoder, config.train.remat, dtype, optimizer, mesh)
         _compile(train_step, load, batches.shapes, step)
@@ -88,7 +101,7 @@ def train(config: config_lib.Config, workdir: str, dry_run: bool = False) -> Non
         if not ended:
             say(f"Stopped after step {step}, saved{stop.since()}; {AGAIN}")
             return
-        drift.write(folder, base, mesh, decoder, lora.join(state.params, frozen))
+        drift.write(folder, session, decoder, lora.join(state.params, frozen))
         say(f"Done: {step} steps in {folder}")
 
 
@@ -98,9 +111,13 @@ def _due(every: int, step: int, steps: int) -> bool:
 
 
 def _checkpoints(
-    folder: Path, config: config_lib.Checkpoint, batches: batches_lib.Batches
+    folder: Path, config: config_lib.Checkpoint, batches: Batches
 ) -> tuple[Checkpoints, int]:
-    """The run's, and their last step, 0 for none; what cannot go on is refused before slow work."""
+    """Open the run's checkpoints, and find their last step, 0 for none.
+
+    Raises:
+      UserError: the run cannot be resumed; it is refused here, before slow work.
+    """
     best = functools.partial(best_steps, folder, config.keep_best)
     checkpoints = Checkpoints(folder, config.keep, best)
     newest = max(checkpoints.steps(), default=0)
@@ -111,19 +128,15 @@ def _checkpoints(
 
 
 def _report(
-    folder: Path,
-    config: config_lib.Config,
-    batches: batches_lib.Batches,
-    tokenizer: tokenizer_lib.Tokenizer,
-    done: int,
+    folder: Path, config: config_lib.Config, batches: Batches, session: Session, done: int
 ) -> None:
-    """Say what is wrong with the data, and the plan; leave both in the workdir."""
+    """Print what is wrong with the data, and the plan; leave both in the workdir."""
     with phase("Checking the data"):
         report = data_report.training(batches, datasets.suite(config.data), config.data)
         file, page = folder / "data_report.json", folder / "data_report.html"
         if not (done and file.exists() and page.exists()):  # the same data has the same report
             workdir_lib.write_json(file, report)
-            workdir_lib.write_text(page, data_page.training(report, batches, tokenizer))
+            workdir_lib.write_text(page, data_page.training(report, batches, session.tokenizer))
     checks.say_warnings(report["findings"], "data_report.html")
     say(
         f"{report['rows_trained_on']} of {report['rows']} examples; steps: {batches.steps}, of "
@@ -136,17 +149,18 @@ def _report(
     )
 
 
-def _describe(folder: Path, base: Origin, decoder, batches: batches_lib.Batches, tokenizer) -> None:
-    """Leave what evaluations need beside the checkpoints: what it is, and what it has seen."""
-    sha256, step = model_ref.fingerprint(base), base.step if base.run else None
-    saved = model_ref.SavedModel(decoder, batches.steps, base.path, sha256, step)
-    model_ref.write_model(folder, saved)
-    tokenizer.save(str(folder / "tokenizer"))
-    rows = data_report.trained_rows(batches)
-    trained_on.write(folder, batches.dataset.task, rows, model_ref.seen(base) or ())
+def _describe(folder: Path, session: Session, decoder: DecoderConfig, batches: Batches) -> None:
+    """Leave what evaluations need beside the checkpoints: shape, base, tokenizer, rows seen."""
+    base = session.model
+    step = base.step if base.run else None
+    record = ModelRecord(decoder, batches.steps, base.path, base.fingerprint(), step)
+    model_ref.write_model(folder, record)
+    session.tokenizer.save(str(folder / "tokenizer"))
+    examples = data_report.trained_rows(batches)
+    trained_on.write(folder, batches.dataset.task, examples, base.trained_on or ())
 
 
-def _check_same_data(folder: Path, batches: batches_lib.Batches) -> None:
+def _check_same_data(folder: Path, batches: Batches) -> None:
     """Half a run on some rows and half on others would be neither."""
     file = folder / "data_report.json"
     if file.exists() and workdir_lib.read_json(file).get("sha256") != batches.sha256():
@@ -157,7 +171,7 @@ def _check_same_data(folder: Path, batches: batches_lib.Batches) -> None:
         )
 
 
-def _loader(batches: batches_lib.Batches, mesh) -> Callable[[int], Batch]:
+def _loader(batches: Batches, mesh) -> Callable[[int], Batch]:
     """A step's batch, of which each process builds the rows that its devices hold."""
     shards = mesh_lib.row_shards(mesh)
     return lambda step: mesh_lib.put_shards(
