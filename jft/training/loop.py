@@ -5,6 +5,9 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
+
+import optax
 
 from jft import config as config_lib
 from jft.batch import Batch, Shape
@@ -12,14 +15,9 @@ from jft.checkpoints import model_ref
 from jft.checkpoints.model_ref import ModelRecord
 from jft.checkpoints.orbax_steps import Checkpoints
 from jft.checkpoints.session import Session, open_session
-from jft.data import (
-    checks,
-    data_report,
-    datasets,
-    probe_batches,
-    trained_on,
-)
+from jft.data import checks, data_report, datasets, probe_batches, trained_on
 from jft.data import train_batches as batches_lib
+from jft.data.probe_batches import ProbeItems
 from jft.data.train_batches import Batches
 from jft.errors import UserError
 from jft.model import lora
@@ -38,6 +36,16 @@ from jft.training.stop import Stop
 AGAIN = "run the same command again to go on"
 
 
+class Run(NamedTuple):
+    """A planned run and its workdir."""
+
+    config: config_lib.Config
+    session: Session
+    batches: Batches
+    folder: Path
+    checkpoints: Checkpoints
+
+
 def train(config: config_lib.Config, workdir: str, dry_run: bool = False) -> None:
     """Train in a workdir to the last step, resuming from its newest checkpoint if it has one.
 
@@ -53,56 +61,69 @@ def train(config: config_lib.Config, workdir: str, dry_run: bool = False) -> Non
         watched = probe_batches.plan(config, session.tokenizer, batches.dataset, seen)
     with workdir_lib.claim(workdir, config, "jft.train") as folder:
         checkpoints, step = _checkpoints(folder, config.checkpoint, batches)
+        run = Run(config, session, batches, folder, checkpoints)
         if step >= batches.steps and not dry_run:
             checkpoints.prune()
             say(f"Finished: {folder} holds all {batches.steps} steps; score it with jft.eval")
             drift.complete(folder, session)
             return
-        _report(folder, config, batches, session, step)
+        _report(run, step)
         if dry_run:
             say(f"Dry run: nothing was trained; {folder / 'data_report.html'} shows the data")
-            return
+        else:
+            _train_from(step, run, watched)
 
-        optimizer = optim.create(config.optim, batches.steps)
-        with phase("Loading the model"):
-            begun = (
-                start.resume(session, config, optimizer, checkpoints, step)
-                if step
-                else start.begin(session, config, optimizer)
-            )
-            start.say_what_is_trained(begun, session.mesh)
-            decoder, state, frozen = begun
-            texts = batches.encoded + watched.encoded
-            checks.check_tokens(texts, *decoder.limits, config.model.path)
-            if not step:
-                _describe(folder, session, decoder, batches)
-        mesh, dtype = session.mesh, session.dtype
-        load = _loader(batches, mesh)
-        train_step = step_lib.Program(decoder, config.train.remat, dtype, optimizer, mesh)
-        _compile(train_step, load, batches.shapes, step)
-        probes = Probes(config, watched, decoder, dtype, mesh, batches.steps, folder, step)
-        log = Log(folder, config, batches, step)
-        with Stop(mesh, config.checkpoint.grace) as stop:
-            with log.bar:
-                if not step and probes.due(0):
-                    log.probe(probes.run(0, lora.join(state.params, frozen)))
-                while step < batches.steps and not stop.agreed():
-                    state, metrics = train_step(state, frozen, load(step))
-                    step += 1
-                    log.step(step, metrics)  # writes the one before, while the device works on
-                    if probes.due(step):  # before the save: what is saved has been probed
-                        log.flush()
-                        log.probe(probes.run(step, lora.join(state.params, frozen)))
-                    if _due(config.checkpoint.every, step, batches.steps):
-                        log.flush()
-                        checkpoints.save(step, state)
-                log.flush()
-            ended = _save_last(checkpoints, step, state, batches.steps)
-        if not ended:
-            say(f"Stopped after step {step}, saved{stop.since()}; {AGAIN}")
-            return
-        drift.write(folder, session, decoder, lora.join(state.params, frozen))
-        say(f"Done: {step} steps in {folder}")
+
+def _train_from(step: int, run: Run, watched: ProbeItems) -> None:
+    """Load, compile, train from a step to the last one or until told to stop, and save."""
+    config, session, batches, folder, checkpoints = run
+    mesh, dtype = session.mesh, session.dtype
+    optimizer = optim.create(config.optim, batches.steps)
+    decoder, state, frozen = _load(step, run, watched, optimizer)
+    load = _loader(batches, mesh)
+    train_step = step_lib.Program(decoder, config.train.remat, dtype, optimizer, mesh)
+    _compile(train_step, load, batches.shapes, step)
+    probes = Probes(config, watched, decoder, dtype, mesh, batches.steps, folder, step)
+    log = Log(folder, config, batches, step)
+    with Stop(mesh, config.checkpoint.grace) as stop:
+        with log.bar:
+            if not step and probes.due(0):
+                log.probe(probes.run(0, lora.join(state.params, frozen)))
+            while step < batches.steps and not stop.agreed():
+                state, metrics = train_step(state, frozen, load(step))
+                step += 1
+                log.step(step, metrics)  # writes the one before, while the device works on this one
+                if probes.due(step):  # before the save: what is saved has been probed
+                    log.flush()
+                    log.probe(probes.run(step, lora.join(state.params, frozen)))
+                if _due(config.checkpoint.every, step, batches.steps):
+                    log.flush()
+                    checkpoints.save(step, state)
+            log.flush()
+        ended = _save_last(checkpoints, step, state, batches.steps)
+    if not ended:
+        say(f"Stopped after step {step}, saved{stop.since()}; {AGAIN}")
+        return
+    drift.write(folder, session, decoder, lora.join(state.params, frozen))
+    say(f"Done: {step} steps in {folder}")
+
+
+def _load(
+    step: int, run: Run, watched: ProbeItems, optimizer: optax.GradientTransformation
+) -> start.Start:
+    """Load the base, or restore a step; check that the model can take the sequences."""
+    config, session, batches, folder, checkpoints = run
+    with phase("Loading the model"):
+        if step:
+            begun = start.resume(session, config, optimizer, checkpoints, step)
+        else:
+            begun = start.begin(session, config, optimizer)
+        start.say_what_is_trained(begun, session.mesh)
+        encoded = batches.encoded + watched.encoded
+        checks.check_tokens(encoded, *begun.decoder.limits, config.model.path)
+        if not step:
+            _describe(folder, session, begun.decoder, batches)
+    return begun
 
 
 def _due(every: int, step: int, steps: int) -> bool:
@@ -127,10 +148,9 @@ def _checkpoints(
     return checkpoints, newest
 
 
-def _report(
-    folder: Path, config: config_lib.Config, batches: Batches, session: Session, done: int
-) -> None:
+def _report(run: Run, done: int) -> None:
     """Print what is wrong with the data, and the plan; leave both in the workdir."""
+    config, session, batches, folder, _ = run
     with phase("Checking the data"):
         report = data_report.training(batches, datasets.suite(config.data), config.data)
         file, page = folder / "data_report.json", folder / "data_report.html"
