@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 import re
-import typing
 from collections.abc import Sequence
 from pathlib import Path
 
 from jft.errors import UserError
-
-if typing.TYPE_CHECKING:
-    from gguf import GGUFReader
 
 ADAPTERS = "adapter_config.json"
 RANDOM_MODEL = "random:llama-tiny"
@@ -92,37 +87,6 @@ def read_json(path: Path) -> dict:
     if not isinstance(value, dict):
         raise UserError(f"{path}: holds a JSON {type(value).__name__}; it must hold an object")
     return value
-
-
-# Reading the metadata takes seconds, and the weights and the tokenizer both need it.
-@functools.lru_cache(maxsize=1)
-def open_gguf(path: Path) -> GGUFReader:
-    """A reader of a GGUF file's metadata and tensors, memory-mapped.
-
-    Raises:
-      UserError: not a whole GGUF file of a version that the `gguf` package reads.
-    """
-    from gguf import GGUFReader
-
-    with path.open("rb") as file:
-        if file.read(4) != b"GGUF":
-            raise UserError(f"{path}: not a GGUF file: it does not begin with the bytes GGUF")
-    try:
-        reader = GGUFReader(path)
-    # The reader checks no bounds: a file cut short shows as whatever numpy makes of missing bytes.
-    except (ValueError, IndexError, KeyError, TypeError, OverflowError) as error:
-        raise UserError(
-            f"{path}: truncated or damaged ({error}); copy or download it again"
-        ) from None
-    if gguf_value(reader, "split.count", 1) > 1:
-        raise UserError(f"{path}: one part of several; join them with llama-gguf-split --merge")
-    return reader
-
-
-def gguf_value(reader: GGUFReader, key: str, default=None):
-    """A metadata value of a GGUF file as a Python object; `default` where the key is absent."""
-    field = reader.get_field(key)
-    return default if field is None else field.contents()
 
 
 def _download(repo: str, patterns: Sequence[str]) -> Path:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import tokenizers
 from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, processors
 
-from jft.checkpoints.files import gguf_value, open_gguf
+from jft.checkpoints import gguf
 from jft.errors import UserError
 
 if typing.TYPE_CHECKING:
@@ -63,7 +63,7 @@ def build(file: Path) -> tuple[tokenizers.Tokenizer, int]:
     Raises:
       UserError: damaged, a tokenizer or pre-tokenizer that jft does not know, or no EOS.
     """
-    reader = open_gguf(file)
+    reader = gguf.open_reader(file)
     kind = _get(reader, "model")
     builders = {"gpt2": _byte_level, "llama": _sentencepiece}
     if kind not in builders:
@@ -160,7 +160,7 @@ def _add_whole_tokens(backend: tokenizers.Tokenizer, tokens: list[str], types: l
 
 
 def _get(reader: GGUFReader, key: str, default=None):
-    return gguf_value(reader, f"tokenizer.ggml.{key}", default)
+    return gguf.metadata(reader, f"tokenizer.ggml.{key}", default)
 
 
 def _need(reader: GGUFReader, key: str, file: Path):
