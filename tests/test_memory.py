@@ -86,7 +86,7 @@ def write_shards(folder, config, number):
         save_file(part, folder / file, metadata={"format": "pt"})
         files |= dict.fromkeys(part, file)
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": files}))
-    (folder / "config.json").write_text(json.dumps(hf_config.write(config)))
+    (folder / "config.json").write_text(json.dumps(hf_config.to_json(config)))
 
 
 def test_a_7b_model_but_for_its_layers_loads_in_little_more_than_its_size(tmp_path):

@@ -52,7 +52,7 @@ def metadata(reader: GGUFReader, key: str, default=None):
     return default if field is None else field.contents()
 
 
-def find(path: str) -> Pretrained:
+def open_weights(path: str) -> Pretrained:
     """The decoder in a GGUF file of architecture `llama`, its parameters still unread.
 
     Raises:
@@ -86,7 +86,7 @@ def find(path: str) -> Pretrained:
         return whole(name)[index].astype(dtype, copy=False)
 
     source = Source(path, shapes | zeros, read)
-    return Pretrained(config, tensor_names.find(config, source, "gguf"))
+    return Pretrained(config, tensor_names.lazy_params(config, source, "gguf"))
 
 
 def _config(reader: GGUFReader, stored: dict, path: str) -> DecoderConfig:

@@ -30,7 +30,7 @@ ARCHITECTURES = {"llama": LLAMA, "mistral": MISTRAL}
 ROPE_TYPES = ("default", "linear", "llama3")
 
 
-def read(raw: dict, file: Path) -> DecoderConfig:
+def from_json(raw: dict, file: Path) -> DecoderConfig:
     """The decoder that a config.json describes.
 
     Args:
@@ -75,7 +75,7 @@ def read(raw: dict, file: Path) -> DecoderConfig:
     return config
 
 
-def write(config: DecoderConfig) -> dict:
+def to_json(config: DecoderConfig) -> dict:
     """The config.json of a LlamaForCausalLM, in the spelling that Transformers 4 and 5 both read.
 
     Raises:

@@ -27,7 +27,7 @@ Bounds = tuple[tuple[int, int], ...]
 FIELDS = {"shape", "dtype", "sha256"}
 
 
-def create(arrays: dict[str, Any]) -> Manifest:
+def hash_arrays(arrays: dict[str, Any]) -> Manifest:
     """The manifest of some arrays, the same on all processes."""
     bounds = {path: _bounds(array) for path, array in arrays.items()}
     digests = _digests([(arrays[path], part) for path, parts in bounds.items() for part in parts])
@@ -63,7 +63,7 @@ def differences(arrays: dict[str, Any], manifest: Manifest) -> list[str]:
     return list(dict.fromkeys(wrong))
 
 
-def is_one(value) -> bool:
+def is_manifest(value) -> bool:
     """Whether a value read from JSON is a manifest."""
     return isinstance(value, dict) and all(map(_is_record, value.values()))
 

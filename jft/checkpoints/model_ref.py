@@ -81,14 +81,14 @@ def find(path: str) -> Origin:
 def _check_files(path: str) -> None:
     """Refuse early what is no model, and adapters whose bases lead back to them."""
     seen = []
-    while peft.is_one(path):
+    while peft.is_adapter_folder(path):
         seen.append(absolute(path))
         path, _ = peft.describe(path)
         if absolute(path) in seen:
             raise UserError(f"{seen[-1]} holds adapters to {path}, which are adapters to it")
     if not seen:
-        peft.check_none(path)
-        safetensors_io.check(path)
+        peft.check_no_adapters(path)
+        safetensors_io.check_config(path)
 
 
 def of_run(path: str) -> tuple[Path, int | None]:
@@ -137,14 +137,14 @@ def tokenizer_path(path: str) -> str:
     folder = of_run(path)[0]
     if (folder / "tokenizer").is_dir():
         return str(folder / "tokenizer")
-    if peft.is_one(path) and not tokenizer_lib.is_in(folder):
+    if peft.is_adapter_folder(path) and not tokenizer_lib.is_tokenizer_folder(folder):
         return tokenizer_path(peft.describe(path)[0])
     return path
 
 
 def has_adapters(origin: Origin) -> bool:
     """Whether the model is a base and adapters to it."""
-    return bool(origin.run.lora.rank) if origin.run else peft.is_one(origin.path)
+    return bool(origin.run.lora.rank) if origin.run else peft.is_adapter_folder(origin.path)
 
 
 def base_path(path: str) -> str | None:
@@ -155,7 +155,7 @@ def base_path(path: str) -> str | None:
             return None
         saved = read_model(folder)
         return _at_step(saved.base, saved.base_step)
-    return peft.describe(path)[0] if peft.is_one(path) else None
+    return peft.describe(path)[0] if peft.is_adapter_folder(path) else None
 
 
 def base_of(origin: Origin) -> Origin:

@@ -121,7 +121,7 @@ class Checkpoints:
         if not isinstance(raw, dict) or raw.get("step") != step:
             raise self._damaged(step, "its manifest is not of this step")
         arrays = raw.get("arrays")
-        if arrays is None or not manifest_lib.is_one(arrays):
+        if arrays is None or not manifest_lib.is_manifest(arrays):
             raise self._damaged(step, "its manifest is not what jft writes")
         return arrays
 
@@ -141,7 +141,7 @@ class Checkpoints:
                         MODEL: ocp.args.PyTreeSave(_part(arrays, MODEL)),
                         OPTIMIZER: ocp.args.PyTreeSave(_part(arrays, OPTIMIZER)),
                         MANIFEST: ocp.args.JsonSave(
-                            {"step": step, "arrays": manifest_lib.create(arrays)}
+                            {"step": step, "arrays": manifest_lib.hash_arrays(arrays)}
                         ),
                     }
                 ),

@@ -44,13 +44,13 @@ UNSUPPORTED = {
 }
 
 
-def is_one(path: str) -> bool:
+def is_adapter_folder(path: str) -> bool:
     """Whether `model.path` names a folder on this machine that holds adapters and no model."""
     folder = Path(path).expanduser()
     return (folder / ADAPTERS).is_file() and not _holds_model(folder)
 
 
-def check_none(path: str) -> None:
+def check_no_adapters(path: str) -> None:
     """Refuse a model's folder that holds adapters, too: which of them is meant?
 
     Raises:
@@ -111,17 +111,19 @@ def describe(path: str, dtype: str = "float32") -> tuple[str, Adapters]:
     return base, Adapters(rank, float(alpha), targets, bool(raw.get("use_dora")), dtype)
 
 
-def read(path: str, config: DecoderConfig) -> Params:
+def read_adapters(path: str, config: DecoderConfig) -> Params:
     """The adapters in a folder, for a decoder whose config describes them, as NumPy arrays.
 
     Raises:
       UserError: tensors are missing, unknown, or of other shapes.
     """
     folder = locate(path, (ADAPTERS, WEIGHTS))
-    return tensor_names.read(tensor_names.find(config, _source(folder), "hf", adapters=True))
+    return tensor_names.read_all(
+        tensor_names.lazy_params(config, _source(folder), "hf", adapters=True)
+    )
 
 
-def write(config: DecoderConfig, params: Params, folder: Path, base: str) -> None:
+def write_adapters(config: DecoderConfig, params: Params, folder: Path, base: str) -> None:
     """Write adapters as PEFT's `PeftModel.from_pretrained` reads them.
 
     Args:
@@ -147,7 +149,7 @@ def write(config: DecoderConfig, params: Params, folder: Path, base: str) -> Non
         "fan_in_fan_out": False,
         "inference_mode": True,
     }
-    arrays = dict(tensor_names.dump(config, params, np.dtype("float32"), "hf"))
+    arrays = dict(tensor_names.dump_tensors(config, params, np.dtype("float32"), "hf"))
     safetensors_io.write_tensors(arrays, folder / WEIGHTS)
     text = json.dumps(description, indent=2) + "\n"
     (folder / ADAPTERS).write_text(text, encoding="utf-8")
@@ -156,7 +158,7 @@ def write(config: DecoderConfig, params: Params, folder: Path, base: str) -> Non
 def _source(folder: Path) -> tensor_names.Source:
     if not (folder / WEIGHTS).is_file():
         raise UserError(f"{folder / WEIGHTS}: missing; jft reads adapters from safetensors only")
-    return safetensors_io.source(str(folder), [folder / WEIGHTS], lambda name: False)
+    return safetensors_io.open_files(str(folder), [folder / WEIGHTS], lambda name: False)
 
 
 def _first_layer(name: str) -> dict[str, str]:

@@ -42,11 +42,11 @@ TINY = DecoderConfig(
 
 def load(path: str) -> Pretrained:
     """As `find`, with all of the parameters as float32 NumPy arrays."""
-    config, params = find(path)
-    return Pretrained(config, tensor_names.read(params))
+    config, params = open_weights(path)
+    return Pretrained(config, tensor_names.read_all(params))
 
 
-def find(path: str) -> Pretrained:
+def open_weights(path: str) -> Pretrained:
     """The decoder that `model.path` names, of whose parameters any part can be read.
 
     Args:
@@ -63,10 +63,10 @@ def find(path: str) -> Pretrained:
     if path.startswith("random:"):
         raise UserError(f"model.path={path}: the only random model is {RANDOM_MODEL}")
     local = locate(path, (CONFIG, "*.safetensors", INDEX))
-    return _find_in_folder(local) if local.is_dir() else gguf.find(str(local))
+    return _find_in_folder(local) if local.is_dir() else gguf.open_weights(str(local))
 
 
-def check(path: str) -> None:
+def check_config(path: str) -> None:
     """Refuse early, before any slow work, a folder that does not describe a Llama-family decoder.
 
     Raises:
@@ -74,7 +74,7 @@ def check(path: str) -> None:
     """
     folder = Path(path).expanduser()
     if folder.is_dir():
-        hf_config.read(read_json(folder / CONFIG), folder / CONFIG)
+        hf_config.from_json(read_json(folder / CONFIG), folder / CONFIG)
 
 
 def save(
@@ -99,7 +99,7 @@ def save(
       UserError: Transformers has no rope type for the config's `rope_factors`.
     """
     special = {"dtype": dtype, "bos_token_id": None, "eos_token_id": eos_id}
-    description = json.dumps(hf_config.write(config) | special, indent=2)
+    description = json.dumps(hf_config.to_json(config) | special, indent=2)
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
     _save_weights(config, params, target, jax.numpy.dtype(dtype))
@@ -123,7 +123,7 @@ def _save_weights(config: DecoderConfig, params: Params, folder: Path, dtype: np
         weight_map = {x: file for file, each in zip(names, files, strict=True) for x in each}
         index = {"metadata": {"total_size": total}, "weight_map": weight_map}
         (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
-    arrays = tensor_names.dump(config, params, dtype, "hf")
+    arrays = tensor_names.dump_tensors(config, params, dtype, "hf")
     for file, wanted in zip(names, files, strict=True):
         part = dict(itertools.islice(arrays, len(wanted)))
         assert list(part) == wanted
@@ -154,12 +154,12 @@ def _umask() -> int:
 
 
 def _find_in_folder(folder: Path) -> Pretrained:
-    config = hf_config.read(read_json(folder / CONFIG), folder / CONFIG)
-    weights = source(str(folder), _weight_files(folder), functools.partial(_harmless, config))
-    return Pretrained(config, tensor_names.find(config, weights, "hf"))
+    config = hf_config.from_json(read_json(folder / CONFIG), folder / CONFIG)
+    weights = open_files(str(folder), _weight_files(folder), functools.partial(_harmless, config))
+    return Pretrained(config, tensor_names.lazy_params(config, weights, "hf"))
 
 
-def source(label: str, shards: list[Path], skip: Callable[[str], bool]) -> Source:
+def open_files(label: str, shards: list[Path], skip: Callable[[str], bool]) -> Source:
     """The tensors of safetensors files, by their headers, without those to skip."""
     files: dict[str, Path] = {}
     shapes: dict[str, tuple[int, ...]] = {}

@@ -50,7 +50,7 @@ class Source(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Unread:
+class LazyTensor:
     """A parameter that is still in its file: of any part of it, only what is asked for is read.
 
     Attributes:
@@ -85,7 +85,7 @@ class Unread:
         # A view of the only one: stacking is another copy.
         return next(layers)[None] if len(bounds[0]) == 1 else np.stack(list(layers))
 
-    def astype(self, dtype: np.dtype, copy: bool = False) -> Unread:
+    def astype(self, dtype: np.dtype, copy: bool = False) -> LazyTensor:
         """The same in another type, still unread."""
         return dataclasses.replace(self, dtype=np.dtype(dtype))
 
@@ -144,7 +144,9 @@ TABLE = {
 }
 
 
-def find(config: DecoderConfig, source: Source, dialect: str, adapters: bool = False) -> Params:
+def lazy_params(
+    config: DecoderConfig, source: Source, dialect: str, adapters: bool = False
+) -> Params:
     """The decoder's parameters, `Unread`.
 
     Args:
@@ -167,17 +169,17 @@ def find(config: DecoderConfig, source: Source, dialect: str, adapters: bool = F
         stored = TABLE[_key(path)]
         layers = range(config.num_layers if dims[0] == "L" else 1)
         names = tuple(getattr(stored, dialect).format(layer) for layer in layers)
-        return Unread(config, dims, stored.layout, names, source)
+        return LazyTensor(config, dims, stored.layout, names, source)
 
     return jax.tree_util.tree_map_with_path(unread, _dims(config, adapters))
 
 
-def read(params: Params) -> Params:
+def read_all(params: Params) -> Params:
     """All of the parameters, as NumPy arrays."""
     return jax.tree.map(np.asarray, params)
 
 
-def dump(
+def dump_tensors(
     config: DecoderConfig, params: Params, dtype: np.dtype, dialect: str
 ) -> Iterator[tuple[str, np.ndarray]]:
     """The inverse of `find`: names, and contiguous arrays of `dtype` in the stored layout."""

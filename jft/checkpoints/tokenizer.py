@@ -98,7 +98,7 @@ def load(path: str) -> Tokenizer:
     return Tokenizer(*gguf_tokenizer.build(local))
 
 
-def is_in(folder: Path) -> bool:
+def is_tokenizer_folder(folder: Path) -> bool:
     """Whether a folder holds a vocabulary."""
     return any(file for pattern in VOCABULARIES for file in folder.glob(pattern))
 
@@ -108,7 +108,7 @@ def _load_folder(folder: Path) -> Tokenizer:
     # all: the class that tokenizer_config.json names may rebuild the tokenizer, its special tokens
     # are added, and some folders hold only a vocab and merges file. What AutoTokenizer makes of
     # them is what people train and serve the model with.
-    if not is_in(folder):
+    if not is_tokenizer_folder(folder):
         raise UserError(f"{folder}: holds no tokenizer.json; download it next to the weights")
     # Importing it without PyTorch warns that models are not available, which jft does not need.
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")

@@ -73,7 +73,7 @@ def load_adapted(
         trained = _restore(origin, like)
     else:
         layout = jax.tree.map(lambda x: x.sharding, like)
-        trained = jax.tree.map(mesh_lib.put, peft.read(origin.path, config), layout)
+        trained = jax.tree.map(mesh_lib.put, peft.read_adapters(origin.path, config), layout)
     return config, lora.join(trained, frozen)
 
 
@@ -95,7 +95,7 @@ def _arrays(
         params = lora.merge(params, adapted.adapters, dtype)
         return replace(adapted, adapters=None), iter(jax.tree.leaves(params))
     if origin.run is None:
-        config, unread = safetensors_io.find(origin.path)
+        config, unread = safetensors_io.open_weights(origin.path)
         layout = mesh_lib.parameters(mesh, config)
         place = functools.partial(mesh_lib.put_by_layer, dtype=dtype)
         return config, map(place, *map(jax.tree.leaves, (decoder.dims(config), unread, layout)))

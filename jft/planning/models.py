@@ -94,9 +94,9 @@ def shape(path: str) -> DecoderConfig:
     if model_ref.has_adapters(origin):
         return shape(model_ref.base_of(origin).path)
     if path.startswith("random:") or path.endswith(".gguf"):
-        return safetensors_io.find(path).config
+        return safetensors_io.open_weights(path).config
     file = locate(path, (safetensors_io.CONFIG,)) / safetensors_io.CONFIG
-    return hf_config.read(read_json(file), file)
+    return hf_config.from_json(read_json(file), file)
 
 
 def tokenizer(path: str, vocab_size: int) -> Encoder:

@@ -43,7 +43,7 @@ class Sums(NamedTuple):
     concentration: Any
 
 
-def complete(folder: Path, base: Origin, mesh: Mesh, dtype: jnp.dtype) -> None:
+def write_if_missing(folder: Path, base: Origin, mesh: Mesh, dtype: jnp.dtype) -> None:
     """Write the drift of a finished run, if a kill has come before."""
     if (folder / FILE).exists():
         return

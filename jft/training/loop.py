@@ -49,7 +49,7 @@ def train(config: config_lib.Config, workdir: str, dry_run: bool = False) -> Non
         if step >= batches.steps and not dry_run:
             checkpoints.prune()
             say(f"Finished: {folder} holds all {batches.steps} steps; score it with jft.eval")
-            drift.complete(folder, base, mesh, dtype)
+            drift.write_if_missing(folder, base, mesh, dtype)
             return
         _report(folder, config, batches, tokenizer, step)
         if dry_run:
