@@ -1,4 +1,4 @@
-"""GGUF files -> params: llama.cpp's format, dequantized to float32."""
+"""GGUF, the format of llama.cpp: metadata, and parameters dequantized to float32."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from jft.model.decoder import DecoderConfig
 if typing.TYPE_CHECKING:
     from gguf import GGUFReader
 
-# Rotary tables, which the config states already.
+# Tensors that are no parameters: rotary tables, which the config holds as `rope_factors`.
 TABLES = ("rope_freqs.weight", "attn_rot_embd.weight")
 
 
 # Reading the metadata takes seconds, and the weights and the tokenizer both need it.
 @functools.lru_cache(maxsize=1)
 def open_reader(path: Path) -> GGUFReader:
-    """A reader of a GGUF file's metadata and tensors, memory-mapped.
+    """Open a GGUF file's metadata and tensors, memory-mapped.
 
     Raises:
-      UserError: not a whole GGUF file of a version that the `gguf` package reads.
+      UserError: it is not a whole GGUF file of a version that the `gguf` package reads.
     """
     from gguf import GGUFReader
 
@@ -47,17 +47,17 @@ def open_reader(path: Path) -> GGUFReader:
 
 
 def metadata(reader: GGUFReader, key: str, default=None):
-    """A metadata value of a GGUF file as a Python object; `default` where the key is absent."""
+    """Return a metadata value of a GGUF file; `default` where the key is absent."""
     field = reader.get_field(key)
     return default if field is None else field.contents()
 
 
 def open_weights(path: str) -> Pretrained:
-    """The decoder in a GGUF file of architecture `llama`, its parameters still unread.
+    """Open the decoder in a GGUF file of architecture `llama`, with parameters as `LazyTensor`s.
 
     Raises:
-      UserError: no such file, damaged, another architecture, a quantization that the `gguf`
-        package cannot undo, or tensors that do not fit the metadata.
+      UserError: there is no such file, it is damaged or of another architecture, the `gguf` package
+        cannot undo its quantization, or its tensors do not fit the metadata.
     """
     file = locate(path, ())
     if not file.is_file() or file.suffix != ".gguf":
@@ -71,19 +71,20 @@ def open_weights(path: str) -> Pretrained:
         if not name.endswith(TABLES)
     }
     expected = tensor_names.expected_shapes(config, "gguf")
-    # The format leaves out single biases, which the decoder has all or none of.
+    # A file may lack single biases, such as that of the attention's output. The decoder has all of
+    # them or none, so a missing one is read as zeros.
     zeros = {
         name: s for name, s in expected.items() if name.endswith(".bias") and name not in stored
     }
 
-    @functools.lru_cache(maxsize=1)  # a part may be asked for by every device
-    def whole(name):
+    @functools.lru_cache(maxsize=1)  # each device asks for its part of the same tensor
+    def read_whole(name):
         if name in zeros:
             return np.zeros(zeros[name], np.float32)
         return _unpermute(config, name, _dequantize(stored[name], path))
 
     def read(name, index, dtype):
-        return whole(name)[index].astype(dtype, copy=False)
+        return read_whole(name)[index].astype(dtype, copy=False)
 
     source = Source(path, shapes | zeros, read)
     return Pretrained(config, tensor_names.lazy_params(config, source, "gguf"))
@@ -130,7 +131,7 @@ def _config(reader: GGUFReader, stored: dict, path: str) -> DecoderConfig:
 
 
 def _rope_factors(reader: GGUFReader, stored: dict, head_dim: int, path: str) -> tuple[float, ...]:
-    """Linear scaling from the metadata, times the Llama 3 factors, which are stored as a tensor."""
+    """Multiply linear scaling, from the metadata, with Llama 3's factors, stored as a tensor."""
     kind = metadata(reader, "llama.rope.scaling.type", "none")
     if kind not in ("none", "linear"):
         raise UserError(f"{path}: llama.rope.scaling.type={kind!r}: jft supports none and linear")
@@ -162,14 +163,20 @@ def _dequantize(tensor, path: str) -> np.ndarray:
 
 
 def _unpermute(config: DecoderConfig, name: str, tensor: np.ndarray) -> np.ndarray:
-    """Undo llama.cpp's order of query and key rows.
+    """Undo llama.cpp's order of the rows of queries and keys.
 
-    It pairs neighbouring rows of a head for the rotary embedding; the decoder, like Transformers,
-    pairs a row of a head's first half with the same row of its second.
+    Its rotary embedding rotates neighbouring rows of a head as a pair; the decoder's, like that of
+    Transformers, a row of the first half and the row at the same place of the second. So the
+    converter interleaves the halves of each head (`LlamaModel.permute` in llama.cpp's
+    convert_hf_to_gguf.py). With heads of 6 rows:
+
+        Transformers  0 1 2 3 4 5
+        GGUF          0 3 1 4 2 5
     """
     heads = {"attn_q": config.num_heads, "attn_k": config.num_kv_heads}.get(name.split(".")[-2])
     if heads is None:
         return tensor
+    # [N, H / 2, 2, ...], where the third axis says which half of the head a row is from.
     pairs = tensor.reshape(heads, config.head_dim // 2, 2, *tensor.shape[1:])
     return pairs.swapaxes(1, 2).reshape(tensor.shape)
 

@@ -1,4 +1,4 @@
-"""Pretrained weights in and out: Hugging Face folders, and the door to the other formats."""
+"""Pretrained weights: Hugging Face folders in and out, and the choice of format by path."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from jft.model.decoder import DecoderConfig, Params
 
 WEIGHTS, INDEX, CONFIG = "model.safetensors", "model.safetensors.index.json", "config.json"
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
-# Bytes of a file of weights, at most.
+# Largest number of bytes in a file of weights that is written.
 SHARD = 5_000_000_000
-# Numbers that are read before they are where they belong.
+# Numbers that are read at once: the copy beside the array that they go into stays this small.
 READ_AT_ONCE = 1 << 23
 FLOATS = ("F64", "F32", "F16", "BF16")
-# Its vocabulary is the one in tokenizer.py for the same path: 256 bytes and three special tokens.
+# `RANDOM_MODEL`. Its vocabulary is that of tokenizer.py: 256 bytes and three special tokens.
 TINY = DecoderConfig(
     vocab_size=259,
     embed_dim=64,
@@ -41,17 +41,20 @@ TINY = DecoderConfig(
 
 
 def load(path: str) -> Pretrained:
-    """As `find`, with all of the parameters as float32 NumPy arrays."""
+    """Read a decoder as `open_weights` does, with all parameters as float32 NumPy arrays."""
     config, params = open_weights(path)
     return Pretrained(config, tensor_names.read_all(params))
 
 
 def open_weights(path: str) -> Pretrained:
-    """The decoder that `model.path` names, of whose parameters any part can be read.
+    """Open the decoder that `model.path` names; its parameters are read when they are indexed.
 
     Args:
       path: a Hugging Face folder or hub id with safetensors, a `.gguf` file, or
         `random:llama-tiny`, which is the same at every call.
+
+    Returns:
+      The shape, and the parameters as `LazyTensor`s, or NumPy arrays for the random model.
 
     Raises:
       UserError: nothing is there, it is damaged, or it is not a Llama-family decoder.
@@ -63,14 +66,14 @@ def open_weights(path: str) -> Pretrained:
     if path.startswith("random:"):
         raise UserError(f"model.path={path}: the only random model is {RANDOM_MODEL}")
     local = locate(path, (CONFIG, "*.safetensors", INDEX))
-    return _find_in_folder(local) if local.is_dir() else gguf.open_weights(str(local))
+    return _open_folder(local) if local.is_dir() else gguf.open_weights(str(local))
 
 
 def check_config(path: str) -> None:
-    """Refuse early, before any slow work, a folder that does not describe a Llama-family decoder.
+    """Refuse a folder that does not describe a Llama-family decoder before any slow work.
 
     Raises:
-      UserError: as `load`, as far as `config.json` tells.
+      UserError: what `load` would raise because of `config.json`.
     """
     folder = Path(path).expanduser()
     if folder.is_dir():
@@ -86,14 +89,14 @@ def save(
 ) -> None:
     """Write `config.json` and safetensors as Transformers' LlamaForCausalLM loads them.
 
-    What is larger than `SHARD` goes into several files, of which one is in memory at a time.
+    A model larger than `SHARD` goes into several files, of which one is in memory at a time.
 
     Args:
       config: the decoder's shape.
       params: its parameters, of any float type.
-      folder: where to; made if missing.
+      folder: the folder to write; made if missing.
       dtype: `float32`, `bfloat16` or `float16`.
-      eos_id: the token that ends a generation in Transformers; None: none does.
+      eos_id: the token that ends a generation in Transformers; None: no token does.
 
     Raises:
       UserError: Transformers has no rope type for the config's `rope_factors`.
@@ -107,7 +110,7 @@ def save(
 
 
 def _save_weights(config: DecoderConfig, params: Params, folder: Path, dtype: np.dtype) -> None:
-    # Which tensor goes into which file is known before any is read.
+    # The shapes decide which tensor goes into which file, before any tensor is read.
     files: list[list[str]] = [[]]
     room, total = SHARD, 0
     for name, shape in tensor_names.expected_shapes(config, "hf").items():
@@ -142,7 +145,7 @@ def write_tensors(arrays: dict[str, np.ndarray], file: Path) -> None:
     try:
         # Transformers 4 refuses a file that does not say it came from PyTorch's layout.
         save_file(arrays, file, metadata={"format": "pt"})
-        file.chmod(0o666 & ~_umask())  # it makes its files for their owner alone
+        file.chmod(0o666 & ~_umask())  # save_file makes files that only their owner can read
     except SafetensorError as error:
         raise UserError(f"{file}: cannot be written ({error}); make room") from None
 
@@ -153,14 +156,24 @@ def _umask() -> int:
     return umask
 
 
-def _find_in_folder(folder: Path) -> Pretrained:
+def _open_folder(folder: Path) -> Pretrained:
     config = hf_config.from_json(read_json(folder / CONFIG), folder / CONFIG)
-    weights = open_files(str(folder), _weight_files(folder), functools.partial(_harmless, config))
+    skip = functools.partial(_is_redundant, config)
+    weights = open_files(str(folder), _weight_files(folder), skip)
     return Pretrained(config, tensor_names.lazy_params(config, weights, "hf"))
 
 
 def open_files(label: str, shards: list[Path], skip: Callable[[str], bool]) -> Source:
-    """The tensors of safetensors files, by their headers, without those to skip."""
+    """Read the headers of safetensors files.
+
+    Args:
+      label: the model's path, for messages.
+      shards: the files.
+      skip: tells by its name whether to leave a tensor out.
+
+    Raises:
+      UserError: a file is missing or damaged, or holds a tensor that is not of floats.
+    """
     files: dict[str, Path] = {}
     shapes: dict[str, tuple[int, ...]] = {}
     for file in shards:
@@ -184,7 +197,8 @@ def open_files(label: str, shards: list[Path], skip: Callable[[str], bool]) -> S
         for begin in range(0, sizes[0], at_once):
             end = min(begin + at_once, sizes[0])
             part = slice(rows.start + begin, rows.start + end)
-            # Opened anew: what has been read of a file counts as memory until it is closed.
+            # The file is opened anew for each part, since the pages read of a memory-mapped file
+            # count as memory of the process until it is closed.
             with _open_safetensors(files[name]) as handle:
                 array[begin:end] = handle.get_slice(name)[(part, *columns)]
         return array
@@ -228,6 +242,6 @@ def _open_safetensors(file: Path):
         ) from None
 
 
-def _harmless(config: DecoderConfig, name: str) -> bool:
-    """Tensors that old checkpoints repeat: rotary frequencies, and the head where it is tied."""
+def _is_redundant(config: DecoderConfig, name: str) -> bool:
+    """Check for tensors that old checkpoints repeat: rotary frequencies, and a tied head."""
     return name.endswith("rotary_emb.inv_freq") or (config.tied_head and name == "lm_head.weight")
