@@ -335,6 +335,9 @@ def change(path, **what):
         ({"bias": "all"}, "bias='all'"),
         ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
         ({"rank_pattern": {"q_proj": 3}}, "rank_pattern"),
+        ({"layers_to_transform": 0}, "layers_to_transform=0: jft supports adapters without it"),
+        ({"use_newlora": True}, "use_newlora=True: jft supports adapters without it"),
+        ({"newlora_config": {"blocks": 2}}, "newlora_config={'blocks': 2}: jft supports"),
         ({"r": "8"}, "r='8': must be a whole number"),
         ({"r": 10**30}, "must be a whole number from 1 to"),
         ({"lora_alpha": float("nan")}, "lora_alpha=nan: must be a number above 0"),
@@ -357,6 +360,25 @@ def test_what_would_compute_otherwise_is_refused(decoder_config, tmp_path, what,
 
     with pytest.raises(UserError, match=message):
         read()
+
+
+def test_what_changes_no_computation_is_accepted(written):
+    config, _, path = written
+    change(
+        path,
+        auto_mapping={"base_model_class": "LlamaForCausalLM"},
+        ensure_weight_tying=True,
+        eva_config={"rho": 2.0},
+        exclude_modules=["lm_head"],
+        lora_dropout=0.1,
+        megatron_core="megatron.core",
+        peft_version="0.18.1",
+        qalora_group_size=16,
+        use_newlora=False,
+        newlora_config=None,
+        newlora_pattern={},
+    )
+    assert peft.describe(str(path), config.adapters.base) == ("some/base", config.adapters)
 
 
 @pytest.mark.parametrize(
