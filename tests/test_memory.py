@@ -34,13 +34,14 @@ LOAD = """
 import resource, sys
 import jax, jax.numpy as jnp
 from jft import config
-from jft.training import mesh, origins, pretrained
+from jft.checkpoints import model_ref, weights
+from jft.model import mesh
 
 devices = mesh.create(config.Mesh())
 jax.block_until_ready(jnp.ones(8) * 2)
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 before = peak()
-_, params = pretrained.load(origins.find(sys.argv[1]), devices, jnp.dtype("bfloat16"))
+_, params = weights.load(model_ref.find(sys.argv[1]), devices, jnp.dtype("bfloat16"))
 print((peak() - before) / sum(x.nbytes for x in jax.tree.leaves(params)))
 """
 
@@ -103,9 +104,7 @@ def test_a_7b_model_but_for_its_layers_loads_in_little_more_than_its_size(tmp_pa
 
 @pytest.mark.parametrize("sizes", [(2, 2, 2), (1, 8, 1), (1, 4, 2)], ids=str)
 def test_a_mesh_reads_its_parts(tmp_path, decoder_config, sizes, monkeypatch):
-    monkeypatch.setattr(
-        safetensors_io, "READ_AT_ONCE", 40
-    )  # so that most tensors are read in turns
+    monkeypatch.setattr(safetensors_io, "READ_AT_ONCE", 40)  # most tensors are read in parts
     write_shards(tmp_path / "model", decoder_config, number=2)
     mesh = mesh_lib.create(config_lib.Mesh(*sizes))
     origin = model_ref.find(str(tmp_path / "model"))

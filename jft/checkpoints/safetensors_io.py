@@ -190,17 +190,17 @@ def open_files(label: str, shards: list[Path], skip: Callable[[str], bool]) -> S
                 files[name], shapes[name] = file, tuple(view.get_shape())
 
     def read(name: str, index: Index, dtype: np.dtype) -> np.ndarray:
-        rows, *columns = index
+        first, *others = index
         sizes = [part.stop - part.start for part in index]
         array = np.empty(sizes, dtype)
         at_once = max(1, READ_AT_ONCE // math.prod(sizes[1:]))
         for begin in range(0, sizes[0], at_once):
             end = min(begin + at_once, sizes[0])
-            part = slice(rows.start + begin, rows.start + end)
+            part = slice(first.start + begin, first.start + end)
             # The file is opened anew for each part, since the pages read of a memory-mapped file
             # count as memory of the process until it is closed.
             with _open_safetensors(files[name]) as handle:
-                array[begin:end] = handle.get_slice(name)[(part, *columns)]
+                array[begin:end] = handle.get_slice(name)[(part, *others)]
         return array
 
     return Source(label, shapes, read)
