@@ -70,7 +70,7 @@ def test_smaller_types_pass_the_check_too(run, tmp_path, dtype):
 
 @pytest.mark.parametrize("wrong", ["transposed", "heads in another order"])
 def test_a_wrong_layout_is_caught(run, tmp_path, monkeypatch, wrong):
-    dump = tensor_names.dump
+    dump = tensor_names.dump_tensors
 
     def planted(*args):
         for name, array in dump(*args):
@@ -78,7 +78,7 @@ def test_a_wrong_layout_is_caught(run, tmp_path, monkeypatch, wrong):
                 array = array.T.copy() if wrong == "transposed" else np.roll(array, 16, axis=0)
             yield name, array
 
-    monkeypatch.setattr(tensor_names, "dump", planted)
+    monkeypatch.setattr(tensor_names, "dump_tensors", planted)
     with pytest.raises(UserError, match="gives other scores than the model"):
         folder.export(str(run), [], str(tmp_path / "out"), "float32")
     assert not (tmp_path / "out").exists()

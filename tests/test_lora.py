@@ -283,7 +283,7 @@ def written(adapted, tmp_path):
     config, trained, _ = adapted
     folder = tmp_path / "adapters"
     folder.mkdir()
-    peft.write(config, trained, folder, "some/base")
+    peft.write_adapters(config, trained, folder, "some/base")
     return config, trained, folder
 
 
@@ -291,7 +291,7 @@ def test_pefts_format_there_and_back(written):
     config, trained, path = written
     base, found = peft.describe(str(path), config.adapters.base)
     assert (base, found) == ("some/base", config.adapters)
-    again = peft.read(str(path), dataclasses.replace(config, adapters=found))
+    again = peft.read_adapters(str(path), dataclasses.replace(config, adapters=found))
     jax.tree.map(np.testing.assert_array_equal, again, jax.device_get(trained))
 
 
@@ -335,6 +335,9 @@ def change(path, **what):
         ({"bias": "all"}, "bias='all'"),
         ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
         ({"rank_pattern": {"q_proj": 3}}, "rank_pattern"),
+        ({"layers_to_transform": 0}, "layers_to_transform=0: jft supports adapters without it"),
+        ({"use_newlora": True}, "use_newlora=True: jft supports adapters without it"),
+        ({"newlora_config": {"blocks": 2}}, "newlora_config={'blocks': 2}: jft supports"),
         ({"r": "8"}, "r='8': must be a whole number"),
         ({"r": 10**30}, "must be a whole number from 1 to"),
         ({"lora_alpha": float("nan")}, "lora_alpha=nan: must be a number above 0"),
@@ -348,15 +351,34 @@ def change(path, **what):
 def test_what_would_compute_otherwise_is_refused(decoder_config, tmp_path, what, message):
     config = dataclasses.replace(decoder_config, adapters=KINDS["few"])
     trained, _ = lora.split(decoder.init(config, jax.random.key(0, impl="rbg")))
-    peft.write(config, trained, tmp_path, "base")
+    peft.write_adapters(config, trained, tmp_path, "base")
     change(tmp_path, **what)
 
     def read():
         _, found = peft.describe(str(tmp_path))
-        return peft.read(str(tmp_path), dataclasses.replace(config, adapters=found))
+        return peft.read_adapters(str(tmp_path), dataclasses.replace(config, adapters=found))
 
     with pytest.raises(UserError, match=message):
         read()
+
+
+def test_what_changes_no_computation_is_accepted(written):
+    config, _, path = written
+    change(
+        path,
+        auto_mapping={"base_model_class": "LlamaForCausalLM"},
+        ensure_weight_tying=True,
+        eva_config={"rho": 2.0},
+        exclude_modules=["lm_head"],
+        lora_dropout=0.1,
+        megatron_core="megatron.core",
+        peft_version="0.18.1",
+        qalora_group_size=16,
+        use_newlora=False,
+        newlora_config=None,
+        newlora_pattern={},
+    )
+    assert peft.describe(str(path), config.adapters.base) == ("some/base", config.adapters)
 
 
 @pytest.mark.parametrize(
@@ -391,7 +413,7 @@ def test_adapters_that_are_not_there_are_not_exported(tmp_path):
 
 def test_adapters_that_were_damaged_in_writing_are_caught(tuned, tmp_path, monkeypatch):
     _, run = tuned
-    dump = tensor_names.dump
+    dump = tensor_names.dump_tensors
 
     def planted(*args):
         for name, array in dump(*args):
@@ -400,7 +422,7 @@ def test_adapters_that_were_damaged_in_writing_are_caught(tuned, tmp_path, monke
                 array[::-1].copy() if name.endswith("0.mlp.up_proj.lora_B.weight") else array,
             )
 
-    monkeypatch.setattr(tensor_names, "dump", planted)
+    monkeypatch.setattr(tensor_names, "dump_tensors", planted)
     with pytest.raises(UserError, match="gives other scores than the model"):
         folder.export(str(run), [], str(tmp_path / "out"), "float32", adapters=True)
 

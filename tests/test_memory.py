@@ -87,7 +87,7 @@ def write_shards(folder, config, number):
         save_file(part, folder / file, metadata={"format": "pt"})
         files |= dict.fromkeys(part, file)
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": files}))
-    (folder / "config.json").write_text(json.dumps(hf_config.write(config)))
+    (folder / "config.json").write_text(json.dumps(hf_config.to_json(config)))
 
 
 def test_a_7b_model_but_for_its_layers_loads_in_little_more_than_its_size(tmp_path):
@@ -104,9 +104,7 @@ def test_a_7b_model_but_for_its_layers_loads_in_little_more_than_its_size(tmp_pa
 
 @pytest.mark.parametrize("sizes", [(2, 2, 2), (1, 8, 1), (1, 4, 2)], ids=str)
 def test_a_mesh_reads_its_parts(tmp_path, decoder_config, sizes, monkeypatch):
-    monkeypatch.setattr(
-        safetensors_io, "READ_AT_ONCE", 40
-    )  # so that most tensors are read in turns
+    monkeypatch.setattr(safetensors_io, "READ_AT_ONCE", 40)  # most tensors are read in parts
     write_shards(tmp_path / "model", decoder_config, number=2)
     mesh = mesh_lib.create(config_lib.Mesh(*sizes))
     origin = model_ref.resolve(str(tmp_path / "model"))

@@ -148,16 +148,16 @@ class ModelRef:
         if self.peft:
             return self.base.decoder
         if self.path.startswith("random:") or self.path.endswith(".gguf"):
-            return safetensors_io.find(self.path).config
+            return safetensors_io.open_weights(self.path).config
         file = files.locate(self.path, (safetensors_io.CONFIG,)) / safetensors_io.CONFIG
-        return hf_config.read(files.read_json(file), file)
+        return hf_config.from_json(files.read_json(file), file)
 
     @property
     def tokenizer_path(self) -> str:
         """The place of its tokenizer: in a run's workdir, beside the weights, or with the base."""
         if (self.folder / "tokenizer").is_dir():
             return str(self.folder / "tokenizer")
-        if self.peft and not tokenizer_lib.is_in(self.folder):
+        if self.peft and not tokenizer_lib.is_tokenizer_folder(self.folder):
             return resolve(self.peft[0]).tokenizer_path
         return self.path
 
@@ -197,7 +197,7 @@ class ModelRef:
             trained = weights.restore(self.folder, self.step, like)
         else:
             layout = jax.tree.map(lambda x: x.sharding, like)
-            trained = jax.tree.map(mesh_lib.put, peft.read(self.path, config), layout)
+            trained = jax.tree.map(mesh_lib.put, peft.read_adapters(self.path, config), layout)
         return config, lora.join(trained, frozen)
 
     def _adapters(self, dtype: jnp.dtype) -> Adapters:
@@ -250,15 +250,15 @@ def _check_files(path: str) -> tuple[str, Adapters] | None:
     """
     described = first = None
     seen = []
-    while peft.is_one(path):
+    while peft.is_adapter_folder(path):
         seen.append(_absolute(path))
         described = peft.describe(path)
         first, path = first or described, described[0]
         if _absolute(path) in seen:
             raise UserError(f"{seen[-1]} holds adapters to {path}, which are adapters to it")
     if not seen:
-        peft.check_none(path)
-        safetensors_io.check(path)
+        peft.check_no_adapters(path)
+        safetensors_io.check_config(path)
     return first
 
 

@@ -71,7 +71,7 @@ def export(
         with phase("Writing adapters" if adapters else f"Writing {dtype} weights"):
             if adapters:
                 base = session.model.base.step_path
-                peft.write(decoder, lora.split(params)[0], part, base)
+                peft.write_adapters(decoder, lora.split(params)[0], part, base)
             else:
                 safetensors_io.save(decoder, params, str(part), dtype, tokenizer.eos_id)
                 _write_generation(part, tokenizer)
@@ -174,7 +174,7 @@ def _with_adapters_of(
     assert decoder.adapters
     _, adapters = peft.describe(str(folder), decoder.adapters.base)
     config = replace(decoder, adapters=adapters)
-    return config, lora.join(peft.read(str(folder), config), lora.split(params)[1])
+    return config, lora.join(peft.read_adapters(str(folder), config), lora.split(params)[1])
 
 
 def _check(folder: Path, wanted: np.ndarray, found: np.ndarray, dtype: str) -> None:

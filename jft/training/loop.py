@@ -65,7 +65,7 @@ def train(config: config_lib.Config, workdir: str, dry_run: bool = False) -> Non
         if step >= batches.steps and not dry_run:
             checkpoints.prune()
             say(f"Finished: {folder} holds all {batches.steps} steps; score it with jft.eval")
-            drift.complete(folder, session)
+            drift.write_if_missing(folder, session)
             return
         _report(run, step)
         if dry_run:
