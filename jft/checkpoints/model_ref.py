@@ -7,7 +7,6 @@ describes it; everything else that a program wants to know of a model hangs on t
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -94,9 +93,9 @@ class ModelRef:
             return _at_step(self.record.base, self.record.base_step)
         return self.peft[0] if self.peft else None
 
-    @functools.cached_property
+    @property
     def base(self) -> ModelRef:
-        """The model that adapters belong to.
+        """The model that adapters belong to, found and checked anew at every call.
 
         Raises:
           UserError: it is not there, or is not the one that they were trained on.
