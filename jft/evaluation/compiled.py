@@ -14,7 +14,7 @@ from jax.sharding import Mesh, NamedSharding
 from jft.evaluation import memory
 from jft.model import decode, decoder, sharding
 from jft.model import mesh as mesh_lib
-from jft.model.decode_attention import Own
+from jft.model.decode_attention import SlotCache
 
 
 class Programs(NamedTuple):
@@ -22,16 +22,16 @@ class Programs(NamedTuple):
 
     Attributes:
       logprobs: `decoder.token_logprobs`, of parameters and a batch.
-      prefill: `generate.prefill`, of the same.
-      trunk, start, admit, keep, decode: those of `generate`.
+      prefill: `decode.prefill`, of the same.
+      prefix_cache, init_slots, insert, compact, decode: those of `decode`.
     """
 
     logprobs: Any
     prefill: Any
-    trunk: Any
-    start: Any
-    admit: Any
-    keep: Any
+    prefix_cache: Any
+    init_slots: Any
+    insert: Any
+    compact: Any
     decode: Any
 
 
@@ -40,20 +40,20 @@ def programs(
 ) -> Programs:
     """Of a decoder that computes in `dtype`; a generation has up to `max_new_tokens`."""
     everywhere, state = mesh_lib.replicated(mesh), _state(config, mesh)
-    start = partial(decode.start, config, dtype, max_new_tokens)
+    init_slots = partial(decode.init_slots, config, dtype, max_new_tokens)
     return Programs(
         logprobs=jax.jit(partial(decoder.token_logprobs, config), out_shardings=everywhere),
         prefill=jax.jit(partial(decode.prefill, config)),
-        trunk=jax.jit(decode.trunk, static_argnums=0),
-        start=jax.jit(start, static_argnums=(0, 1), out_shardings=state),
+        prefix_cache=jax.jit(decode.prefix_cache, static_argnums=0),
+        init_slots=jax.jit(init_slots, static_argnums=(0, 1), out_shardings=state),
         # The state's buffers go on into the next one: there may be room for no more.
-        admit=jax.jit(
-            decode.admit,
+        insert=jax.jit(
+            decode.insert,
             in_shardings=(state, None, None, None),
             out_shardings=state,
             donate_argnums=0,
         ),
-        keep=jax.jit(decode.keep, in_shardings=(state, None), out_shardings=state),
+        compact=jax.jit(decode.compact, in_shardings=(state, None), out_shardings=state),
         decode=jax.jit(
             partial(decode.decode, config),
             in_shardings=(None, state, None, None, None),
@@ -63,7 +63,7 @@ def programs(
     )
 
 
-def _state(config: decoder.DecoderConfig, mesh: Mesh) -> decode.State:
+def _state(config: decoder.DecoderConfig, mesh: Mesh) -> decode.DecodeState:
     """Where the state of generations lies, and how: its texts everywhere, for the host to read."""
     everywhere, on_tpu = mesh_lib.replicated(mesh), mesh.devices.flat[0].platform == "tpu"
 
@@ -75,7 +75,7 @@ def _state(config: decoder.DecoderConfig, mesh: Mesh) -> decode.State:
         return Format(Layout(order), where) if on_tpu else where
 
     keys, values = cache("LBKHP", (0, 1, 4, 2, 3)), cache("LBKPH", (0, 1, 3, 2, 4))
-    return decode.State._make((everywhere, Own._make((keys, values, everywhere))))
+    return decode.DecodeState._make((everywhere, SlotCache._make((keys, values, everywhere))))
 
 
 class Runner(NamedTuple):
@@ -83,17 +83,17 @@ class Runner(NamedTuple):
 
     Attributes:
       logprobs, prefill: of a batch.
-      trunk, start, admit, keep, decode: of what they take but the model.
+      prefix_cache, init_slots, insert, compact, decode: of what they take but the model.
       vocab_size: V.
       max_new_tokens: the most that a prompt is continued by.
     """
 
     logprobs: Callable[..., Any]
     prefill: Callable[..., Any]
-    trunk: Callable[..., Any]
-    start: Callable[..., Any]
-    admit: Callable[..., Any]
-    keep: Callable[..., Any]
+    prefix_cache: Callable[..., Any]
+    init_slots: Callable[..., Any]
+    insert: Callable[..., Any]
+    compact: Callable[..., Any]
     decode: Callable[..., Any]
     vocab_size: int
     max_new_tokens: int
@@ -124,10 +124,10 @@ def create(
     return Runner(
         logprobs=of_batch(run.logprobs),
         prefill=of_batch(run.prefill),
-        trunk=on_mesh(run.trunk),
-        start=on_mesh(run.start),
-        admit=on_mesh(run.admit),
-        keep=on_mesh(run.keep),
+        prefix_cache=on_mesh(run.prefix_cache),
+        init_slots=on_mesh(run.init_slots),
+        insert=on_mesh(run.insert),
+        compact=on_mesh(run.compact),
         decode=on_mesh(run.decode, params),
         vocab_size=config.vocab_size,
         max_new_tokens=max_new_tokens,

@@ -135,7 +135,7 @@ def _generation(found: Speeds, model: compiled.Runner, cell: PackedCell) -> Spee
     never = Stops(np.zeros(0, np.int32), vocabulary)  # none ends before the others
     first, filling = (_seconds(lambda: model.prefill(batch)) for _ in range(2))
     second, both = (
-        _seconds(lambda: generation.tokens(model, cell, never, _ignore)) for _ in range(2)
+        _seconds(lambda: generation.generate_tokens(model, cell, never, _ignore)) for _ in range(2)
     )
     work = costs.decoding_flops(cell, found.decoder, sum(map(len, cell.rows)), NEW_TOKENS)
     scoring = filling / flops.forward(found.decoder, cell.shape._replace(num_entries=0))
