@@ -75,7 +75,7 @@ def test_tokens_equal_one_by_one(eval_config, monkeypatch, devices, batch_tokens
     plan = eval_batches.plan(cell, tokenizer, eval_config, mesh_lib.row_shards(mesh))
     wanted = [one_by_one(config, params, each.sequences[0].tokens) for each in plan.encoded]
     eos = np.array(sorted({int(ids[i + 1]) for i, ids in enumerate(wanted[:4])} if ends else [-1]))
-    program = compiled.create(config, params, mesh, jnp.float32, NEW_TOKENS)
+    program = compiled.CompiledModel(config, params, mesh, jnp.float32, NEW_TOKENS)
     stops = decode.Stops(eos.astype(np.int32), np.zeros(config.vocab_size, np.uint8))
     finished = []
     found = generation.generate_tokens(program, plan, stops, finished.append)
@@ -86,23 +86,24 @@ def test_tokens_equal_one_by_one(eval_config, monkeypatch, devices, batch_tokens
     assert sum(finished) == len(wanted)
 
 
-def test_a_device_holds_the_trees_of_one_batch_at_a_time(eval_config):
+def test_a_device_holds_the_trees_of_one_batch_at_a_time(eval_config, monkeypatch):
     eval_config.eval.batch_tokens = 1
     tokenizer = tokenizer_lib.load("random:llama-tiny")
     config, params = safetensors_io.load("random:llama-tiny")
     mesh = mesh_lib.create(eval_config.mesh, jax.devices()[:1])
     plan = eval_batches.plan(eval_grid.all_cells(eval_config)[-1], tokenizer, eval_config)
-    program = compiled.create(config, params, mesh, jnp.float32, NEW_TOKENS)
-    seen = []
+    program = compiled.CompiledModel(config, params, mesh, jnp.float32, NEW_TOKENS)
+    run, seen = program.prefill, []
 
     def prefill(batch):
         assert all(keys() is None for keys in seen)
-        prefilled = program.prefill(batch)
+        prefilled = run(batch)
         seen.append(weakref.ref(prefilled.keys_LBTKH))
         return prefilled
 
     stops = generation.stops_of(tokenizer, config.vocab_size)
-    generation.generate_tokens(program._replace(prefill=prefill), plan, stops, lambda _: None)
+    monkeypatch.setattr(program, "prefill", prefill)
+    generation.generate_tokens(program, plan, stops, lambda _: None)
     assert len(seen) > 1
 
 
@@ -121,11 +122,11 @@ def test_no_keys_and_values_go_from_one_device_to_another(eval_config):
     )
     stops = decode.Stops(np.zeros(1, np.int32), np.zeros(config.vocab_size, np.uint8))
     with jax.set_mesh(mesh):
-        state = jax.eval_shape(programs.init_slots, sizes.num_slots, sizes.slot_tokens)
+        state = jax.eval_shape(programs["init_slots"], sizes.num_slots, sizes.slot_tokens)
         prompts = generation.no_prompts(sizes)
         for lowered in (
-            programs.insert.lower(state, prefilled, prompts, stops),
-            programs.compact.lower(state, prompts.slot_I),
+            programs["insert"].lower(state, prefilled, prompts, stops),
+            programs["compact"].lower(state, prompts.slot_I),
         ):
             moved = [x for x in lowered.compile().as_text().splitlines() if COLLECTIVE.search(x)]
             assert not any("f32[" in line for line in moved)

@@ -22,7 +22,7 @@ from jft.batch import Batch
 from jft.checkpoints.tokenizer import Tokenizer
 from jft.data.eval_batches import PackedCell, SlotSizes
 from jft.errors import UserError
-from jft.evaluation.compiled import Runner
+from jft.evaluation.compiled import CompiledModel
 from jft.model.decode import (
     BLANK_LINE,
     EMPTY,
@@ -52,12 +52,12 @@ class Prompt(NamedTuple):
 class PromptGroup(NamedTuple):
     """Prompts of one batch that are inserted together, a list for each shard of its rows."""
 
-    batch: PrefilledBatch
+    prefilled: PrefilledBatch
     shards: list[list[Prompt]]
 
 
 def generate(
-    model: Runner, cell: PackedCell, tokenizer: Tokenizer, advance: Callable[[int], None]
+    model: CompiledModel, cell: PackedCell, tokenizer: Tokenizer, advance: Callable[[int], None]
 ) -> list[str]:
     """Continue the prompt of every item; returns the texts, stripped of white space.
 
@@ -73,14 +73,14 @@ def generate(
 
 
 def generate_tokens(
-    model: Runner, cell: PackedCell, stops: Stops, advance: Callable[[int], None]
+    model: CompiledModel, cell: PackedCell, stops: Stops, advance: Callable[[int], None]
 ) -> list[list[int]]:
     """Continue the prompt of every item; returns token ids, none for items that no row holds."""
     assert cell.slots
     found: list[list[int]] = [[] for _ in cell.encoded]
     groups = _groups(model, cell, cell.slots)
     pending = [next(groups)]  # the next group, or nothing
-    slots = _Slots(model, cell.slots, stops, pending[0].batch)
+    slots = _Slots(model, cell.slots, stops, pending[0].prefilled)
     while pending or slots.busy:
         while pending and slots.have_room(pending[0]):
             # No reference to the group is left when the next batch is computed, so that the device
@@ -114,9 +114,12 @@ def _group_size(sizes: SlotSizes) -> int:
 class _Slots:
     """The slots of a cell, and the item that each is generating for."""
 
-    def __init__(self, model: Runner, sizes: SlotSizes, stops: Stops, batch: PrefilledBatch):
+    def __init__(
+        self, model: CompiledModel, sizes: SlotSizes, stops: Stops, prefilled: PrefilledBatch
+    ):
         self._model, self._sizes, self._stops = model, sizes, stops
-        self._prefix = model.prefix_cache(sizes.prefix_size, batch, np.int32(sizes.prefix_tokens))
+        length = np.array(sizes.prefix_tokens, np.int32)
+        self._prefix = model.prefix_cache(sizes.prefix_size, prefilled, length)
         self._state = model.init_slots(sizes.num_slots, sizes.slot_tokens)
         self._items: list[int | None] = [None] * sizes.num_slots
 
@@ -140,7 +143,7 @@ class _Slots:
                 new.path_IP[i, : len(prompt.path)] = prompt.path
                 new.length_I[i] = len(prompt.path)
                 self._items[slot] = prompt.item
-        self._state = self._model.insert(self._state, group.batch, new, self._stops)
+        self._state = self._model.insert(self._state, group.prefilled, new, self._stops)
 
     def decode(self, pending: list[PromptGroup]) -> list[tuple[int, list[int]]]:
         """Generate until the pending group fits, or, without one, until `compact` is due.
@@ -190,7 +193,7 @@ class _Slots:
         return [slot for slot in shard if self._items[slot] is None]
 
 
-def _groups(model: Runner, cell: PackedCell, sizes: SlotSizes) -> Iterator[PromptGroup]:
+def _groups(model: CompiledModel, cell: PackedCell, sizes: SlotSizes) -> Iterator[PromptGroup]:
     """Yield all prompts in groups; a batch is computed when its first group is asked for."""
     for batch, rows in cell.batches():
         shard_rows = len(batch.tokens_BT) // sizes.shards
@@ -211,9 +214,11 @@ def _prompts(batch: Batch, row: int, items: list[int], sizes: SlotSizes) -> Iter
         yield Prompt(item, row * entries + entry, own_path)
 
 
-def _split(batch: PrefilledBatch, shards: list[list[Prompt]], size: int) -> Iterator[PromptGroup]:
+def _split(
+    prefilled: PrefilledBatch, shards: list[list[Prompt]], size: int
+) -> Iterator[PromptGroup]:
     for begin in range(0, max(map(len, shards)), size):
-        yield PromptGroup(batch, [prompts[begin : begin + size] for prompts in shards])
+        yield PromptGroup(prefilled, [prompts[begin : begin + size] for prompts in shards])
 
 
 def first_paragraph(text: str) -> str:

@@ -19,9 +19,9 @@ from jft.data import checks, data_report, eval_batches
 from jft.data.eval_batches import PackedCell
 from jft.data.eval_grid import all_cells
 from jft.errors import UserError
-from jft.evaluation import compiled, generation, label_scores
+from jft.evaluation import generation, label_scores
 from jft.evaluation import results as cells_lib
-from jft.evaluation.compiled import Runner
+from jft.evaluation.compiled import CompiledModel
 from jft.model import mesh as mesh_lib
 from jft.pages import data_page
 from jft.runtime import records
@@ -117,7 +117,7 @@ def _score_cells(
         decoder, params = weights.load(origin, mesh, dtype)
         encoded = [each for cell in planned for each in cell.encoded]
         checks.check_tokens(encoded, *decoder.limits, origin.path)
-        model = compiled.create(decoder, params, mesh, dtype, grid.max_new_tokens)
+        model = CompiledModel(decoder, params, mesh, dtype, grid.max_new_tokens)
     name = cells_lib.model_name(config, origin)
     with Bar(f"Scoring {name}", sum(len(cell.encoded) for cell in planned)) as bar:
         for cell in planned:
@@ -133,7 +133,11 @@ def _score_cells(
 
 
 def _rows(
-    name: str, model: Runner, cell: PackedCell, tokenizer: Tokenizer, advance: Callable[[int], None]
+    name: str,
+    model: CompiledModel,
+    cell: PackedCell,
+    tokenizer: Tokenizer,
+    advance: Callable[[int], None],
 ) -> list[dict]:
     if cell.setting.dataset.task.labels:
         return cells_lib.label_rows(name, cell, label_scores.score(model, cell, advance))

@@ -123,15 +123,15 @@ def prefill(config: DecoderConfig, params: Params, batch: Batch) -> PrefilledBat
     return PrefilledBatch(keys_LBTKH, values_LBTKH, _greedy_token(config, params, hidden_BMD))
 
 
-def prefix_cache(size: int, batch: PrefilledBatch, length: Array) -> PrefixCache:
+def prefix_cache(size: int, prefilled: PrefilledBatch, length: Array) -> PrefixCache:
     """Cache the shared prefix, which every row of the batch begins with.
 
     Args:
-      size: T of the cache, at least `length`.
-      batch: the first row is read.
+      size: T of the cache, at least `length`; a row's tokens are the most.
+      prefilled: its first row is read.
       length: tokens of the prefix.
     """
-    keys_LTKH, values_LTKH = batch.keys_LBTKH[:, 0, :size], batch.values_LBTKH[:, 0, :size]
+    keys_LTKH, values_LTKH = prefilled.keys_LBTKH[:, 0, :size], prefilled.values_LBTKH[:, 0, :size]
     keys_LKHT = constrain(keys_LTKH.transpose(0, 2, 3, 1), "LKHT")
     values_LKTH = constrain(values_LTKH.swapaxes(1, 2), "LKTH")
     return PrefixCache(keys_LKHT, values_LKTH, jnp.asarray(length))
@@ -163,13 +163,13 @@ def _no_tokens(number: int, max_new_tokens: int) -> Generated:
 
 
 def insert(
-    state: DecodeState, batch: PrefilledBatch, prompts: NewPrompts, stops: Stops
+    state: DecodeState, prefilled: PrefilledBatch, prompts: NewPrompts, stops: Stops
 ) -> DecodeState:
     """Insert prompts with their first new tokens; no keys or values move between devices."""
     generated, cache = state
     num_slots, slot_I = len(cache.length_R), jnp.asarray(prompts.slot_I)
     new = _no_tokens(len(slot_I), generated.tokens_RO.shape[1])
-    new = append_tokens(new, batch.token_BM.reshape(-1)[prompts.entry_I], stops)
+    new = append_tokens(new, prefilled.token_BM.reshape(-1)[prompts.entry_I], stops)
     # The slot number R, which stands for none, is out of range, so that "drop" leaves it out.
     generated = jax.tree.map(lambda x, part: x.at[slot_I].set(part, mode="drop"), generated, new)
     local_slots = sharding.local_size("B", (num_slots,))
@@ -179,7 +179,7 @@ def insert(
         ("LBKHP", "LBKPH", "LBTKH", "LBTKH", "BP", "B"),
         ("LBKHP", "LBKPH"),
         *cache[:2],
-        *batch[:2],
+        *prefilled[:2],
         jnp.asarray(prompts.path_IP),
         local_slot_I,
     )

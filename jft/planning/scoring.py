@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
+from jax.stages import Wrapped
 
 from jft import config as config_lib
 from jft.batch import Shape
@@ -83,13 +84,13 @@ def _largest(
         with jax.set_mesh(mesh):
             if cell.slots:
                 state = device.run(
-                    programs.init_slots, cell.slots.num_slots, cell.slots.slot_tokens
+                    programs["init_slots"], cell.slots.num_slots, cell.slots.slot_tokens
                 )
                 cache = device.held - weights
                 stops = Stops._make((_numbers(1), _numbers(decoder.vocab_size, dtype=jnp.uint8)))
                 _generate(device, programs, cell.slots, params, batch, state, stops)
             else:
-                device.run(programs.logprobs, params, batch)
+                device.run(programs["token_logprobs"], params, batch)
     except _RefusedError:
         refused = True
     return Scoring(
@@ -141,7 +142,7 @@ class _RefusedError(Exception):
 
 def _generate(
     device: _Device,
-    programs: compiled.Programs,
+    programs: dict[str, Wrapped],
     sizes: SlotSizes,
     params,
     batch,
@@ -150,14 +151,14 @@ def _generate(
 ) -> None:
     """Run all programs of `generation.generate_tokens` after that which creates its slots."""
     before = device.held
-    prefilled = device.run(programs.prefill, params, batch)
+    prefilled = device.run(programs["prefill"], params, batch)
     batch_bytes = device.held - before
-    prefix = device.run(programs.prefix_cache, sizes.prefix_size, prefilled, _numbers())
+    prefix = device.run(programs["prefix_cache"], sizes.prefix_size, prefilled, _numbers())
     prompts = jax.tree.map(lambda x: _numbers(*x.shape), generation.no_prompts(sizes))
-    device.run(programs.insert, state, prefilled, prompts, stops)
-    device.run(programs.decode, params, state, prefix, stops, _numbers(sizes.shards))
+    device.run(programs["insert"], state, prefilled, prompts, stops)
+    device.run(programs["decode"], params, state, prefix, stops, _numbers(sizes.shards))
     device.held -= batch_bytes  # slots are compacted when the last prompts are inserted
-    device.run(programs.compact, state, prompts.slot_I)
+    device.run(programs["compact"], state, prompts.slot_I)
 
 
 def _shape(x, layout) -> jax.ShapeDtypeStruct:
