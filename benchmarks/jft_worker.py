@@ -19,7 +19,8 @@ from jft.checkpoints.weights import FLOAT32
 from jft.data import eval_batches as items_lib
 from jft.data import eval_grid
 from jft.data import train_batches as batches_lib
-from jft.evaluation import compiled, generation, label_scores
+from jft.evaluation import generation, label_scores
+from jft.evaluation.compiled import CompiledModel
 from jft.model import decoder as decoder_lib
 from jft.model import mesh as mesh_lib
 from jft.training import optim
@@ -38,7 +39,7 @@ def prepare(spec: dict) -> Callable[[], list]:
         compile_all, do_round = trainer(config, batches, decoder, params, mesh, dtype)
         compile_all()
         return do_round
-    model = compiled.create(decoder, params, mesh, dtype, MAX_NEW_TOKENS)
+    model = CompiledModel(decoder, params, mesh, dtype, MAX_NEW_TOKENS)
     return _evaluator(work, config, tokenizer, model, mesh)
 
 
@@ -102,7 +103,7 @@ def _evaluator(
     work: Work,
     config: config_lib.Config,
     tokenizer: Tokenizer,
-    model: compiled.Runner,
+    model: CompiledModel,
     mesh: Mesh,
 ) -> Callable[[], list]:
     def do_round() -> list:

@@ -241,7 +241,7 @@ def generated(config, max_new_tokens):
 @needs_libtpu
 def test_generating_on_tpus_copies_no_cache(config):
     found, _ = generated(config, 50_000)
-    part = found.cache / generation.PART  # is kept when most slots have come to their end
+    part = found.cache / generation.SLOT_GROUPS  # is kept when most slots have come to their end
     rest = found.peak - found.weights - found.cache - part
     assert rest < found.cache / 4
 

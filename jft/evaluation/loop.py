@@ -15,9 +15,9 @@ from jft.data import checks, data_report, eval_batches
 from jft.data.eval_batches import PackedCell
 from jft.data.eval_grid import all_cells
 from jft.errors import UserError
-from jft.evaluation import compiled, generation, label_scores
+from jft.evaluation import generation, label_scores
 from jft.evaluation import results as cells_lib
-from jft.evaluation.compiled import Runner
+from jft.evaluation.compiled import CompiledModel
 from jft.pages import data_page
 from jft.runtime import records
 from jft.runtime import workdir as workdir_lib
@@ -106,14 +106,14 @@ def _score_cells(
         decoder, params = model.load(session.mesh, session.dtype)
         encoded = [each for cell in planned for each in cell.encoded]
         checks.check_tokens(encoded, *decoder.limits, model.path)
-        runner = compiled.create(
+        program = CompiledModel(
             decoder, params, session.mesh, session.dtype, config.eval.max_new_tokens
         )
     name = cells_lib.model_name(config, model)
     with Bar(f"Scoring {name}", sum(len(cell.encoded) for cell in planned)) as bar:
         for cell in planned:
             label = f"{cell.setting.dataset.name} at {cell.setting.shots} shots"
-            rows = _rows(name, runner, cell, tokenizer, functools.partial(bar.advance, label))
+            rows = _rows(name, program, cell, tokenizer, functools.partial(bar.advance, label))
             workdir_lib.append_jsonl(folder / "rows.jsonl", rows)
             record = (
                 cells_lib.record(name, model, cell, rows, training)
@@ -124,7 +124,11 @@ def _score_cells(
 
 
 def _rows(
-    name: str, model: Runner, cell: PackedCell, tokenizer: Tokenizer, advance: Callable[[int], None]
+    name: str,
+    model: CompiledModel,
+    cell: PackedCell,
+    tokenizer: Tokenizer,
+    advance: Callable[[int], None],
 ) -> list[dict]:
     if cell.setting.dataset.task.labels:
         return cells_lib.label_rows(name, cell, label_scores.score(model, cell, advance))

@@ -18,7 +18,8 @@ from jft.checkpoints import weights
 from jft.checkpoints.session import Session
 from jft.data.eval_batches import PackedCell
 from jft.data.train_batches import Batches
-from jft.evaluation import compiled, generation
+from jft.evaluation import generation
+from jft.evaluation.compiled import CompiledModel
 from jft.model import flops
 from jft.model import mesh as mesh_lib
 from jft.model.decode import Stops
@@ -83,7 +84,7 @@ def speeds(
             with phase("Measuring the speed of training"):
                 smallest = min(trainings, key=lambda each: _shortest(each.batches).row_length)
                 found = _training(found, config, session, smallest)
-        model = compiled.create(shape, params, mesh, dtype, NEW_TOKENS)
+        model = CompiledModel(shape, params, mesh, dtype, NEW_TOKENS)
         labelled = [cell for cell in cells if not costs.generates(cell)]
         if labelled:
             with phase("Measuring the speed of scoring"):
@@ -119,14 +120,14 @@ def _training(
     return found._replace(training=seconds / work, compile_training=compiling)
 
 
-def _scoring(found: Speeds, model: compiled.Runner, cell: PackedCell) -> Speeds:
+def _scoring(found: Speeds, model: CompiledModel, cell: PackedCell) -> Speeds:
     batch = next(cell.batches())[0]
-    first, seconds = (_seconds(lambda: model.logprobs(batch)) for _ in range(2))
+    first, seconds = (_seconds(lambda: model.token_logprobs(batch)) for _ in range(2))
     work = flops.forward(found.decoder, cell.shape)
     return found._replace(scoring=seconds / work, compile_scoring=max(0.0, first - seconds))
 
 
-def _generation(found: Speeds, model: compiled.Runner, cell: PackedCell) -> Speeds:
+def _generation(found: Speeds, model: CompiledModel, cell: PackedCell) -> Speeds:
     """The prefill of a batch, which is scoring, and some new tokens for its prompts."""
     cell = replace(cell, rows=cell.rows[: cell.shape.rows])
     batch, _ = next(cell.batches())
@@ -134,7 +135,7 @@ def _generation(found: Speeds, model: compiled.Runner, cell: PackedCell) -> Spee
     never = Stops(np.zeros(0, np.int32), vocabulary)  # none ends before the others
     first, filling = (_seconds(lambda: model.prefill(batch)) for _ in range(2))
     second, both = (
-        _seconds(lambda: generation.tokens(model, cell, never, _ignore)) for _ in range(2)
+        _seconds(lambda: generation.generate_tokens(model, cell, never, _ignore)) for _ in range(2)
     )
     work = costs.decoding_flops(cell, found.decoder, sum(map(len, cell.rows)), NEW_TOKENS)
     scoring = filling / flops.forward(found.decoder, cell.shape._replace(num_entries=0))
