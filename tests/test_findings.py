@@ -210,8 +210,8 @@ def test_examples_show_their_input_while_the_data_is_there(tmp_path, undrawn):
     films = [
         e
         for s in content.report.subjects
-        for f in s.flips
-        for e in (*f.lost_examples, *f.gained_examples)
+        for f in s.changed_items
+        for e in (*f.lost_items, *f.gained_items)
         if e.key.dataset == "films"
     ]
     assert films

@@ -192,17 +192,20 @@ def test_a_base_that_lacks_some_cells_serves_for_the_others(study, tmp_path):
 
 def test_lost_and_gained_items_are_counted_and_shown(study):
     base, ft, _ = study
-    flips = compare(collect([base, ft])).subjects[0].flips[0]
+    changed = compare(collect([base, ft])).subjects[0].changed_items[0]
     pairs = [
         (correct(base, "gadgets", s, p)[i], correct(ft, "gadgets", s, p)[i])
         for s in (0, 2)
         for p in (0, 1)
         for i in range(40)
     ]
-    assert (flips.relation, flips.n) == ("in-domain", 160)
-    assert (flips.lost, flips.gained) == (pairs.count((True, False)), pairs.count((False, True)))
-    assert flips.lost > 0
-    for example in flips.gained_examples:
+    assert (changed.relation, changed.n) == ("in-domain", 160)
+    assert (changed.lost, changed.gained) == (
+        pairs.count((True, False)),
+        pairs.count((False, True)),
+    )
+    assert changed.lost > 0
+    for example in changed.gained_items:
         assert example.tuned.prediction == example.tuned.gold != example.base.prediction
 
 

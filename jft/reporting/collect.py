@@ -26,7 +26,7 @@ IDENTITY = (
 )
 
 
-class Item(NamedTuple):
+class ScoredItem(NamedTuple):
     """A scored item: what was asked, the gold output, the model's, the metric's value in [0, 1]."""
 
     request: str
@@ -36,7 +36,7 @@ class Item(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class ScoredCell:
     """One model on one dataset at one number of shots with one prompt.
 
     Attributes:
@@ -57,11 +57,11 @@ class Cell:
     n: int
     skipped: int
     cautions: dict[str, int]
-    items: dict[int, Item]
+    items: dict[int, ScoredItem]
 
 
 @dataclass(frozen=True, slots=True)
-class Model:
+class ScoredModel:
     """A model that was scored.
 
     Attributes:
@@ -98,7 +98,7 @@ class Model:
     sha256: str
     folders: dict[str, list[Key]]
     configs: dict[str, str]
-    cells: dict[Key, Cell]
+    cells: dict[Key, ScoredCell]
 
     @property
     def training(self) -> tuple[str, int | None]:
@@ -111,7 +111,7 @@ class Model:
         return all(cell.relation == "base" for cell in self.cells.values())
 
 
-def collect(dirs: Sequence[str]) -> list[Model]:
+def collect(dirs: Sequence[str]) -> list[ScoredModel]:
     """The models scored in these folders and the folders inside them, bases first.
 
     Evaluations of the same weights are one model, wherever these lay; others with one name get
@@ -122,7 +122,7 @@ def collect(dirs: Sequence[str]) -> list[Model]:
         two evaluations of a model that has changed between them.
     """
     folders = dict.fromkeys(folder for path in dirs for folder in _workdirs(path))
-    models: dict[tuple, Model] = {}
+    models: dict[tuple, ScoredModel] = {}
     for model in map(_read, folders):
         identity = (model.name, model.sha256)
         models[identity] = _merge(models[identity], model) if identity in models else model
@@ -131,13 +131,13 @@ def collect(dirs: Sequence[str]) -> list[Model]:
     return [dataclasses.replace(m, name=_unique_name(m, order)) for m in order]
 
 
-def merge_cells(models: Iterable[Model]) -> dict[Key, Cell]:
+def merge_cells(models: Iterable[ScoredModel]) -> dict[Key, ScoredCell]:
     """The cells of several evaluations of one model.
 
     Raises:
       UserError: two of them score a cell differently.
     """
-    cells: dict[Key, Cell] = {}
+    cells: dict[Key, ScoredCell] = {}
     for model in models:
         for key, cell in model.cells.items():
             if cells.setdefault(key, cell).items != cell.items:
@@ -157,7 +157,7 @@ def _workdirs(path: str) -> list[Path]:
     return found
 
 
-def _read(folder: Path) -> Model:
+def _read(folder: Path) -> ScoredModel:
     file = folder / "cells.jsonl"
     records = workdir.read_jsonl(file, records_lib.CELL)
     if not records:
@@ -166,7 +166,7 @@ def _read(folder: Path) -> Model:
         _check_record(f"{file} line {line}", record, records[0])
     items = _items(folder / "rows.jsonl", {records_lib.key(r): r["metric"] for r in records})
     first, name = records[0], str(folder)
-    return Model(
+    return ScoredModel(
         name=first["model"],
         own_name=first["model"],
         path=first["model_path"],
@@ -201,9 +201,9 @@ def _check_record(where: str, record: dict, first: dict) -> None:
         )
 
 
-def _items(file: Path, metric_of: dict[Key, str]) -> dict[Key, dict[int, Item]]:
+def _items(file: Path, metric_of: dict[Key, str]) -> dict[Key, dict[int, ScoredItem]]:
     """The items of every finished cell; rows of a cell that was cut short are left out."""
-    items: dict[Key, dict[int, Item]] = {key: {} for key in metric_of}
+    items: dict[Key, dict[int, ScoredItem]] = {key: {} for key in metric_of}
     for line, row in enumerate(workdir.read_jsonl(file, records_lib.ROW), start=1):
         key = records_lib.key(row)
         if key in items:
@@ -211,15 +211,15 @@ def _items(file: Path, metric_of: dict[Key, str]) -> dict[Key, dict[int, Item]]:
     return items
 
 
-def _item(where: str, row: dict, metric: str) -> Item:
+def _item(where: str, row: dict, metric: str) -> ScoredItem:
     field = metrics.item_field(metric)
     value = row.get(field)
     if not isinstance(value, bool | int | float) or not 0 <= value <= 1:
         raise UserError(f"{where}: {field}={value!r}; must be a number from 0 to 1")
-    return Item(row["request_sha256"], row["output"], row["prediction"], float(value))
+    return ScoredItem(row["request_sha256"], row["output"], row["prediction"], float(value))
 
 
-def _cell(folder: Path, record: dict, rows: dict[Key, dict[int, Item]]) -> Cell:
+def _cell(folder: Path, record: dict, rows: dict[Key, dict[int, ScoredItem]]) -> ScoredCell:
     key, metric = records_lib.key(record), record["metric"]
     items = rows[key]
     if len(items) != record["n"]:
@@ -241,7 +241,7 @@ def _cell(folder: Path, record: dict, rows: dict[Key, dict[int, Item]]) -> Cell:
         )
     cautions = {name: record[name] or 0 for name in CAUTIONS}
     stderr = math.nan if record["stderr"] is None else record["stderr"]
-    return Cell(
+    return ScoredCell(
         key, metric, record["relation"], record["value"], stderr, record["n"],
         record["skipped"], cautions, items,
     )  # fmt: skip
@@ -258,8 +258,8 @@ def _config(folder: Path) -> str:
         raise UserError(f"{file}: not valid JSON: {error}; restore or remove it") from None
 
 
-def _check_unchanged(models: Iterable[Model]) -> None:
-    known: dict[tuple, Model] = {}
+def _check_unchanged(models: Iterable[ScoredModel]) -> None:
+    known: dict[tuple, ScoredModel] = {}
     for model in models:
         first = known.setdefault((model.name, model.path, model.step), model)
         if first is not model:
@@ -269,7 +269,7 @@ def _check_unchanged(models: Iterable[Model]) -> None:
             )
 
 
-def _merge(first: Model, second: Model) -> Model:
+def _merge(first: ScoredModel, second: ScoredModel) -> ScoredModel:
     return dataclasses.replace(
         first,
         folders=first.folders | second.folders,
@@ -278,13 +278,13 @@ def _merge(first: Model, second: Model) -> Model:
     )
 
 
-def _order(model: Model) -> tuple:
+def _order(model: ScoredModel) -> tuple:
     training = (model.train_task or "", model.train or "", model.examples or 0, model.train_shots)
     seed = model.seed
     return (not model.is_base, *training, seed, model.name, model.path, model.step or 0)
 
 
-def _unique_name(model: Model, models: list[Model]) -> str:
+def _unique_name(model: ScoredModel, models: list[ScoredModel]) -> str:
     namesakes = [m for m in models if m.name == model.name and m is not model]
     if not namesakes:
         return model.name

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jft.reporting import figures, runs
-from jft.reporting.collect import Model, collect
+from jft.reporting.collect import ScoredModel, collect
 from jft.reporting.compare import Report, compare
 from jft.reporting.drawing import Plot
-from jft.reporting.findings import Finding, findings
+from jft.reporting.findings import PaperFinding, findings
 from jft.reporting.heatmap import HeatMap, heatmaps
 from jft.reporting.notes import reproduce
 from jft.reporting.runs import Run
-from jft.reporting.texts import Texts
+from jft.reporting.texts import InputTexts
 from jft.runtime.progress import phase
 
 
@@ -45,11 +45,11 @@ class Content:
     """
 
     report: Report
-    findings: list[Finding]
+    findings: list[PaperFinding]
     matrices: list[HeatMap]
     plots: list[Plot]
     runs: dict[str, Run]
-    texts: Texts
+    texts: InputTexts
     data: list[dict]
     steps: list[Step]
 
@@ -77,13 +77,13 @@ def gather(dirs: Sequence[str]) -> Content:
         matrices=heatmaps(report),
         plots=plots,
         runs=found,
-        texts=Texts(models),
+        texts=InputTexts(models),
         data=_data(models, found),
         steps=_steps(models, found),
     )
 
 
-def _data(models: list[Model], found: dict[str, Run]) -> list[dict]:
+def _data(models: list[ScoredModel], found: dict[str, Run]) -> list[dict]:
     """Trainings first; what several runs say of the same data is one finding."""
     reports = [run.data for run in found.values()]
     reports += [runs.data_report(Path(folder)) for model in models for folder in model.folders]
@@ -92,7 +92,7 @@ def _data(models: list[Model], found: dict[str, Run]) -> list[dict]:
     return list({(f["where"], f["text"]): f for f in order}.values())
 
 
-def _steps(models: list[Model], found: dict[str, Run]) -> list[Step]:
+def _steps(models: list[ScoredModel], found: dict[str, Run]) -> list[Step]:
     trainings = [
         Step(
             f"Train {model.name}",

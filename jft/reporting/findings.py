@@ -51,7 +51,7 @@ class Evidence:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class PaperFinding:
     """One of the five, with its verdict.
 
     Attributes:
@@ -70,7 +70,7 @@ class Finding:
         return self.judge([each.says for each in self.evidence])
 
 
-def findings(report: Report, runs: dict[str, Run]) -> list[Finding]:
+def findings(report: Report, runs: dict[str, Run]) -> list[PaperFinding]:
     """All five, with their p-values adjusted together; of a training its last step alone counts.
 
     Args:
@@ -85,7 +85,7 @@ def findings(report: Report, runs: dict[str, Run]) -> list[Finding]:
         for wanted in (True, False)
     }
     found = [
-        Finding(
+        PaperFinding(
             "Fine-tuning on classification helps out-of-domain sets of the same task; on "
             "generation it hurts them.",
             [
@@ -94,22 +94,22 @@ def findings(report: Report, runs: dict[str, Run]) -> list[Finding]:
             ],
             _all,
         ),
-        Finding(
+        PaperFinding(
             "Demonstrations in training (FTICL) help generation models to generalize.",
             [_mean("generation, FTICL against FT", opposed[False], OUT_OF_DOMAIN, 1)],
             _all,
         ),
-        Finding(
+        PaperFinding(
             "On classification, FTICL is unstable: better than FT here, worse there.",
             [_one(contrast) for contrast in opposed[True]] or [_missing("FTICL against FT")],
             _both_ways,
         ),
-        Finding(
+        PaperFinding(
             "FTICL stays closer to the weights of the base than FT.",
             [_closer(contrasts, runs)],
             _all,
         ),
-        Finding(
+        PaperFinding(
             "Fine-tuning on one task costs ability on others.",
             [
                 _mean("FT, other tasks by accuracy", ft, OUT_OF_TASK, -1, metrics.ACCURACY),
@@ -217,7 +217,7 @@ def _both_ways(says: list[str]) -> str:
     return CONTRADICTED if steady else NOT_DECIDED
 
 
-def _adjusted(found: list[Finding]) -> list[Finding]:
+def _adjusted(found: list[PaperFinding]) -> list[PaperFinding]:
     tests = [e for finding in found for e in finding.evidence if e.p_value is not None]
     adjusted = dict(zip(map(id, tests), stats.holm([e.p_value or 0.0 for e in tests]), strict=True))
     return [

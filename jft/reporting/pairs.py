@@ -9,16 +9,16 @@ from typing import Any, NamedTuple
 
 from jft.errors import UserError
 from jft.evaluation import stats
-from jft.reporting.collect import Cell, Key, Model
+from jft.reporting.collect import Key, ScoredCell, ScoredModel
 from jft.tasks import RELATIONS
 
 
 class Pair(NamedTuple):
     """A model's cell and the reference's, with the same items; None where it has none."""
 
-    cell: Cell
-    other: Cell | None
-    model: Model
+    cell: ScoredCell
+    other: ScoredCell | None
+    model: ScoredModel
 
 
 # What a mean is taken over besides items, datasets and shots.
@@ -66,7 +66,7 @@ class Comparison:
     n: int
 
 
-def pair(model: Model, name: str | None, reference: dict[Key, Cell]) -> list[Pair]:
+def pair(model: ScoredModel, name: str | None, reference: dict[Key, ScoredCell]) -> list[Pair]:
     """Each cell with the reference's, both cut down to the items that both have.
 
     Raises:
@@ -123,7 +123,7 @@ def _by_relation(pairs: Iterable[Pair]) -> list[list[Pair]]:
     return split(pairs, lambda cell: (RELATIONS.index(cell.relation), cell.metric))
 
 
-def split(pairs: Iterable[Pair], by: Callable[[Cell], Any]) -> list[list[Pair]]:
+def split(pairs: Iterable[Pair], by: Callable[[ScoredCell], Any]) -> list[list[Pair]]:
     """Groups of pairs whose cells `by` maps to the same, in its order."""
     groups: dict = {}
     for each in pairs:
@@ -221,7 +221,9 @@ def _shared(keys: list[Key], wide: bool) -> dict:
     return {"task": None, "dataset": None} | shared
 
 
-def _check_same_items(model, name, key: Key, cell: Cell, other: Cell, common: list[int]) -> None:
+def _check_same_items(
+    model, name, key: Key, cell: ScoredCell, other: ScoredCell, common: list[int]
+) -> None:
     for index in common:
         one, two = cell.items[index], other.items[index]
         if one.gold != two.gold:
@@ -237,10 +239,10 @@ def _check_same_items(model, name, key: Key, cell: Cell, other: Cell, common: li
             )
 
 
-def _only(cell: Cell, indices: list[int]) -> Cell:
+def _only(cell: ScoredCell, indices: list[int]) -> ScoredCell:
     return dataclasses.replace(cell, items={i: cell.items[i] for i in indices})
 
 
-def _order(cell: Cell) -> tuple:
+def _order(cell: ScoredCell) -> tuple:
     relations = ("base", *RELATIONS)
     return (relations.index(cell.relation), *cell.key)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jft.errors import UserError
-from jft.reporting.collect import Model
+from jft.reporting.collect import ScoredModel
 from jft.runtime import workdir
 
 PROBE = {
@@ -51,13 +51,13 @@ def read(path: str) -> Run | None:
     return Run(path, config, steps, _drift(folder / "drift.json"), probes, data_report(folder))
 
 
-def drift(runs: dict[str, Run], model: Model) -> dict | None:
+def drift(runs: dict[str, Run], model: ScoredModel) -> dict | None:
     """The `drift.json` of a model's training, if the model is that training's end."""
     run = runs.get(model.path)
     return run.drift if run and run.steps == model.step else None
 
 
-def distance(runs: dict[str, Run], model: Model) -> float | None:
+def distance(runs: dict[str, Run], model: ScoredModel) -> float | None:
     """Of all its weights from the base's, over the base's norm."""
     found = drift(runs, model)
     return found["all"]["relative_norm"] if found else None
