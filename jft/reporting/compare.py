@@ -10,9 +10,9 @@ from typing import Any, Generic, TypeVar
 from jft.evaluation import stats
 from jft.reporting import notes as notes_lib
 from jft.reporting import pairs as pairs_lib
-from jft.reporting.collect import ScoredModel
 from jft.reporting.families import Family, bases_of, contrasts, families
 from jft.reporting.flips import ChangedItems, changed_items
+from jft.reporting.models import ScoredModel
 from jft.reporting.pairs import Comparison, Pair
 from jft.runtime.progress import Bar
 

@@ -6,7 +6,8 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 
-from jft.reporting.collect import Key, ScoredCell, ScoredModel, merge_cells
+from jft.reporting.models import ScoredCell, ScoredModel, merge_cells
+from jft.runtime.records import Key
 from jft.tasks import method
 
 
@@ -63,7 +64,7 @@ def families(tuned: list[ScoredModel], models: list[ScoredModel]) -> list[Family
     """
     groups: dict[tuple, list[ScoredModel]] = {}
     for model in tuned:
-        groups.setdefault(model.training, []).append(model)
+        groups.setdefault(model.recipe_and_step, []).append(model)
     names = Counter(_name(members) for members in groups.values())
     at_steps = Counter((_name(members), step) for (_, step), members in groups.items())
     last = dict(sorted(groups, key=_step))

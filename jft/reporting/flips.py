@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from jft.reporting.collect import Key, ScoredItem
+from jft.reporting.models import ScoredItem
 from jft.reporting.pairs import Pair, split
+from jft.runtime.records import Key
 from jft.tasks import RELATIONS
 
 EXAMPLES = 2

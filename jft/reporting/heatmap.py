@@ -11,9 +11,10 @@ from typing import NamedTuple
 from jft.evaluation import stats
 from jft.evaluation.metrics import ACCURACY
 from jft.reporting import wording
-from jft.reporting.collect import Key, ScoredCell, ScoredModel
 from jft.reporting.compare import Report
+from jft.reporting.models import ScoredCell, ScoredModel
 from jft.reporting.pairs import Comparison
+from jft.runtime.records import Key
 from jft.tasks import RELATIONS
 
 CONSTANT = "always the most common label"

@@ -6,7 +6,8 @@ import shlex
 from collections import Counter
 
 from jft.evaluation.metrics import ACCURACY
-from jft.reporting.collect import Key, ScoredCell, ScoredModel
+from jft.reporting.models import ScoredCell, ScoredModel
+from jft.runtime.records import Key
 
 CONSTANT = 0.95
 UNTRAINED = (
@@ -29,7 +30,11 @@ def missing(model: ScoredModel, bases: list[ScoredModel], models: list[ScoredMod
     keys = [key for key in model.cells if key not in known]
     if not keys:
         return []
-    folders = [folder for folder, held in model.folders.items() if not known.issuperset(held)]
+    folders = [
+        folder
+        for folder, evaluation in model.evaluations.items()
+        if not known.issuperset(evaluation.keys)
+    ]
     what = (
         f"its base {model.base} lacks {len(keys)} of its {len(model.cells)} cells"
         if bases

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 from jft.errors import UserError
 from jft.evaluation import stats
-from jft.reporting.collect import Key, ScoredCell, ScoredModel
+from jft.reporting.models import ScoredCell, ScoredModel
+from jft.runtime.records import Key
 from jft.tasks import RELATIONS
 
 
@@ -210,7 +211,7 @@ def _spread(pairs: Sequence[Pair], name: str) -> stats.Spread | None:
 def _but(pair: Pair, name: str) -> tuple:
     """All that tells a cell from others except one choice."""
     key, others = pair.cell.key, [of(pair) for other, of in CHOICES.items() if other != name]
-    return (*pair.model.training, key.task, key.dataset, key.shots, *others)
+    return (*pair.model.recipe_and_step, key.task, key.dataset, key.shots, *others)
 
 
 def _shared(keys: list[Key], wide: bool) -> dict:

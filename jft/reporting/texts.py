@@ -9,8 +9,8 @@ from jft import config as config_lib
 from jft.data import eval_grid
 from jft.data.datasets import Dataset
 from jft.errors import UserError
-from jft.reporting.collect import ScoredModel
 from jft.reporting.flips import ChangedItem
+from jft.reporting.models import ScoredModel
 
 # Characters of an input that a table of examples shows.
 LONGEST = 300
@@ -21,7 +21,8 @@ class InputTexts:
 
     def __init__(self, models: Iterable[ScoredModel]):
         self._datasets: dict[tuple[str, str], Dataset] = {}
-        for config in {config for model in models for config in model.configs.values() if config}:
+        configs = {each.config for model in models for each in model.evaluations.values()}
+        for config in filter(None, configs):
             for dataset in _datasets(config):
                 self._datasets[dataset.task.name, dataset.name] = dataset
 
