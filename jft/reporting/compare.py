@@ -11,9 +11,8 @@ from jft.evaluation import stats
 from jft.reporting import notes as notes_lib
 from jft.reporting import pairs as pairs_lib
 from jft.reporting.families import Family, bases_of, contrasts, families
-from jft.reporting.flips import ChangedItems, changed_items
 from jft.reporting.models import ScoredModel
-from jft.reporting.pairs import Comparison, Pair
+from jft.reporting.pairs import ChangedItems, Comparison, Pair
 from jft.runtime.progress import Bar
 
 
@@ -177,15 +176,15 @@ def _subject(family: Family, notes: list[str]) -> Subject:
     pairs = []
     for model in family.models:
         notes += notes_lib.unequal(model, family.base, family.reference)
-        pairs += pairs_lib.pair(model, family.base, family.reference)
+        pairs += pairs_lib.pair_cells(model, family.base, family.reference)
     names = (family.name, family.base, pairs)
     return Subject(
         family,
         pairs,
-        pairs_lib.by_relation(*names),
-        pairs_lib.by_dataset(*names),
-        pairs_lib.by_cell(*names),
-        changed_items(pairs),
+        pairs_lib.compare_at("relation", *names),
+        pairs_lib.compare_at("dataset", *names),
+        pairs_lib.compare_at("cell", *names),
+        pairs_lib.changed_items(pairs),
     )
 
 
@@ -195,10 +194,10 @@ def _contrast(fticl: Family, ft: Family) -> Contrast:
         each
         for model in fticl.models
         if model.seed in others
-        for each in pairs_lib.pair(model, ft.name, others[model.seed].cells)
+        for each in pairs_lib.pair_cells(model, ft.name, others[model.seed].cells)
         if each.other
     ]
-    relations = pairs_lib.by_relation(fticl.name, ft.name, pairs, level="contrast")
+    relations = pairs_lib.compare_at("contrast", fticl.name, ft.name, pairs)
     return Contrast(fticl, ft, pairs, relations)
 
 
@@ -224,7 +223,7 @@ def _groups(
 def _group(name: str, reference: str | None, members: list[Member]) -> TaskGroup[Member]:
     name = name if len(members) > 1 else members[0].name
     pairs = [pair for member in members for pair in member.pairs]
-    return TaskGroup(name, members, pairs_lib.by_group(name, reference, pairs))
+    return TaskGroup(name, members, pairs_lib.compare_at("group", name, reference, pairs))
 
 
 def _adjust(parts: list, table: str) -> list:

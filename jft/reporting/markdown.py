@@ -10,9 +10,8 @@ from jft.reporting import wording
 from jft.reporting.compare import Report, Subject, TaskGroup
 from jft.reporting.content import Content, Step
 from jft.reporting.drawing import Plot
-from jft.reporting.flips import ChangedItems
 from jft.reporting.heatmap import HeatCell, HeatMap
-from jft.reporting.pairs import Comparison
+from jft.reporting.pairs import ChangedItems, Comparison
 
 SPECIAL = re.compile(r"([\\`*_{}\[\]#|~$])")
 COMPARED = ("base", "tuned", "change", "95 % interval", "p", "p (Holm)")
@@ -176,7 +175,7 @@ def _examples(changed_items: ChangedItems, content: Content) -> Iterable[list[st
         for e in examples:
             place = [f"{e.key.task}/{e.key.dataset}", str(e.key.shots), str(e.key.prompt)]
             outputs = [e.tuned.gold, e.base.prediction, e.tuned.prediction]
-            yield [name, *place, str(e.item), content.texts.of(e), *outputs]
+            yield [name, *place, str(e.item_index), content.texts.of(e), *outputs]
 
 
 def _code(step: Step) -> str:

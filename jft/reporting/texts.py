@@ -9,8 +9,8 @@ from jft import config as config_lib
 from jft.data import eval_grid
 from jft.data.datasets import Dataset
 from jft.errors import UserError
-from jft.reporting.flips import ChangedItem
 from jft.reporting.models import ScoredModel
+from jft.reporting.pairs import ChangedItem
 
 # Characters of an input that a table of examples shows.
 LONGEST = 300
@@ -29,9 +29,9 @@ class InputTexts:
     def of(self, example: ChangedItem) -> str:
         """What the model was given, shortened: the fields of the row, one a line."""
         dataset = self._datasets.get((example.key.task, example.key.dataset))
-        if dataset is None or example.item >= len(dataset.rows):
+        if dataset is None or example.item_index >= len(dataset.rows):
             return ""
-        row = dataset.rows[example.item]
+        row = dataset.rows[example.item_index]
         if row["output"] != example.base.gold:
             return ""  # the data has changed since
         return "\n".join(_shorten(row[name]) for name in dataset.task.fields)
