@@ -8,9 +8,7 @@ from pathlib import Path
 from jft import config as config_lib
 from jft.checkpoints.model_ref import ModelRef
 from jft.errors import UserError
-from jft.runtime import records, workdir
-
-PROBE = {"step": int, "dataset": str, "relation": str, "n": int, "nll_change": int | float}
+from jft.runtime import records
 
 
 def render(ref: ModelRef, scored: list[dict], name: str, dtype: str, adapters: bool) -> str:
@@ -69,7 +67,7 @@ def _trained(adapters: config_lib.Lora) -> str:
 
 
 def _probes(folder: Path, step: int) -> Iterator[str]:
-    found = workdir.read_jsonl(folder / "probes.jsonl", PROBE)
+    found = records.read_lines(folder, records.PROBES)
     last = [each for each in found if each["step"] == step and step]
     if not last:
         return
@@ -96,13 +94,15 @@ def scored(ref: ModelRef, evaluations: list[str]) -> list[dict]:
         known.add(ref.record.base_sha256)
     found: list[dict] = []
     for folder in evaluations:
-        cells = workdir.read_jsonl(Path(folder).expanduser() / "cells.jsonl", records.CELL)
+        workdir = Path(folder).expanduser()
+        cells = records.read_lines(workdir, records.CELLS)
         if not cells:
             raise UserError(f"{folder}: no scores there; jft.eval makes them")
-        if cells[0]["model_sha256"] not in known:
+        model = records.read_scored_model(workdir)
+        if model["model_sha256"] not in known:
             raise UserError(
-                f"{folder}: holds scores of {cells[0]['model']} at step {cells[0]['step']}, which "
-                "is neither this model nor its base"
+                f"{folder}: holds scores of {model['model']} at step {model['step']}, which is "
+                "neither this model nor its base"
             )
         found += cells
     return found
