@@ -20,7 +20,7 @@ from jft.errors import UserError
 from jft.model import flops
 from jft.model.decoder import DecoderConfig
 from jft.runtime.progress import Bar, say
-from jft.studies.parts import Part
+from jft.studies.parts import Entry
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ def decoding_flops(cell: PackedCell, config: DecoderConfig, prompts: int, new_to
 
 
 def plan(
-    parts: list[Part], tokenizer: Encoder, seen: Collection[str] | None, shards: int
+    parts: list[Entry], tokenizer: Encoder, seen: Collection[str] | None, shards: int
 ) -> tuple[list[Training], Scoring]:
     """Plan all trainings, and the cells that every model is scored on, for so many devices.
 
@@ -114,7 +114,7 @@ def plan(
 
 
 def _training(
-    part: Part, tokenizer: Encoder, seen: Collection[str] | None, shards: int
+    part: Entry, tokenizer: Encoder, seen: Collection[str] | None, shards: int
 ) -> Training:
     assert part.training
     config, start = part.training.config, time.monotonic()
@@ -129,7 +129,7 @@ def _training(
     return Training(part.name, batches, seconds, probes, probe, report)
 
 
-def _scoring(part: Part, tokenizer: Encoder, shards: int) -> Scoring:
+def _scoring(part: Entry, tokenizer: Encoder, shards: int) -> Scoring:
     config, start = part.scoring.config, time.monotonic()
     grid = settings_lib.all_cells(config)
     cells = [items_lib.plan(cell, tokenizer, config, shards) for cell in grid]

@@ -15,8 +15,8 @@ from jft.runtime import workdir as workdir_lib
 from jft.runtime.progress import say
 from jft.studies import costs, measure
 from jft.studies.costs import Scoring, Training
+from jft.studies.entries import Entry, entries
 from jft.studies.measure import Speeds
-from jft.studies.parts import Part, parts
 
 
 class Estimate(NamedTuple):
@@ -45,7 +45,7 @@ def dry_run(config: config_lib.Config, workdir: str) -> None:
     """
     with workdir_lib.claim(workdir, config, "jft.study") as claimed:
         folder = claimed.resolve()
-        found = parts(config, folder)
+        found = entries(config, folder)
         tokenizer = tokenizer_lib.load(model_ref.tokenizer_path(config.model.path))
         seen = model_ref.seen(model_ref.find(config.model.path))
         shards = mesh_lib.row_shards(mesh_lib.devices(config)[0])
@@ -60,7 +60,7 @@ def dry_run(config: config_lib.Config, workdir: str) -> None:
 
 def _estimates(
     config: config_lib.Config,
-    found: list[Part],
+    found: list[Entry],
     trainings: list[Training],
     scoring: Scoring,
     speeds: Speeds,
@@ -140,7 +140,7 @@ def _first(shape: Hashable, shapes: set[Hashable]) -> bool:
 
 def _write(
     file: Path,
-    found: list[Part],
+    found: list[Entry],
     scoring: Scoring,
     estimates: list[Estimate],
     speeds: Speeds,
@@ -158,7 +158,7 @@ def _write(
     workdir_lib.write_json(file, content)
 
 
-def _show(found: list[Part], scoring: Scoring, estimates: list[Estimate]) -> None:
+def _show(found: list[Entry], scoring: Scoring, estimates: list[Estimate]) -> None:
     """A line for each training, one for the scorings, which are alike, and the sums."""
     lines: list[tuple[str, ...]] = [("", "tokens", "in rows", "new, at most", "time")]
     lines += [_line(each.job, each) for each in estimates if each.job.startswith("jft.train")]
