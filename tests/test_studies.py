@@ -107,6 +107,24 @@ def test_the_papers_grid():
     assert len(eval_grid.all_cells(found[1].scoring.config)) == 18 * 4 * 2
 
 
+def test_the_dry_run_measures_each_kind_of_work(config, tmp_path, capsys):
+    config.data.root, config.data.train, config.probe.limit = "mini", "", 1
+    config.study.train, config.study.shots = ("sentiment/gadgets_train_480",), (0,)
+    config.eval.datasets, config.eval.shots = ("films", "neighbours"), (0,)
+    config.eval.limit, config.eval.max_new_tokens = 3, 4
+    dry_run.dry_run(config, str(tmp_path / "study"))
+    found = workdir.read_json(tmp_path / "study" / "dry_run.json")
+    of_token, of_job = found["token_seconds"], found["job_seconds"]
+    assert set(of_token) == {"training", "scoring", "generation"}
+    assert min(of_token.values()) > 0 < of_job
+    base, training, scoring = found["jobs"]
+    assert base["seconds"] == scoring["seconds"] > of_job + of_token["generation"] * 12
+    assert base["new_tokens"] == 12  # for the three items of neighbours
+    assert training["seconds"] > of_job + of_token["training"] * training["row_tokens"]
+    assert found["seconds"] == sum(job["seconds"] for job in found["jobs"])
+    assert "2 models, each scored on 2 cells" in capsys.readouterr().out
+
+
 def run(config, folder, *overrides, **options):
     file = folder.parent / "config.json"
     file.write_text(json.dumps(config_lib.to_dict(config)))

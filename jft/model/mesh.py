@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,8 +21,6 @@ from jft.model import decoder, sharding
 AXES = ("data", "fsdp", "tensor")
 Tree = TypeVar("Tree")
 
-CACHE_SWITCH = "jax_enable_compilation_cache"
-
 
 def devices(config: config_lib.Config) -> tuple[Mesh, jnp.dtype]:
     """Set JAX up for a program: compilation cache, precision, mesh, and the type to compute in."""
@@ -36,17 +33,6 @@ def devices(config: config_lib.Config) -> tuple[Mesh, jnp.dtype]:
         # Accelerators would round the factors of float32 products to fewer bits.
         jax.config.update("jax_default_matmul_precision", "highest")
     return create(config.mesh), dtype
-
-
-@contextlib.contextmanager
-def without_cache() -> Iterator[None]:
-    """Switch the compilation cache off for a while."""
-    before = getattr(jax.config, CACHE_SWITCH)
-    jax.config.update(CACHE_SWITCH, False)
-    try:
-        yield
-    finally:
-        jax.config.update(CACHE_SWITCH, before)
 
 
 def create(config: config_lib.Mesh, devices: list[jax.Device] | None = None) -> Mesh:
