@@ -15,7 +15,9 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jft import config as config_lib
 from jft.errors import UserError
 from jft.evaluation import generation
+from jft.model import decoder as decoder_lib
 from jft.model import mesh as mesh_lib
+from jft.model.decoder import DecoderConfig
 from jft.planning import chips, estimate, hlo, models, planner, scoring, search
 
 REPO = Path(__file__).parent.parent
@@ -150,7 +152,7 @@ def test_groups_are_read_in_all_their_notations(groups, number):
 
 def estimated(config, name="cpu:8"):
     on = chips.parse(name)
-    decoder = models.shape(config.model.path)
+    decoder = models.decoder_config(config.model.path)
     tokenizer = models.tokenizer(config.model.path, decoder.vocab_size)
     return estimate.training(config, decoder, tokenizer, on, on.devices())
 
@@ -189,9 +191,8 @@ def test_adapters_leave_the_base_as_it_is_held(config, base, bytes_each):
 
 def tiny():
     from jft.checkpoints import safetensors_io
-    from jft.model import decoder
 
-    return decoder.shapes(safetensors_io.TINY)
+    return decoder_lib.shapes(safetensors_io.TINY)
 
 
 def test_rematerialization_costs_time_and_spares_memory(config):
@@ -207,7 +208,7 @@ def test_rematerialization_costs_time_and_spares_memory(config):
 
 def test_a_batch_of_an_evaluation_is_planned_too(config):
     config.mesh.data, config.mesh.fsdp, config.eval.shots = 1, 8, (0, 2)
-    on, decoder = chips.parse("cpu:8"), models.shape(config.model.path)
+    on, decoder = chips.parse("cpu:8"), models.decoder_config(config.model.path)
     tokenizer = models.tokenizer(config.model.path, decoder.vocab_size)
     config.data.root, config.eval.datasets = "mini", ("sentiment:gadgets", "summary:town")
     scored, generated = scoring.plan(config, decoder, tokenizer, on, on.devices())
@@ -232,7 +233,7 @@ def generated(config, max_new_tokens):
     """Of summaries so long, on four chips."""
     config.mesh.data, config.mesh.fsdp, config.data.root = 1, 4, "mini"
     config.eval.datasets, config.eval.max_new_tokens = ("summary:town",), max_new_tokens
-    on, decoder = chips.parse("v5e:2x2"), models.shape(config.model.path)
+    on, decoder = chips.parse("v5e:2x2"), models.decoder_config(config.model.path)
     tokenizer = models.tokenizer(config.model.path, decoder.vocab_size)
     (found,) = scoring.plan(config, decoder, tokenizer, on, on.devices())
     return found, on.chip
@@ -261,7 +262,40 @@ def test_a_folder_with_a_config_alone_is_enough(config, tmp_path):
     assert estimated(config).fits
     config.model.path = "shape:llama-9-7b"
     with pytest.raises(UserError, match=r"model\.path=shape:llama-9-7b: there are llama-2-7b, "):
-        models.shape(config.model.path)
+        models.decoder_config(config.model.path)
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes", "rope_theta", "tied", "parameters"),
+    [
+        ("llama-2-7b", (32000, 4096, 32, 32, 32, 128, 11008, 4096), 10000, False, 6738415616),
+        ("llama-2-13b", (32000, 5120, 40, 40, 40, 128, 13824, 4096), 10000, False, 13015864320),
+        ("llama-3.2-1b", (128256, 2048, 16, 32, 8, 64, 8192, 131072), 500000, True, 1235814400),
+        ("llama-3.1-8b", (128256, 4096, 32, 32, 8, 128, 14336, 131072), 500000, False, 8030261248),
+        ("smollm2-135m", (49152, 576, 30, 9, 3, 64, 1536, 8192), 100000, True, 134515008),
+    ],
+)
+def test_shapes_are_those_of_the_published_models(name, sizes, rope_theta, tied, parameters):
+    vocab_size, embed_dim, num_layers, num_heads, num_kv_heads, head_dim, mlp_dim, longest = sizes
+    found = models.decoder_config(f"shape:{name}")
+    assert found == DecoderConfig(
+        vocab_size=vocab_size,
+        embed_dim=embed_dim,
+        num_layers=num_layers,
+        num_heads=num_heads,
+        num_kv_heads=num_kv_heads,
+        head_dim=head_dim,
+        mlp_dim=mlp_dim,
+        rope_theta=rope_theta,
+        tied_head=tied,
+        max_positions=longest,
+    )
+    assert sum(x.size for x in jax.tree.leaves(decoder_lib.shapes(found))) == parameters
+
+
+def test_every_shape_has_its_name():
+    files = Path(models.__file__).parent.glob("shapes/*.json")
+    assert sorted(file.stem for file in files) == sorted(models.SHAPES)
 
 
 def test_words_stand_for_tokens():
@@ -283,7 +317,7 @@ def test_what_does_not_fit_is_said_with_what_to_change(config, capsys, monkeypat
 
 def test_search_finds_what_fits_and_the_fastest_first(config, capsys, monkeypatch):
     config.plan.price = 2.0
-    decoder = models.shape(config.model.path)
+    decoder = models.decoder_config(config.model.path)
     on, tried = chips.parse("cpu:8"), []
 
     def compiled(changed):

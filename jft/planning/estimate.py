@@ -123,7 +123,7 @@ def training(
         held = replace(held, temporary=max(0.0, temporary - held.gradients))
         fits = held.peak <= on.chip.memory
     counts = batches.micro_batches
-    needed = sum(flops.training(decoder, each) * number for each, number in counts.items())
+    needed = sum(flops.forward_backward(decoder, each) * number for each, number in counts.items())
     done = needed
     if config.train.remat == "full":  # the forward pass once more
         done += sum(flops.forward(decoder, each) * number for each, number in counts.items())

@@ -30,7 +30,7 @@ def plan(config: config_lib.Config, topology: str, searching: bool) -> bool:
     """
     on = chips.parse(topology)
     _prepare(on)
-    decoder = models.shape(config.model.path)
+    decoder = models.decoder_config(config.model.path)
     tokenizer = Remembering(models.tokenizer(config.model.path, decoder.vocab_size))
     devices = on.devices()
     if not on.topology and devices[0].platform != "gpu" and on.kind != "cpu":
