@@ -18,7 +18,9 @@ from jft.evaluation import generation
 from jft.model import decoder as decoder_lib
 from jft.model import mesh as mesh_lib
 from jft.model.decoder import DecoderConfig
-from jft.planning import chips, estimate, hlo, models, planner, scoring, search
+from jft.planning import chips, hlo, models, planner, search
+from jft.planning.estimate import estimate_training
+from jft.planning.evaluation_memory import evaluation_memory
 
 REPO = Path(__file__).parent.parent
 needs_libtpu = pytest.mark.skipif(
@@ -40,7 +42,7 @@ needs_libtpu = pytest.mark.skipif(
     ],
 )
 def test_slices_are_called_by_topology_or_by_accelerator_type(name, kind, number, topology):
-    found = chips.parse(name)
+    found = chips.parse_slice(name)
     assert (found.kind, found.number, found.topology) == (kind, number, topology)
 
 
@@ -59,13 +61,13 @@ def test_slices_are_called_by_topology_or_by_accelerator_type(name, kind, number
 )
 def test_a_slice_that_is_not_there_is_refused(name, message):
     with pytest.raises(UserError, match=message):
-        chips.parse(name)
+        chips.parse_slice(name)
 
 
 @needs_libtpu
 @pytest.mark.parametrize("name", ["v4:2x2x1", "v5e:2x2", "v5p:2x2x1", "v6e:2x2", "v5e:1x1"])
 def test_every_kind_of_tpu_can_be_compiled_for(name):
-    found = chips.parse(name)
+    found = chips.parse_slice(name)
     assert len(found.devices()) == found.number
 
 
@@ -151,10 +153,10 @@ def test_groups_are_read_in_all_their_notations(groups, number):
 
 
 def estimated(config, name="cpu:8"):
-    on = chips.parse(name)
+    on = chips.parse_slice(name)
     decoder = models.decoder_config(config.model.path)
     tokenizer = models.tokenizer(config.model.path, decoder.vocab_size)
-    return estimate.training(config, decoder, tokenizer, on, on.devices())
+    return estimate_training(config, decoder, tokenizer, on, on.devices())
 
 
 def test_the_parts_of_a_devices_memory(config):
@@ -208,10 +210,10 @@ def test_rematerialization_costs_time_and_spares_memory(config):
 
 def test_a_batch_of_an_evaluation_is_planned_too(config):
     config.mesh.data, config.mesh.fsdp, config.eval.shots = 1, 8, (0, 2)
-    on, decoder = chips.parse("cpu:8"), models.decoder_config(config.model.path)
+    on, decoder = chips.parse_slice("cpu:8"), models.decoder_config(config.model.path)
     tokenizer = models.tokenizer(config.model.path, decoder.vocab_size)
     config.data.root, config.eval.datasets = "mini", ("sentiment:gadgets", "summary:town")
-    scored, generated = scoring.plan(config, decoder, tokenizer, on, on.devices())
+    scored, generated = evaluation_memory(config, decoder, tokenizer, on, on.devices())
     assert (scored.dataset, generated.dataset) == ("gadgets", "town")
     for found in (scored, generated):
         assert found.fits
@@ -223,7 +225,7 @@ def test_a_batch_of_an_evaluation_is_planned_too(config):
     trees = generated.shape.rows // 8 * generated.shape.row_length * numbers * 2
     assert generated.peak > generated.weights + generated.cache + trees
     config.eval.max_new_tokens += 512
-    _, longer = scoring.plan(config, decoder, tokenizer, on, on.devices())
+    _, longer = evaluation_memory(config, decoder, tokenizer, on, on.devices())
     slots, devices = 16, 8  # of a device, for its share of 120 prompts; all hold all tokens
     more = 512 * slots * (numbers * 2 + devices * 4)
     assert longer.cache - generated.cache == pytest.approx(more, rel=0.01)
@@ -233,9 +235,9 @@ def generated(config, max_new_tokens):
     """Of summaries so long, on four chips."""
     config.mesh.data, config.mesh.fsdp, config.data.root = 1, 4, "mini"
     config.eval.datasets, config.eval.max_new_tokens = ("summary:town",), max_new_tokens
-    on, decoder = chips.parse("v5e:2x2"), models.decoder_config(config.model.path)
+    on, decoder = chips.parse_slice("v5e:2x2"), models.decoder_config(config.model.path)
     tokenizer = models.tokenizer(config.model.path, decoder.vocab_size)
-    (found,) = scoring.plan(config, decoder, tokenizer, on, on.devices())
+    (found,) = evaluation_memory(config, decoder, tokenizer, on, on.devices())
     return found, on.chip
 
 
@@ -308,7 +310,7 @@ def test_words_stand_for_tokens():
 def test_what_does_not_fit_is_said_with_what_to_change(config, capsys, monkeypatch):
     small = chips.Chip(1e12, 1 << 20, 1e9, 1e9)
     monkeypatch.setitem(chips.CHIPS, "cpu", small)
-    planner.plan(config, "cpu:8", searching=False)
+    planner.plan_run(config, "cpu:8", searching=False)
     text = capsys.readouterr().out
     assert "does not fit" in text
     assert "--config.train.remat=full" in text
@@ -318,7 +320,7 @@ def test_what_does_not_fit_is_said_with_what_to_change(config, capsys, monkeypat
 def test_search_finds_what_fits_and_the_fastest_first(config, capsys, monkeypatch):
     config.plan.price = 2.0
     decoder = models.decoder_config(config.model.path)
-    on, tried = chips.parse("cpu:8"), []
+    on, tried = chips.parse_slice("cpu:8"), []
 
     def compiled(changed):
         tried.append(changed)
@@ -327,12 +329,12 @@ def test_search_finds_what_fits_and_the_fastest_first(config, capsys, monkeypatc
     changed, found = search.best(config, decoder, on, 256, compiled)
     assert found.fits
     assert len(tried) == 1
-    planner.plan(config, "cpu:8", searching=True)
+    planner.plan_run(config, "cpu:8", searching=True)
     text = capsys.readouterr().out
     assert f"--config.train.remat={changed.train.remat}" in text
     assert "dollars" in text
     monkeypatch.setitem(chips.CHIPS, "cpu", chips.Chip(1e12, 1000.0, 1e9, 1e9))
-    assert search.best(config, decoder, chips.parse("cpu:8"), 256, estimated) is None
+    assert search.best(config, decoder, chips.parse_slice("cpu:8"), 256, estimated) is None
 
 
 @needs_libtpu

@@ -20,23 +20,30 @@ def forward(config: DecoderConfig, shape: Shape) -> float:
     return tokens * config.num_layers * layer + 2 * entries * head_parameters(config)
 
 
-def forward_backward(config: DecoderConfig, shape: Shape) -> float:
+def forward_backward(config: DecoderConfig, shape: Shape, remat: str = "none") -> float:
     """Count the FLOPs of the forward and backward pass over one micro-batch, padding included.
 
     Gradients are those of the activations and of what is trained, so kernels that are frozen beside
-    adapters take two products instead of three.
+    adapters take two products instead of three. With `remat="full"` the forward pass counts twice.
     """
     tokens, entries = shape.rows * shape.row_length, shape.rows * shape.num_entries
     products = 2 if config.adapters else 3
     layer = 2 * products * layer_parameters(config)
     layer += 3 * (2 * adapter_parameters(config) + _attention(config, _keys(shape)))
-    return tokens * config.num_layers * layer + 2 * products * entries * head_parameters(config)
+    once = tokens * config.num_layers * layer + 2 * products * entries * head_parameters(config)
+    return once + (forward(config, shape) if remat == "full" else 0)
 
 
 def new_token(config: DecoderConfig, keys: int) -> float:
     """Count the FLOPs of generating one token that attends to `keys` keys."""
     layer = 2 * layer_parameters(config) + _attention(config, keys)
     return config.num_layers * layer + 2 * head_parameters(config)
+
+
+def parameters(config: DecoderConfig) -> int:
+    """Count the numbers of all kernels and the embedding, adapters, norms and biases left out."""
+    ends = 1 if config.tied_head else 2
+    return config.num_layers * layer_parameters(config) + ends * head_parameters(config)
 
 
 def layer_parameters(config: DecoderConfig) -> int:

@@ -95,7 +95,9 @@ def _generation(model: CompiledModel, cell: PackedCell) -> float:
     cell = replace(cell, rows=cell.rows[: cell.shape.rows])
     # No token ends a generation, so that all are as long as they may become.
     stops = Stops(np.zeros(0, np.int32), np.zeros(model.vocab_size, np.uint8))
-    seconds = _seconds(lambda: generation.generate_tokens(model, cell, stops, lambda finished: None))
+    seconds = _seconds(
+        lambda: generation.generate_tokens(model, cell, stops, lambda finished: None)
+    )
     return seconds / (sum(map(len, cell.rows)) * model.max_new_tokens)
 
 
