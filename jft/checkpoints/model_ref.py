@@ -129,7 +129,7 @@ def fingerprint(origin: Origin) -> str:
 
 def seen(origin: Origin) -> frozenset[str] | None:
     """The rows that it was trained on here, by hash; None for any other model."""
-    return trained_on.read(Path(origin.path)) if origin.run else None
+    return trained_on.read_hashes(Path(origin.path)) if origin.run else None
 
 
 def tokenizer_path(path: str) -> str:

@@ -79,14 +79,14 @@ def label_rows(model: str, items: PackedCell, scores: np.ndarray) -> list[dict]:
         records.append(
             _row(model, items, i, prediction)
             | {"scores": dict(zip(labels, values.tolist(), strict=True))}
-            | {"correct": prediction == dataset.rows[index]["output"]}
+            | {"correct": prediction == dataset.examples[index]["output"]}
         )
     return records
 
 
 def text_rows(model: str, items: PackedCell, texts: list[str], max_new_tokens: int) -> list[dict]:
     """One record for each item that a text of at most so many tokens was generated for."""
-    rows = items.setting.dataset.rows
+    rows = items.setting.dataset.examples
     return [
         _row(model, items, i, text, max_new_tokens)
         | {"generation": text}
@@ -133,7 +133,7 @@ def record(
     """The record of a cell, of which its rows are known, and how the model was trained."""
     setting, run = items.setting, origin.run
     dataset, counts = setting.dataset, prefix_tree.count(items.packed)
-    scored = [dataset.rows[i] for i in items.indices]
+    scored = [dataset.examples[i] for i in items.indices]
     train = (run.data.task, rows_lib.name_of(run.data.train)) if run else None
     return _identity(model, setting) | {
         "relation": relation(train, (dataset.task.name, dataset.name)),
@@ -178,7 +178,7 @@ def _mean(metric: str, rows: list[dict]) -> dict:
 
 def inputs(origin: Origin, model_digest: str, setting: Cell, limit: int) -> dict:
     """What a cell's scores depend on besides the config, to find out when it changes."""
-    rows = setting.dataset.rows[: limit or None]
+    rows = setting.dataset.examples[: limit or None]
     return {
         "step": origin.step,
         "model_sha256": model_digest,
@@ -192,7 +192,7 @@ def _row(model: str, items: PackedCell, i: int, prediction: str, max_new_tokens:
     return _identity(model, items.setting) | {
         "index": index,
         "request_sha256": _request(items.encoded[i], max_new_tokens),
-        "output": items.setting.dataset.rows[index]["output"],
+        "output": items.setting.dataset.examples[index]["output"],
         "prediction": prediction,
     }
 

@@ -28,9 +28,9 @@ class Texts:
     def of(self, example: Example) -> str:
         """What the model was given, shortened: the fields of the row, one a line."""
         dataset = self._datasets.get((example.key.task, example.key.dataset))
-        if dataset is None or example.item >= len(dataset.rows):
+        if dataset is None or example.item >= len(dataset.examples):
             return ""
-        row = dataset.rows[example.item]
+        row = dataset.examples[example.item]
         if row["output"] != example.base.gold:
             return ""  # the data has changed since
         return "\n".join(_shorten(row[name]) for name in dataset.task.fields)

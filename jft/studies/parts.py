@@ -124,7 +124,7 @@ def _training_sets(config: config_lib.Config) -> list[Suite]:
 def _sizes(sizes: tuple[int, ...], source: Suite) -> list[int]:
     """The sizes that a training set has rows for."""
     try:
-        have = len(source.training().rows)
+        have = len(source.training().examples)
     except UserError:
         return list(sizes)  # its own training will say what is wrong with it; the others can do
     for size in sizes:

@@ -143,7 +143,7 @@ def _describe(folder: Path, base: Origin, decoder, batches: batches_lib.Batches,
     model_ref.write_model(folder, saved)
     tokenizer.save(str(folder / "tokenizer"))
     rows = data_report.trained_rows(batches)
-    trained_on.write(folder, batches.dataset.task, rows, model_ref.seen(base) or ())
+    trained_on.write_hashes(folder, batches.dataset.task, rows, model_ref.seen(base) or ())
 
 
 def _check_same_data(folder: Path, batches: batches_lib.Batches) -> None:
