@@ -12,13 +12,15 @@ from benchmarks import worker
 from benchmarks.work import LEARNING_RATE, MAX_LENGTH, MAX_NEW_TOKENS, MAX_PROMPT, WORKS, Work
 from jft import config as config_lib
 from jft.batch import Batch
-from jft.checkpoints import model_ref, weights
-from jft.checkpoints import tokenizer as tokenizer_lib
+from jft.checkpoints import model_ref
+from jft.checkpoints.session import open_session
 from jft.checkpoints.tokenizer import Tokenizer
+from jft.checkpoints.weights import FLOAT32
 from jft.data import eval_batches as items_lib
 from jft.data import eval_grid
 from jft.data import train_batches as batches_lib
-from jft.evaluation import compiled, generation, label_scores
+from jft.evaluation import generation, label_scores
+from jft.evaluation.compiled import CompiledModel
 from jft.model import decoder as decoder_lib
 from jft.model import mesh as mesh_lib
 from jft.training import optim
@@ -28,16 +30,16 @@ from jft.training import step as step_lib
 def prepare(spec: dict) -> Callable[[], list]:
     """One round of the work that `spec` names, on its model and data."""
     work, config = WORKS[spec["work"]], configure(spec)
-    mesh, dtype = mesh_lib.devices(config)
-    tokenizer = load_tokenizer(config)
-    held = weights.FLOAT32 if work.kind == "train" else dtype
-    decoder, params = weights.load(model_ref.find(config.model.path), mesh, held)
+    session = open_session(config)
+    mesh, dtype, tokenizer = session.mesh, session.dtype, session.tokenizer
+    held = FLOAT32 if work.kind == "train" else dtype
+    decoder, params = session.model.load(mesh, held)
     if work.kind == "train":
         batches = batches_lib.plan(config, tokenizer, mesh_lib.row_shards(mesh))
         compile_all, do_round = trainer(config, batches, decoder, params, mesh, dtype)
         compile_all()
         return do_round
-    model = compiled.create(decoder, params, mesh, dtype, MAX_NEW_TOKENS)
+    model = CompiledModel(decoder, params, mesh, dtype, MAX_NEW_TOKENS)
     return _evaluator(work, config, tokenizer, model, mesh)
 
 
@@ -59,7 +61,7 @@ def configure(spec: dict) -> config_lib.Config:
 
 def load_tokenizer(config: config_lib.Config) -> Tokenizer:
     """The model's."""
-    return tokenizer_lib.load(model_ref.tokenizer_path(config.model.path))
+    return model_ref.resolve(config.model.path).tokenizer()
 
 
 def plan_cell(config: config_lib.Config, tokenizer: Tokenizer, shards: int) -> items_lib.PackedCell:
@@ -101,7 +103,7 @@ def _evaluator(
     work: Work,
     config: config_lib.Config,
     tokenizer: Tokenizer,
-    model: compiled.Runner,
+    model: CompiledModel,
     mesh: Mesh,
 ) -> Callable[[], list]:
     def do_round() -> list:

@@ -15,10 +15,9 @@ import jax.numpy as jnp
 
 from benchmarks import jft_worker, worker
 from benchmarks.work import WORKS
-from jft.checkpoints import model_ref, weights
+from jft.checkpoints.session import open_session
 from jft.data import prefix_tree
 from jft.data import train_batches as batches_lib
-from jft.model import mesh as mesh_lib
 from jft.model.decoder import DecoderConfig
 
 
@@ -34,9 +33,8 @@ class Product(NamedTuple):
 def prepare(spec: dict) -> Callable[[], list]:
     """One round of the products of the work that `spec` names."""
     config, training = jft_worker.configure(spec), WORKS[spec["work"]].kind == "train"
-    mesh, _ = mesh_lib.devices(config)
-    tokenizer = jft_worker.load_tokenizer(config)
-    decoder, _ = weights.load(model_ref.find(config.model.path), mesh)
+    session = open_session(config)
+    tokenizer, decoder = session.tokenizer, session.model.decoder
     if training:
         batches = batches_lib.plan(config, tokenizer)
         rounds = [batches.packed(step) for step in range(batches.steps)]

@@ -21,11 +21,10 @@ import numpy as np
 
 from benchmarks import command, jft_worker
 from jft import config as config_lib
-from jft.checkpoints import model_ref, weights
+from jft.checkpoints.session import open_session
 from jft.data import prefix_tree
 from jft.data import train_batches as batches_lib
 from jft.model import decoder as decoder_lib
-from jft.model import mesh as mesh_lib
 
 # Shapes that others have, of Llama's family, as parts of SmolLM2's (Allal et al. 2025, arXiv
 # 2502.02737): layers, width, heads, key-value heads, feed-forward.
@@ -94,10 +93,10 @@ def _config(model: str, data: str, rounds: int, batch_size: int = 16, **of_data)
 
 def measure(config: config_lib.Config, value: int, shape: tuple[int, ...] | None = None) -> Point:
     """A step of this run; with a shape, of a random model of it."""
-    mesh, dtype = mesh_lib.devices(config)
-    tokenizer = jft_worker.load_tokenizer(config)
-    batches = batches_lib.plan(config, tokenizer, mesh_lib.row_shards(mesh))
-    decoder, params = weights.load(model_ref.find(config.model.path), mesh)
+    session = open_session(config)
+    mesh, dtype = session.mesh, session.dtype
+    batches = batches_lib.plan(config, session.tokenizer, session.row_shards)
+    decoder, params = session.model.load(mesh)
     if shape:
         layers, width, heads, kv_heads, mlp = shape
         decoder = dataclasses.replace(

@@ -241,7 +241,7 @@ def generated(config, max_new_tokens):
 @needs_libtpu
 def test_generating_on_tpus_copies_no_cache(config):
     found, _ = generated(config, 50_000)
-    part = found.cache / generation.PART  # is kept when most slots have come to their end
+    part = found.cache / generation.SLOT_GROUPS  # is kept when most slots have come to their end
     rest = found.peak - found.weights - found.cache - part
     assert rest < found.cache / 4
 
@@ -256,7 +256,7 @@ def test_generations_that_a_chip_has_no_room_for_are_said_not_to_fit(config):
 def test_a_folder_with_a_config_alone_is_enough(config, tmp_path):
     from jft.checkpoints import hf_config, safetensors_io
 
-    (tmp_path / "config.json").write_text(json.dumps(hf_config.write(safetensors_io.TINY)))
+    (tmp_path / "config.json").write_text(json.dumps(hf_config.to_json(safetensors_io.TINY)))
     config.model.path = str(tmp_path)
     assert estimated(config).fits
     config.model.path = "shape:llama-9-7b"

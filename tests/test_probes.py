@@ -11,7 +11,7 @@ import plain_row
 import pytest
 from conftest import write
 
-from jft.checkpoints import model_ref, safetensors_io, weights
+from jft.checkpoints import model_ref, safetensors_io
 from jft.checkpoints import tokenizer as tokenizer_lib
 from jft.data import datasets, probe_batches, prompts, trained_on
 from jft.errors import UserError
@@ -48,7 +48,7 @@ def names(config):
 
 def load(path):
     mesh = mesh_lib.create(mesh_lib.config_lib.Mesh())
-    return jax.device_get(weights.load(model_ref.find(path), mesh)[1])
+    return jax.device_get(model_ref.resolve(path).load(mesh)[1])
 
 
 def answer(params, prompt, text):
@@ -245,18 +245,15 @@ def test_the_best_checkpoint_stays_and_can_be_named(config, tmp_path):
     best = min(losses, key=losses.get)
     assert best != 6
     assert sorted(path.name for path in (run / "checkpoints").iterdir()) == sorted([str(best), "6"])
-    named = model_ref.find(str(run / "checkpoints" / str(best)))
+    named = model_ref.resolve(str(run / "checkpoints" / str(best)))
     assert (named.path, named.step, named.finished) == (str(run), best, True)
-    assert model_ref.tokenizer_path(f"{run}/checkpoints/{best}") == str(run / "tokenizer")
-    assert model_ref.find(f"{run}/checkpoints") == model_ref.find(str(run))
+    assert model_ref.resolve(f"{run}/checkpoints/{best}").tokenizer_path == str(run / "tokenizer")
+    assert model_ref.resolve(f"{run}/checkpoints") == model_ref.resolve(str(run))
     mesh = mesh_lib.create(config.mesh)
     pairs = zip(
-        *(
-            jax.tree.leaves(weights.load(origin, mesh)[1])
-            for origin in (named, model_ref.find(str(run)))
-        ),
+        *(jax.tree.leaves(origin.load(mesh)[1]) for origin in (named, model_ref.resolve(str(run)))),
         strict=True,
     )
     assert any(not np.array_equal(a, b) for a, b in pairs)
     with pytest.raises(UserError, match=rf"no such step; there is {best}, 6"):
-        model_ref.find(str(run / "checkpoints" / "99"))
+        model_ref.resolve(str(run / "checkpoints" / "99"))

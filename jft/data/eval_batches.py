@@ -20,31 +20,33 @@ from jft.errors import UserError
 ROW_MULTIPLE = 256
 FEWEST_ENTRIES = 64
 KEY_BLOCKS_MULTIPLE = 4
-SHORTEST_TRUNK = 32
+SHORTEST_PREFIX = 32
 SLOT_MULTIPLE = 32
 # Prompts that a device decodes in step, a multiple of the fewest: enough to make matrix products of
 # matrix-vector ones.
 FEWEST_SLOTS, MOST_SLOTS = 16, 64
 
 
-class Slots(NamedTuple):
-    """Where the prompts of a cell are gone on from.
+class SlotSizes(NamedTuple):
+    """Sizes of the KV cache that the prompts of a cell are continued in.
 
     Attributes:
-      number: R, over all devices.
-      shards: of the rows and of the slots; a shard's prompts are gone on from in its own slots.
-      size: P, tokens that each has room for.
-      own: those that a prompt may bring with it, after the trunk.
-      trunk: tokens that all prompts of the cell begin with.
-      trunk_size: C, with what follows them in a row.
+      num_slots: R, over all devices.
+      shards: parts that the rows, and the slots, are split into; a prompt goes into a slot of the
+        shard that holds its row.
+      slot_tokens: P of a slot.
+      prompt_tokens: the most that a prompt may have after the shared prefix; the rest of a slot is
+        for new tokens.
+      prefix_tokens: tokens that all prompts of the cell share.
+      prefix_size: T of the prefix cache: the shared prefix, and tokens that follow it in a row.
     """
 
-    number: int
+    num_slots: int
     shards: int
-    size: int
-    own: int
-    trunk: int
-    trunk_size: int
+    slot_tokens: int
+    prompt_tokens: int
+    prefix_tokens: int
+    prefix_size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,7 @@ class PackedCell:
     encoded: list[Encoded]
     rows: list[list[tuple[int, int]]]
     shape: Shape
-    slots: Slots | None
+    slots: SlotSizes | None
 
     @property
     def packed(self) -> list[list[prefix_tree.TokenSequence]]:
@@ -136,21 +138,28 @@ def plan(
         encoded=encoded,
         rows=[[slots[k] for k in row] for row in packed.rows[0]],
         shape=shape,
-        slots=None if labels else _slots(sequences, config.eval, shards),
+        slots=None if labels else _slot_sizes(sequences, config.eval, shards),
     )
 
 
-def _slots(prompts: list[prefix_tree.TokenSequence], config: config_lib.Eval, shards: int) -> Slots:
-    """As many as there are prompts for, and room for."""
+def _slot_sizes(
+    prompts: list[prefix_tree.TokenSequence], config: config_lib.Eval, shards: int
+) -> SlotSizes:
+    """Choose as many slots as there are prompts, within `eval.cache_tokens` and `MOST_SLOTS`."""
     in_order = prefix_tree.order(prompts)
-    trunk = prefix_tree.shared_length(*(prompts[in_order[i]].tokens for i in (0, -1)))
-    own = prefix_tree.longest(prompts) - trunk
-    size = _multiple(own + config.max_new_tokens, SLOT_MULTIPLE)
+    prefix = prefix_tree.shared_length(*(prompts[in_order[i]].tokens for i in (0, -1)))
+    longest = prefix_tree.longest(prompts) - prefix
+    slot_tokens = _multiple(longest + config.max_new_tokens, SLOT_MULTIPLE)
     wanted = _multiple(min(math.ceil(len(prompts) / shards), MOST_SLOTS), FEWEST_SLOTS)
-    there_is_room_for = config.cache_tokens // size // FEWEST_SLOTS * FEWEST_SLOTS
-    number = max(FEWEST_SLOTS, min(wanted, there_is_room_for))
-    own = size - config.max_new_tokens
-    return Slots(number * shards, shards, size, own, trunk, _power_of_two(trunk, SHORTEST_TRUNK))
+    there_is_room_for = config.cache_tokens // slot_tokens // FEWEST_SLOTS * FEWEST_SLOTS
+    return SlotSizes(
+        num_slots=max(FEWEST_SLOTS, min(wanted, there_is_room_for)) * shards,
+        shards=shards,
+        slot_tokens=slot_tokens,
+        prompt_tokens=slot_tokens - config.max_new_tokens,
+        prefix_tokens=prefix,
+        prefix_size=_power_of_two(prefix, SHORTEST_PREFIX),
+    )
 
 
 def _rounded(shape: Shape) -> Shape:

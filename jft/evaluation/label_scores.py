@@ -7,17 +7,17 @@ from collections.abc import Callable
 import numpy as np
 
 from jft.data.eval_batches import PackedCell
-from jft.evaluation.compiled import Runner
+from jft.evaluation.compiled import CompiledModel
 
 
-def score(runner: Runner, items: PackedCell, advance: Callable[[int], None]) -> np.ndarray:
+def score(model: CompiledModel, items: PackedCell, advance: Callable[[int], None]) -> np.ndarray:
     """The labels' log-probabilities, [items, labels] in float64.
 
     A label's score is the sum over its tokens. The next batch is built and sent while the device
     works on the one before.
 
     Args:
-      runner: what scores.
+      model: what scores.
       items: of one cell.
       advance: called with the number of items finished since.
     """
@@ -38,7 +38,7 @@ def score(runner: Runner, items: PackedCell, advance: Callable[[int], None]) -> 
 
     pending = None
     for batch, slots in items.batches():
-        under_way = (runner.logprobs(batch), batch, slots)
+        under_way = (model.token_logprobs(batch), batch, slots)
         if pending:
             collect(*pending)
         pending = under_way

@@ -1,4 +1,4 @@
-"""The grid of an evaluation: every dataset at every number of shots with every prompt."""
+"""The evaluation: every dataset at every number of shots with every draw and prompt."""
 
 from __future__ import annotations
 
@@ -7,22 +7,17 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-import jax.numpy as jnp
-from jax.sharding import Mesh
-
 from jft import config as config_lib
-from jft.checkpoints import model_ref, weights
-from jft.checkpoints import tokenizer as tokenizer_lib
-from jft.checkpoints.model_ref import Origin
+from jft.checkpoints.model_ref import ModelRef
+from jft.checkpoints.session import Session, open_session
 from jft.checkpoints.tokenizer import Tokenizer
 from jft.data import checks, data_report, eval_batches
 from jft.data.eval_batches import PackedCell
 from jft.data.eval_grid import all_cells
 from jft.errors import UserError
-from jft.evaluation import compiled, generation, label_scores
+from jft.evaluation import generation, label_scores
 from jft.evaluation import results as cells_lib
-from jft.evaluation.compiled import Runner
-from jft.model import mesh as mesh_lib
+from jft.evaluation.compiled import CompiledModel
 from jft.pages import data_page
 from jft.runtime import records
 from jft.runtime import workdir as workdir_lib
@@ -47,50 +42,45 @@ def evaluate(config: config_lib.Config, workdir: str, dry_run: bool = False) -> 
     Raises:
       UserError: config, data, model or workdir are not fit for it; the message says why.
     """
-    origin = model_ref.find(config.model.path)
-    if not origin.finished:
-        say(f"note: {config.model.path} stopped at step {origin.step}; this scores that step")
+    session = open_session(config)
+    model = session.model
+    if not model.finished:
+        say(f"note: {config.model.path} stopped at step {model.step}; this scores that step")
     cells = all_cells(config)
-    digest = model_ref.fingerprint(origin)
+    sha256 = model.fingerprint()
     inputs = {
-        cells_lib.key(cell): cells_lib.inputs(origin, digest, cell, config.eval.limit)
+        cells_lib.key(cell): cells_lib.inputs(model, sha256, cell, config.eval.limit)
         for cell in cells
     }
     with workdir_lib.claim(workdir, config, "jft.eval") as folder:
-        finished = _finished(folder, origin, inputs)
+        finished = _finished(folder, model, inputs)
         todo = [cell for cell in cells if cells_lib.key(cell) not in finished]
         if not todo and not dry_run:
             say(f"Finished: {folder} holds all {len(cells)} cells")
             return
         if finished:
             say(f"Going on: {len(cells) - len(todo)} of {len(cells)} cells are finished")
-        devices = mesh_lib.devices(config)
-        shards = mesh_lib.row_shards(devices[0])
         with phase("Reading the data"):
-            tokenizer = tokenizer_lib.load(model_ref.tokenizer_path(config.model.path))
+            tokenizer, shards = session.tokenizer, session.row_shards
             planned = [eval_batches.plan(cell, tokenizer, config, shards) for cell in cells]
-        _report(config, origin, folder, planned, tokenizer)
+        _report(config, session, folder, planned)
         if dry_run:
             say(f"Dry run: nothing was scored; {folder / 'data_report.html'} shows the data")
             return
-        planned = [cell for cell in planned if cells_lib.key(cell.setting) not in finished]
-        _score_cells(config, origin, folder, planned, inputs, tokenizer, devices)
+        planned = [each for each in planned if cells_lib.key(each.setting) not in finished]
+        _score_cells(config, session, folder, planned, inputs)
         say(f"Done: {len(cells)} cells in {folder}")
 
 
 def _report(
-    config: config_lib.Config,
-    origin: Origin,
-    folder: Path,
-    planned: list[PackedCell],
-    tokenizer: Tokenizer,
+    config: config_lib.Config, session: Session, folder: Path, planned: list[PackedCell]
 ) -> None:
-    """Say what is wrong with the data, and the plan; leave both in the workdir."""
+    """Print what is wrong with the data, and the plan; leave both in the workdir."""
     with phase("Checking the data"):
-        name = cells_lib.model_name(config, origin)
-        report = data_report.evaluation(name, planned, config, model_ref.seen(origin))
+        name = cells_lib.model_name(config, session.model)
+        report = data_report.evaluation(name, planned, config, session.model.trained_on)
         workdir_lib.write_json(folder / "data_report.json", report)
-        page = data_page.evaluation(report, planned, tokenizer)
+        page = data_page.evaluation(report, planned, session.tokenizer)
         workdir_lib.write_text(folder / "data_report.html", page)
     checks.say_warnings(report["findings"], "data_report.html")
     sizes = ("items", "packed_rows", "row_tokens", "sequence_tokens")
@@ -104,28 +94,29 @@ def _report(
 
 def _score_cells(
     config: config_lib.Config,
-    origin: Origin,
+    session: Session,
     folder: Path,
     planned: list[PackedCell],
     inputs: Inputs,
-    tokenizer: Tokenizer,
-    devices: tuple[Mesh, jnp.dtype],
 ) -> None:
-    (mesh, dtype), grid = devices, config.eval
-    training = cells_lib.Training(origin) if origin.run else None
+    """Load the model, score each cell, and record it when it is whole."""
+    model, tokenizer = session.model, session.tokenizer
+    training = cells_lib.Training(model) if model.run else None
     with phase("Loading the model"):
-        decoder, params = weights.load(origin, mesh, dtype)
+        decoder, params = model.load(session.mesh, session.dtype)
         encoded = [each for cell in planned for each in cell.encoded]
-        checks.check_tokens(encoded, *decoder.limits, origin.path)
-        model = compiled.create(decoder, params, mesh, dtype, grid.max_new_tokens)
-    name = cells_lib.model_name(config, origin)
+        checks.check_tokens(encoded, *decoder.limits, model.path)
+        program = CompiledModel(
+            decoder, params, session.mesh, session.dtype, config.eval.max_new_tokens
+        )
+    name = cells_lib.model_name(config, model)
     with Bar(f"Scoring {name}", sum(len(cell.encoded) for cell in planned)) as bar:
         for cell in planned:
             label = f"{cell.setting.dataset.name} at {cell.setting.shots} shots"
-            rows = _rows(name, model, cell, tokenizer, functools.partial(bar.advance, label))
+            rows = _rows(name, program, cell, tokenizer, functools.partial(bar.advance, label))
             workdir_lib.append_jsonl(folder / "rows.jsonl", rows)
             record = (
-                cells_lib.record(name, origin, cell, rows, training)
+                cells_lib.record(name, model, cell, rows, training)
                 | {"bos": bool(tokenizer.prefix)}
                 | inputs[cells_lib.key(cell.setting)]
             )
@@ -133,7 +124,11 @@ def _score_cells(
 
 
 def _rows(
-    name: str, model: Runner, cell: PackedCell, tokenizer: Tokenizer, advance: Callable[[int], None]
+    name: str,
+    model: CompiledModel,
+    cell: PackedCell,
+    tokenizer: Tokenizer,
+    advance: Callable[[int], None],
 ) -> list[dict]:
     if cell.setting.dataset.task.labels:
         return cells_lib.label_rows(name, cell, label_scores.score(model, cell, advance))
@@ -141,7 +136,7 @@ def _rows(
     return cells_lib.text_rows(name, cell, texts, model.max_new_tokens)
 
 
-def _finished(folder: Path, origin: Origin, inputs: Inputs) -> set[records.Key]:
+def _finished(folder: Path, model: ModelRef, inputs: Inputs) -> set[records.Key]:
     """The cells that are whole; items of a cell that a kill cut short are dropped.
 
     Raises:
@@ -154,7 +149,7 @@ def _finished(folder: Path, origin: Origin, inputs: Inputs) -> set[records.Key]:
         if changed:
             raise UserError(
                 f"--workdir={folder} holds scores of {key}, but "
-                f"{CHANGED[changed[0]].format(path=origin.path)} since; remove it, or choose "
+                f"{CHANGED[changed[0]].format(path=model.path)} since; remove it, or choose "
                 "another workdir"
             )
     rows = workdir_lib.keep_jsonl(

@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from jft import config as config_lib
-from jft.checkpoints import model_ref
-from jft.checkpoints.model_ref import Origin
+from jft.checkpoints.model_ref import ModelRef
 from jft.data import checks, prefix_tree, trained_on
 from jft.data import readers as rows_lib
 from jft.data.eval_batches import PackedCell
@@ -40,16 +39,16 @@ def key(setting: Cell) -> Key:
     return Key(dataset.task.name, dataset.name, setting.shots, setting.prompt, setting.draw)
 
 
-def model_name(config: config_lib.Config, origin: Origin) -> str:
+def model_name(config: config_lib.Config, ref: ModelRef) -> str:
     """What results call a model: its own name, or how it was trained and on what."""
     if config.model.name:
         return config.model.name
-    if origin.run is None:
-        return Path(origin.path).stem if origin.path.endswith(".gguf") else Path(origin.path).name
-    data = origin.run.data
+    if ref.run is None:
+        return Path(ref.path).stem if ref.path.endswith(".gguf") else Path(ref.path).name
+    data = ref.run.data
     size = f"[:{data.examples}]" if data.examples else ""
     seed = f" seed {data.seed}" if data.seed else ""
-    kind = " ".join(filter(None, (method(data.shots), _adapters(origin.run.lora))))
+    kind = " ".join(filter(None, (method(data.shots), _adapters(ref.run.lora))))
     return f"{kind} {rows_lib.title(data.train)}{size}{seed}"
 
 
@@ -103,14 +102,14 @@ class Training:
       UserError: a file of it is damaged.
     """
 
-    def __init__(self, origin: Origin):
-        assert origin.run
-        folder = Path(origin.path)
-        file = folder / "data_report.json"
+    def __init__(self, ref: ModelRef):
+        assert ref.run
+        assert ref.record
+        file = ref.folder / "data_report.json"
         report = workdir_lib.read_json(file) if file.exists() else {}
-        self.run, self.rows_sha256 = origin.run, report.get("rows_sha256")
+        self.run, self.rows_sha256 = ref.run, report.get("rows_sha256")
         self.examples = report.get("rows_trained_on")
-        self.saved, self.seen = model_ref.read_model(folder), model_ref.seen(origin)
+        self.saved, self.seen = ref.record, ref.trained_on
 
     def recipe(self, without: Collection[str] = ()) -> str:
         """What runs have in common that differ only in their seed, their machine, and `without`."""
@@ -125,13 +124,13 @@ class Training:
 
 def record(
     model: str,
-    origin: Origin,
+    ref: ModelRef,
     items: PackedCell,
     rows: list[dict],
     training: Training | None,
 ) -> dict:
     """The record of a cell, of which its rows are known, and how the model was trained."""
-    setting, run = items.setting, origin.run
+    setting, run = items.setting, ref.run
     dataset, counts = setting.dataset, prefix_tree.count(items.packed)
     scored = [dataset.examples[i] for i in items.indices]
     train = (run.data.task, rows_lib.name_of(run.data.train)) if run else None
@@ -155,9 +154,9 @@ def record(
         "train_examples": training.examples if training else None,
         "recipe": training.recipe() if training else None,
         "plain_recipe": training.recipe(OF_DEMONSTRATIONS) if training else None,
-        "base": training.saved.base if training else origin.path,
+        "base": training.saved.base if training else ref.path,
         "base_sha256": training.saved.base_sha256 if training else None,
-        "model_path": origin.path,
+        "model_path": ref.path,
     }
 
 
@@ -176,11 +175,11 @@ def _mean(metric: str, rows: list[dict]) -> dict:
     }
 
 
-def inputs(origin: Origin, model_digest: str, setting: Cell, limit: int) -> dict:
+def inputs(ref: ModelRef, model_digest: str, setting: Cell, limit: int) -> dict:
     """What a cell's scores depend on besides the config, to find out when it changes."""
     rows = setting.dataset.examples[: limit or None]
     return {
-        "step": origin.step,
+        "step": ref.step,
         "model_sha256": model_digest,
         "rows_sha256": workdir_lib.sha256(rows),
         "prompt_sha256": workdir_lib.sha256([setting.template, setting.demos]),

@@ -6,18 +6,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from jft import config as config_lib
-from jft.checkpoints.model_ref import Origin, fingerprint, read_model
+from jft.checkpoints.model_ref import ModelRef
 from jft.errors import UserError
 from jft.runtime import records, workdir
 
 PROBE = {"step": int, "dataset": str, "relation": str, "n": int, "nll_change": int | float}
 
 
-def render(origin: Origin, scored: list[dict], name: str, dtype: str, adapters: bool) -> str:
+def render(ref: ModelRef, scored: list[dict], name: str, dtype: str, adapters: bool) -> str:
     """Markdown with the header that the Hugging Face hub reads.
 
     Args:
-      origin: the model.
+      ref: the model.
       scored: cells, as `scored` gives them.
       name: what the model is to be called.
       dtype: of the exported weights.
@@ -27,17 +27,18 @@ def render(origin: Origin, scored: list[dict], name: str, dtype: str, adapters: 
     library = "peft" if adapters else "transformers"
     lines = ["---", f"library_name: {library}", "pipeline_tag: text-generation"]
     lines += ["tags:", "- jft", "---", "", f"# {name}", ""]
-    if origin.run is None:
-        lines.append(f"Converted by jft from `{Path(origin.path).name}`, in {dtype}.")
+    if ref.run is None:
+        lines.append(f"Converted by jft from `{Path(ref.path).name}`, in {dtype}.")
     else:
-        lines += _training(origin, origin.run, dtype)
-        lines += _probes(Path(origin.path), origin.step)
+        lines += _training(ref, ref.run, dtype)
+        lines += _probes(ref.folder, ref.step)
     lines += _scores(scored)
     return "\n".join(lines) + "\n"
 
 
-def _training(origin: Origin, run: config_lib.Config, dtype: str) -> Iterator[str]:
-    saved, data = read_model(Path(origin.path)), run.data
+def _training(ref: ModelRef, run: config_lib.Config, dtype: str) -> Iterator[str]:
+    saved, data = ref.record, run.data
+    assert saved
     kind = f"with {data.shots} demonstrations in the prompt" if data.shots else "plainly"
     yield f"Fine-tuned by jft from `{Path(saved.base).name}`, {kind}; weights in {dtype}."
     yield ""
@@ -47,7 +48,7 @@ def _training(origin: Origin, run: config_lib.Config, dtype: str) -> Iterator[st
     facts = {
         "task": data.task,
         "training rows": data.train + (f", the first {data.examples}" if data.examples else ""),
-        "steps": f"{origin.step} of {saved.steps}, of {run.train.batch_size} examples",
+        "steps": f"{ref.step} of {saved.steps}, of {run.train.batch_size} examples",
         "demonstrations": f"{data.shots}, {data.demo_mode}" if data.shots else "none",
         "trained": _trained(run.lora),
         "optimizer": f"AdamW, lr {optim.lr:g}, {optim.schedule}, decay {optim.weight_decay:g}",
@@ -84,15 +85,15 @@ def _probes(folder: Path, step: int) -> Iterator[str]:
         yield f"| {name} | {relation} | {each['n']} | {each['nll_change']:+.4f} | {kl} |"
 
 
-def scored(origin: Origin, evaluations: list[str]) -> list[dict]:
+def scored(ref: ModelRef, evaluations: list[str]) -> list[dict]:
     """The cells in workdirs of jft.eval, for the card of a model.
 
     Raises:
       UserError: there are none in one of them, or they are of neither the model nor its base.
     """
-    known = {fingerprint(origin)} if evaluations else set()
-    if evaluations and origin.run:
-        known.add(read_model(Path(origin.path)).base_sha256)
+    known = {ref.fingerprint()} if evaluations else set()
+    if evaluations and ref.record:
+        known.add(ref.record.base_sha256)
     found: list[dict] = []
     for folder in evaluations:
         cells = workdir.read_jsonl(Path(folder).expanduser() / "cells.jsonl", records.CELL)

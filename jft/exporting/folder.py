@@ -15,16 +15,16 @@ import numpy as np
 
 from jft import config as config_lib
 from jft.batch import Batch
-from jft.checkpoints import model_ref, peft, safetensors_io, weights
-from jft.checkpoints import tokenizer as tokenizer_lib
+from jft.checkpoints import peft, safetensors_io
 from jft.checkpoints.files import ADAPTERS, HUB_ID
+from jft.checkpoints.session import Session, open_session
+from jft.checkpoints.tokenizer import Tokenizer
 from jft.data import prefix_tree
 from jft.data.prefix_tree import TokenSequence
 from jft.errors import UserError
 from jft.exporting import card
 from jft.model import decoder as decoder_lib
 from jft.model import lora
-from jft.model import mesh as mesh_lib
 from jft.model.decoder import DecoderConfig, Params
 from jft.runtime.progress import phase, say
 from jft.runtime.workdir import is_workdir
@@ -59,25 +59,24 @@ def export(
     except RuntimeError as error:
         raise UserError(f"--out={out}: {error}; choose another") from None
     _check_place(target, out)
-    origin = model_ref.find(model)
-    if adapters and not model_ref.has_adapters(origin):
+    session = _session(model)
+    if adapters and not session.model.has_adapters:
         raise UserError(f"--adapters: {model} has none; without this flag the model is exported")
-    scored = card.scored(origin, evaluations)
+    scored = card.scored(session.model, evaluations)
     with _part(target) as part:
         with phase("Loading the model"):
-            mesh = mesh_lib.create(config_lib.Mesh())
-            read = weights.load_adapted if adapters else weights.load
-            decoder, params = read(origin, mesh)
-            tokenizer = tokenizer_lib.load(model_ref.tokenizer_path(model))
+            load = session.model.load_adapted if adapters else session.model.load
+            decoder, params = load(session.mesh)
+            tokenizer = session.tokenizer
         with phase("Writing adapters" if adapters else f"Writing {dtype} weights"):
             if adapters:
-                base = model_ref.name(model_ref.base_of(origin))
-                peft.write(decoder, lora.split(params)[0], part, base)
+                base = session.model.base.step_path
+                peft.write_adapters(decoder, lora.split(params)[0], part, base)
             else:
                 safetensors_io.save(decoder, params, str(part), dtype, tokenizer.eos_id)
                 _write_generation(part, tokenizer)
             tokenizer.save(str(part))
-            text = card.render(origin, scored, target.name, dtype, adapters)
+            text = card.render(session.model, scored, target.name, dtype, adapters)
             (part / "README.md").write_text(text, encoding="utf-8")
         with phase("Reading it again"):
             again = (
@@ -89,6 +88,12 @@ def export(
     say(f"Exported to {target}")
     if adapters:
         _say_what_base(decoder, base)
+
+
+def _session(model: str) -> Session:
+    config = config_lib.get_config()
+    config.model.path = model
+    return open_session(config)
 
 
 def _check_place(target: Path, out: str) -> None:
@@ -150,7 +155,7 @@ def _say_what_base(decoder: DecoderConfig, base: str) -> None:
         )
 
 
-def _write_generation(folder: Path, tokenizer: tokenizer_lib.Tokenizer) -> None:
+def _write_generation(folder: Path, tokenizer: Tokenizer) -> None:
     """Greedy, as jft generates, to the same end."""
     prefix = [int(i) for i in tokenizer.prefix]
     content = {
@@ -169,7 +174,7 @@ def _with_adapters_of(
     assert decoder.adapters
     _, adapters = peft.describe(str(folder), decoder.adapters.base)
     config = replace(decoder, adapters=adapters)
-    return config, lora.join(peft.read(str(folder), config), lora.split(params)[1])
+    return config, lora.join(peft.read_adapters(str(folder), config), lora.split(params)[1])
 
 
 def _check(folder: Path, wanted: np.ndarray, found: np.ndarray, dtype: str) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal, overload
 
 import jax
 import jax.numpy as jnp
@@ -206,21 +206,43 @@ def dims(config: DecoderConfig) -> Params:
     return names(Ends, "") | {"layers": names(Layer, "L")}
 
 
+@overload
 def apply(
-    config: DecoderConfig, params: Params, batch: Batch, remat: str = "attention"
-) -> jax.Array:
-    """The normed hidden states, [B, T, D], in the type of the parameters.
+    config: DecoderConfig,
+    params: Params,
+    batch: Batch,
+    remat: str = ...,
+    keep_cache: Literal[False] = ...,
+) -> jax.Array: ...
+
+
+@overload
+def apply(
+    config: DecoderConfig,
+    params: Params,
+    batch: Batch,
+    remat: str = ...,
+    *,
+    keep_cache: Literal[True],
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]: ...
+
+
+def apply(config, params, batch, remat="attention", keep_cache=False):
+    """Compute the normed hidden states, [B, T, D], in the type of the parameters.
 
     Args:
       config: the decoder's shape.
       params: as `init` returns them; computing in bfloat16 means casting them first.
       batch: of which tokens, positions and visibility are read.
-      remat: which of `REMAT_POLICIES` says what the backward pass computes again.
+      remat: one of `REMAT_POLICIES`, which says what the backward pass computes again.
+      keep_cache: return `(hidden_BTD, (keys_LBTKH, values_LBTKH))`, with the keys and values of
+        every layer, which generations continue from.
     """
     sight = attention.sight(batch, config.num_heads, config.head_dim)
 
     def attend(query_BTNH, key_BTKH, value_BTKH):
-        return attention.attend(query_BTNH, key_BTKH, value_BTKH, sight), None
+        mixed_BTNH = attention.attend(query_BTNH, key_BTKH, value_BTKH, sight)
+        return mixed_BTNH, (key_BTKH, value_BTKH) if keep_cache else None
 
     run = layer(config)
     x_BTD, rope_2BTH = embed(config, params, batch.tokens_BT, batch.positions_BT)
@@ -229,8 +251,9 @@ def apply(
         return run(layer_params, x_BTD, rope_2BTH, attend)
 
     body = jax.checkpoint(body, policy=REMAT_POLICIES[remat], prevent_cse=False)
-    x_BTD, _ = jax.lax.scan(body, x_BTD, params["layers"])
-    return final_norm(config, params, x_BTD)
+    x_BTD, cache = jax.lax.scan(body, x_BTD, params["layers"])
+    hidden_BTD = final_norm(config, params, x_BTD)
+    return (hidden_BTD, cache) if keep_cache else hidden_BTD
 
 
 def token_logprobs(

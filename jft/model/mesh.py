@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
-import os
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TypeVar
 
 import jax
@@ -23,19 +21,6 @@ AXES = ("data", "fsdp", "tensor")
 Tree = TypeVar("Tree")
 
 CACHE_SWITCH = "jax_enable_compilation_cache"
-
-
-def devices(config: config_lib.Config) -> tuple[Mesh, jnp.dtype]:
-    """Set JAX up for a program: compilation cache, precision, mesh, and the type to compute in."""
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    jax.config.update("jax_compilation_cache_dir", str(Path(cache) / "jft" / "xla"))
-    on_cpu = jax.default_backend() == "cpu"
-    automatic = "float32" if on_cpu else "bfloat16"
-    dtype = jnp.dtype(automatic if config.model.dtype == "auto" else config.model.dtype)
-    if dtype == jnp.float32 and not on_cpu:
-        # Accelerators would round the factors of float32 products to fewer bits.
-        jax.config.update("jax_default_matmul_precision", "highest")
-    return create(config.mesh), dtype
 
 
 @contextlib.contextmanager

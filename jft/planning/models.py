@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import re
 import zlib
-from pathlib import Path
 
 import numpy as np
 
-from jft.checkpoints import hf_config, model_ref, safetensors_io
-from jft.checkpoints import tokenizer as tokenizer_lib
-from jft.checkpoints.files import locate, read_json
+from jft.checkpoints import model_ref
 from jft.data.prompts import Encoder
 from jft.errors import UserError
 from jft.model.decoder import DecoderConfig
@@ -88,22 +85,14 @@ def shape(path: str) -> DecoderConfig:
         if name not in SHAPES:
             raise UserError(f"model.path={path}: there are {', '.join(SHAPES)}")
         return SHAPES[name]
-    origin = model_ref.find(path)
-    if origin.run:
-        return model_ref.read_model(Path(origin.path)).decoder
-    if model_ref.has_adapters(origin):
-        return shape(model_ref.base_of(origin).path)
-    if path.startswith("random:") or path.endswith(".gguf"):
-        return safetensors_io.find(path).config
-    file = locate(path, (safetensors_io.CONFIG,)) / safetensors_io.CONFIG
-    return hf_config.read(read_json(file), file)
+    return model_ref.resolve(path).decoder
 
 
 def tokenizer(path: str, vocab_size: int) -> Encoder:
     """The model's, or what counts about as many tokens where there is none."""
     if not path.startswith(PREFIX):
         try:
-            return tokenizer_lib.load(model_ref.tokenizer_path(path))
+            return model_ref.resolve(path).tokenizer()
         except UserError as error:
             say(f"note: no tokenizer ({error}); tokens are counted by words")
     return Words(vocab_size)

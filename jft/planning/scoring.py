@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
+from jax.stages import Wrapped
 
 from jft import config as config_lib
 from jft.batch import Shape
 from jft.data import eval_batches
-from jft.data.eval_batches import PackedCell, Slots
+from jft.data.eval_batches import PackedCell, SlotSizes
 from jft.data.eval_grid import all_cells
 from jft.data.prompts import Encoder
 from jft.evaluation import compiled, generation
@@ -82,12 +83,14 @@ def _largest(
     try:
         with jax.set_mesh(mesh):
             if cell.slots:
-                state = device.run(programs.start, cell.slots.number, cell.slots.size)
+                state = device.run(
+                    programs["init_slots"], cell.slots.num_slots, cell.slots.slot_tokens
+                )
                 cache = device.held - weights
                 stops = Stops._make((_numbers(1), _numbers(decoder.vocab_size, dtype=jnp.uint8)))
                 _generate(device, programs, cell.slots, params, batch, state, stops)
             else:
-                device.run(programs.logprobs, params, batch)
+                device.run(programs["token_logprobs"], params, batch)
     except _RefusedError:
         refused = True
     return Scoring(
@@ -104,7 +107,7 @@ def _largest(
 
 def _tokens(cell: PackedCell) -> int:
     """Of a batch, and in the slots of generations."""
-    slots = cell.slots.number * cell.slots.size if cell.slots else 0
+    slots = cell.slots.num_slots * cell.slots.slot_tokens if cell.slots else 0
     return cell.shape.rows * cell.shape.row_length + slots
 
 
@@ -138,18 +141,24 @@ class _RefusedError(Exception):
 
 
 def _generate(
-    device: _Device, programs: compiled.Programs, slots: Slots, params, batch, state, stops: Stops
+    device: _Device,
+    programs: dict[str, Wrapped],
+    sizes: SlotSizes,
+    params,
+    batch,
+    state,
+    stops: Stops,
 ) -> None:
-    """All that `decoding.tokens` runs after it has its slots."""
+    """Run all programs of `generation.generate_tokens` after that which creates its slots."""
     before = device.held
-    prefix = device.run(programs.prefill, params, batch)
-    trees = device.held - before
-    trunk = device.run(programs.trunk, slots.trunk_size, prefix, _numbers())
-    arrivals = jax.tree.map(lambda x: _numbers(*x.shape), generation.nobody(slots))
-    device.run(programs.admit, state, prefix, arrivals, stops)
-    device.run(programs.decode, params, state, trunk, stops, _numbers(slots.shards))
-    device.held -= trees  # slots are given up when the last prompts have come in
-    device.run(programs.keep, state, arrivals.slot_I)
+    prefilled = device.run(programs["prefill"], params, batch)
+    batch_bytes = device.held - before
+    prefix = device.run(programs["prefix_cache"], sizes.prefix_size, prefilled, _numbers())
+    prompts = jax.tree.map(lambda x: _numbers(*x.shape), generation.no_prompts(sizes))
+    device.run(programs["insert"], state, prefilled, prompts, stops)
+    device.run(programs["decode"], params, state, prefix, stops, _numbers(sizes.shards))
+    device.held -= batch_bytes  # slots are compacted when the last prompts are inserted
+    device.run(programs["compact"], state, prompts.slot_I)
 
 
 def _shape(x, layout) -> jax.ShapeDtypeStruct:

@@ -87,8 +87,8 @@ def forward_flops(cell: PackedCell, config: DecoderConfig) -> float:
 def decoding_flops(cell: PackedCell, config: DecoderConfig, prompts: int, new_tokens: int) -> float:
     """Of so many new tokens for so many prompts of a cell, which keep its slots busy."""
     assert cell.slots
-    keys = cell.slots.size + cell.slots.trunk_size
-    prompts = max(prompts, cell.slots.number)  # slots that are free cost what the others do
+    keys = cell.slots.slot_tokens + cell.slots.prefix_size
+    prompts = max(prompts, cell.slots.num_slots)  # slots that are free cost what the others do
     return prompts * new_tokens * flops.new_token(config, keys)
 
 

@@ -7,10 +7,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jft import config as config_lib
-from jft.checkpoints import model_ref
-from jft.checkpoints import tokenizer as tokenizer_lib
+from jft.checkpoints.session import open_session
 from jft.data import checks
-from jft.model import mesh as mesh_lib
 from jft.runtime import workdir as workdir_lib
 from jft.runtime.progress import say
 from jft.studies import costs, measure
@@ -46,11 +44,10 @@ def dry_run(config: config_lib.Config, workdir: str) -> None:
     with workdir_lib.claim(workdir, config, "jft.study") as claimed:
         folder = claimed.resolve()
         found = parts(config, folder)
-        tokenizer = tokenizer_lib.load(model_ref.tokenizer_path(config.model.path))
-        seen = model_ref.seen(model_ref.find(config.model.path))
-        shards = mesh_lib.row_shards(mesh_lib.devices(config)[0])
-        trainings, scoring = costs.plan(found, tokenizer, seen, shards)
-        speeds = measure.speeds(config, trainings, scoring.cells)
+        session = open_session(config)
+        seen, shards = session.model.trained_on, session.row_shards
+        trainings, scoring = costs.plan(found, session.tokenizer, seen, shards)
+        speeds = measure.speeds(config, session, trainings, scoring.cells)
         estimates = _estimates(config, found, trainings, scoring, speeds)
         findings = _findings(trainings, scoring)
         _write(folder / "dry_run.json", found, scoring, estimates, speeds, findings)

@@ -11,39 +11,23 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from jft import config as config_lib
-from jft.checkpoints import files, model_ref
+from jft.checkpoints import model_ref
 from jft.data import datasets, readers
 from jft.errors import UserError
 from jft.runtime import workdir as workdir_lib
 
 
 def of_model(path: str) -> str:
-    """A hash of the files that `model.path` means, and of the base of adapters.
-
-    Of a run, or a step of it, it is that of the hashes in its checkpoints.
-    """
+    """Hash the model that `model.path` means, and the bases of adapters down to one with none."""
     try:
-        return workdir_lib.sha256([_of_one(each) for each in _with_bases(path)])
+        ref = model_ref.resolve(path)
+        sha256 = [ref.fingerprint()]
+        while ref.has_adapters:
+            ref = ref.base
+            sha256.append(ref.fingerprint())
+        return workdir_lib.sha256(sha256)
     except UserError:
         return ""  # the job will say what is wrong with it
-
-
-def _of_one(path: str) -> str:
-    folder, step = model_ref.of_run(path)
-    if workdir_lib.is_workdir(folder):
-        steps = "*" if step is None else str(step)
-        return _of_files(folder.glob(f"checkpoints/{steps}/manifest/metadata"))
-    return files.fingerprint(path)
-
-
-def _with_bases(path: str) -> list[str]:
-    """A model, and the models that it consists of adapters to, down to one that has none."""
-    found = [path]
-    while base := model_ref.base_path(found[-1]):
-        if base in found:
-            break
-        found.append(base)
-    return found
 
 
 def of_data(config: config_lib.Config) -> str:

@@ -10,17 +10,16 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
 
 from jft import config as config_lib
 from jft.batch import Shape
-from jft.checkpoints import model_ref, weights
-from jft.checkpoints.model_ref import Origin
+from jft.checkpoints import weights
+from jft.checkpoints.session import Session
 from jft.data.eval_batches import PackedCell
 from jft.data.train_batches import Batches
-from jft.evaluation import compiled, generation
+from jft.evaluation import generation
+from jft.evaluation.compiled import CompiledModel
 from jft.model import flops
 from jft.model import mesh as mesh_lib
 from jft.model.decode import Stops
@@ -57,7 +56,12 @@ class Speeds(NamedTuple):
     compile_generation: float = 0.0
 
 
-def speeds(config: config_lib.Config, trainings: list[Training], cells: list[PackedCell]) -> Speeds:
+def speeds(
+    config: config_lib.Config,
+    session: Session,
+    trainings: list[Training],
+    cells: list[PackedCell],
+) -> Speeds:
     """Measure what the study needs.
 
     The training of the shortest rows and the cells of middling size stand for the others.
@@ -65,14 +69,13 @@ def speeds(config: config_lib.Config, trainings: list[Training], cells: list[Pac
     Raises:
       UserError: the model cannot be loaded.
     """
-    origin = model_ref.find(config.model.path)
-    mesh, dtype = mesh_lib.devices(config)
+    mesh, dtype = session.mesh, session.dtype
     with phase("Loading the model"):
         starting = _seconds(
             lambda: subprocess.run([sys.executable, "-c", "import jft.training.loop"])
         )
         began = time.monotonic()
-        shape, params = weights.load(origin, mesh, dtype)
+        shape, params = session.model.load(mesh, dtype)
         loading = time.monotonic() - began
     adapters = weights.adapters_of(config.lora, dtype)
     found = Speeds(replace(shape, adapters=adapters), starting, loading)
@@ -80,8 +83,8 @@ def speeds(config: config_lib.Config, trainings: list[Training], cells: list[Pac
         if trainings:
             with phase("Measuring the speed of training"):
                 smallest = min(trainings, key=lambda each: _shortest(each.batches).row_length)
-                found = _training(found, config, smallest, mesh, dtype, origin)
-        model = compiled.create(shape, params, mesh, dtype, NEW_TOKENS)
+                found = _training(found, config, session, smallest)
+        model = CompiledModel(shape, params, mesh, dtype, NEW_TOKENS)
         labelled = [cell for cell in cells if not costs.generates(cell)]
         if labelled:
             with phase("Measuring the speed of scoring"):
@@ -94,24 +97,21 @@ def speeds(config: config_lib.Config, trainings: list[Training], cells: list[Pac
 
 
 def _training(
-    found: Speeds,
-    config: config_lib.Config,
-    training: Training,
-    mesh: Mesh,
-    dtype: jnp.dtype,
-    origin: Origin,
+    found: Speeds, config: config_lib.Config, session: Session, training: Training
 ) -> Speeds:
     """One micro-batch, with the update of the weights."""
     batches, shape = training.batches, _shortest(training.batches)
-    layout = mesh_lib.rows(mesh, leading=1)
+    layout = mesh_lib.rows(session.mesh, leading=1)
     batch = jax.tree.map(
         lambda x: jax.device_put(x[:1], layout),
         batches.batch(batches.shapes.index(shape)),
     )
     optimizer = optim.create(config.optim, batches.steps)
-    decoder, state, frozen = start.begin(config, mesh, dtype, optimizer, origin)
+    decoder, state, frozen = start.begin(session, config, optimizer)
     began = time.monotonic()
-    train_step = step_lib.Program(decoder, config.train.remat, dtype, optimizer, mesh)
+    train_step = step_lib.Program(
+        decoder, config.train.remat, session.dtype, optimizer, session.mesh
+    )
     train_step.compile(batch)
     compiling = time.monotonic() - began
     state, _ = jax.block_until_ready(train_step(state, frozen, batch))
@@ -120,14 +120,14 @@ def _training(
     return found._replace(training=seconds / work, compile_training=compiling)
 
 
-def _scoring(found: Speeds, model: compiled.Runner, cell: PackedCell) -> Speeds:
+def _scoring(found: Speeds, model: CompiledModel, cell: PackedCell) -> Speeds:
     batch = next(cell.batches())[0]
-    first, seconds = (_seconds(lambda: model.logprobs(batch)) for _ in range(2))
+    first, seconds = (_seconds(lambda: model.token_logprobs(batch)) for _ in range(2))
     work = flops.forward(found.decoder, cell.shape)
     return found._replace(scoring=seconds / work, compile_scoring=max(0.0, first - seconds))
 
 
-def _generation(found: Speeds, model: compiled.Runner, cell: PackedCell) -> Speeds:
+def _generation(found: Speeds, model: CompiledModel, cell: PackedCell) -> Speeds:
     """The prefill of a batch, which is scoring, and some new tokens for its prompts."""
     cell = replace(cell, rows=cell.rows[: cell.shape.rows])
     batch, _ = next(cell.batches())
@@ -135,7 +135,7 @@ def _generation(found: Speeds, model: compiled.Runner, cell: PackedCell) -> Spee
     never = Stops(np.zeros(0, np.int32), vocabulary)  # none ends before the others
     first, filling = (_seconds(lambda: model.prefill(batch)) for _ in range(2))
     second, both = (
-        _seconds(lambda: generation.tokens(model, cell, never, _ignore)) for _ in range(2)
+        _seconds(lambda: generation.generate_tokens(model, cell, never, _ignore)) for _ in range(2)
     )
     work = costs.decoding_flops(cell, found.decoder, sum(map(len, cell.rows)), NEW_TOKENS)
     scoring = filling / flops.forward(found.decoder, cell.shape._replace(num_entries=0))

@@ -1,4 +1,4 @@
-"""What a run leaves of its steps and probes: JSON lines, TensorBoard and the progress bar."""
+"""The log of a run's steps and probes: JSON lines, TensorBoard and the progress bar."""
 
 from __future__ import annotations
 
@@ -20,9 +20,16 @@ from jft.training.step import Metrics
 
 
 class Log:
-    """metrics.jsonl and probes.jsonl, of which the truth is read; the rest is to look at.
+    """The writer of metrics.jsonl and probes.jsonl, TensorBoard files and the progress bar.
 
-    What they hold of steps after `done` is dropped: those are trained, and logged, again.
+    jft reads the two files again; the rest is for display. Records of steps after `done` are
+    dropped from them, since these steps are trained and logged again.
+
+    Args:
+      folder: the workdir.
+      config: the run's config.
+      batches: the run's batches.
+      done: the number of steps that the newest checkpoint has trained.
     """
 
     def __init__(self, folder: Path, config: config_lib.Config, batches: Batches, done: int):
@@ -31,7 +38,7 @@ class Log:
         kept = workdir_lib.keep_jsonl(self.metrics, step, lambda r: r["step"] <= done)
         if len(kept) != done:
             say(f"note: {self.metrics} has {len(kept)} of the {done} steps until here")
-        # Without a checkpoint the probe before the first step comes again, too.
+        # Without a checkpoint the probe before the first step is made again, too.
         workdir_lib.keep_jsonl(self.probes, step, lambda r: done > 0 and r["step"] <= done)
         self.board = None
         if processes.first():
@@ -46,7 +53,7 @@ class Log:
         """Record the step before this one, while the devices work on this one.
 
         Raises:
-          UserError: as `flush`.
+          UserError: the loss of the step before is not a number.
         """
         self.flush()
         self._pending = step, metrics
@@ -81,7 +88,7 @@ class Log:
         self.bar.advance(f"loss {loss:.4f}  {counts.row_tokens / seconds:.0f} tokens/s")
 
     def probe(self, records: list[dict]) -> None:
-        """Record a probe; the next step's seconds begin after it."""
+        """Record a probe, and start measuring the seconds of the next step."""
         workdir_lib.append_jsonl(self.probes, records)
         for record in records:
             for name in ("nll", "accuracy", "kl"):
