@@ -43,7 +43,7 @@ def found(findings):
 
 
 def test_clean_rows_give_no_finding():
-    assert checks.rows(labelled(*CLEAN)) == []
+    assert checks.check_examples(labelled(*CLEAN)) == []
     assert checks.demonstrations_among_items(labelled(*CLEAN), [{"input": "d"}]) == []
     assert checks.test_items_in_training(labelled(*CLEAN), labelled(("d", "positive"))) == []
 
@@ -61,27 +61,27 @@ def test_clean_rows_give_no_finding():
 )
 def test_each_defect_is_found_and_nothing_else(planted, check, indices):
     dataset = labelled(*CLEAN, *planted)
-    where, n = "sentiment/shops_test_9.json", len(dataset.rows)
+    where, n = "sentiment/shops_test_9.json", len(dataset.examples)
     expected = [("warning", check, where, len(indices), n, indices)]
-    assert found(checks.rows(dataset)) == expected
+    assert found(checks.check_examples(dataset)) == expected
 
 
 def test_texts_may_differ_for_the_same_input():
     dataset = labelled(("a", "one"), ("a", "two"), task="summary")
-    assert checks.rows(dataset) == []
+    assert checks.check_examples(dataset) == []
 
 
 def test_a_finding_lists_the_first_rows_and_agrees_with_their_number():
-    (many,) = checks.rows(labelled(*CLEAN, *[("a", "positive")] * 30))
+    (many,) = checks.check_examples(labelled(*CLEAN, *[("a", "positive")] * 30))
     assert (many.count, many.indices) == (30, list(range(3, 23)))
     assert many.text.startswith("30 of 33 rows repeat an earlier one")
-    (one,) = checks.rows(labelled(*CLEAN, ("{odd}", "{x}")))
+    (one,) = checks.check_examples(labelled(*CLEAN, ("{odd}", "{x}")))
     assert one.text.startswith("1 of 4 rows has no label of the task ('{x}': 1) and is skipped")
 
 
 def test_no_text_in_any_row_is_an_error():
     with pytest.raises(UserError, match=r"'input' is empty in every row.*data\.fields.*input=COL"):
-        checks.rows(labelled(("", "positive"), (" ", "negative")))
+        checks.check_examples(labelled(("", "positive"), (" ", "negative")))
 
 
 def test_items_that_are_demonstrations_or_training_rows():
@@ -97,21 +97,21 @@ def test_items_that_are_demonstrations_or_training_rows():
 
 def test_what_was_trained_on_is_remembered_with_what_came_before(tmp_path):
     dataset = labelled(("a b", "positive"), ("c", "negative"), ("d", "negative"))
-    trained_on.write(tmp_path, dataset.task, [{"input": " a\nb"}, {"input": "a b"}], ())
-    first = trained_on.read(tmp_path)
+    trained_on.write_hashes(tmp_path, dataset.task, [{"input": " a\nb"}, {"input": "a b"}], ())
+    first = trained_on.read_hashes(tmp_path)
     assert len(first) == 1
-    trained_on.write(tmp_path, dataset.task, [{"input": "c"}], first)
-    both = trained_on.read(tmp_path)
+    trained_on.write_hashes(tmp_path, dataset.task, [{"input": "c"}], first)
+    both = trained_on.read_hashes(tmp_path)
     (finding,) = checks.test_items_trained_on(dataset, both, "FT shops")
     assert finding.indices == [0, 1]
     assert finding.text.startswith("FT shops was trained on 2 of 3 test items")
-    assert trained_on.among(TASKS["summary"], dataset.rows, both) == []  # another task
-    assert trained_on.read(tmp_path / "older run") is None
+    assert trained_on.among(TASKS["summary"], dataset.examples, both) == []  # another task
+    assert trained_on.read_hashes(tmp_path / "older run") is None
 
 
 def test_lengths_say_what_is_shortened_and_what_a_cut_would_hurt():
     # The end of sequence is the last token: cutting it alone leaves the answer whole.
-    prompts = checks.Prompts([(0, 99), (1, 100), (2, 101), (3, 102), (3, 102)], 1, 100)
+    prompts = checks.PromptLengths([(0, 99), (1, 100), (2, 101), (3, 102), (3, 102)], 1, 100)
     (short,) = checks.shortened(labelled(*CLEAN), prompts)
     (cut,) = checks.answers_cut(labelled(*CLEAN), prompts)
     assert (short.severity, short.indices, short.of) == ("warning", [2, 3], 4)
@@ -276,7 +276,7 @@ def test_a_dry_run_of_training_checks_plans_and_leaves_a_workdir_to_use(
     assert left == {".lock", "config.json", "data_report.json", "data_report.html"}
     loop.train(config, str(workdir))
     assert (workdir / "metrics.jsonl").read_text().count("\n") == 3
-    assert len(trained_on.read(workdir)) == 12
+    assert len(trained_on.read_hashes(workdir)) == 12
 
 
 def test_a_dry_run_of_an_evaluation(suite_root, tmp_path):
@@ -320,13 +320,13 @@ def findings_of(source, shots=8):
         )
         for dataset in (*train, *test):
             demos = source.demo_set(task, dataset.name)
-            rows = demos.rows[:shots] if demos else []
+            rows = demos.examples[:shots] if demos else []
             check = checks.demonstrations_in_training
             if dataset in test:
                 check = checks.demonstrations_among_items
                 for training in train:
                     found += checks.test_items_in_training(dataset, training)
-            found += [*checks.rows(dataset), *check(dataset, rows)]
+            found += [*checks.check_examples(dataset), *check(dataset, rows)]
     return found
 
 
@@ -336,7 +336,7 @@ def test_the_mini_suite_has_nothing_to_warn_of():
 
 def test_training_examples_are_measured_whole_with_their_end_of_sequence(config, tokenizer):
     source = datasets.suite(config.data)
-    rows = source.training().rows
+    rows = source.training().examples
     texts = [f"Text: {row['input']}\nSentiment:{row['output']}" for row in rows]
     lengths = [len(ids) + 1 for ids in tokenizer.encode(texts)]
     config.data.max_length, config.train.steps = max(lengths) - 1, 5

@@ -83,7 +83,7 @@ def test_scores_equal_direct_scoring_whatever_the_batch(eval_config, tmp_path, b
     source = datasets.suite(eval_config.data)
     task = datasets.TASKS["detection"]
     demos = source.demos(task, "pairs", 2)[:2]
-    rows = source.test("pairs").rows
+    rows = source.test("pairs").examples
     template = "{input_1} and {input_2}?"
     before = "".join(template.format_map(d) + d["output"] + "\n\n" for d in demos)
     for row in read(tmp_path / "eval" / "rows.jsonl"):

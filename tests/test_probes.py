@@ -83,11 +83,10 @@ def test_numbers_equal_plain_forward_passes(probed, tmp_path):
     for record in records[:4] + records[8:]:
         params = base if record["step"] == 0 else tuned
         task = source.tasks[record["task"]]
-        rows = source.test(f"{task.name}/{record['dataset']}").rows[:3]
+        rows = source.test(f"{task.name}/{record['dataset']}").examples[:3]
         template = source.template(task, 1)
         items = [
-            by_hand(base, params, task, prompts.render(template, row), row["output"])
-            for row in rows
+            by_hand(base, params, task, prompts.fill(template, row), row["output"]) for row in rows
         ]
         nll, kl, correct = zip(*items, strict=True)
         assert record["nll"] == pytest.approx(np.mean(nll), rel=1e-5)
@@ -156,12 +155,12 @@ def test_training_rows_and_rows_without_a_gold_label_are_left_out(probed):
 
 def test_what_the_base_was_trained_on_is_left_out_too(probed, tmp_path):
     films = next(each for each in plan(probed).sets if each.dataset.name == "films").dataset
-    trained_on.write(tmp_path, films.task, films.rows[:1], ())
-    seen = trained_on.read(tmp_path)
+    trained_on.write_hashes(tmp_path, films.task, films.examples[:1], ())
+    seen = trained_on.read_hashes(tmp_path)
     chosen = next(each for each in plan(probed, seen).sets if each.dataset.name == "films")
     texts = [bytes(e.sequences[0].tokens[1:].tolist()).decode() for e in chosen.encoded]
     assert len(texts) == 3
-    assert not any(films.rows[0]["input"] in text for text in texts)
+    assert not any(films.examples[0]["input"] in text for text in texts)
 
 
 def test_a_broken_set_keeps_nobody_from_training_unless_it_is_named(probed):

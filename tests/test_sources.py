@@ -43,14 +43,14 @@ def test_files(suffix, config, tmp_path):
     path = tmp_path / f"mine_test_2{suffix}"
     write_file(path)
     dataset = datasets.suite(config.data).test(f"sentiment:{path}")
-    assert (dataset.name, dataset.rows) == ("mine", ROWS)
+    assert (dataset.name, dataset.examples) == ("mine", ROWS)
 
 
 def test_csv_of_a_spreadsheet_with_an_article_in_a_field(config, tmp_path):
     article = "word " * 40_000
     file = tmp_path / "sheet.csv"
     file.write_text(f"input,output\n{article},positive\n", encoding="utf-8-sig")
-    assert datasets.suite(config.data).test(f"sentiment:{file}").rows[0]["input"] == article
+    assert datasets.suite(config.data).test(f"sentiment:{file}").examples[0]["input"] == article
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_damaged_files(name, content, message, config, tmp_path):
 
 def test_a_public_name_does_not_hide_the_fields_of_a_file(config, tmp_path):
     (tmp_path / "sst2.json").write_text(json.dumps(ROWS))
-    assert datasets.suite(config.data).test(f"sentiment:{tmp_path / 'sst2.json'}").rows == ROWS
+    assert datasets.suite(config.data).test(f"sentiment:{tmp_path / 'sst2.json'}").examples == ROWS
 
 
 @pytest.fixture
@@ -107,7 +107,7 @@ def test_a_folder_of_datasets_with_a_ready_mapping(config, hub_folder):
     suite = datasets.suite(config.data)
     dataset = suite.test(f"sentiment:hf:{hub_folder}/sst2/test")
     assert dataset.name == "sst2"
-    assert dataset.rows == [
+    assert dataset.examples == [
         {"input": "so good", "output": "positive"},
         {"input": "a bad one", "output": "negative"},
     ]
@@ -120,7 +120,7 @@ def test_a_mapping_of_ones_own(config, hub_folder):
     config.data.train = f"hf:{hub_folder}/plain/train"
     config.data.fields = ("input=sentence", "output=label")
     config.data.labels = ("1=positive", "0=negative")
-    assert datasets.suite(config.data).training().rows[0] == {
+    assert datasets.suite(config.data).training().examples[0] == {
         "input": "so good",
         "output": "positive",
     }
@@ -164,7 +164,7 @@ def test_tensorflow_datasets(config, tmp_path, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
     dataset = datasets.suite(config.data).test("sentiment:tfds:sst2:test")
     assert dataset.name == "sst2"
-    assert sorted((row["input"], row["output"]) for row in dataset.rows) == [
+    assert sorted((row["input"], row["output"]) for row in dataset.examples) == [
         ("row 0 ü", "negative"),
         ("row 1 ü", "positive"),
         ("row 2 ü", "negative"),
@@ -176,12 +176,12 @@ def test_tensorflow_datasets(config, tmp_path, monkeypatch):
 
 def test_every_ready_mapping_is_of_some_task():
     fields = [{*task.fields, "output"} for task in TASKS.values()]
-    for name, mapping in mappings.READY.items():
+    for name, mapping in mappings.PUBLIC.items():
         assert {*mapping.columns} in fields, name
         labels = {*mapping.labels.values()}
         assert not labels or any(labels <= {*task.labels} for task in TASKS.values()), name
     row = {"context": "c", "answerA": "x", "answerB": "y", "answerC": "z", "label": "2"}
-    mapped = mappings.ready("allenai-social_i_qa").apply(
+    mapped = mappings.for_public_dataset("allenai-social_i_qa").apply(
         row | {"question": "q"}, TASKS["question"], ""
     )
     assert mapped == {"input": "c", "answer": "y", "output": "q"}

@@ -134,7 +134,7 @@ class ModelRef:
     @property
     def trained_on(self) -> frozenset[str] | None:
         """Hashes of the rows that it was trained on here; None for any other model."""
-        return trained_on.read(self.folder) if self.run else None
+        return trained_on.read_hashes(self.folder) if self.run else None
 
     @property
     def decoder(self) -> DecoderConfig:

@@ -11,12 +11,13 @@ import numpy as np
 from jft import config as config_lib
 from jft.batch import Shape
 from jft.data import checks, prefix_tree
-from jft.data.checks import Finding, Prompts
-from jft.data.datasets import Dataset, Example, Suite
+from jft.data.checks import DataFinding, PromptLengths
+from jft.data.datasets import Dataset, Suite
 from jft.data.eval_batches import PackedCell, max_length
 from jft.data.train_batches import Batches
 from jft.errors import UserError
 from jft.runtime import workdir as workdir_lib
+from jft.tasks import Example
 
 
 def training(batches: Batches, source: Suite, data: config_lib.Data) -> dict:
@@ -32,14 +33,14 @@ def training(batches: Batches, source: Suite, data: config_lib.Data) -> dict:
     used = _used(batches)
     lengths = [(batches.examples[i], batches.encoded[i].whole) for i in used]
     sequences = [batches.encoded[i].sequences[0] for i in used]
-    prompts = Prompts(lengths, data.shots, data.max_length)
+    prompts = PromptLengths(lengths, data.shots, data.max_length)
     findings = _of_training(dataset, tests, demos, prompts)
     return {
         "file": dataset.source,
         "sha256": batches.sha256(),
         # Of what is trained on, in whatever order and after whatever demonstrations.
         "rows_sha256": workdir_lib.sha256(
-            [source.template(dataset.task, data.prompt), dataset.rows]
+            [source.template(dataset.task, data.prompt), dataset.examples]
         ),
         "findings": [asdict(finding) for finding in findings],
         **_rows(dataset),
@@ -59,7 +60,9 @@ def training(batches: Batches, source: Suite, data: config_lib.Data) -> dict:
 
 def trained_rows(batches: Batches) -> list[Example]:
     """The distinct rows that a run is trained on."""
-    return [batches.dataset.rows[i] for i in sorted({batches.examples[i] for i in _used(batches)})]
+    return [
+        batches.dataset.examples[i] for i in sorted({batches.examples[i] for i in _used(batches)})
+    ]
 
 
 def _used(batches: Batches) -> list[int]:
@@ -78,7 +81,7 @@ def evaluation(
       model: as results call it.
       cells: the whole grid.
       config: of the evaluation.
-      trained: what `trained_on.read` gives for the model.
+      trained: what `trained_on.read_hashes` gives for the model.
 
     Raises:
       UserError: rows that make the scores meaningless.
@@ -97,10 +100,10 @@ def evaluation(
 
 
 def _of_training(
-    dataset: Dataset, tests: list[Dataset], demos: list[Example], prompts: Prompts
-) -> list[Finding]:
+    dataset: Dataset, tests: list[Dataset], demos: list[Example], prompts: PromptLengths
+) -> list[DataFinding]:
     return [
-        *checks.rows(dataset),
+        *checks.check_examples(dataset),
         *checks.demonstrations_in_training(dataset, demos),
         *(finding for test in tests for finding in checks.test_items_in_training(test, dataset)),
         *checks.shortened(dataset, prompts),
@@ -110,16 +113,16 @@ def _of_training(
 
 def _of_dataset(
     model: str, cells: list[PackedCell], config: config_lib.Config, trained: Collection[str]
-) -> tuple[list[Finding], dict]:
+) -> tuple[list[DataFinding], dict]:
     """The findings of the cells of one dataset, each once, and its numbers."""
     dataset = cells[0].setting.dataset.first(config.eval.limit)
     demos = [demo for cell in cells for demo in cell.setting.demos]
     worst = max(cells, key=lambda cell: sum(each.shortened for each in cell.encoded))
     lengths = [(i, e.whole) for i, e in zip(worst.indices, worst.encoded, strict=True)]
     key, longest = max_length(config)
-    prompts = Prompts(lengths, worst.setting.shots, longest, key)
+    prompts = PromptLengths(lengths, worst.setting.shots, longest, key)
     findings = [
-        *checks.rows(dataset),
+        *checks.check_examples(dataset),
         *checks.demonstrations_among_items(dataset, demos),
         *checks.test_items_trained_on(dataset, trained, model),
         *checks.shortened(dataset, prompts),
@@ -153,11 +156,11 @@ def _of_cell(cell: PackedCell) -> dict:
 
 def _rows(dataset: Dataset) -> dict:
     usable = dataset.usable
-    labels = Counter(dataset.rows[i]["output"] for i in usable) if dataset.task.labels else {}
+    labels = Counter(dataset.examples[i]["output"] for i in usable) if dataset.task.labels else {}
     return {
-        "rows": len(dataset.rows),
+        "rows": len(dataset.examples),
         "labels": dict(labels),
-        "skipped": len(dataset.rows) - len(usable),
+        "skipped": len(dataset.examples) - len(usable),
         "duplicates": len(checks.duplicates(dataset)),
         "contradictory": len(checks.contradictory(dataset)),
         "empty_inputs": len(checks.empty(dataset)),
@@ -180,7 +183,7 @@ def _packing(
     }
 
 
-def _count(findings: list[Finding], check: str) -> int:
+def _count(findings: list[DataFinding], check: str) -> int:
     return sum(finding.count for finding in findings if finding.check == check)
 
 

@@ -17,12 +17,10 @@ from typing import NamedTuple
 from jft import config as config_lib
 from jft.data import mappings, prompts, readers
 from jft.errors import UserError
-from jft.tasks import TASKS, Task
+from jft.tasks import TASKS, Example, Task
 
 MINI = Path(__file__).parent / "mini"
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")
-
-Example = dict[str, str]
 
 
 class Dataset(NamedTuple):
@@ -40,7 +38,7 @@ class Dataset(NamedTuple):
     task: Task
     source: str
     own: bool
-    rows: list[Example]
+    examples: list[Example]
 
     def where(self, index: int) -> str:
         """What errors call a row."""
@@ -55,11 +53,11 @@ class Dataset(NamedTuple):
     def usable(self) -> list[int]:
         """Indices of the rows whose output is one of the task's labels; all where it has none."""
         labels = self.task.labels
-        return [i for i, row in enumerate(self.rows) if not labels or row["output"] in labels]
+        return [i for i, row in enumerate(self.examples) if not labels or row["output"] in labels]
 
     def first(self, limit: int) -> Dataset:
         """The first `limit` rows; all for 0."""
-        return self._replace(rows=self.rows[: limit or None])
+        return self._replace(examples=self.examples[: limit or None])
 
 
 class Suite(NamedTuple):
@@ -125,10 +123,10 @@ class Suite(NamedTuple):
                 hint = f"; set data.task={others[0]}" if others else _nearest(train, known)
                 raise UserError(f"data.train={train}: no file {path}{hint}")
             dataset = read(path, task)
-        if self.data.examples > len(dataset.rows):
+        if self.data.examples > len(dataset.examples):
             raise UserError(
-                f"data.examples={self.data.examples}: {dataset.source} holds {len(dataset.rows)}; "
-                "0 takes all"
+                f"data.examples={self.data.examples}: {dataset.source} holds "
+                f"{len(dataset.examples)}; 0 takes all"
             )
         return dataset.first(self.data.examples)
 
@@ -202,9 +200,11 @@ class Suite(NamedTuple):
                 f"{asked}: no demonstrations of {name} in {path}; set data.demos to a file of "
                 f"yours{f', or to one of {names}' if known else ''}; or use 0 shots"
             )
-        if shots > len(found.rows):
-            raise UserError(f"{key}={shots}: {found.source} holds {len(found.rows)} demonstrations")
-        return found.rows
+        if shots > len(found.examples):
+            raise UserError(
+                f"{key}={shots}: {found.source} holds {len(found.examples)} demonstrations"
+            )
+        return found.examples
 
     def has_demos(self, task: Task, name: str) -> bool:
         """Whether the suite has demonstrations of its dataset, which need not be read for that."""
@@ -227,14 +227,14 @@ class Suite(NamedTuple):
                 raise UserError(f"{key}={name}: rows of your own come as {kinds}, hf: or tfds:")
             return None
         raw = readers.read(name, key)
-        mapping = mappings.ready(readers.name_of(name))
+        mapping = mappings.for_public_dataset(readers.name_of(name))
         if isinstance(raw[0], dict) and {*task.fields, "output"} <= raw[0].keys():
             mapping = mapping._replace(columns={})  # the public dataset's columns, renamed already
         if task.name == self.task.name and (self.data.fields or self.data.labels):
             mapping = mappings.configured(self.data.fields, self.data.labels)
         dataset = Dataset(readers.name_of(name), task, name, True, raw)
         mapped = [mapping.apply(row, task, dataset.where(i)) for i, row in enumerate(raw)]
-        return _checked(dataset._replace(rows=mapped))
+        return _checked(dataset._replace(examples=mapped))
 
     def _split(self, key: str, name: str) -> tuple[Task, str]:
         """The task that stands before rows of one's own, and the rest."""
@@ -307,7 +307,7 @@ def read(path: Path, task: Task) -> Dataset:
 
 
 def _checked(dataset: Dataset) -> Dataset:
-    for index, row in enumerate(dataset.rows):
+    for index, row in enumerate(dataset.examples):
         _check_row(row, dataset.task, dataset.where(index))
     return dataset
 

@@ -109,15 +109,15 @@ def plan(
     indices = dataset.usable
     if not indices:
         raise UserError(
-            f"{dataset.source}: none of the first {len(dataset.rows)} outputs is a label of task "
-            f"{dataset.task.name}: {', '.join(labels)}; map them with data.labels, such as "
+            f"{dataset.source}: none of the first {len(dataset.examples)} outputs is a label of "
+            f"task {dataset.task.name}: {', '.join(labels)}; map them with data.labels, such as "
             f"VALUE={labels[0]}"
         )
     key, longest = max_length(config)
     prompter = Prompter(tokenizer, dataset.task, setting.template, longest, eos=False, key=key)
     answers = labels or ("",)
     encoded = prompter.encode(
-        [Request(dataset.rows[i], setting.demos, answers, dataset.where(i)) for i in indices]
+        [Request(dataset.examples[i], setting.demos, answers, dataset.where(i)) for i in indices]
     )
     slots = [(i, j) for i in range(len(indices)) for j in range(len(answers))]
     sequences = [encoded[i].sequences[j] for i, j in slots]
@@ -134,7 +134,7 @@ def plan(
     return PackedCell(
         setting=setting,
         indices=indices,
-        skipped=len(dataset.rows) - len(indices),
+        skipped=len(dataset.examples) - len(indices),
         encoded=encoded,
         rows=[[slots[k] for k in row] for row in packed.rows[0]],
         shape=shape,

@@ -10,10 +10,10 @@ from jft import config as config_lib
 from jft import sections
 from jft.data import datasets as datasets_lib
 from jft.data import readers
-from jft.data.datasets import Dataset, Example, Suite
+from jft.data.datasets import Dataset, Suite
 from jft.errors import UserError
 from jft.runtime.progress import say
-from jft.tasks import Task
+from jft.tasks import Example, Task
 
 # In `eval.datasets`: the test sets of every task.
 ALL = "all"

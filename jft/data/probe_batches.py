@@ -132,7 +132,7 @@ def plan(
       config: of the run.
       tokenizer: the model's.
       training: the rows that it trains on.
-      seen: what its base was trained on, as `trained_on.read` gives it.
+      seen: what its base was trained on, as `trained_on.read_hashes` gives it.
 
     Raises:
       UserError: a set that `probe.datasets` names is not there, or has no item to offer.
@@ -195,9 +195,9 @@ class _Planner(NamedTuple):
             )
         template = self.source.template(task, data.prompt)
         prompter = Prompter(self.tokenizer, task, template, data.max_length, eos=False)
-        golds = [dataset.rows[i]["output"] for i in indices]
+        golds = [dataset.examples[i]["output"] for i in indices]
         items = [
-            Request(dataset.rows[i], (), task.labels or (gold,), dataset.where(i))
+            Request(dataset.examples[i], (), task.labels or (gold,), dataset.where(i))
             for i, gold in zip(indices, golds, strict=True)
         ]
         trained = (self.training.task.name, self.training.name)
@@ -210,8 +210,8 @@ class _Planner(NamedTuple):
 
     def _indices(self, dataset: Dataset) -> list[int]:
         task = dataset.task
-        trained = set(trained_on.among(task, dataset.rows, self.seen))
+        trained = set(trained_on.among(task, dataset.examples, self.seen))
         if task.name == self.training.task.name:
-            trained.update(checks.overlap(task, dataset.rows, self.training.rows))
+            trained.update(checks.overlap(task, dataset.examples, self.training.examples))
         fit = (i for i in dataset.usable if i not in trained)
         return list(itertools.islice(fit, self.config.probe.limit))

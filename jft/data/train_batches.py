@@ -17,11 +17,11 @@ import numpy as np
 from jft import config as config_lib
 from jft.batch import Batch, Shape
 from jft.data import checks, packing, prefix_tree
-from jft.data.datasets import Dataset, Example, suite
+from jft.data.datasets import Dataset, suite
 from jft.data.prefix_tree import TokenSequence, longest
 from jft.data.prompts import Encoded, Encoder, Prompter, Request
-from jft.data.trained_on import inputs
 from jft.errors import UserError
+from jft.tasks import Example
 
 # Examples that draw their demonstrations together, as tokens: those of a step, or of a row.
 GROUP_TOKENS = 4096
@@ -124,7 +124,7 @@ class _Pool:
         self, dataset: Dataset, demos: list[Example], data: config_lib.Data, prompter: Prompter
     ):
         self.dataset, self.demos, self.data, self.prompter = dataset, demos, data, prompter
-        self._demo_inputs = [inputs(dataset.task, demo) for demo in demos]
+        self._demo_inputs = [dataset.task.inputs(demo) for demo in demos]
         self.encoded: list[Encoded] = []
         self.examples: list[int] = []  # of each encoded sequence
         self._ids: dict[tuple, int] = {}
@@ -173,8 +173,8 @@ class _Pool:
         return [[self._ids[key] for key in step] for step in draws]
 
     def _item(self, i: int, demos: tuple[Example, ...]) -> Request:
-        row = self.dataset.rows[i]
-        return Request(row, demos, (row["output"],), self.dataset.where(i))
+        example = self.dataset.examples[i]
+        return Request(example, demos, (example["output"],), self.dataset.where(i))
 
     def _first(self, i: int) -> tuple[int, ...]:
         return tuple(self._allowed([i])[: self.data.shots])
@@ -187,7 +187,7 @@ class _Pool:
         """Demonstrations that are none of the examples: none is its own demonstration."""
         if not self.data.shots:
             return []
-        own = {inputs(self.dataset.task, self.dataset.rows[i]) for i in examples}
+        own = {self.dataset.task.inputs(self.dataset.examples[i]) for i in examples}
         allowed = [d for d, demo in enumerate(self._demo_inputs) if demo not in own]
         if len(allowed) < self.data.shots:
             raise UserError(

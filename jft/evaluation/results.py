@@ -139,7 +139,7 @@ def label_records(model: str, packed: PackedCell, scores: np.ndarray) -> list[di
         found.append(
             _item(model, packed, i, prediction)
             | {"scores": dict(zip(labels, values.tolist(), strict=True))}
-            | {"correct": prediction == dataset.rows[index]["output"]}
+            | {"correct": prediction == dataset.examples[index]["output"]}
         )
     return found
 
@@ -148,7 +148,7 @@ def text_records(
     model: str, packed: PackedCell, texts: list[str], max_new_tokens: int
 ) -> list[dict]:
     """Make a record for each item that a text of at most `max_new_tokens` was generated for."""
-    examples = packed.setting.dataset.rows
+    examples = packed.setting.dataset.examples
     return [
         _item(model, packed, i, text, max_new_tokens)
         | {"generation": text}
@@ -169,7 +169,7 @@ def cell_record(model: dict, packed: PackedCell, items: list[dict], ref: ModelRe
     """
     cell, seen = packed.setting, ref.trained_on
     dataset, counts = cell.dataset, prefix_tree.count(packed.packed)
-    scored = [dataset.rows[i] for i in packed.indices]
+    scored = [dataset.examples[i] for i in packed.indices]
     train = (model["train_task"], readers.name_of(model["train"])) if ref.run else None
     return _identity(model["model"], cell) | {
         "relation": relation(train, (dataset.task.name, dataset.name)),
@@ -188,7 +188,7 @@ def cell_record(model: dict, packed: PackedCell, items: list[dict], ref: ModelRe
 
 def cell_inputs(cell: Cell, limit: int) -> dict:
     """Hash what the scores of a cell depend on besides model and config, to notice changes."""
-    examples = cell.dataset.rows[: limit or None]
+    examples = cell.dataset.examples[: limit or None]
     return {
         "rows_sha256": workdir_lib.sha256(examples),
         "prompt_sha256": workdir_lib.sha256([cell.template, cell.demos]),
@@ -216,7 +216,7 @@ def _item(model: str, packed: PackedCell, i: int, prediction: str, max_new_token
     return _identity(model, packed.setting) | {
         "index": index,
         "request_sha256": _request_sha256(packed.encoded[i], max_new_tokens),
-        "output": packed.setting.dataset.rows[index]["output"],
+        "output": packed.setting.dataset.examples[index]["output"],
         "prediction": prediction,
     }
 

@@ -29,9 +29,9 @@ class InputTexts:
     def of(self, example: ChangedItem) -> str:
         """What the model was given, shortened: the fields of the row, one a line."""
         dataset = self._datasets.get((example.key.task, example.key.dataset))
-        if dataset is None or example.item_index >= len(dataset.rows):
+        if dataset is None or example.item_index >= len(dataset.examples):
             return ""
-        row = dataset.rows[example.item_index]
+        row = dataset.examples[example.item_index]
         if row["output"] != example.base.gold:
             return ""  # the data has changed since
         return "\n".join(_shorten(row[name]) for name in dataset.task.fields)

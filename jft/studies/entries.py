@@ -131,7 +131,7 @@ def _training_sets(config: config_lib.Config) -> list[Suite]:
 def _sizes(sizes: tuple[int, ...], source: Suite) -> list[int]:
     """Keep the sizes that a training set has examples for, and say which it has not."""
     try:
-        have = len(source.training().rows)
+        have = len(source.training().examples)
     except UserError:
         return list(sizes)  # its own training will say what is wrong with it; the others can run
     for size in sizes:

@@ -177,7 +177,7 @@ def _describe(folder: Path, session: Session, decoder: DecoderConfig, batches: B
     model_ref.write_model(folder, record)
     session.tokenizer.save(str(folder / "tokenizer"))
     examples = data_report.trained_rows(batches)
-    trained_on.write(folder, batches.dataset.task, examples, base.trained_on or ())
+    trained_on.write_hashes(folder, batches.dataset.task, examples, base.trained_on or ())
 
 
 def _check_same_data(folder: Path, batches: Batches) -> None:
