@@ -44,7 +44,7 @@ def _workdirs(path: str) -> list[Path]:
 
 def _read_evaluation(folder: Path) -> ScoredModel:
     """Read the workdir of an evaluation: a model with the cells that were scored there."""
-    first, records = records_lib.read_scored_model(folder), _cells(folder)
+    records, first = _cells(folder), records_lib.read_scored_model(folder)
     items = _items(folder, {records_lib.key(r): r["metric"] for r in records})
     evaluation = Evaluation(
         [records_lib.key(r) for r in records], _config(folder), _data_findings(folder)
@@ -74,6 +74,11 @@ def _read_evaluation(folder: Path) -> ScoredModel:
 
 def _cells(folder: Path) -> list[dict]:
     found = records_lib.read_lines(folder, records_lib.CELLS)
+    if not found:
+        raise UserError(
+            f"{folder / records_lib.CELLS.name}: no finished cell; run python -m jft.eval on this "
+            "workdir again"
+        )
     for line, record in enumerate(found, start=1):
         if record["relation"] not in (*RELATIONS, "base"):
             raise UserError(
