@@ -1,4 +1,4 @@
-"""What a job reads besides its config, to find out when that changes.
+"""Hashes of what a job reads besides its config, to find out when that changes.
 
 Files are hashed as they are: what a change in them means, the job itself knows. Nothing here starts
 the devices, which a study leaves to its jobs.
