@@ -36,10 +36,12 @@ def plan_run(config: config_lib.Config, topology: str, searching: bool) -> bool:
     Raises:
       UserError: model, data, mesh or slice are unfit for a run.
     """
+    if not topology:
+        raise UserError(f"--topology is missing; {chips.USAGE}")
     on = chips.parse_slice(topology)
     _prepare(on)
     decoder = models.decoder_config(config.model.path)
-    tokenizer = Remembering(models.tokenizer(config.model.path, decoder.vocab_size))
+    tokenizer = CachedTokenizer(models.tokenizer(config.model.path, decoder.vocab_size))
     devices = on.devices()
     if not on.topology and devices[0].platform != "gpu" and on.kind != "cpu":
         what = f"{on.stand_in.kind} TPUs" if on.stand_in else "CPUs, which takes far more"
@@ -64,7 +66,7 @@ def plan_run(config: config_lib.Config, topology: str, searching: bool) -> bool:
     return _search(config, decoder, on, found, compiled) if searching else found.fits
 
 
-class Remembering:
+class CachedTokenizer:
     """A tokenizer with a cache, for a search that plans the same data again and again."""
 
     def __init__(self, inner: Encoder):
@@ -79,7 +81,7 @@ class Remembering:
 
 
 def _prepare(on: Slice) -> None:
-    """Have JAX show as many devices as are planned for; it must not have looked at them before."""
+    """Have JAX show as many devices as are planned for; it must not have started them yet."""
     if on.topology:
         os.environ.setdefault("JAX_PLATFORMS", "cpu")
         return
@@ -202,13 +204,3 @@ def _remedies(config: config_lib.Config, found: TrainingEstimate, on: Slice) -> 
         remedies.append("--config.lora.rank=16, to train adapters alone")
     remedies.append("more chips, or --search, which tries what there is")
     return f"It does not fit {on.name}; change one or more: {'; '.join(remedies)}"
-
-
-def check_topology(topology: str) -> None:
-    """Refuse an empty `--topology`.
-
-    Raises:
-      UserError: it is empty.
-    """
-    if not topology:
-        raise UserError(f"--topology is missing; {chips.USAGE}")
