@@ -62,12 +62,12 @@ def evaluate(config: config_lib.Config, workdir: str, dry_run: bool = False) -> 
             say(f"Going on: {len(cells) - len(todo)} of {len(cells)} cells are finished")
         with phase("Reading the data"):
             tokenizer, shards = session.tokenizer, session.row_shards
-            planned = [eval_batches.plan(cell, tokenizer, config, shards) for cell in cells]
+            planned = [eval_batches.pack_cell(cell, tokenizer, config, shards) for cell in cells]
         _report(config, session, folder, planned)
         if dry_run:
             say(f"Dry run: nothing was scored; {folder / 'data_report.html'} shows the data")
             return
-        planned = [each for each in planned if cells_lib.key(each.setting) not in finished]
+        planned = [each for each in planned if cells_lib.key(each.cell) not in finished]
         _score_cells(config, session, folder, planned, inputs)
         say(f"Done: {len(cells)} cells in {folder}")
 
@@ -78,9 +78,9 @@ def _report(
     """Print what is wrong with the data, and the plan; leave both in the workdir."""
     with phase("Checking the data"):
         name = cells_lib.model_name(config, session.model)
-        report = data_report.evaluation(name, planned, config, session.model.trained_on)
+        report = data_report.evaluation_report(name, planned, config, session.model.trained_on)
         workdir_lib.write_json(folder / "data_report.json", report)
-        page = data_page.evaluation(report, planned, session.tokenizer)
+        page = data_page.evaluation_page(report, planned, session.tokenizer)
         workdir_lib.write_text(folder / "data_report.html", page)
     checks.say_warnings(report["findings"], "data_report.html")
     sizes = ("items", "packed_rows", "row_tokens", "sequence_tokens")
@@ -112,13 +112,13 @@ def _score_cells(
     name = cells_lib.model_name(config, model)
     with Bar(f"Scoring {name}", sum(len(cell.encoded) for cell in planned)) as bar:
         for cell in planned:
-            label = f"{cell.setting.dataset.name} at {cell.setting.shots} shots"
+            label = f"{cell.cell.dataset.name} at {cell.cell.shots} shots"
             rows = _rows(name, program, cell, tokenizer, functools.partial(bar.advance, label))
             workdir_lib.append_jsonl(folder / "rows.jsonl", rows)
             record = (
                 cells_lib.record(name, model, cell, rows, training)
                 | {"bos": bool(tokenizer.prefix)}
-                | inputs[cells_lib.key(cell.setting)]
+                | inputs[cells_lib.key(cell.cell)]
             )
             workdir_lib.append_jsonl(folder / "cells.jsonl", [record])
 
@@ -130,7 +130,7 @@ def _rows(
     tokenizer: Tokenizer,
     advance: Callable[[int], None],
 ) -> list[dict]:
-    if cell.setting.dataset.task.labels:
+    if cell.cell.dataset.task.labels:
         return cells_lib.label_rows(name, cell, label_scores.score(model, cell, advance))
     texts = generation.generate(model, cell, tokenizer, advance)
     return cells_lib.text_rows(name, cell, texts, model.max_new_tokens)

@@ -66,7 +66,7 @@ def label_rows(model: str, items: PackedCell, scores: np.ndarray) -> list[dict]:
     Raises:
       UserError: a score that is not a number, which would make the first label every answer.
     """
-    dataset, labels = items.setting.dataset, items.setting.dataset.task.labels
+    dataset, labels = items.cell.dataset, items.cell.dataset.task.labels
     records = []
     for i, (index, values) in enumerate(zip(items.indices, scores, strict=True)):
         if not np.isfinite(values).all():
@@ -85,7 +85,7 @@ def label_rows(model: str, items: PackedCell, scores: np.ndarray) -> list[dict]:
 
 def text_rows(model: str, items: PackedCell, texts: list[str], max_new_tokens: int) -> list[dict]:
     """One record for each item that a text of at most so many tokens was generated for."""
-    rows = items.setting.dataset.examples
+    rows = items.cell.dataset.examples
     return [
         _row(model, items, i, text, max_new_tokens)
         | {"generation": text}
@@ -130,8 +130,8 @@ def record(
     training: Training | None,
 ) -> dict:
     """The record of a cell, of which its rows are known, and how the model was trained."""
-    setting, run = items.setting, ref.run
-    dataset, counts = setting.dataset, prefix_tree.count(items.packed)
+    setting, run = items.cell, ref.run
+    dataset, counts = setting.dataset, prefix_tree.count(items.sequences)
     scored = [dataset.examples[i] for i in items.indices]
     train = (run.data.task, rows_lib.name_of(run.data.train)) if run else None
     return _identity(model, setting) | {
@@ -188,10 +188,10 @@ def inputs(ref: ModelRef, model_digest: str, setting: Cell, limit: int) -> dict:
 
 def _row(model: str, items: PackedCell, i: int, prediction: str, max_new_tokens: int = 0) -> dict:
     index = items.indices[i]
-    return _identity(model, items.setting) | {
+    return _identity(model, items.cell) | {
         "index": index,
         "request_sha256": _request(items.encoded[i], max_new_tokens),
-        "output": items.setting.dataset.examples[index]["output"],
+        "output": items.cell.dataset.examples[index]["output"],
         "prediction": prediction,
     }
 

@@ -102,7 +102,7 @@ def training(
     """
     mesh = mesh_lib.create(config.mesh, devices)
     mesh_lib.parameters(mesh, decoder)  # refuses what the mesh does not divide, before slow work
-    batches = batches_lib.plan(config, tokenizer, mesh_lib.row_shards(mesh))
+    batches = batches_lib.plan_run(config, tokenizer, mesh_lib.row_shards(mesh))
     shape = max(batches.shapes, key=lambda each: each.rows * each.row_length)
     optimizer = optim.create(config.optim, batches.steps)
     dtype = compute_type(config)
@@ -128,9 +128,7 @@ def training(
     if config.train.remat == "full":  # the forward pass once more
         done += sum(flops.forward(decoder, each) * number for each, number in counts.items())
     micro_batches = sum(counts.values()) / batches.steps
-    filled = sum(
-        prefix_tree.count(batches.packed(step)).row_tokens for step in range(batches.steps)
-    )
+    filled = sum(prefix_tree.count(step.sequences).row_tokens for step in batches.packed)
     held_weights, chip = _own_weights(decoder, mesh), on.chip
     bandwidth = _weight_traffic(held_weights, held, micro_batches, dtype, mesh)
     return Estimate(

@@ -13,7 +13,6 @@ from jft.data import eval_batches as items_lib
 from jft.data import eval_grid as settings_lib
 from jft.data import train_batches as batches_lib
 from jft.data.eval_batches import PackedCell
-from jft.data.packing import Budget
 from jft.data.prompts import Encoder
 from jft.data.train_batches import Batches
 from jft.errors import UserError
@@ -32,7 +31,7 @@ class Training:
       batches: the planned run.
       seconds: that planning took, as it will again.
       probes, probe: how many batches a probe has, and their shape.
-      report: on its data, as `data_report.training` gives it.
+      report: on its data, as `data_report.training_report` gives it.
     """
 
     name: str
@@ -60,7 +59,7 @@ class Scoring:
     Attributes:
       cells: planned.
       seconds: that planning took, as it will again for every model.
-      report: on their data, as `data_report.evaluation` gives it.
+      report: on their data, as `data_report.evaluation_report` gives it.
     """
 
     cells: list[PackedCell]
@@ -118,20 +117,19 @@ def _training(
 ) -> Training:
     assert part.training
     config, start = part.training.config, time.monotonic()
-    batches = batches_lib.plan(config, tokenizer, shards)
-    watched = probe_batches.plan(config, tokenizer, batches.dataset, seen)
-    report = data_report.training(batches, datasets.suite(config.data), config.data)
+    batches = batches_lib.plan_run(config, tokenizer, shards)
+    watched = probe_batches.plan_probes(config, tokenizer, batches.dataset, seen, shards)
+    report = data_report.training_report(batches, datasets.suite(config.data), config.data)
     seconds = time.monotonic() - start
     probes, probe = 0, None
-    if watched.sets:
-        rows, probe = watched.packed(Budget(shards, config.train.micro_batch_tokens))
-        probes = math.ceil(len(rows) / probe.rows)
+    if watched:
+        probes, probe = watched.num_batches, watched.shape
     return Training(part.name, batches, seconds, probes, probe, report)
 
 
 def _scoring(part: Part, tokenizer: Encoder, shards: int) -> Scoring:
     config, start = part.scoring.config, time.monotonic()
     grid = settings_lib.all_cells(config)
-    cells = [items_lib.plan(cell, tokenizer, config, shards) for cell in grid]
-    report = data_report.evaluation(part.name, cells, config, None)
+    cells = [items_lib.pack_cell(cell, tokenizer, config, shards) for cell in grid]
+    report = data_report.evaluation_report(part.name, cells, config, None)
     return Scoring(cells, time.monotonic() - start, report)
