@@ -28,7 +28,7 @@ def texts(plan, tokenizer, step):
 def test_a_step_holds_the_prompts_and_answers_of_its_examples(config, tokenizer):
     config.data.shuffle = False
     plan = batches_lib.plan_run(config, tokenizer)
-    rows = datasets.suite(config.data).training().examples
+    rows = datasets.suite(config.data).training_set().examples
     expected = [f"Text: {row['input']}\nSentiment:{row['output']}" for row in rows[4:8]]
     assert texts(plan, tokenizer, 1) == sorted(expected)
 

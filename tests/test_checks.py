@@ -315,7 +315,7 @@ def findings_of(source, shots=8):
     found = []
     for task in source.tasks.values():
         train, test = (
-            [datasets.read(path, task) for path in source.files(task, kind)]
+            [datasets.read_dataset(path, task) for path in source.files(task, kind)]
             for kind in ("train", "test")
         )
         for dataset in (*train, *test):
@@ -336,7 +336,7 @@ def test_the_mini_suite_has_nothing_to_warn_of():
 
 def test_training_examples_are_measured_whole_with_their_end_of_sequence(config, tokenizer):
     source = datasets.suite(config.data)
-    rows = source.training().examples
+    rows = source.training_set().examples
     texts = [f"Text: {row['input']}\nSentiment:{row['output']}" for row in rows]
     lengths = [len(ids) + 1 for ids in tokenizer.encode(texts)]
     config.data.max_length, config.train.steps = max(lengths) - 1, 5

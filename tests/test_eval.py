@@ -83,7 +83,7 @@ def test_scores_equal_direct_scoring_whatever_the_batch(eval_config, tmp_path, b
     source = datasets.suite(eval_config.data)
     task = datasets.TASKS["detection"]
     demos = source.demos(task, "pairs", 2)[:2]
-    rows = source.test("pairs").examples
+    rows = source.test_set("pairs").examples
     template = "{input_1} and {input_2}?"
     before = "".join(template.format_map(d) + d["output"] + "\n\n" for d in demos)
     for row in read(tmp_path / "eval" / "rows.jsonl"):
@@ -240,7 +240,7 @@ def test_gold_labels_outside_the_task_are_skipped_and_counted(eval_config, suite
 
 def test_labels_branch_from_prompts_that_share_their_demonstrations(eval_config):
     source = datasets.suite(eval_config.data)
-    dataset = source.test("pairs")
+    dataset = source.test_set("pairs")
     tokenizer = tokenizer_lib.load("random:llama-tiny")
     demos, template = source.demos(dataset.task, "pairs", 2), source.template(dataset.task, 0)
     cell = eval_grid.Cell(dataset, 2, 0, 0, template, tuple(demos[:2]))

@@ -38,7 +38,7 @@ def probed(config):
 
 
 def plan(config, seen=None, shards=1):
-    training = datasets.suite(config.data).training()
+    training = datasets.suite(config.data).training_set()
     return probe_batches.plan_probes(config, tokenizer_lib.load(MODEL), training, seen, shards)
 
 
@@ -83,7 +83,7 @@ def test_numbers_equal_plain_forward_passes(probed, tmp_path):
     for record in records[:4] + records[8:]:
         params = base if record["step"] == 0 else tuned
         task = source.tasks[record["task"]]
-        rows = source.test(f"{task.name}/{record['dataset']}").examples[:3]
+        rows = source.test_set(f"{task.name}/{record['dataset']}").examples[:3]
         template = source.template(task, 1)
         items = [
             by_hand(base, params, task, prompts.fill(template, row), row["output"]) for row in rows

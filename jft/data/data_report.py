@@ -185,9 +185,9 @@ def _count(findings: list[DataFinding], check: str) -> int:
 
 def _test_sets(source: Suite) -> list[Dataset]:
     found = []
-    for name in source.tests(source.task):
+    for name in source.test_names(source.task):
         try:
-            found.append(source.test(name))
+            found.append(source.test_set(name))
         except UserError:
             continue  # the evaluation reports a broken test set; training does not need it
     return found

@@ -9,7 +9,7 @@ import numpy as np
 from jft import config as config_lib
 from jft import sections
 from jft.data import datasets as datasets_lib
-from jft.data import readers
+from jft.data.dataset_ref import DatasetRef
 from jft.data.datasets import Dataset, Suite
 from jft.errors import UserError
 from jft.runtime.progress import say
@@ -92,7 +92,7 @@ def datasets(config: config_lib.Config) -> list[Dataset]:
         remedy = which or "; name some there, such as task:rows.jsonl"
         raise UserError(f"eval.datasets={','.join(names)}: {folder} holds no test set{remedy}")
     found: dict[tuple[str, str], Dataset] = {}
-    for dataset in map(source.test, wanted):
+    for dataset in map(source.test_set, wanted):
         known = found.setdefault((dataset.task.name, dataset.name), dataset)
         if known.source != dataset.source:
             raise UserError(
@@ -120,9 +120,9 @@ def _unnamed(config: config_lib.Config, source: Suite) -> tuple[list[str], list[
     wanted: list[str] = []
     left_out: list[str] = []
     for task in source.tasks.values() if names else [source.task]:
-        for name in source.tests(task):
+        for name in source.test_names(task):
             needed = any(shots[task.name]) and not _demos(config, task)
-            fits = not needed or source.has_demos(task, readers.name_of(name))
+            fits = not needed or source.has_demos(task, DatasetRef.parse(name).name)
             (wanted if fits else left_out).append(name)
     return wanted, left_out
 

@@ -12,7 +12,8 @@ import numpy as np
 
 from jft import config as config_lib
 from jft.batch import Batch
-from jft.data import checks, datasets, prefix_tree, readers, trained_on
+from jft.data import checks, datasets, prefix_tree, trained_on
+from jft.data.dataset_ref import DatasetRef
 from jft.data.datasets import Dataset, Suite
 from jft.data.packed import PackedRows, Pair, pack_items
 from jft.data.packing import Budget
@@ -149,17 +150,17 @@ class _Planner(NamedTuple):
 
     def default_sets(self) -> list[ProbeSet]:
         """Choose sets in-domain, out-of-domain and out-of-task, as far as `data.root` has them."""
-        names = self.source.tests(self.source.task)
+        names = self.source.test_names(self.source.task)
         inside = [name for name in names if self._is_own(name)]
         outside = [name for name in names if name not in inside]
         found = [*self._some(inside, 1), *self._some(outside, OTHER_SETS)]
         for task in self.source.tasks.values():
             if task.name != self.source.task.name:
-                found += self._some(self.source.tests(task), 1)
+                found += self._some(self.source.test_names(task), 1)
         return found
 
     def _is_own(self, name: str) -> bool:
-        return readers.name_of(name) == self.training.name
+        return DatasetRef.parse(name).name == self.training.name
 
     def _some(self, names: list[str], count: int) -> list[ProbeSet]:
         """Take the first sets that can be used: a broken set that no config names is left out."""
@@ -176,7 +177,7 @@ class _Planner(NamedTuple):
         Raises:
           UserError: no such set, no such item, or no template for its task.
         """
-        dataset = self.source.test(name, "probe.datasets")
+        dataset = self.source.test_set(name, "probe.datasets")
         task, data = dataset.task, self.config.data
         indices = self._indices(dataset)
         if not indices:

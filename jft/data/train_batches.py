@@ -83,7 +83,7 @@ def plan_run(config: config_lib.Config, tokenizer: Encoder, shards: int = 1) -> 
     """
     data = config.data
     source = suite(data)
-    task, dataset = source.task, source.training()
+    task, dataset = source.task, source.training_set()
     demos = source.demos(task, data.demos or dataset.name, data.shots)
     template = source.template(task, data.prompt)
     prompter = Prompter(tokenizer, task, template, data.max_length, eos=True)

@@ -12,7 +12,7 @@ import numpy as np
 from jft import config as config_lib
 from jft.checkpoints.model_ref import ModelRef
 from jft.data import checks, prefix_tree, trained_on
-from jft.data import readers as rows_lib
+from jft.data.dataset_ref import DatasetRef
 from jft.data.eval_batches import PackedCell
 from jft.data.eval_grid import Cell
 from jft.data.prompts import Encoded
@@ -49,7 +49,7 @@ def model_name(config: config_lib.Config, ref: ModelRef) -> str:
     size = f"[:{data.examples}]" if data.examples else ""
     seed = f" seed {data.seed}" if data.seed else ""
     kind = " ".join(filter(None, (method(data.shots), _adapters(ref.run.lora))))
-    return f"{kind} {rows_lib.title(data.train)}{size}{seed}"
+    return f"{kind} {DatasetRef.parse(data.train).title}{size}{seed}"
 
 
 def _adapters(config: config_lib.Lora) -> str:
@@ -133,7 +133,7 @@ def record(
     setting, run = items.cell, ref.run
     dataset, counts = setting.dataset, prefix_tree.count(items.sequences)
     scored = [dataset.examples[i] for i in items.indices]
-    train = (run.data.task, rows_lib.name_of(run.data.train)) if run else None
+    train = (run.data.task, DatasetRef.parse(run.data.train).name) if run else None
     return _identity(model, setting) | {
         "relation": relation(train, (dataset.task.name, dataset.name)),
         **(_mean(metrics.ACCURACY, rows) if dataset.task.labels else _rouge_l(rows)),

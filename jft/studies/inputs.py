@@ -12,7 +12,8 @@ from pathlib import Path
 
 from jft import config as config_lib
 from jft.checkpoints import model_ref
-from jft.data import datasets, readers
+from jft.data import datasets
+from jft.data.dataset_ref import DatasetRef
 from jft.errors import UserError
 from jft.runtime import workdir as workdir_lib
 
@@ -39,7 +40,7 @@ def of_data(config: config_lib.Config) -> str:
     grid = [*config.study.train, *config.eval.datasets, *config.probe.datasets]
     for name in [data.demos, *grid]:
         for reference in (name, name.partition(":")[2]):  # with a task before it, or without
-            files.update(readers.files(reference))
+            files.update(DatasetRef.parse(reference).files())
     return _of_files(files)
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from jft import config as config_lib
 from jft import sections
 from jft.data import datasets
-from jft.data import readers as rows_lib
+from jft.data.dataset_ref import DatasetRef
 from jft.data.datasets import Suite
 from jft.data.eval_grid import ALL
 from jft.errors import UserError
@@ -86,7 +86,7 @@ def _part(
     training.eval = config_lib.Eval()
     training.data = dataclasses.replace(source.data, examples=size, shots=shots, seed=seed)
     name = "-".join(
-        [method(shots), source.task.name, rows_lib.title(source.data.train)]
+        [method(shots), source.task.name, DatasetRef.parse(source.data.train).title]
         + ([f"first-{size}"] if size else [])
         + ([f"seed-{seed}"] if seed else [])
     )
@@ -115,7 +115,7 @@ def _without_grid(config: config_lib.Config) -> config_lib.Config:
 def _training_sets(config: config_lib.Config) -> list[Suite]:
     """One suite for each training set."""
     source = datasets.suite(config.data)
-    names = config.study.train or source.trainings()
+    names = config.study.train or source.training_names()
     if not names:
         raise UserError(f"study.train is empty, and {source.root} holds no training set")
     return [source.for_training(name) for name in names]
@@ -124,7 +124,7 @@ def _training_sets(config: config_lib.Config) -> list[Suite]:
 def _sizes(sizes: tuple[int, ...], source: Suite) -> list[int]:
     """The sizes that a training set has rows for."""
     try:
-        have = len(source.training().examples)
+        have = len(source.training_set().examples)
     except UserError:
         return list(sizes)  # its own training will say what is wrong with it; the others can do
     for size in sizes:
