@@ -64,7 +64,7 @@ class DatasetRef(NamedTuple):
 
     @property
     def is_own(self) -> bool:
-        """Whether it means examples of the user's own, not a set of the suite."""
+        """True for examples of the user's own, False for a set of the suite."""
         return bool(self.library) or Path(self.text).suffix in readers.FORMATS
 
     @property

@@ -1,4 +1,4 @@
-"""The cells of an evaluation: which datasets are asked how, as a config says."""
+"""The grid of an evaluation: datasets x shots x draws of demonstrations x prompts."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from jft.errors import UserError
 from jft.runtime.progress import say
 from jft.tasks import Example, Task
 
-# In `eval.datasets`: the test sets of every task.
+# In `eval.datasets` it stands for the test sets of every task.
 ALL = "all"
 
 
 class Cell(NamedTuple):
-    """How a dataset is asked: one cell of the grid.
+    """One cell of the grid: a dataset, and the prompt to ask it with.
 
     Attributes:
-      dataset: the test rows.
-      shots: demonstrations before each item.
-      prompt: index into the prompt map.
-      draw: of the demonstrations: 0 for the first of their file, n for a draw with seed n.
-      template: of the prompt.
-      demos: `shots` rows of the demonstration file.
+      dataset: the whole test set.
+      shots: the number of demonstrations before each item.
+      prompt: the index of the template in the prompt map.
+      draw: 0: the first demonstrations of their file; n: a random draw with seed n.
+      template: the prompt template.
+      demos: the `shots` demonstrations.
     """
 
     dataset: Dataset
@@ -40,7 +40,7 @@ class Cell(NamedTuple):
 
 
 def all_cells(config: config_lib.Config) -> list[Cell]:
-    """The cells that a config asks for.
+    """List the cells that a config asks for.
 
     Raises:
       UserError: a dataset, a prompt or demonstrations that are not there, or two datasets of
@@ -55,7 +55,7 @@ def all_cells(config: config_lib.Config) -> list[Cell]:
         say(f"note: left out, since they have no demonstrations: {', '.join(left_out)}")
     shots_of = _shots(config, source)
     return [
-        _setting(source, dataset, shots, prompt, draw, _demos(config, dataset.task, dataset.own))
+        _cell(source, dataset, shots, prompt, draw, _demos(config, dataset.task, dataset.own))
         for dataset in datasets(config)
         for shots in dict.fromkeys(shots_of[dataset.task.name])
         for draw in dict.fromkeys(grid.draws if shots else (0,))
@@ -63,10 +63,10 @@ def all_cells(config: config_lib.Config) -> list[Cell]:
     ]
 
 
-def _setting(
+def _cell(
     source: Suite, dataset: Dataset, shots: int, prompt: int, draw: int, demos: str
 ) -> Cell:
-    """One cell; `demos` as `data.demos`: whose demonstrations, or the dataset's own."""
+    """Make one cell, with the demonstrations of `demos`; if that is empty, of the dataset."""
     template = source.template(dataset.task, prompt, "eval.prompts")
     found = source.demos(dataset.task, demos or dataset.name, shots, "eval.shots")
     if draw:
@@ -75,13 +75,14 @@ def _setting(
 
 
 def datasets(config: config_lib.Config) -> list[Dataset]:
-    """The test sets that a config asks for.
+    """Read the test sets that a config asks for.
 
-    Where it names none of them, these are the ones that can be asked with all its numbers of
-    shots, so that every set is in every cell that a mean is over.
+    If it names none, these are the sets that can be asked with all its numbers of shots, so that
+    means at different numbers of shots are over the same sets.
 
     Raises:
-      UserError: one that is not there, or two of one task and name: results know them by these.
+      UserError: a set that is not there, or two with the same task and name, which results could
+        not tell apart.
     """
     source, names = datasets_lib.suite(config.data), config.eval.datasets
     unnamed, left_out = _unnamed(config, source)
@@ -103,16 +104,16 @@ def datasets(config: config_lib.Config) -> list[Dataset]:
 
 
 def _shots(config: config_lib.Config, source: Suite) -> dict[str, tuple[int, ...]]:
-    """The numbers of shots of each task."""
+    """Find the numbers of shots of each task."""
     grid = config.eval
     of_task = sections.by_task("eval.task_shots", grid.task_shots, source.tasks)
     return {name: of_task.get(name, grid.shots) for name in source.tasks}
 
 
 def _unnamed(config: config_lib.Config, source: Suite) -> tuple[list[str], list[str]]:
-    """The test sets that a config means without naming them, and those of them to be left out.
+    """Find the test sets that a config asks for without a name, and those that it leaves out.
 
-    The second are to be asked with demonstrations, and have none.
+    Left out are those to be asked with demonstrations that have none.
     """
     names, shots = config.eval.datasets, _shots(config, source)
     if names and ALL not in names:
@@ -128,5 +129,5 @@ def _unnamed(config: config_lib.Config, source: Suite) -> tuple[list[str], list[
 
 
 def _demos(config: config_lib.Config, task: Task, own: bool = False) -> str:
-    """The demonstrations asked for, where they fit; a suite has some for its other tasks, too."""
+    """Return `data.demos` where they fit: for the config's task, and for the user's own data."""
     return config.data.demos if own or task.name == config.data.task else ""

@@ -140,7 +140,7 @@ def plan_probes(
 
 
 class _Planner(NamedTuple):
-    """What all sets of a run are made from."""
+    """The maker of the sets of a run."""
 
     config: config_lib.Config
     tokenizer: Encoder
