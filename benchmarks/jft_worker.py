@@ -35,7 +35,7 @@ def prepare(spec: dict) -> Callable[[], list]:
     held = FLOAT32 if work.kind == "train" else dtype
     decoder, params = session.model.load(mesh, held)
     if work.kind == "train":
-        batches = batches_lib.plan(config, tokenizer, mesh_lib.row_shards(mesh))
+        batches = batches_lib.plan_run(config, tokenizer, mesh_lib.row_shards(mesh))
         compile_all, do_round = trainer(config, batches, decoder, params, mesh, dtype)
         compile_all()
         return do_round
@@ -67,7 +67,7 @@ def load_tokenizer(config: config_lib.Config) -> Tokenizer:
 def plan_cell(config: config_lib.Config, tokenizer: Tokenizer, shards: int) -> items_lib.PackedCell:
     """Plan the only cell of an evaluation."""
     (setting,) = eval_grid.all_cells(config)
-    return items_lib.plan(setting, tokenizer, config, shards)
+    return items_lib.pack_cell(setting, tokenizer, config, shards)
 
 
 def trainer(

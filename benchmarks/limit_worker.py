@@ -40,10 +40,10 @@ def prepare(spec: dict) -> Callable[[], list]:
     session = open_session(config)
     tokenizer, decoder = session.tokenizer, session.model.decoder
     if training:
-        batches = batches_lib.plan(config, tokenizer)
-        rounds = [batches.packed(step) for step in range(batches.steps)]
+        batches = batches_lib.plan_run(config, tokenizer)
+        rounds = [step.sequences for step in batches.packed]
     else:
-        rounds = [jft_worker.plan_cell(config, tokenizer, shards=1).packed]
+        rounds = [jft_worker.plan_cell(config, tokenizer, shards=1).sequences]
     wanted = [products(decoder, prefix_tree.count(rows)) for rows in rounds]
     compiled = {product: _program(product, training) for product in itertools.chain(*wanted)}
     turns = itertools.cycle(wanted)

@@ -95,7 +95,7 @@ def measure(config: config_lib.Config, value: int, shape: tuple[int, ...] | None
     """Time the steps of a run; with a shape, those of a random model of that shape."""
     session = open_session(config)
     mesh, dtype = session.mesh, session.dtype
-    batches = batches_lib.plan(config, session.tokenizer, session.row_shards)
+    batches = batches_lib.plan_run(config, session.tokenizer, session.row_shards)
     decoder, params = session.model.load(mesh)
     if shape:
         layers, width, heads, kv_heads, mlp = shape
@@ -112,7 +112,7 @@ def measure(config: config_lib.Config, value: int, shape: tuple[int, ...] | None
         began = time.monotonic()
         do_round()
         seconds.append(time.monotonic() - began)
-    counts = [prefix_tree.count(batches.packed(step)) for step in range(batches.steps)]
+    counts = [prefix_tree.count(step.sequences) for step in batches.packed]
     computed = sum(n * shape.rows * shape.row_length for shape, n in batches.micro_batches.items())
     return Point(
         value,

@@ -137,9 +137,9 @@ def test_rows_without_a_label_are_not_trained_on(config, suite_root, tokenizer):
         file, lambda rows: [*rows[:2], *(row | {"output": "-"} for row in rows[2:4]), *rows[4:]]
     )
     config.train.steps = 10
-    plan = batches_lib.plan(config, tokenizer)
+    plan = batches_lib.plan_run(config, tokenizer)
     assert sorted(set(plan.examples)) == [0, 1, *range(4, 20)]
-    report = data_report.training(plan, datasets.suite(config.data), config.data)
+    report = data_report.training_report(plan, datasets.suite(config.data), config.data)
     assert (report["rows"], report["skipped"], report["rows_trained_on"]) == (20, 2, 18)
     assert sum(report["labels"].values()) == 18
 
@@ -149,8 +149,8 @@ def test_drawn_demonstrations_are_looked_for_in_the_whole_file(config, suite_roo
     rewrite(suite_root / "sentiment/few_shot/shops_few_shot.json", lambda d: [*d[:-1], rows[5]])
 
     def found():
-        plan = batches_lib.plan(config, tokenizer)
-        report = data_report.training(plan, datasets.suite(config.data), config.data)
+        plan = batches_lib.plan_run(config, tokenizer)
+        report = data_report.training_report(plan, datasets.suite(config.data), config.data)
         return [f["indices"] for f in report["findings"] if "demonstrations" in f["check"]]
 
     config.data.shots = 2
@@ -167,8 +167,8 @@ def test_the_report_of_a_training_run(config, suite_root, tokenizer):
     rewrite(train, lambda rows: [long, *rows[1:19], rows[18]])
     rewrite(suite_root / "sentiment/shops_test_20.json", lambda test: [rows[4], *test[1:]])
     rewrite(suite_root / "sentiment/few_shot/shops_few_shot.json", lambda d: [rows[5], *d[1:]])
-    plan = batches_lib.plan(config, tokenizer)
-    report = data_report.training(plan, datasets.suite(config.data), config.data)
+    plan = batches_lib.plan_run(config, tokenizer)
+    report = data_report.training_report(plan, datasets.suite(config.data), config.data)
     assert {f["check"]: f["indices"] for f in report["findings"]} == {
         "duplicates": [19],
         "demonstrations_in_training": [5],
@@ -196,9 +196,9 @@ def test_the_view_of_a_row_shows_what_each_token_sees_and_predicts():
         *(sequence([1, 5, 6], 2), sequence([1, 5, 6], 2), sequence([7, 8], 2)),
     ]
     names = [f"row {i}" for i in range(5)]
-    row = packed_row.view(sequences, 12, names, lambda ids: [f"<{i}>" for i in ids])
+    row = packed_row.view_row(sequences, 12, names, lambda ids: [f"<{i}>" for i in ids])
     shape = [
-        (n.depth, n.start, n.end, n.visible_until, n.slots, [t.text for t in n.tokens])
+        (n.depth, n.start, n.end, n.visible_until, n.sequences, [t.text for t in n.tokens])
         for n in row.nodes
     ]
     assert shape == [
@@ -211,9 +211,9 @@ def test_the_view_of_a_row_shows_what_each_token_sees_and_predicts():
     ]
     tokens = [token for node in row.nodes for token in node.tokens]
     assert [t.position for t in tokens] == [0, 1, 2, 2, 1, 2, 0, 1]
-    slots = {t.index: [entry.slot for entry in t.targets] for t in tokens if t.targets}
-    assert slots == {2: [0], 3: [1], 5: [2, 3]}
-    assert [(t.index, t.continued[0].slot) for t in tokens if t.continued] == [(7, 4)]
+    targets = {t.index: [entry.sequence for entry in t.targets] for t in tokens if t.targets}
+    assert targets == {2: [0], 3: [1], 5: [2, 3]}
+    assert [(t.index, t.continued[0].sequence) for t in tokens if t.continued] == [(7, 4)]
     # Each polygon covers the pairs of the mask rule that its keys belong to.
     assert [n.polygon for n in row.nodes][1] == "1,1 2,2 2,4 1,4"
     assert row.seen == sum(n.visible_until - k for n in row.nodes for k in range(n.start, n.end))
@@ -225,9 +225,9 @@ def test_the_page_shows_findings_numbers_and_the_first_row(config, suite_root, t
     odd = {"input": "<b>&\tbold\u200b", "output": "positive"}
     rewrite(suite_root / "sentiment/shops_train_20.json", lambda rows: [odd, *rows[1:19], odd])
     config.data.shots, config.data.shuffle, config.data.row_length = 2, False, 512
-    plan = batches_lib.plan(config, tokenizer)
-    report = data_report.training(plan, datasets.suite(config.data), config.data)
-    page = data_page.training(report, plan, tokenizer)
+    plan = batches_lib.plan_run(config, tokenizer)
+    report = data_report.training_report(plan, datasets.suite(config.data), config.data)
+    page = data_page.training_page(report, plan, tokenizer)
     assert "1 of 20 rows repeats an earlier one" in page
     for text in ("Sharing ratio", "Target share", "positive", "row 0", "visible until"):
         assert text in page
@@ -235,8 +235,8 @@ def test_the_page_shows_findings_numbers_and_the_first_row(config, suite_root, t
     assert ">&lt;<small>" in page  # a token of its own
     assert "><i>\u2192</i><small>" in page
     assert "http" not in page  # nothing to load
-    sequences = plan.packed(0)[0]
-    nodes = packed_row.view(sequences, 512, [""] * len(sequences), tokenizer.pieces).nodes
+    sequences = plan.packed[0].sequences[0]
+    nodes = packed_row.view_row(sequences, 512, [""] * len(sequences), tokenizer.pieces).nodes
     assert page.count('<span class="token') - 3 == sum(len(node.tokens) for node in nodes)
     assert page.count("<polygon") == len(nodes) + 1
     assert page.count('class="token target"') == sum(
@@ -315,7 +315,7 @@ def findings_of(source, shots=8):
     found = []
     for task in source.tasks.values():
         train, test = (
-            [datasets.read(path, task) for path in source.files(task, kind)]
+            [datasets.read_dataset(path, task) for path in source.files(task, kind)]
             for kind in ("train", "test")
         )
         for dataset in (*train, *test):
@@ -336,11 +336,13 @@ def test_the_mini_suite_has_nothing_to_warn_of():
 
 def test_training_examples_are_measured_whole_with_their_end_of_sequence(config, tokenizer):
     source = datasets.suite(config.data)
-    rows = source.training().examples
+    rows = source.training_set().examples
     texts = [f"Text: {row['input']}\nSentiment:{row['output']}" for row in rows]
     lengths = [len(ids) + 1 for ids in tokenizer.encode(texts)]
     config.data.max_length, config.train.steps = max(lengths) - 1, 5
-    findings = data_report.training(batches_lib.plan(config, tokenizer), source, config.data)
+    findings = data_report.training_report(
+        batches_lib.plan_run(config, tokenizer), source, config.data
+    )
     (short,) = [f for f in findings["findings"] if f["check"] == "shortened_inputs"]
     assert not findings["answers_cut"]
     assert short["indices"] == [i for i, n in enumerate(lengths) if n == max(lengths)]
@@ -371,6 +373,6 @@ def test_cutting_the_end_would_hurt_a_third_of_the_papers_fticl_xsum_answers(con
     config.data.root, config.data.task = str(PAPER), "summary"
     config.data.train, config.data.shots, config.data.examples = "xsum_train_2000", 2, 400
     config.train.steps, config.train.batch_size = 25, 16
-    batches = batches_lib.plan(config, smollm2())
-    report = data_report.training(batches, datasets.suite(config.data), config.data)
+    batches = batches_lib.plan_run(config, smollm2())
+    report = data_report.training_report(batches, datasets.suite(config.data), config.data)
     assert 0.28 < report["answers_cut"] / 400 < 0.38

@@ -72,7 +72,7 @@ def test_tokens_equal_one_by_one(eval_config, monkeypatch, devices, batch_tokens
     monkeypatch.setattr(eval_batches, "MOST_SLOTS", slots[1])
     mesh = mesh_lib.create(eval_config.mesh, jax.devices()[:devices])
     cell = eval_grid.all_cells(eval_config)[-1]
-    plan = eval_batches.plan(cell, tokenizer, eval_config, mesh_lib.row_shards(mesh))
+    plan = eval_batches.pack_cell(cell, tokenizer, eval_config, mesh_lib.row_shards(mesh))
     wanted = [one_by_one(config, params, each.sequences[0].tokens) for each in plan.encoded]
     eos = np.array(sorted({int(ids[i + 1]) for i, ids in enumerate(wanted[:4])} if ends else [-1]))
     program = compiled.CompiledModel(config, params, mesh, jnp.float32, NEW_TOKENS)
@@ -91,7 +91,7 @@ def test_a_device_holds_the_trees_of_one_batch_at_a_time(eval_config, monkeypatc
     tokenizer = tokenizer_lib.load("random:llama-tiny")
     config, params = safetensors_io.load("random:llama-tiny")
     mesh = mesh_lib.create(eval_config.mesh, jax.devices()[:1])
-    plan = eval_batches.plan(eval_grid.all_cells(eval_config)[-1], tokenizer, eval_config)
+    plan = eval_batches.pack_cell(eval_grid.all_cells(eval_config)[-1], tokenizer, eval_config)
     program = compiled.CompiledModel(config, params, mesh, jnp.float32, NEW_TOKENS)
     run, seen = program.prefill, []
 
@@ -135,7 +135,7 @@ def test_no_keys_and_values_go_from_one_device_to_another(eval_config):
 def test_slots_hold_what_prompts_do_not_share(eval_config):
     tokenizer = tokenizer_lib.load("random:llama-tiny")
     for cell in eval_grid.all_cells(eval_config):
-        plan = eval_batches.plan(cell, tokenizer, eval_config)
+        plan = eval_batches.pack_cell(cell, tokenizer, eval_config)
         prompts = [each.sequences[0].tokens.tolist() for each in plan.encoded]
         (prefix,) = {tuple(prompt[: plan.slots.prefix_tokens]) for prompt in prompts}
         assert len({prompt[len(prefix)] for prompt in prompts}) > 1
@@ -151,7 +151,7 @@ def test_slots_are_as_many_as_there_is_room_for(eval_config, suite_root, cache_t
     eval_config.eval.cache_tokens, eval_config.eval.max_new_tokens = cache_tokens, 80
     tokenizer = tokenizer_lib.load("random:llama-tiny")
     for shards in (1, 2):
-        plan = eval_batches.plan(
+        plan = eval_batches.pack_cell(
             eval_grid.all_cells(eval_config)[-1], tokenizer, eval_config, shards
         )
         assert plan.slots.slot_tokens == 96
@@ -163,7 +163,7 @@ def test_rows_to_generate_from_are_no_longer_than_asked(eval_config, batch_token
     eval_config.eval.batch_tokens, eval_config.data.row_length = batch_tokens, row_length
     tokenizer = tokenizer_lib.load("random:llama-tiny")
     cell = eval_grid.all_cells(eval_config)[-1]
-    plan = eval_batches.plan(cell, tokenizer, eval_config)
+    plan = eval_batches.pack_cell(cell, tokenizer, eval_config)
     longest = max(len(each.sequences[0].tokens) for each in plan.encoded)
     assert (
         longest

@@ -5,7 +5,6 @@ import json
 from types import SimpleNamespace
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import plain_row
 import pytest
@@ -13,6 +12,7 @@ from conftest import write
 
 from jft.checkpoints import model_ref, safetensors_io
 from jft.checkpoints import tokenizer as tokenizer_lib
+from jft.checkpoints.session import open_session
 from jft.data import datasets, probe_batches, prompts, trained_on
 from jft.errors import UserError
 from jft.model import mesh as mesh_lib
@@ -37,9 +37,9 @@ def probed(config):
     return config
 
 
-def plan(config, seen=None):
-    training = datasets.suite(config.data).training()
-    return probe_batches.plan(config, tokenizer_lib.load(MODEL), training, seen)
+def plan(config, seen=None, shards=1):
+    training = datasets.suite(config.data).training_set()
+    return probe_batches.plan_probes(config, tokenizer_lib.load(MODEL), training, seen, shards)
 
 
 def names(config):
@@ -83,7 +83,7 @@ def test_numbers_equal_plain_forward_passes(probed, tmp_path):
     for record in records[:4] + records[8:]:
         params = base if record["step"] == 0 else tuned
         task = source.tasks[record["task"]]
-        rows = source.test(f"{task.name}/{record['dataset']}").examples[:3]
+        rows = source.test_set(f"{task.name}/{record['dataset']}").examples[:3]
         template = source.template(task, 1)
         items = [
             by_hand(base, params, task, prompts.fill(template, row), row["output"]) for row in rows
@@ -181,10 +181,13 @@ def scaled_answers(config, folder, sizes):
 
     A divergence is what is left of log-probabilities, with their rounding: it must not be small.
     """
-    devices = np.array(jax.devices()[: int(np.prod(sizes))]).reshape(sizes)
-    mesh = jax.sharding.Mesh(devices, mesh_lib.AXES)
-    float32, layout = jnp.dtype("float32"), mesh_lib.parameters(mesh, safetensors_io.TINY)
-    made = probes.Probes(config, plan(config), safetensors_io.TINY, float32, mesh, 1, folder, 0)
+    for axis, size in zip(mesh_lib.AXES, sizes, strict=True):
+        setattr(config.mesh, axis, size)
+    config.model.dtype = "float32"
+    session = open_session(config, devices=tuple(jax.devices()[: int(np.prod(sizes))]))
+    items, schedule = plan(config, shards=session.row_shards), probes.Schedule(0, last=1, done=0)
+    made = probes.Probes(session, safetensors_io.TINY, items, schedule, folder)
+    layout = mesh_lib.parameters(session.mesh, safetensors_io.TINY)
     base = safetensors_io.load(MODEL).params
     for step, params in enumerate((base, jax.tree.map(lambda x: np.float32(1.5) * x, base))):
         records = made.run(step, jax.device_put(params, layout))

@@ -103,7 +103,7 @@ def _tweet_qa_answer(raw: dict) -> str:
 
 SENTIMENT = {"0": "negative", "1": "positive"}
 YES_NO = {"0": "no", "1": "yes"}
-# There is no entry for -1, on which the annotators did not agree: it becomes no label of the task.
+# Items on which the annotators did not agree have the label -1, which is none of the task's.
 NLI = {"0": "entailment", "1": "neutral", "2": "contradiction"}
 PREMISE = {"input_1": "premise", "input_2": "hypothesis", "output": "label"}
 SENTENCES = {"input_1": "sentence1", "input_2": "sentence2", "output": "label"}

@@ -69,7 +69,7 @@ class Encoded(NamedTuple):
 
     @property
     def shortened(self) -> bool:
-        """Whether the input lost its end."""
+        """True where the input lost its end."""
         return self.length < self.whole
 
 

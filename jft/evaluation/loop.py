@@ -60,12 +60,12 @@ def evaluate(config: config_lib.Config, workdir: str, dry_run: bool = False) -> 
             say(f"Going on: {len(cells) - len(todo)} of {len(cells)} cells are finished")
         with phase("Reading the data"):
             tokenizer, shards = session.tokenizer, session.row_shards
-            planned = [eval_batches.plan(cell, tokenizer, config, shards) for cell in cells]
+            planned = [eval_batches.pack_cell(cell, tokenizer, config, shards) for cell in cells]
         _report(config, session, folder, planned)
         if dry_run:
             say(f"Dry run: nothing was scored; {folder / 'data_report.html'} shows the data")
             return
-        planned = [each for each in planned if results.cell_key(each.setting) not in finished]
+        planned = [each for each in planned if results.cell_key(each.cell) not in finished]
         _score_cells(config, session, folder, planned)
         say(f"Done: {len(cells)} cells in {folder}")
 
@@ -76,9 +76,9 @@ def _report(
     """Print what is wrong with the data, and the plan; leave both in the workdir."""
     with phase("Checking the data"):
         name = results.model_name(config, session.model)
-        report = data_report.evaluation(name, planned, config, session.model.trained_on)
+        report = data_report.evaluation_report(name, planned, config, session.model.trained_on)
         records.write(folder, records.DATA_REPORT, report)
-        page = data_page.evaluation(report, planned, session.tokenizer)
+        page = data_page.evaluation_page(report, planned, session.tokenizer)
         workdir_lib.write_text(folder / "data_report.html", page)
     checks.say_warnings(report["findings"], "data_report.html")
     sizes = ("items", "packed_rows", "row_tokens", "sequence_tokens")
@@ -107,11 +107,11 @@ def _score_cells(
     name = record["model"]
     with Bar(f"Scoring {name}", sum(len(cell.encoded) for cell in planned)) as bar:
         for cell in planned:
-            label = f"{cell.setting.dataset.name} at {cell.setting.shots} shots"
+            label = f"{cell.cell.dataset.name} at {cell.cell.shots} shots"
             items = _items(name, model, cell, tokenizer, functools.partial(bar.advance, label))
             records.append(folder, records.ROWS, items)
             of_cell = results.cell_record(record, cell, items, ref)
-            of_cell |= results.cell_inputs(cell.setting, config.eval.limit)
+            of_cell |= results.cell_inputs(cell.cell, config.eval.limit)
             records.append(folder, records.CELLS, [of_cell])
 
 
@@ -123,7 +123,7 @@ def _items(
     advance: Callable[[int], None],
 ) -> list[dict]:
     """Score the labels of a cell, or generate its texts, and make the records of its items."""
-    if cell.setting.dataset.task.labels:
+    if cell.cell.dataset.task.labels:
         return results.label_records(name, cell, label_scores.score(model, cell, advance))
     texts = generation.generate(model, cell, tokenizer, advance)
     return results.text_records(name, cell, texts, model.max_new_tokens)

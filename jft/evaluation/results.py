@@ -11,7 +11,8 @@ import numpy as np
 
 from jft import config as config_lib
 from jft.checkpoints.model_ref import ModelRef
-from jft.data import checks, prefix_tree, readers, trained_on
+from jft.data import checks, prefix_tree, trained_on
+from jft.data.dataset_ref import DatasetRef
 from jft.data.eval_batches import PackedCell
 from jft.data.eval_grid import Cell
 from jft.data.prompts import Encoded
@@ -49,7 +50,7 @@ def model_name(config: config_lib.Config, ref: ModelRef) -> str:
     size = f"[:{data.examples}]" if data.examples else ""
     seed = f" seed {data.seed}" if data.seed else ""
     kind = " ".join(filter(None, (method(data.shots), _adapters(ref.run.lora))))
-    return f"{kind} {readers.title(data.train)}{size}{seed}"
+    return f"{kind} {DatasetRef.parse(data.train).title}{size}{seed}"
 
 
 def _adapters(config: config_lib.Lora) -> str:
@@ -127,7 +128,7 @@ def label_records(model: str, packed: PackedCell, scores: np.ndarray) -> list[di
     Raises:
       UserError: a score that is not a number, which would make the first label every answer.
     """
-    dataset, labels = packed.setting.dataset, packed.setting.dataset.task.labels
+    dataset, labels = packed.cell.dataset, packed.cell.dataset.task.labels
     found = []
     for i, (index, values) in enumerate(zip(packed.indices, scores, strict=True)):
         if not np.isfinite(values).all():
@@ -148,7 +149,7 @@ def text_records(
     model: str, packed: PackedCell, texts: list[str], max_new_tokens: int
 ) -> list[dict]:
     """Make a record for each item that a text of at most `max_new_tokens` was generated for."""
-    examples = packed.setting.dataset.examples
+    examples = packed.cell.dataset.examples
     return [
         _item(model, packed, i, text, max_new_tokens)
         | {"generation": text}
@@ -167,10 +168,10 @@ def cell_record(model: dict, packed: PackedCell, items: list[dict], ref: ModelRe
       items: records of all its items.
       ref: the model.
     """
-    cell, seen = packed.setting, ref.trained_on
-    dataset, counts = cell.dataset, prefix_tree.count(packed.packed)
+    cell, seen = packed.cell, ref.trained_on
+    dataset, counts = cell.dataset, prefix_tree.count(packed.sequences)
     scored = [dataset.examples[i] for i in packed.indices]
-    train = (model["train_task"], readers.name_of(model["train"])) if ref.run else None
+    train = (model["train_task"], DatasetRef.parse(model["train"]).name) if ref.run else None
     return _identity(model["model"], cell) | {
         "relation": relation(train, (dataset.task.name, dataset.name)),
         **(_mean(metrics.ACCURACY, items) if dataset.task.labels else _rouge_l(items)),
@@ -213,10 +214,10 @@ def _mean(metric: str, items: list[dict]) -> dict:
 def _item(model: str, packed: PackedCell, i: int, prediction: str, max_new_tokens: int = 0) -> dict:
     """Make what records of labels and of texts have in common."""
     index = packed.indices[i]
-    return _identity(model, packed.setting) | {
+    return _identity(model, packed.cell) | {
         "index": index,
         "request_sha256": _request_sha256(packed.encoded[i], max_new_tokens),
-        "output": packed.setting.dataset.examples[index]["output"],
+        "output": packed.cell.dataset.examples[index]["output"],
         "prediction": prediction,
     }
 

@@ -110,7 +110,7 @@ def estimate_training(
     """
     mesh = mesh_lib.create(config.mesh, devices)
     mesh_lib.parameters(mesh, decoder)  # refuses what the mesh does not divide, before slow work
-    batches = batches_lib.plan(config, tokenizer, mesh_lib.row_shards(mesh))
+    batches = batches_lib.plan_run(config, tokenizer, mesh_lib.row_shards(mesh))
     dtype = compute_dtype(config)
     decoder = replace(decoder, adapters=weights.adapters_of(config.lora, dtype))
     shape = max(batches.shapes, key=lambda each: each.rows * each.row_length)
@@ -119,9 +119,7 @@ def estimate_training(
     memory, traffic = _compile(config, decoder, optimizer, dtype, mesh, batch)
     counts = batches.micro_batches
     micro_batches = sum(counts.values()) / batches.steps
-    tokens = sum(
-        prefix_tree.count(batches.packed(step)).row_tokens for step in range(batches.steps)
-    )
+    tokens = sum(prefix_tree.count(step.sequences).row_tokens for step in batches.packed)
     moved = _memory_traffic(decoder, mesh, dtype, memory, micro_batches)
     sent = micro_batches * sum(each.bytes for each in (traffic or {}).values())
     computed = _mean_flops(decoder, counts, batches.steps, config.train.remat)

@@ -63,7 +63,7 @@ def evaluation_memory(
     mesh = mesh_lib.create(config.mesh, devices)
     mesh_lib.parameters(mesh, decoder)  # refuses what the mesh does not divide, before slow work
     shards = mesh_lib.row_shards(mesh)
-    cells = [eval_batches.plan(cell, tokenizer, config, shards) for cell in all_cells(config)]
+    cells = [eval_batches.pack_cell(cell, tokenizer, config, shards) for cell in all_cells(config)]
     kinds = ([cell for cell in cells if bool(cell.slots) is wanted] for wanted in (False, True))
     return [_largest(config, decoder, on, mesh, kind) for kind in kinds if kind]
 
@@ -98,8 +98,8 @@ def _largest(
     except _RefusedError:
         refused = True
     return EvaluationMemory(
-        dataset=cell.setting.dataset.name,
-        shots=cell.setting.shots,
+        dataset=cell.cell.dataset.name,
+        shots=cell.cell.shots,
         generates=bool(cell.slots),
         shape=cell.shape,
         weights=weights,

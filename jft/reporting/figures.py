@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 
-from jft.data import readers as rows_lib
+from jft.data.dataset_ref import DatasetRef
 from jft.reporting import drawing, wording
 from jft.reporting.compare import Report, Subject
 from jft.reporting.drawing import Panel, Plot, Series
@@ -237,4 +237,4 @@ def _name(subject: Subject, subjects: list[Subject]) -> str:
 
 
 def _dataset(subject: Subject) -> str:
-    return rows_lib.name_of(subject.family.first.train or "")
+    return DatasetRef.parse(subject.family.first.train or "").name

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from jft.data import readers as rows_lib
+from jft.data.dataset_ref import DatasetRef
 from jft.errors import UserError
 from jft.evaluation import metrics
 from jft.reporting.models import Evaluation, Run, ScoredCell, ScoredItem, ScoredModel, merge
@@ -57,7 +57,7 @@ def _read_evaluation(folder: Path) -> ScoredModel:
         step=first["step"],
         base=first["base"],
         base_sha256=first["base_sha256"] or first["model_sha256"],
-        train=first["train"] and rows_lib.title(first["train"]),
+        train=first["train"] and DatasetRef.parse(first["train"]).title,
         train_task=first["train_task"],
         train_shots=first["train_shots"] or 0,
         seed=first["train_seed"] or 0,

@@ -10,7 +10,7 @@ from jft.checkpoints.session import Session, open_session
 from jft.data import checks, data_report, datasets, eval_batches, probe_batches, train_batches
 from jft.data.eval_batches import PackedCell
 from jft.data.eval_grid import all_cells
-from jft.data.packing import Budget
+from jft.data.packed import count_batches
 from jft.data.prompts import Encoder
 from jft.data.train_batches import Batches
 from jft.errors import UserError
@@ -116,14 +116,13 @@ def _plan_training(
 ) -> tuple[PlannedJob, Batches]:
     """Plan a training with its probes; returns its batches, too."""
     config = job.config
-    run = train_batches.plan(config, tokenizer, shards)
-    probes = probe_batches.plan(config, tokenizer, run.dataset, seen)
-    report = data_report.training(run, datasets.suite(config.data), config.data)
-    work = Counter(training=speed.computed_tokens(run))
-    if probes.sets:
-        rows, shape = probes.packed(Budget(shards, config.train.micro_batch_tokens))
+    run = train_batches.plan_run(config, tokenizer, shards)
+    probes = probe_batches.plan_probes(config, tokenizer, run.dataset, seen, shards)
+    report = data_report.training_report(run, datasets.suite(config.data), config.data)
+    work = Counter(training=speed.computed_tokens(run.micro_batches))
+    if probes:
         probed_steps = {*range(0, run.steps, config.probe.every or run.steps), run.steps}
-        work["scoring"] = len(probed_steps) * len(rows) * shape.row_length
+        work["scoring"] = len(probed_steps) * speed.computed_tokens(count_batches([probes]))
     return PlannedJob(f"jft.train {entry.name}", [report], work), run
 
 
@@ -132,11 +131,11 @@ def _plan_scoring(
 ) -> tuple[PlannedJob, list[PackedCell], dict]:
     """Plan the evaluation of a model, with its cells and its data report."""
     config = entry.scoring.config
-    cells = [eval_batches.plan(cell, tokenizer, config, shards) for cell in all_cells(config)]
-    report = data_report.evaluation(entry.name, cells, config, None)
+    cells = [eval_batches.pack_cell(cell, tokenizer, config, shards) for cell in all_cells(config)]
+    report = data_report.evaluation_report(entry.name, cells, config, None)
     prompts = sum(len(cell.encoded) for cell in cells if cell.slots)
     work = Counter(
-        scoring=sum(speed.computed_tokens(cell) for cell in cells if not cell.slots),
+        scoring=speed.computed_tokens(count_batches(cell for cell in cells if not cell.slots)),
         generation=prompts * config.eval.max_new_tokens,
     )
     return PlannedJob(f"jft.eval {entry.name}", report["cells"], work), cells, report

@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 from jft import config as config_lib
 from jft import sections
-from jft.data import datasets, readers
+from jft.data import datasets
+from jft.data.dataset_ref import DatasetRef
 from jft.data.datasets import Suite
 from jft.data.eval_grid import ALL
 from jft.errors import UserError
@@ -90,7 +91,7 @@ def _entry(
     training.eval = config_lib.Eval()
     training.data = dataclasses.replace(source.data, examples=size, shots=shots, seed=seed)
     name = "-".join(
-        [method(shots), source.task.name, readers.title(source.data.train)]
+        [method(shots), source.task.name, DatasetRef.parse(source.data.train).title]
         + ([f"first-{size}"] if size else [])
         + ([f"seed-{seed}"] if seed else [])
     )
@@ -122,7 +123,7 @@ def _without_grid(config: config_lib.Config) -> config_lib.Config:
 def _training_sets(config: config_lib.Config) -> list[Suite]:
     """Find the training sets, each a suite that is set up to read it."""
     source = datasets.suite(config.data)
-    names = config.study.train or source.trainings()
+    names = config.study.train or source.training_names()
     if not names:
         raise UserError(f"study.train is empty, and {source.root} holds no training set")
     return [source.for_training(name) for name in names]
@@ -131,7 +132,7 @@ def _training_sets(config: config_lib.Config) -> list[Suite]:
 def _sizes(sizes: tuple[int, ...], source: Suite) -> list[int]:
     """Keep the sizes that a training set has examples for, and say which it has not."""
     try:
-        have = len(source.training().examples)
+        have = len(source.training_set().examples)
     except UserError:
         return list(sizes)  # its own training will say what is wrong with it; the others can run
     for size in sizes:

@@ -18,7 +18,8 @@ from typing import Any
 
 from jft import config as config_lib
 from jft.checkpoints import model_ref
-from jft.data import datasets, readers
+from jft.data import datasets
+from jft.data.dataset_ref import DatasetRef
 from jft.errors import UserError
 from jft.runtime import records
 from jft.runtime import workdir as workdir_lib
@@ -131,7 +132,7 @@ def _data_sha256(config: config_lib.Config) -> str:
     grid = [*config.study.train, *config.eval.datasets, *config.probe.datasets]
     for name in [data.demos, *grid]:
         for reference in (name, name.partition(":")[2]):  # with a task before it, or without
-            files.update(readers.files(reference))
+            files.update(DatasetRef.parse(reference).files())
     return _files_sha256(files)
 
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import TypeVar
 
 import jax
 import numpy as np
 
+from jft.batch import Shape
 from jft.checkpoints.session import Session
 from jft.data.eval_batches import PackedCell
+from jft.data.packed import count_batches
 from jft.data.train_batches import Batches
 from jft.evaluation import generation
 from jft.evaluation.compiled import CompiledModel
@@ -25,12 +26,10 @@ from jft.training import step as step_lib
 # and to compile what no job before it has compiled.
 START_SECONDS = 15.0
 
-Planned = TypeVar("Planned", Batches, PackedCell)
 
-
-def computed_tokens(planned: Batches | PackedCell) -> int:
-    """Count the tokens of all micro-batches, padding included."""
-    return sum(n * shape.rows * shape.row_length for shape, n in planned.micro_batches.items())
+def computed_tokens(micro_batches: Mapping[Shape, int]) -> int:
+    """Count the tokens of some micro-batches of each shape, padding included."""
+    return sum(n * shape.rows * shape.row_length for shape, n in micro_batches.items())
 
 
 def measure(
@@ -59,12 +58,12 @@ def measure(
     token_seconds = {}
     if runs:
         with phase("Measuring the speed of training"):
-            token_seconds["training"] = _training(session, _median(runs))
+            token_seconds["training"] = _training(session, _median_run(runs))
     with phase("Measuring the speed of scoring"):
-        token_seconds["scoring"] = _scoring(model, _median(cells))
+        token_seconds["scoring"] = _scoring(model, _median_cell(cells))
     if texts := [cell for cell in cells if cell.slots]:
         with phase("Measuring the speed of generation"):
-            token_seconds["generation"] = _generation(model, _median(texts))
+            token_seconds["generation"] = _generation(model, _median_cell(texts))
     return job_seconds, token_seconds
 
 
@@ -101,8 +100,13 @@ def _generation(model: CompiledModel, cell: PackedCell) -> float:
     return seconds / (sum(map(len, cell.rows)) * model.max_new_tokens)
 
 
-def _median(planned: Sequence[Planned]) -> Planned:
-    return sorted(planned, key=computed_tokens)[len(planned) // 2]
+def _median_run(runs: list[Batches]) -> Batches:
+    return sorted(runs, key=lambda run: computed_tokens(run.micro_batches))[len(runs) // 2]
+
+
+def _median_cell(cells: list[PackedCell]) -> PackedCell:
+    by_size = sorted(cells, key=lambda cell: computed_tokens(count_batches([cell])))
+    return by_size[len(cells) // 2]
 
 
 def _seconds(run: Callable[[], object]) -> float:

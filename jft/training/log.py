@@ -68,7 +68,7 @@ class Log:
         (step, metrics), self._pending = self._pending, None
         loss, grad_norm = float(metrics.loss), float(metrics.grad_norm)
         _check_finite(step, loss, grad_norm)
-        counts = prefix_tree.count(self.batches.packed(step - 1))
+        counts = prefix_tree.count(self.batches.packed[step - 1].sequences)
         now = time.monotonic()
         seconds, self.time = now - self.time, now
         record = {

@@ -15,10 +15,9 @@ from jft.checkpoints import model_ref
 from jft.checkpoints.model_ref import ModelRecord
 from jft.checkpoints.orbax_steps import Checkpoints
 from jft.checkpoints.session import Session, open_session
-from jft.data import checks, data_report, datasets, probe_batches, trained_on
-from jft.data import train_batches as batches_lib
-from jft.data.probe_batches import ProbeItems
-from jft.data.train_batches import Batches
+from jft.data import checks, data_report, datasets, trained_on
+from jft.data.probe_batches import ProbeItems, plan_probes
+from jft.data.train_batches import Batches, plan_run
 from jft.errors import UserError
 from jft.model import lora
 from jft.model import mesh as mesh_lib
@@ -30,7 +29,7 @@ from jft.runtime.progress import phase, say
 from jft.training import drift, optim, start
 from jft.training import step as step_lib
 from jft.training.log import Log
-from jft.training.probes import Probes, best_steps
+from jft.training.probes import Probes, Schedule, best_steps
 from jft.training.stop import Stop
 
 AGAIN = "run the same command again to go on"
@@ -57,8 +56,8 @@ def train(config: config_lib.Config, workdir: str, dry_run: bool = False) -> Non
     session = open_session(config)
     with phase("Reading the data"):
         shards, seen = session.row_shards, session.model.trained_on
-        batches = batches_lib.plan(config, session.tokenizer, shards)
-        watched = probe_batches.plan(config, session.tokenizer, batches.dataset, seen)
+        batches = plan_run(config, session.tokenizer, shards)
+        watched = plan_probes(config, session.tokenizer, batches.dataset, seen, shards)
     with workdir_lib.claim(workdir, config, "jft.train") as folder:
         checkpoints, step = _checkpoints(folder, config.checkpoint, batches)
         run = Run(config, session, batches, folder, checkpoints)
@@ -74,7 +73,7 @@ def train(config: config_lib.Config, workdir: str, dry_run: bool = False) -> Non
             _train_from(step, run, watched)
 
 
-def _train_from(step: int, run: Run, watched: ProbeItems) -> None:
+def _train_from(step: int, run: Run, watched: ProbeItems | None) -> None:
     """Load, compile, train from a step to the last one or until told to stop, and save."""
     config, session, batches, folder, checkpoints = run
     mesh, dtype = session.mesh, session.dtype
@@ -83,17 +82,18 @@ def _train_from(step: int, run: Run, watched: ProbeItems) -> None:
     load = _loader(batches, mesh)
     train_step = step_lib.Program(decoder, config.train.remat, dtype, optimizer, mesh)
     _compile(train_step, load, batches.shapes, step)
-    probes = Probes(config, watched, decoder, dtype, mesh, batches.steps, folder, step)
+    schedule = Schedule(config.probe.every, batches.steps, done=step)
+    probes = Probes(session, decoder, watched, schedule, folder) if watched else None
     log = Log(folder, config, batches, step)
     with Stop(mesh, config.checkpoint.grace) as stop:
         with log.bar:
-            if not step and probes.due(0):
+            if probes and not step:
                 log.probe(probes.run(0, lora.join(state.params, frozen)))
             while step < batches.steps and not stop.agreed():
                 state, metrics = train_step(state, frozen, load(step))
                 step += 1
                 log.step(step, metrics)  # writes the one before, while the device works on this one
-                if probes.due(step):  # before the save: what is saved has been probed
+                if probes and probes.due(step):  # before the save: what is saved has been probed
                     log.flush()
                     log.probe(probes.run(step, lora.join(state.params, frozen)))
                 if _due(config.checkpoint.every, step, batches.steps):
@@ -109,7 +109,7 @@ def _train_from(step: int, run: Run, watched: ProbeItems) -> None:
 
 
 def _load(
-    step: int, run: Run, watched: ProbeItems, optimizer: optax.GradientTransformation
+    step: int, run: Run, watched: ProbeItems | None, optimizer: optax.GradientTransformation
 ) -> start.Start:
     """Load the base, or restore a step; check that the model can take the sequences."""
     config, session, batches, folder, checkpoints = run
@@ -119,7 +119,7 @@ def _load(
         else:
             begun = start.begin(session, config, optimizer)
         start.say_what_is_trained(begun, session.mesh)
-        encoded = batches.encoded + watched.encoded
+        encoded = batches.encoded + (watched.encoded if watched else [])
         checks.check_tokens(encoded, *begun.decoder.limits, config.model.path)
         if not step:
             _describe(folder, session, begun.decoder, batches)
@@ -152,11 +152,13 @@ def _report(run: Run, done: int) -> None:
     """Print what is wrong with the data, and the plan; leave both in the workdir."""
     config, session, batches, folder, _ = run
     with phase("Checking the data"):
-        report = data_report.training(batches, datasets.suite(config.data), config.data)
+        report = data_report.training_report(batches, datasets.suite(config.data), config.data)
         file, page = folder / records.DATA_REPORT.name, folder / "data_report.html"
         if not (done and file.exists() and page.exists()):  # the same data has the same report
             records.write(folder, records.DATA_REPORT, report)
-            workdir_lib.write_text(page, data_page.training(report, batches, session.tokenizer))
+            workdir_lib.write_text(
+                page, data_page.training_page(report, batches, session.tokenizer)
+            )
     checks.say_warnings(report["findings"], "data_report.html")
     say(
         f"{report['rows_trained_on']} of {report['rows']} examples; steps: {batches.steps}, of "
@@ -176,7 +178,7 @@ def _describe(folder: Path, session: Session, decoder: DecoderConfig, batches: B
     record = ModelRecord(decoder, batches.steps, base.path, base.fingerprint(), step)
     model_ref.write_model(folder, record)
     session.tokenizer.save(str(folder / "tokenizer"))
-    examples = data_report.trained_rows(batches)
+    examples = data_report.trained_examples(batches)
     trained_on.write_hashes(folder, batches.dataset.task, examples, base.trained_on or ())
 
 
