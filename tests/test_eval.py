@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import plain_row
 import pytest
+from report_data import make_version_1, write_jsonl
 
 from jft import config as config_lib
 from jft.checkpoints import safetensors_io
@@ -14,6 +15,7 @@ from jft.checkpoints import tokenizer as tokenizer_lib
 from jft.data import datasets, eval_batches, eval_grid
 from jft.errors import UserError
 from jft.evaluation import loop as eval_loop
+from jft.runtime import records
 from jft.tasks import relation
 from jft.training import loop
 
@@ -104,13 +106,13 @@ def test_finished_cells_are_not_scored_again(eval_config, tmp_path, monkeypatch)
     rows = whole["rows.jsonl"].splitlines(keepends=True)
     (folder / "rows.jsonl").write_text("".join(rows[:24]) + rows[24][:30])
     scored = []
-    real = loop.scoring.score
+    real = eval_loop.label_scores.score
 
     def counting(model, cell, advance):
         scored.append((cell.cell.dataset.name, cell.cell.shots, cell.cell.prompt))
         return real(model, cell, advance)
 
-    monkeypatch.setattr(loop.scoring, "score", counting)
+    monkeypatch.setattr(eval_loop.label_scores, "score", counting)
     eval_loop.evaluate(eval_config, str(folder))
     assert len(scored) == 5
     assert {name: (folder / name).read_text() for name in whole} == whole
@@ -126,9 +128,9 @@ def test_a_cell_whose_items_are_lost_is_scored_again(eval_config, tmp_path):
     lines = (folder / "rows.jsonl").read_text().splitlines(keepends=True)
     (folder / "rows.jsonl").write_text("".join(lines[1:]))
     eval_loop.evaluate(eval_config, str(folder))
-    for name, records in whole.items():
+    for name, before in whole.items():
         again = read(folder / name)
-        assert sorted(again, key=str) == sorted(records, key=str)
+        assert sorted(again, key=str) == sorted(before, key=str)
 
 
 def change_rows(config, root):
@@ -169,6 +171,21 @@ def test_what_changed_since_is_not_mixed_in(eval_config, suite_root, tmp_path, c
         eval_loop.evaluate(eval_config, str(tmp_path / "eval"))
 
 
+def test_an_evaluation_of_version_1_goes_on_where_it_was(eval_config, tmp_path):
+    folder = tmp_path / "eval"
+    eval_loop.evaluate(eval_config, str(folder))
+    whole = {name: read(folder / name) for name in ("rows.jsonl", "cells.jsonl")}
+    make_version_1(folder)
+    write_jsonl(folder / "cells.jsonl", read(folder / "cells.jsonl")[:-1])
+    eval_loop.evaluate(eval_config, str(folder))
+    old, new = read(folder / "cells.jsonl"), whole["cells.jsonl"]
+    assert old[-1] == new[-1]
+    assert [cell | {"version": 2} for cell in old] == [
+        old_cell | new_cell for old_cell, new_cell in zip(old, new, strict=True)
+    ]
+    assert len(read(folder / "rows.jsonl")) == len(whole["rows.jsonl"])
+
+
 def test_scores_that_are_no_numbers_are_an_error(eval_config, tmp_path):
     config, params = safetensors_io.load("random:llama-tiny")
     params["embed"] = np.full_like(params["embed"], np.nan)
@@ -204,8 +221,11 @@ def test_a_trained_workdir_is_scored_with_its_relations_and_base(
         "pairs": "out-of-task",
     }
     assert cells["shops"]["model"] == "FT shops_train_20"
-    assert cells["shops"]["base"] == "random:llama-tiny"
-    assert cells["shops"]["step"] == 5
+    model = json.loads((tmp_path / "eval" / "model.json").read_text())
+    assert (model["base"], model["step"]) == ("random:llama-tiny", 5)
+    assert model["train_examples"] == 20
+    assert model["bos"] is True
+    assert model.keys() == {"version", *records.SCORED_MODEL.fields}
     assert {name: cell["items_trained_on"] for name, cell in cells.items()} == {
         "shops": 0,
         "films": 1,
@@ -216,7 +236,6 @@ def test_a_trained_workdir_is_scored_with_its_relations_and_base(
     (tmp_path / "ft" / "trained_on.txt").unlink()  # as runs of earlier versions
     eval_loop.evaluate(eval_config, str(tmp_path / "again"))
     assert read(tmp_path / "again" / "cells.jsonl")[0]["items_trained_on"] is None
-    assert cells["shops"]["bos"] is True
 
 
 def test_relation():
