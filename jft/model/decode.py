@@ -99,12 +99,12 @@ class State(NamedTuple):
 
 def prefill(config: DecoderConfig, params: Params, batch: Batch) -> Prefix:
     """Run the trees once; `loss_index_BM` says where each prompt ends."""
-    sight = attention.sight(batch, config.num_heads, config.head_dim)
+    mask = attention.block_mask(batch, config.num_heads, config.head_dim)
     run = decoder.layer(config)
     x_BTD, rope_2BTH = decoder.embed(config, params, batch.tokens_BT, batch.positions_BT)
 
     def attend(query_BTNH, key_BTKH, value_BTKH):
-        return attention.attend(query_BTNH, key_BTKH, value_BTKH, sight), (key_BTKH, value_BTKH)
+        return attention.attend(query_BTNH, key_BTKH, value_BTKH, mask), (key_BTKH, value_BTKH)
 
     def body(x_BTD, layer_params):
         return run(layer_params, x_BTD, rope_2BTH, attend)

@@ -238,11 +238,11 @@ def apply(config, params, batch, remat="attention", keep_cache=False):
       keep_cache: return `(hidden_BTD, (keys_LBTKH, values_LBTKH))`, with the keys and values of
         every layer, which generations continue from.
     """
-    sight = attention.sight(batch, config.num_heads, config.head_dim)
+    mask = attention.block_mask(batch, config.num_heads, config.head_dim)
 
     def attend(query_BTNH, key_BTKH, value_BTKH):
-        mixed_BTNH = attention.attend(query_BTNH, key_BTKH, value_BTKH, sight)
-        return mixed_BTNH, (key_BTKH, value_BTKH) if keep_cache else None
+        out_BTNH = attention.attend(query_BTNH, key_BTKH, value_BTKH, mask)
+        return out_BTNH, (key_BTKH, value_BTKH) if keep_cache else None
 
     run = layer(config)
     x_BTD, rope_2BTH = embed(config, params, batch.tokens_BT, batch.positions_BT)
