@@ -28,7 +28,7 @@ def run(config, tmp_path):
 
 
 def trained(run, config):
-    return weights.load(model_ref.find(str(run)), mesh_lib.create(config.mesh))
+    return weights.load(model_ref.find(str(run)), mesh_lib.make_mesh(config.mesh))
 
 
 @pytest.mark.parametrize("shard", [5_000_000_000, 100_000], ids=["one file", "several"])

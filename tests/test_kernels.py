@@ -146,7 +146,7 @@ def test_blocks_that_nothing_sees_are_never_loaded(kernels):
 def test_each_device_has_its_rows_and_heads(kernels, kv_heads):
     batch, inputs = trees(4, 100), arrays(4, 100, kv_heads=kv_heads)
     want = by_kernels(batch, kernels)(*inputs)
-    mesh = mesh_lib.create(config_of_mesh(data=2, fsdp=2, tensor=2))
+    mesh = mesh_lib.make_mesh(config_of_mesh(data=2, fsdp=2, tensor=2))
     with jax.set_mesh(mesh):
         program = by_kernels(batch, kernels)
         got = program(*inputs)

@@ -107,12 +107,12 @@ def test_a_mesh_reads_its_parts(tmp_path, decoder_config, sizes, monkeypatch):
         safetensors_io, "READ_AT_ONCE", 40
     )  # so that most tensors are read in turns
     write_shards(tmp_path / "model", decoder_config, number=2)
-    mesh = mesh_lib.create(config_lib.Mesh(*sizes))
+    mesh = mesh_lib.make_mesh(config_lib.Mesh(*sizes))
     origin = model_ref.find(str(tmp_path / "model"))
     config, params = weights.load(origin, mesh)
     whole = safetensors_io.load(origin.path).params
     jax.tree.map(np.testing.assert_array_equal, params, whole)
-    layout = mesh_lib.parameters(mesh, config)
+    layout = mesh_lib.param_shardings(mesh, config)
     assert jax.tree.map(lambda x: x.sharding, params) == layout
     half = weights.load(origin, mesh, np.dtype("bfloat16"))[1]
     assert {x.dtype for x in jax.tree.leaves(half)} == {np.dtype("bfloat16")}

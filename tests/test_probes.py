@@ -47,7 +47,7 @@ def names(config):
 
 
 def load(path):
-    mesh = mesh_lib.create(mesh_lib.config_lib.Mesh())
+    mesh = mesh_lib.make_mesh(mesh_lib.config_lib.Mesh())
     return jax.device_get(weights.load(model_ref.find(path), mesh)[1])
 
 
@@ -184,7 +184,7 @@ def scaled_answers(config, folder, sizes):
     """
     devices = np.array(jax.devices()[: int(np.prod(sizes))]).reshape(sizes)
     mesh = jax.sharding.Mesh(devices, mesh_lib.AXES)
-    float32, layout = jnp.dtype("float32"), mesh_lib.parameters(mesh, safetensors_io.TINY)
+    float32, layout = jnp.dtype("float32"), mesh_lib.param_shardings(mesh, safetensors_io.TINY)
     made = probes.Probes(config, plan(config), safetensors_io.TINY, float32, mesh, 1, folder, 0)
     base = safetensors_io.load(MODEL).params
     for step, params in enumerate((base, jax.tree.map(lambda x: np.float32(1.5) * x, base))):
@@ -250,7 +250,7 @@ def test_the_best_checkpoint_stays_and_can_be_named(config, tmp_path):
     assert (named.path, named.step, named.finished) == (str(run), best, True)
     assert model_ref.tokenizer_path(f"{run}/checkpoints/{best}") == str(run / "tokenizer")
     assert model_ref.find(f"{run}/checkpoints") == model_ref.find(str(run))
-    mesh = mesh_lib.create(config.mesh)
+    mesh = mesh_lib.make_mesh(config.mesh)
     pairs = zip(
         *(
             jax.tree.leaves(weights.load(origin, mesh)[1])

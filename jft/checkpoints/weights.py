@@ -46,7 +46,7 @@ def load_frozen(
     dims = decoder.dims(plain)
     if not int8:
         return config, jax.tree.unflatten(jax.tree.structure(dims), arrays)
-    _, layout = lora.split(mesh_lib.parameters(mesh, config))
+    _, layout = lora.split(mesh_lib.param_shardings(mesh, config))
     # One after the other: there may be no room for all of them in float32.
     return config, jax.tree.map(lambda *each: _quantized(next(arrays), *each), dims, layout)
 
@@ -67,7 +67,7 @@ def load_adapted(
     like = jax.tree.map(
         lambda shape, sharding: shape.update(sharding=sharding),
         lora.split(decoder.shapes(config))[0],
-        lora.split(mesh_lib.parameters(mesh, config))[0],
+        lora.split(mesh_lib.param_shardings(mesh, config))[0],
     )
     if origin.run:
         trained = _restore(origin, like)
@@ -96,17 +96,17 @@ def _arrays(
         return replace(adapted, adapters=None), iter(jax.tree.leaves(params))
     if origin.run is None:
         config, unread = safetensors_io.find(origin.path)
-        layout = mesh_lib.parameters(mesh, config)
+        layout = mesh_lib.param_shardings(mesh, config)
         place = functools.partial(mesh_lib.put_by_layer, dtype=dtype)
         return config, map(place, *map(jax.tree.leaves, (decoder.dims(config), unread, layout)))
     config = model_ref.read_model(Path(origin.path)).decoder
     like = jax.tree.map(
         lambda shape, sharding: shape.update(sharding=sharding),
         decoder.shapes(config),
-        mesh_lib.parameters(mesh, config),
+        mesh_lib.param_shardings(mesh, config),
     )
     arrays = jax.tree.leaves(_restore(origin, like))
-    return config, (lora.cast_away(x, dtype) for x in arrays)
+    return config, (lora.astype_donated(x, dtype) for x in arrays)
 
 
 def _restore(origin: Origin, like: decoder.Params) -> decoder.Params:
@@ -117,7 +117,7 @@ def _restore(origin: Origin, like: decoder.Params) -> decoder.Params:
 def _quantized(x: jax.Array, dims: str, layout) -> jax.Array | dict:
     """As it is held in int8; what it was before is given up."""
     if not isinstance(layout, dict):
-        return lora.cast_away(x, jnp.dtype("bfloat16"))
+        return lora.astype_donated(x, jnp.dtype("bfloat16"))
     outputs = 1 if dims.startswith("LD") else len(dims) - 2
     held = jax.block_until_ready(_quantize(outputs, *layout.values())(x))
     x.delete()
@@ -125,8 +125,8 @@ def _quantized(x: jax.Array, dims: str, layout) -> jax.Array | dict:
 
 
 @functools.lru_cache
-def _quantize(outputs: int, numbers, step) -> Callable[[jax.Array], dict]:
+def _quantize(outputs: int, numbers, scale) -> Callable[[jax.Array], dict]:
     return jax.jit(
         lambda x_L: jax.lax.map(lambda x: lora.quantize(x, outputs), x_L),
-        out_shardings={"int8": numbers, "step": step},
+        out_shardings={"int8": numbers, "scale": scale},
     )

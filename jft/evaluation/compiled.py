@@ -108,7 +108,10 @@ def create(
 ) -> Runner:
     """Of parameters that lie on the mesh in `dtype`; a generation has up to `max_new_tokens`."""
     memory.keep_freed()
-    rows, run = mesh_lib.rows(mesh, leading=0), programs(config, mesh, dtype, max_new_tokens)
+    rows, run = (
+        mesh_lib.row_sharding(mesh, leading=0),
+        programs(config, mesh, dtype, max_new_tokens),
+    )
 
     def on_mesh(program, *first):
         def call(*args):

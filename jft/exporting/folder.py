@@ -65,7 +65,7 @@ def export(
     scored = card.scored(origin, evaluations)
     with _part(target) as part:
         with phase("Loading the model"):
-            mesh = mesh_lib.create(config_lib.Mesh())
+            mesh = mesh_lib.make_mesh(config_lib.Mesh())
             read = weights.load_adapted if adapters else weights.load
             decoder, params = read(origin, mesh)
             tokenizer = tokenizer_lib.load(model_ref.tokenizer_path(model))

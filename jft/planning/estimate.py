@@ -100,8 +100,10 @@ def training(
     Raises:
       UserError: data or mesh that do not fit.
     """
-    mesh = mesh_lib.create(config.mesh, devices)
-    mesh_lib.parameters(mesh, decoder)  # refuses what the mesh does not divide, before slow work
+    mesh = mesh_lib.make_mesh(config.mesh, devices)
+    mesh_lib.param_shardings(
+        mesh, decoder
+    )  # refuses what the mesh does not divide, before slow work
     batches = batches_lib.plan(config, tokenizer, mesh_lib.row_shards(mesh))
     shape = max(batches.shapes, key=lambda each: each.rows * each.row_length)
     optimizer = optim.create(config.optim, batches.steps)
@@ -175,7 +177,7 @@ def _own_weights(decoder: DecoderConfig, mesh: Mesh) -> float:
     sizes = jax.tree.map(
         lambda x, sharding: math.prod(sharding.shard_shape(x.shape)),
         decoder_lib.shapes(decoder),
-        mesh_lib.parameters(mesh, decoder),
+        mesh_lib.param_shardings(mesh, decoder),
     )
     return float(sum(jax.tree.leaves(sizes)))
 
@@ -184,7 +186,7 @@ def _state_bytes(decoder: DecoderConfig, optimizer, mesh: Mesh) -> tuple[float, 
     """Of a device: parameters, optimizer, and gradients, which lie as the parameters do."""
     shapes = step_lib.shapes(decoder, optimizer)
     layout = step_lib.shardings(decoder, optimizer, mesh)
-    parameters = held_bytes(decoder_lib.shapes(decoder), mesh_lib.parameters(mesh, decoder))
+    parameters = held_bytes(decoder_lib.shapes(decoder), mesh_lib.param_shardings(mesh, decoder))
     gradients = held_bytes(shapes.params, layout.params)
     return parameters, held_bytes(shapes.opt_state, layout.opt_state), gradients
 

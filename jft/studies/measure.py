@@ -103,7 +103,7 @@ def _training(
 ) -> Speeds:
     """One micro-batch, with the update of the weights."""
     batches, shape = training.batches, _shortest(training.batches)
-    layout = mesh_lib.rows(mesh, leading=1)
+    layout = mesh_lib.row_sharding(mesh, leading=1)
     batch = jax.tree.map(
         lambda x: jax.device_put(x[:1], layout),
         batches.batch(batches.shapes.index(shape)),

@@ -69,7 +69,7 @@ class Probes:
         budget = Budget(mesh_lib.row_shards(mesh), config.train.micro_batch_tokens)
         self.batches = list(items.batches(budget))
         self.owner_K = np.array([i for b in self.batches for row in b.owners for i in row])
-        self.rows = mesh_lib.rows(mesh, leading=0)
+        self.rows = mesh_lib.row_sharding(mesh, leading=0)
         with phase("Compiling the probe"):
             self.program = compile_probe(model, dtype, mesh, self.batches[0])
         if done:
@@ -162,10 +162,10 @@ def compile_probe(
     model: decoder.DecoderConfig, dtype: jnp.dtype, mesh: Mesh, example: ProbeBatch
 ) -> Program:
     """`answers` compiled for batches shaped as this one."""
-    rows = mesh_lib.rows(mesh, leading=0)
+    rows = mesh_lib.row_sharding(mesh, leading=0)
     program = jax.jit(
         functools.partial(answers, model, dtype),
-        in_shardings=(mesh_lib.parameters(mesh, model), rows, rows),
+        in_shardings=(mesh_lib.param_shardings(mesh, model), rows, rows),
         out_shardings=mesh_lib.replicated(mesh),
     )
     given = jax.tree.map(
