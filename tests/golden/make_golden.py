@@ -78,7 +78,7 @@ def main() -> None:
 
 
 def write_adapters(folder: Path, base: torch.nn.Module, settings: dict) -> None:
-    """Random adapters that change a good deal."""
+    """Save random adapters that change a good deal."""
     model = get_peft_model(base, LoraConfig(task_type="CAUSAL_LM", **settings))
     for key, parameter in model.named_parameters():
         if "lora_magnitude" in key:
