@@ -1,4 +1,4 @@
-"""The work as jft does it."""
+"""The work, done by jft."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ from benchmarks import worker
 from benchmarks.work import LEARNING_RATE, MAX_LENGTH, MAX_NEW_TOKENS, MAX_PROMPT, WORKS, Work
 from jft import config as config_lib
 from jft.batch import Batch
-from jft.checkpoints import model_ref, weights
-from jft.checkpoints import tokenizer as tokenizer_lib
+from jft.checkpoints import model_ref
+from jft.checkpoints.session import open_session
 from jft.checkpoints.tokenizer import Tokenizer
+from jft.checkpoints.weights import FLOAT32
 from jft.data import eval_batches as items_lib
 from jft.data import eval_grid
 from jft.data import train_batches as batches_lib
-from jft.evaluation import compiled, generation, label_scores
+from jft.evaluation import generation, label_scores
+from jft.evaluation.compiled import CompiledModel
 from jft.model import decoder as decoder_lib
 from jft.model import mesh as mesh_lib
 from jft.training import optim
@@ -26,46 +28,46 @@ from jft.training import step as step_lib
 
 
 def prepare(spec: dict) -> Callable[[], list]:
-    """One round of the work that `spec` names, on its model and data."""
+    """Return a function that does one round of the work that `spec` names."""
     work, config = WORKS[spec["work"]], configure(spec)
-    mesh, dtype = mesh_lib.devices(config)
-    tokenizer = load_tokenizer(config)
-    held = weights.FLOAT32 if work.kind == "train" else dtype
-    decoder, params = weights.load(model_ref.find(config.model.path), mesh, held)
+    session = open_session(config)
+    mesh, dtype, tokenizer = session.mesh, session.dtype, session.tokenizer
+    held = FLOAT32 if work.kind == "train" else dtype
+    decoder, params = session.model.load(mesh, held)
     if work.kind == "train":
-        batches = batches_lib.plan(config, tokenizer, mesh_lib.row_shards(mesh))
+        batches = batches_lib.plan_run(config, tokenizer, mesh_lib.row_shards(mesh))
         compile_all, do_round = trainer(config, batches, decoder, params, mesh, dtype)
         compile_all()
         return do_round
-    model = compiled.create(decoder, params, mesh, dtype, MAX_NEW_TOKENS)
+    model = CompiledModel(decoder, params, mesh, dtype, MAX_NEW_TOKENS)
     return _evaluator(work, config, tokenizer, model, mesh)
 
 
 def configure(spec: dict) -> config_lib.Config:
-    """The work that `spec` names, as a config of jft's programs."""
+    """Describe the work that `spec` names as a config of jft's programs."""
     work, config = WORKS[spec["work"]], config_lib.get_config()
     config.model.path, config.data.root = spec["model"], spec["data"]
     config.data.task, config.data.max_length = work.task, MAX_LENGTH
     if work.kind == "train":
-        config.data.train, config.data.shots, config.data.shuffle = work.rows, work.shots, False
+        config.data.train, config.data.shots, config.data.shuffle = work.file, work.shots, False
         config.train.batch_size, config.train.steps = work.amount, spec["rounds"]
         config.optim.lr = LEARNING_RATE
     else:
-        config.eval.datasets, config.eval.shots = (f"{work.task}:{work.rows}",), (work.shots,)
+        config.eval.datasets, config.eval.shots = (f"{work.task}:{work.file}",), (work.shots,)
         config.eval.limit, config.eval.max_new_tokens = work.amount, MAX_NEW_TOKENS
         config.eval.max_length, config.data.demos = MAX_PROMPT, work.demos
     return config
 
 
 def load_tokenizer(config: config_lib.Config) -> Tokenizer:
-    """The model's."""
-    return tokenizer_lib.load(model_ref.tokenizer_path(config.model.path))
+    """Load the tokenizer of the config's model."""
+    return model_ref.resolve(config.model.path).tokenizer()
 
 
 def plan_cell(config: config_lib.Config, tokenizer: Tokenizer, shards: int) -> items_lib.PackedCell:
-    """The one cell of an evaluation."""
+    """Plan the only cell of an evaluation."""
     (setting,) = eval_grid.all_cells(config)
-    return items_lib.plan(setting, tokenizer, config, shards)
+    return items_lib.pack_cell(setting, tokenizer, config, shards)
 
 
 def trainer(
@@ -76,7 +78,7 @@ def trainer(
     mesh: Mesh,
     dtype: jax.numpy.dtype,
 ) -> tuple[Callable[[], None], Callable[[], list]]:
-    """Functions that compile all steps of a run, and that do its next one."""
+    """Return a function that compiles all steps of a run, and one that does the next step."""
     optimizer = optim.create(config.optim, batches.steps)
     state = step_lib.create_state(params, optimizer, step_lib.shardings(decoder, optimizer, mesh))
     program = step_lib.Program(decoder, config.train.remat, dtype, optimizer, mesh)
@@ -101,7 +103,7 @@ def _evaluator(
     work: Work,
     config: config_lib.Config,
     tokenizer: Tokenizer,
-    model: compiled.Runner,
+    model: CompiledModel,
     mesh: Mesh,
 ) -> Callable[[], list]:
     def do_round() -> list:

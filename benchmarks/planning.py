@@ -1,4 +1,4 @@
-"""How much padding the planned runs of the paper hold, and what planning a large one takes.
+"""The share of padding in planned runs of the paper, and the time to plan a large run.
 
     python -m benchmarks.planning --model=DIR --data=DIR [--sequences=1000000]
 
@@ -23,17 +23,15 @@ SHOTS = {"sentiment": (0, 2, 4), "detection": (0, 2, 4), "inference": (0, 3, 5)}
 
 
 def padding(config: config_lib.Config, shards: int) -> float:
-    """The share of what a run computes that is padding."""
-    batches = batches_lib.plan(config, jft_worker.load_tokenizer(config), shards)
+    """Compute the share of a run's computed tokens that is padding."""
+    batches = batches_lib.plan_run(config, jft_worker.load_tokenizer(config), shards)
     computed = sum(n * shape.rows * shape.row_length for shape, n in batches.micro_batches.items())
-    needed = sum(
-        prefix_tree.count(batches.packed(step)).row_tokens for step in range(batches.steps)
-    )
+    needed = sum(prefix_tree.count(step.sequences).row_tokens for step in batches.packed)
     return 1 - needed / computed
 
 
 def random_steps(number: int, examples: int = 16) -> list[list[prefix_tree.TokenSequence]]:
-    """Steps of sequences that share nothing."""
+    """Draw steps of sequences that share nothing."""
     rng = np.random.default_rng(0)
     lengths = np.clip(rng.lognormal(4, 0.5, number), 8, 1000).astype(int)
     sequences = [
@@ -64,7 +62,7 @@ def main() -> None:
     tokens = sum(len(sequence.tokens) for step in steps for sequence in step)
     for shards in DEVICES:
         before, began = _peak_bytes(), time.monotonic()
-        packing.plan(
+        packing.pack_steps(
             steps, packing.Budget(shards, config_lib.get_config().train.micro_batch_tokens)
         )
         seconds, more = time.monotonic() - began, _peak_bytes() - before

@@ -1,25 +1,36 @@
-"""The table of tasks, and what training and testing on them is called."""
+"""Tasks, their examples, and the names of what is done with them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+# The fields of its task, by name, and `output`.
+Example = dict[str, str]
+
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A task: the fields of its rows, what may be shortened in them, and its labels.
+    """A task: the fields of its examples, which of them may be shortened, and its labels.
 
     Attributes:
-      name: as in `data.task` and in `prompt_map.json`.
-      fields: what a row holds besides `output`.
+      name: the value of `data.task`, and the key in `prompt_map.json`.
+      fields: the names of the inputs; an example holds these and `output`.
       texts: the fields that may lose their end when a sequence is too long.
-      labels: the outputs allowed, in the order of ties; empty for generation.
+      labels: the outputs allowed; of labels that score the same the first is predicted. Empty for
+        generation.
     """
 
     name: str
     fields: tuple[str, ...]
     texts: tuple[str, ...]
     labels: tuple[str, ...] = ()
+
+    def inputs(self, example: Example) -> tuple[str, ...]:
+        """Return the identity of an example: its fields without its output, white space collapsed.
+
+        Examples with the same inputs count as the same wherever examples are compared.
+        """
+        return tuple(" ".join(example[name].split()) for name in self.fields)
 
 
 IN_DOMAIN, OUT_OF_DOMAIN, OUT_OF_TASK = RELATIONS = ("in-domain", "out-of-domain", "out-of-task")
@@ -42,7 +53,7 @@ TASKS = {
 
 
 def relation(train: tuple[str, str] | None, test: tuple[str, str]) -> str:
-    """How a test set relates to what a model was trained on.
+    """Name the relation of a test set to the training set of a model.
 
     Args:
       train: (task, dataset) of the training set; None for a model that was not fine-tuned here.
@@ -59,5 +70,5 @@ def relation(train: tuple[str, str] | None, test: tuple[str, str]) -> str:
 
 
 def method(shots: int) -> str:
-    """What training with so many demonstrations before every example is called."""
+    """Name training with `shots` demonstrations before every example."""
     return f"FTICL-{shots}" if shots else "FT"

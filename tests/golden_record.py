@@ -55,7 +55,7 @@ def of_batches(root: str, task: str, train: str, shots: int, shards: int) -> lis
     config = config_lib.get_config()
     config.data.root, config.data.task, config.data.train = root, task, train
     config.data.shots, config.data.max_length = shots, 4096
-    batches = batches_lib.plan(config, tokenizer_lib.load(MODEL), shards)
+    batches = batches_lib.plan_run(config, tokenizer_lib.load(MODEL), shards)
     found = []
     for step in range(batches.steps):
         leaves = jax.tree.leaves(batches.batch(step))

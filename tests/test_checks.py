@@ -43,7 +43,7 @@ def found(findings):
 
 
 def test_clean_rows_give_no_finding():
-    assert checks.rows(labelled(*CLEAN)) == []
+    assert checks.check_examples(labelled(*CLEAN)) == []
     assert checks.demonstrations_among_items(labelled(*CLEAN), [{"input": "d"}]) == []
     assert checks.test_items_in_training(labelled(*CLEAN), labelled(("d", "positive"))) == []
 
@@ -61,27 +61,27 @@ def test_clean_rows_give_no_finding():
 )
 def test_each_defect_is_found_and_nothing_else(planted, check, indices):
     dataset = labelled(*CLEAN, *planted)
-    where, n = "sentiment/shops_test_9.json", len(dataset.rows)
+    where, n = "sentiment/shops_test_9.json", len(dataset.examples)
     expected = [("warning", check, where, len(indices), n, indices)]
-    assert found(checks.rows(dataset)) == expected
+    assert found(checks.check_examples(dataset)) == expected
 
 
 def test_texts_may_differ_for_the_same_input():
     dataset = labelled(("a", "one"), ("a", "two"), task="summary")
-    assert checks.rows(dataset) == []
+    assert checks.check_examples(dataset) == []
 
 
 def test_a_finding_lists_the_first_rows_and_agrees_with_their_number():
-    (many,) = checks.rows(labelled(*CLEAN, *[("a", "positive")] * 30))
+    (many,) = checks.check_examples(labelled(*CLEAN, *[("a", "positive")] * 30))
     assert (many.count, many.indices) == (30, list(range(3, 23)))
     assert many.text.startswith("30 of 33 rows repeat an earlier one")
-    (one,) = checks.rows(labelled(*CLEAN, ("{odd}", "{x}")))
+    (one,) = checks.check_examples(labelled(*CLEAN, ("{odd}", "{x}")))
     assert one.text.startswith("1 of 4 rows has no label of the task ('{x}': 1) and is skipped")
 
 
 def test_no_text_in_any_row_is_an_error():
     with pytest.raises(UserError, match=r"'input' is empty in every row.*data\.fields.*input=COL"):
-        checks.rows(labelled(("", "positive"), (" ", "negative")))
+        checks.check_examples(labelled(("", "positive"), (" ", "negative")))
 
 
 def test_items_that_are_demonstrations_or_training_rows():
@@ -97,21 +97,21 @@ def test_items_that_are_demonstrations_or_training_rows():
 
 def test_what_was_trained_on_is_remembered_with_what_came_before(tmp_path):
     dataset = labelled(("a b", "positive"), ("c", "negative"), ("d", "negative"))
-    trained_on.write(tmp_path, dataset.task, [{"input": " a\nb"}, {"input": "a b"}], ())
-    first = trained_on.read(tmp_path)
+    trained_on.write_hashes(tmp_path, dataset.task, [{"input": " a\nb"}, {"input": "a b"}], ())
+    first = trained_on.read_hashes(tmp_path)
     assert len(first) == 1
-    trained_on.write(tmp_path, dataset.task, [{"input": "c"}], first)
-    both = trained_on.read(tmp_path)
+    trained_on.write_hashes(tmp_path, dataset.task, [{"input": "c"}], first)
+    both = trained_on.read_hashes(tmp_path)
     (finding,) = checks.test_items_trained_on(dataset, both, "FT shops")
     assert finding.indices == [0, 1]
     assert finding.text.startswith("FT shops was trained on 2 of 3 test items")
-    assert trained_on.among(TASKS["summary"], dataset.rows, both) == []  # another task
-    assert trained_on.read(tmp_path / "older run") is None
+    assert trained_on.among(TASKS["summary"], dataset.examples, both) == []  # another task
+    assert trained_on.read_hashes(tmp_path / "older run") is None
 
 
 def test_lengths_say_what_is_shortened_and_what_a_cut_would_hurt():
     # The end of sequence is the last token: cutting it alone leaves the answer whole.
-    prompts = checks.Prompts([(0, 99), (1, 100), (2, 101), (3, 102), (3, 102)], 1, 100)
+    prompts = checks.PromptLengths([(0, 99), (1, 100), (2, 101), (3, 102), (3, 102)], 1, 100)
     (short,) = checks.shortened(labelled(*CLEAN), prompts)
     (cut,) = checks.answers_cut(labelled(*CLEAN), prompts)
     assert (short.severity, short.indices, short.of) == ("warning", [2, 3], 4)
@@ -137,9 +137,9 @@ def test_rows_without_a_label_are_not_trained_on(config, suite_root, tokenizer):
         file, lambda rows: [*rows[:2], *(row | {"output": "-"} for row in rows[2:4]), *rows[4:]]
     )
     config.train.steps = 10
-    plan = batches_lib.plan(config, tokenizer)
+    plan = batches_lib.plan_run(config, tokenizer)
     assert sorted(set(plan.examples)) == [0, 1, *range(4, 20)]
-    report = data_report.training(plan, datasets.suite(config.data), config.data)
+    report = data_report.training_report(plan, datasets.suite(config.data), config.data)
     assert (report["rows"], report["skipped"], report["rows_trained_on"]) == (20, 2, 18)
     assert sum(report["labels"].values()) == 18
 
@@ -149,8 +149,8 @@ def test_drawn_demonstrations_are_looked_for_in_the_whole_file(config, suite_roo
     rewrite(suite_root / "sentiment/few_shot/shops_few_shot.json", lambda d: [*d[:-1], rows[5]])
 
     def found():
-        plan = batches_lib.plan(config, tokenizer)
-        report = data_report.training(plan, datasets.suite(config.data), config.data)
+        plan = batches_lib.plan_run(config, tokenizer)
+        report = data_report.training_report(plan, datasets.suite(config.data), config.data)
         return [f["indices"] for f in report["findings"] if "demonstrations" in f["check"]]
 
     config.data.shots = 2
@@ -167,8 +167,8 @@ def test_the_report_of_a_training_run(config, suite_root, tokenizer):
     rewrite(train, lambda rows: [long, *rows[1:19], rows[18]])
     rewrite(suite_root / "sentiment/shops_test_20.json", lambda test: [rows[4], *test[1:]])
     rewrite(suite_root / "sentiment/few_shot/shops_few_shot.json", lambda d: [rows[5], *d[1:]])
-    plan = batches_lib.plan(config, tokenizer)
-    report = data_report.training(plan, datasets.suite(config.data), config.data)
+    plan = batches_lib.plan_run(config, tokenizer)
+    report = data_report.training_report(plan, datasets.suite(config.data), config.data)
     assert {f["check"]: f["indices"] for f in report["findings"]} == {
         "duplicates": [19],
         "demonstrations_in_training": [5],
@@ -196,9 +196,9 @@ def test_the_view_of_a_row_shows_what_each_token_sees_and_predicts():
         *(sequence([1, 5, 6], 2), sequence([1, 5, 6], 2), sequence([7, 8], 2)),
     ]
     names = [f"row {i}" for i in range(5)]
-    row = packed_row.view(sequences, 12, names, lambda ids: [f"<{i}>" for i in ids])
+    row = packed_row.view_row(sequences, 12, names, lambda ids: [f"<{i}>" for i in ids])
     shape = [
-        (n.depth, n.start, n.end, n.visible_until, n.slots, [t.text for t in n.tokens])
+        (n.depth, n.start, n.end, n.visible_until, n.sequences, [t.text for t in n.tokens])
         for n in row.nodes
     ]
     assert shape == [
@@ -211,9 +211,9 @@ def test_the_view_of_a_row_shows_what_each_token_sees_and_predicts():
     ]
     tokens = [token for node in row.nodes for token in node.tokens]
     assert [t.position for t in tokens] == [0, 1, 2, 2, 1, 2, 0, 1]
-    slots = {t.index: [entry.slot for entry in t.targets] for t in tokens if t.targets}
-    assert slots == {2: [0], 3: [1], 5: [2, 3]}
-    assert [(t.index, t.continued[0].slot) for t in tokens if t.continued] == [(7, 4)]
+    targets = {t.index: [entry.sequence for entry in t.targets] for t in tokens if t.targets}
+    assert targets == {2: [0], 3: [1], 5: [2, 3]}
+    assert [(t.index, t.continued[0].sequence) for t in tokens if t.continued] == [(7, 4)]
     # Each polygon covers the pairs of the mask rule that its keys belong to.
     assert [n.polygon for n in row.nodes][1] == "1,1 2,2 2,4 1,4"
     assert row.seen == sum(n.visible_until - k for n in row.nodes for k in range(n.start, n.end))
@@ -225,9 +225,9 @@ def test_the_page_shows_findings_numbers_and_the_first_row(config, suite_root, t
     odd = {"input": "<b>&\tbold\u200b", "output": "positive"}
     rewrite(suite_root / "sentiment/shops_train_20.json", lambda rows: [odd, *rows[1:19], odd])
     config.data.shots, config.data.shuffle, config.data.row_length = 2, False, 512
-    plan = batches_lib.plan(config, tokenizer)
-    report = data_report.training(plan, datasets.suite(config.data), config.data)
-    page = data_page.training(report, plan, tokenizer)
+    plan = batches_lib.plan_run(config, tokenizer)
+    report = data_report.training_report(plan, datasets.suite(config.data), config.data)
+    page = data_page.training_page(report, plan, tokenizer)
     assert "1 of 20 rows repeats an earlier one" in page
     for text in ("Sharing ratio", "Target share", "positive", "row 0", "visible until"):
         assert text in page
@@ -235,8 +235,8 @@ def test_the_page_shows_findings_numbers_and_the_first_row(config, suite_root, t
     assert ">&lt;<small>" in page  # a token of its own
     assert "><i>\u2192</i><small>" in page
     assert "http" not in page  # nothing to load
-    sequences = plan.packed(0)[0]
-    nodes = packed_row.view(sequences, 512, [""] * len(sequences), tokenizer.pieces).nodes
+    sequences = plan.packed[0].sequences[0]
+    nodes = packed_row.view_row(sequences, 512, [""] * len(sequences), tokenizer.pieces).nodes
     assert page.count('<span class="token') - 3 == sum(len(node.tokens) for node in nodes)
     assert page.count("<polygon") == len(nodes) + 1
     assert page.count('class="token target"') == sum(
@@ -276,7 +276,7 @@ def test_a_dry_run_of_training_checks_plans_and_leaves_a_workdir_to_use(
     assert left == {".lock", "config.json", "data_report.json", "data_report.html"}
     loop.train(config, str(workdir))
     assert (workdir / "metrics.jsonl").read_text().count("\n") == 3
-    assert len(trained_on.read(workdir)) == 12
+    assert len(trained_on.read_hashes(workdir)) == 12
 
 
 def test_a_dry_run_of_an_evaluation(suite_root, tmp_path):
@@ -315,18 +315,18 @@ def findings_of(source, shots=8):
     found = []
     for task in source.tasks.values():
         train, test = (
-            [datasets.read(path, task) for path in source.files(task, kind)]
+            [datasets.read_dataset(path, task) for path in source.files(task, kind)]
             for kind in ("train", "test")
         )
         for dataset in (*train, *test):
             demos = source.demo_set(task, dataset.name)
-            rows = demos.rows[:shots] if demos else []
+            rows = demos.examples[:shots] if demos else []
             check = checks.demonstrations_in_training
             if dataset in test:
                 check = checks.demonstrations_among_items
                 for training in train:
                     found += checks.test_items_in_training(dataset, training)
-            found += [*checks.rows(dataset), *check(dataset, rows)]
+            found += [*checks.check_examples(dataset), *check(dataset, rows)]
     return found
 
 
@@ -336,11 +336,13 @@ def test_the_mini_suite_has_nothing_to_warn_of():
 
 def test_training_examples_are_measured_whole_with_their_end_of_sequence(config, tokenizer):
     source = datasets.suite(config.data)
-    rows = source.training().rows
+    rows = source.training_set().examples
     texts = [f"Text: {row['input']}\nSentiment:{row['output']}" for row in rows]
     lengths = [len(ids) + 1 for ids in tokenizer.encode(texts)]
     config.data.max_length, config.train.steps = max(lengths) - 1, 5
-    findings = data_report.training(batches_lib.plan(config, tokenizer), source, config.data)
+    findings = data_report.training_report(
+        batches_lib.plan_run(config, tokenizer), source, config.data
+    )
     (short,) = [f for f in findings["findings"] if f["check"] == "shortened_inputs"]
     assert not findings["answers_cut"]
     assert short["indices"] == [i for i, n in enumerate(lengths) if n == max(lengths)]
@@ -371,6 +373,6 @@ def test_cutting_the_end_would_hurt_a_third_of_the_papers_fticl_xsum_answers(con
     config.data.root, config.data.task = str(PAPER), "summary"
     config.data.train, config.data.shots, config.data.examples = "xsum_train_2000", 2, 400
     config.train.steps, config.train.batch_size = 25, 16
-    batches = batches_lib.plan(config, smollm2())
-    report = data_report.training(batches, datasets.suite(config.data), config.data)
+    batches = batches_lib.plan_run(config, smollm2())
+    report = data_report.training_report(batches, datasets.suite(config.data), config.data)
     assert 0.28 < report["answers_cut"] / 400 < 0.38

@@ -26,7 +26,10 @@ def _golden(name):
     _, adapters = peft.describe(str(GOLDEN / name))
     base = safetensors_io.load(str(GOLDEN / ADAPTERS[name]))
     config = dataclasses.replace(base.config, adapters=adapters)
-    return (config, lora.join(peft.read(str(GOLDEN / name), config), base.params)), expected
+    return (
+        config,
+        lora.join(peft.read_adapters(str(GOLDEN / name), config), base.params),
+    ), expected
 
 
 def _batch(expected, vocab_size):
@@ -87,7 +90,7 @@ def test_gradients_of_adapters_equal_those_of_peft(name):
 
     grads = jax.device_get(jax.jit(jax.grad(total))(trained))
     wanted = np.load(GOLDEN / name / "gradients.npz", allow_pickle=False)
-    found = dict(tensor_names.dump(config, grads, np.dtype("float32"), "hf"))
+    found = dict(tensor_names.dump_tensors(config, grads, np.dtype("float32"), "hf"))
     assert found.keys() == set(wanted.files)
     for key, grad in found.items():
         np.testing.assert_allclose(grad, wanted[key], rtol=1e-3, atol=1e-4 * np.abs(grad).max())

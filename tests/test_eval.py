@@ -18,8 +18,8 @@ from jft.tasks import relation
 from jft.training import loop
 
 ROW_KEYS = {
-    "model", "task", "dataset", "shots", "prompt", "draw", "index", "request_sha256", "output",
-    "prediction", "scores", "correct",
+    "version", "model", "task", "dataset", "shots", "prompt", "draw", "index", "request_sha256",
+    "output", "prediction", "scores", "correct",
 }  # fmt: skip
 CELL_KEYS = {
     "model", "dataset", "shots", "prompt", "draw", "relation", "metric", "value", "stderr", "n",
@@ -83,7 +83,7 @@ def test_scores_equal_direct_scoring_whatever_the_batch(eval_config, tmp_path, b
     source = datasets.suite(eval_config.data)
     task = datasets.TASKS["detection"]
     demos = source.demos(task, "pairs", 2)[:2]
-    rows = source.test("pairs").rows
+    rows = source.test_set("pairs").examples
     template = "{input_1} and {input_2}?"
     before = "".join(template.format_map(d) + d["output"] + "\n\n" for d in demos)
     for row in read(tmp_path / "eval" / "rows.jsonl"):
@@ -107,7 +107,7 @@ def test_finished_cells_are_not_scored_again(eval_config, tmp_path, monkeypatch)
     real = loop.scoring.score
 
     def counting(model, cell, advance):
-        scored.append((cell.setting.dataset.name, cell.setting.shots, cell.setting.prompt))
+        scored.append((cell.cell.dataset.name, cell.cell.shots, cell.cell.prompt))
         return real(model, cell, advance)
 
     monkeypatch.setattr(loop.scoring, "score", counting)
@@ -240,11 +240,11 @@ def test_gold_labels_outside_the_task_are_skipped_and_counted(eval_config, suite
 
 def test_labels_branch_from_prompts_that_share_their_demonstrations(eval_config):
     source = datasets.suite(eval_config.data)
-    dataset = source.test("pairs")
+    dataset = source.test_set("pairs")
     tokenizer = tokenizer_lib.load("random:llama-tiny")
     demos, template = source.demos(dataset.task, "pairs", 2), source.template(dataset.task, 0)
     cell = eval_grid.Cell(dataset, 2, 0, 0, template, tuple(demos[:2]))
-    plan = eval_batches.plan(cell, tokenizer, eval_config)
+    plan = eval_batches.pack_cell(cell, tokenizer, eval_config)
     apart = sum(len(s.tokens) for encoded in plan.encoded for s in encoded.sequences)
     end_T = np.arange(1, plan.shape.row_length + 1)
     used = sum(int((batch.visible_until_BT > end_T).sum()) for batch, _ in plan.batches())

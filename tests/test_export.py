@@ -10,7 +10,7 @@ import safetensors
 from safetensors import safe_open
 
 from jft import export
-from jft.checkpoints import model_ref, safetensors_io, tensor_names, weights
+from jft.checkpoints import model_ref, safetensors_io, tensor_names
 from jft.errors import UserError
 from jft.evaluation import loop as eval_loop
 from jft.exporting import folder
@@ -28,7 +28,7 @@ def run(config, tmp_path):
 
 
 def trained(run, config):
-    return weights.load(model_ref.find(str(run)), mesh_lib.make_mesh(config.mesh))
+    return model_ref.resolve(str(run)).load(mesh_lib.make_mesh(config.mesh))
 
 
 @pytest.mark.parametrize("shard", [5_000_000_000, 100_000], ids=["one file", "several"])
@@ -70,7 +70,7 @@ def test_smaller_types_pass_the_check_too(run, tmp_path, dtype):
 
 @pytest.mark.parametrize("wrong", ["transposed", "heads in another order"])
 def test_a_wrong_layout_is_caught(run, tmp_path, monkeypatch, wrong):
-    dump = tensor_names.dump
+    dump = tensor_names.dump_tensors
 
     def planted(*args):
         for name, array in dump(*args):
@@ -78,7 +78,7 @@ def test_a_wrong_layout_is_caught(run, tmp_path, monkeypatch, wrong):
                 array = array.T.copy() if wrong == "transposed" else np.roll(array, 16, axis=0)
             yield name, array
 
-    monkeypatch.setattr(tensor_names, "dump", planted)
+    monkeypatch.setattr(tensor_names, "dump_tensors", planted)
     with pytest.raises(UserError, match="gives other scores than the model"):
         folder.export(str(run), [], str(tmp_path / "out"), "float32")
     assert not (tmp_path / "out").exists()

@@ -6,16 +6,15 @@ import shutil
 from pathlib import Path
 
 import pytest
-from report_data import BASE, FT, read_jsonl, write_evaluation, write_jsonl, write_study
+from report_data import BASE, FT, edit_model, read_jsonl, write_evaluation, write_jsonl, write_study
 
 from jft import config as config_lib
 from jft import report
 from jft.errors import UserError
 from jft.reporting import figures, wording
-from jft.reporting.collect import collect
 from jft.reporting.compare import compare
 from jft.reporting.content import gather
-from jft.reporting.runs import Run
+from jft.reporting.read import read_models
 
 
 @pytest.fixture
@@ -38,8 +37,8 @@ def write_run(folder, distance):
     drift = {"all": {"relative_norm": distance, "cosine": 0.9}, "weights": weights}
     (folder / "drift.json").write_text(json.dumps(drift))
     place = {"task": "sentiment", "dataset": "films", "relation": "out-of-domain", "n": 8}
-    errors = {"nll_change_stderr": 0.1, "kl_stderr": 0.0}
-    probes = [place | {"step": s, "nll_change": -s, "kl": 0.1 * s} | errors for s in (0, 1)]
+    values = {"accuracy": 0.5, "nll": 1.0, "nll_change_stderr": 0.1, "kl_stderr": 0.0}
+    probes = [place | {"step": s, "nll_change": -s, "kl": 0.1 * s} | values for s in (0, 1)]
     write_jsonl(folder / "probes.jsonl", probes)
     (folder / "model.json").write_text(json.dumps({"steps": 30}))
     return str(folder)
@@ -110,10 +109,7 @@ def test_each_ft_run_counts_once_however_many_it_is_compared_with(tmp_path, undr
             folders.append(str(folder))
     for folder in folders[1:]:
         earlier = Path(shutil.copytree(folder, f"{folder}-earlier"))
-        cells = [
-            c | {"step": 15, "model_sha256": folder} for c in read_jsonl(earlier / "cells.jsonl")
-        ]
-        write_jsonl(earlier / "cells.jsonl", cells)
+        edit_model(earlier, step=15, model_sha256=folder)
         folders.append(str(earlier))
     content = gather(folders)
     assert "in 2 of 2 trainings" in content.findings[3].evidence[0].text
@@ -123,7 +119,7 @@ def test_each_ft_run_counts_once_however_many_it_is_compared_with(tmp_path, undr
 
 def test_seeds_of_one_recipe_are_one_family_with_its_spread(tmp_path):
     folders = write_seeds(tmp_path, 3)
-    found = compare(collect(folders))
+    found = compare(read_models(folders))
     assert [s.family.name for s in found.subjects] == [
         "FT gadgets_train_400",
         "FTICL-2 gadgets_train_400",
@@ -133,7 +129,7 @@ def test_seeds_of_one_recipe_are_one_family_with_its_spread(tmp_path):
     assert first.spreads["prompts"].levels == 2
     assert "draws" not in first.spreads
     assert "over 3 seeds" in wording.sentence(first)
-    alone = [compare(collect([folders[0], f])).subjects[0].relations[0] for f in folders[1::2]]
+    alone = [compare(read_models([folders[0], f])).subjects[0].relations[0] for f in folders[1::2]]
     mean = sum(c.difference.value for c in alone) / 3
     assert first.difference.value == pytest.approx(mean)
     assert first.n == alone[0].n
@@ -148,15 +144,15 @@ def test_seeds_of_some_cells_alone_make_no_spread(tmp_path):
     cells = Path(folders[3]) / "cells.jsonl"
     records = read_jsonl(cells)
     write_jsonl(cells, [c for c in records if c["shots"] == 0])
-    found = compare(collect(folders)).subjects[0].relations
+    found = compare(read_models(folders)).subjects[0].relations
     write_jsonl(cells, records)
-    whole = compare(collect(folders)).subjects[0].relations
+    whole = compare(read_models(folders)).subjects[0].relations
     first, all_shots = found[0], {c.shots: c for c in whole if c.relation == "in-domain"}
     assert first.shots is None
     assert first.spreads["seeds"] == all_shots[0].spreads["seeds"]
     write_jsonl(cells, [c for c in records if c["prompt"] == 7])
     with pytest.raises(UserError, match="no finished cell"):
-        collect(folders)
+        read_models(folders)
 
 
 def test_draws_move_a_mean_as_far_as_its_cells_have_demonstrations(tmp_path):
@@ -177,7 +173,7 @@ def test_draws_move_a_mean_as_far_as_its_cells_have_demonstrations(tmp_path):
                 records = [r | {"draw": draw} for r in read_jsonl(other / file)]
                 write_jsonl(folder / file, read_jsonl(folder / file) + records)
         folders.append(str(folder))
-    relations = compare(collect(folders)).subjects[0].relations
+    relations = compare(read_models(folders)).subjects[0].relations
     inside = {c.shots: c.spreads for c in relations if c.relation == "out-of-task"}
     assert inside[2]["draws"].levels == inside[None]["draws"].levels == 3
     assert "draws" not in inside[0]
@@ -188,10 +184,9 @@ def test_draws_move_a_mean_as_far_as_its_cells_have_demonstrations(tmp_path):
 def test_models_of_another_recipe_are_not_contrasted(tmp_path):
     """Such as another size, or another learning rate."""
     folders = write_seeds(tmp_path, 1)
-    cells = Path(folders[2]) / "cells.jsonl"
-    assert len(compare(collect(folders)).contrasts) == 1
-    write_jsonl(cells, [c | {"plain_recipe": "lr 1"} for c in read_jsonl(cells)])
-    assert compare(collect(folders)).contrasts == []
+    assert len(compare(read_models(folders)).contrasts) == 1
+    edit_model(folders[2], plain_recipe="lr 1")
+    assert compare(read_models(folders)).contrasts == []
 
 
 def test_examples_show_their_input_while_the_data_is_there(tmp_path, undrawn):
@@ -210,13 +205,16 @@ def test_examples_show_their_input_while_the_data_is_there(tmp_path, undrawn):
     films = [
         e
         for s in content.report.subjects
-        for f in s.flips
-        for e in (*f.lost_examples, *f.gained_examples)
+        for f in s.changed_items
+        for e in (*f.lost_items, *f.gained_items)
         if e.key.dataset == "films"
     ]
     assert films
     for example in films:
-        assert content.texts.of(example)[:20] == " ".join(mini[example.item]["input"].split())[:20]
+        assert (
+            content.texts.of(example)[:20]
+            == " ".join(mini[example.item_index]["input"].split())[:20]
+        )
 
 
 def test_the_folder_holds_plots_and_tables(tmp_path):
@@ -224,13 +222,18 @@ def test_the_folder_holds_plots_and_tables(tmp_path):
     report.main(write_seeds(tmp_path, 2), str(out))
     names = {file.name for file in out.iterdir()}
     assert {f"{name}.png" for name in ("shots", "probes", "drift", "layers")} <= names
-    weights = list(csv.DictReader((out / "drift.csv").open()))
+    weights = list(csv.DictReader((out / "drift.csv").read_text().splitlines()))
     assert [w["kind"] for w in weights[:2]] == ["all", "query"]
-    cells = list(csv.DictReader((out / "cells.csv").open()))
+    cells = list(csv.DictReader((out / "cells.csv").read_text().splitlines()))
     assert len(cells) == sum(len(m.cells) for m in gather([str(tmp_path)]).report.models)
     page = (out / "report.html").read_text()
     assert page.count("<svg role=") == 4
     assert "config.json --workdir=NEW" in page
+
+
+def run_of(content, folder):
+    [model] = [model for model in content.report.models if model.path == str(folder)]
+    return model.run
 
 
 def test_damaged_files_of_a_run_do_not_stop_the_report(tmp_path, undrawn):
@@ -238,8 +241,8 @@ def test_damaged_files_of_a_run_do_not_stop_the_report(tmp_path, undrawn):
     drift = tmp_path / "runs" / "FT-0" / "drift.json"
     for damage in ('"relative_norm": "a/b"', '"relative_norm": []'):
         drift.write_text(drift.read_text().replace('"relative_norm": 0.2', damage, 1))
-        assert gather(folders).runs[str(drift.parent)].drift is None
+        assert run_of(gather(folders), drift.parent).drift is None
     drift.write_text("{")
-    content = gather(folders)
-    assert isinstance(content.runs[str(tmp_path / "runs" / "FT-0")], Run)
-    assert content.runs[str(tmp_path / "runs" / "FT-0")].drift is None
+    run = run_of(gather(folders), drift.parent)
+    assert run.steps == 30
+    assert run.drift is None

@@ -72,13 +72,13 @@ def test_tokens_equal_one_by_one(eval_config, monkeypatch, devices, batch_tokens
     monkeypatch.setattr(eval_batches, "MOST_SLOTS", slots[1])
     mesh = mesh_lib.make_mesh(eval_config.mesh, jax.devices()[:devices])
     cell = eval_grid.all_cells(eval_config)[-1]
-    plan = eval_batches.plan(cell, tokenizer, eval_config, mesh_lib.row_shards(mesh))
+    plan = eval_batches.pack_cell(cell, tokenizer, eval_config, mesh_lib.row_shards(mesh))
     wanted = [one_by_one(config, params, each.sequences[0].tokens) for each in plan.encoded]
     eos = np.array(sorted({int(ids[i + 1]) for i, ids in enumerate(wanted[:4])} if ends else [-1]))
-    program = compiled.create(config, params, mesh, jnp.float32, NEW_TOKENS)
+    program = compiled.CompiledModel(config, params, mesh, jnp.float32, NEW_TOKENS)
     stops = decode.Stops(eos.astype(np.int32), np.zeros(config.vocab_size, np.uint8))
     finished = []
-    found = generation.tokens(program, plan, stops, finished.append)
+    found = generation.generate_tokens(program, plan, stops, finished.append)
     ended = [np.flatnonzero(np.isin(ids, eos)) for ids in wanted]
     lengths = [int(at[0]) + 1 if len(at) else NEW_TOKENS for at in ended]
     assert (len(set(lengths)) > 2) == ends
@@ -86,28 +86,29 @@ def test_tokens_equal_one_by_one(eval_config, monkeypatch, devices, batch_tokens
     assert sum(finished) == len(wanted)
 
 
-def test_a_device_holds_the_trees_of_one_batch_at_a_time(eval_config):
+def test_a_device_holds_the_trees_of_one_batch_at_a_time(eval_config, monkeypatch):
     eval_config.eval.batch_tokens = 1
     tokenizer = tokenizer_lib.load("random:llama-tiny")
     config, params = safetensors_io.load("random:llama-tiny")
     mesh = mesh_lib.make_mesh(eval_config.mesh, jax.devices()[:1])
-    plan = eval_batches.plan(eval_grid.all_cells(eval_config)[-1], tokenizer, eval_config)
-    program = compiled.create(config, params, mesh, jnp.float32, NEW_TOKENS)
-    seen = []
+    plan = eval_batches.pack_cell(eval_grid.all_cells(eval_config)[-1], tokenizer, eval_config)
+    program = compiled.CompiledModel(config, params, mesh, jnp.float32, NEW_TOKENS)
+    run, seen = program.prefill, []
 
     def prefill(batch):
         assert all(keys() is None for keys in seen)
-        prefix = program.prefill(batch)
-        seen.append(weakref.ref(prefix.keys_LBTKH))
-        return prefix
+        prefilled = run(batch)
+        seen.append(weakref.ref(prefilled.keys_LBTKH))
+        return prefilled
 
     stops = generation.stops_of(tokenizer, config.vocab_size)
-    generation.tokens(program._replace(prefill=prefill), plan, stops, lambda _: None)
+    monkeypatch.setattr(program, "prefill", prefill)
+    generation.generate_tokens(program, plan, stops, lambda _: None)
     assert len(seen) > 1
 
 
 def test_no_keys_and_values_go_from_one_device_to_another(eval_config):
-    """When prompts come in, and when slots are given up."""
+    """When prompts are inserted, and when slots are compacted."""
     config, _ = safetensors_io.load("random:llama-tiny")
     eval_config.mesh.data, eval_config.mesh.fsdp, eval_config.mesh.tensor = 2, 2, 2
     mesh, rows, length = mesh_lib.make_mesh(eval_config.mesh), 8, 64
@@ -115,15 +116,17 @@ def test_no_keys_and_values_go_from_one_device_to_another(eval_config):
     shape = config.num_layers, rows, length, config.num_kv_heads, config.head_dim
     layout = NamedSharding(mesh, sharding.spec("LBTKH", shape, mesh.shape, sharding.ACTIVATIONS))
     keys = jax.ShapeDtypeStruct(shape, jnp.float32, sharding=layout)
-    prefix = decode.Prefix(keys, keys, jax.ShapeDtypeStruct((rows, 4), jnp.int32))
-    slots = eval_batches.Slots(number=64, shards=4, size=96, own=64, trunk=0, trunk_size=32)
+    prefilled = decode.PrefilledBatch(keys, keys, jax.ShapeDtypeStruct((rows, 4), jnp.int32))
+    sizes = eval_batches.SlotSizes(
+        num_slots=64, shards=4, slot_tokens=96, prompt_tokens=64, prefix_tokens=0, prefix_size=32
+    )
     stops = decode.Stops(np.zeros(1, np.int32), np.zeros(config.vocab_size, np.uint8))
     with jax.set_mesh(mesh):
-        state = jax.eval_shape(programs.start, slots.number, slots.size)
-        arrivals = generation.nobody(slots)
+        state = jax.eval_shape(programs["init_slots"], sizes.num_slots, sizes.slot_tokens)
+        prompts = generation.no_prompts(sizes)
         for lowered in (
-            programs.admit.lower(state, prefix, arrivals, stops),
-            programs.keep.lower(state, arrivals.slot_I),
+            programs["insert"].lower(state, prefilled, prompts, stops),
+            programs["compact"].lower(state, prompts.slot_I),
         ):
             moved = [x for x in lowered.compile().as_text().splitlines() if COLLECTIVE.search(x)]
             assert not any("f32[" in line for line in moved)
@@ -132,13 +135,13 @@ def test_no_keys_and_values_go_from_one_device_to_another(eval_config):
 def test_slots_hold_what_prompts_do_not_share(eval_config):
     tokenizer = tokenizer_lib.load("random:llama-tiny")
     for cell in eval_grid.all_cells(eval_config):
-        plan = eval_batches.plan(cell, tokenizer, eval_config)
+        plan = eval_batches.pack_cell(cell, tokenizer, eval_config)
         prompts = [each.sequences[0].tokens.tolist() for each in plan.encoded]
-        (trunk,) = {tuple(prompt[: plan.slots.trunk]) for prompt in prompts}
-        assert len({prompt[len(trunk)] for prompt in prompts}) > 1
-        assert len(trunk) <= plan.slots.trunk_size
-        assert max(map(len, prompts)) - len(trunk) <= plan.slots.own
-        assert plan.slots.own + NEW_TOKENS <= plan.slots.size
+        (prefix,) = {tuple(prompt[: plan.slots.prefix_tokens]) for prompt in prompts}
+        assert len({prompt[len(prefix)] for prompt in prompts}) > 1
+        assert len(prefix) <= plan.slots.prefix_size
+        assert max(map(len, prompts)) - len(prefix) <= plan.slots.prompt_tokens
+        assert plan.slots.prompt_tokens + NEW_TOKENS <= plan.slots.slot_tokens
 
 
 @pytest.mark.parametrize(("cache_tokens", "number"), [(1, 16), (40 * 96, 32), (10**6, 64)])
@@ -148,19 +151,19 @@ def test_slots_are_as_many_as_there_is_room_for(eval_config, suite_root, cache_t
     eval_config.eval.cache_tokens, eval_config.eval.max_new_tokens = cache_tokens, 80
     tokenizer = tokenizer_lib.load("random:llama-tiny")
     for shards in (1, 2):
-        plan = eval_batches.plan(
+        plan = eval_batches.pack_cell(
             eval_grid.all_cells(eval_config)[-1], tokenizer, eval_config, shards
         )
-        assert plan.slots.size == 96
-        assert plan.slots.number == number * shards
+        assert plan.slots.slot_tokens == 96
+        assert plan.slots.num_slots == number * shards
 
 
 @pytest.mark.parametrize(("batch_tokens", "row_length"), [(1, 0), (300, 0), (4096, 0), (1, 96)])
-def test_rows_to_go_on_from_are_no_longer_than_asked(eval_config, batch_tokens, row_length):
+def test_rows_to_generate_from_are_no_longer_than_asked(eval_config, batch_tokens, row_length):
     eval_config.eval.batch_tokens, eval_config.data.row_length = batch_tokens, row_length
     tokenizer = tokenizer_lib.load("random:llama-tiny")
     cell = eval_grid.all_cells(eval_config)[-1]
-    plan = eval_batches.plan(cell, tokenizer, eval_config)
+    plan = eval_batches.pack_cell(cell, tokenizer, eval_config)
     longest = max(len(each.sequences[0].tokens) for each in plan.encoded)
     assert (
         longest
@@ -169,28 +172,28 @@ def test_rows_to_go_on_from_are_no_longer_than_asked(eval_config, batch_tokens, 
     )
 
 
-def no_texts(number, max_new_tokens):
+def no_tokens(number, max_new_tokens):
     no = jnp.zeros(number, bool)
-    tokens_RS = jnp.full((number, max_new_tokens), -1, jnp.int32)
-    return decode.Texts(tokens_RS, jnp.zeros(number, jnp.int32), no, no, no)
+    tokens_RO = jnp.full((number, max_new_tokens), -1, jnp.int32)
+    return decode.Generated(tokens_RO, jnp.zeros(number, jnp.int32), no, no, no)
 
 
 @settings(deadline=None)
 @given(st.lists(st.integers(0, len(PIECES) - 1), min_size=1, max_size=9))
 def test_a_generation_ends_at_the_first_blank_line_after_text(pieces):
-    class Texts:
+    class Tokenizer:
         eos_id = 99
 
         def token_texts(self):
             return PIECES
 
-    stops = generation.stops_of(Texts(), len(PIECES))
-    state = no_texts(1, 9)
+    stops = generation.stops_of(Tokenizer(), len(PIECES))
+    state = no_tokens(1, 9)
     for piece in pieces:
-        state = decode.append(state, jnp.array([piece], jnp.int32), stops)
+        state = decode.append_tokens(state, jnp.array([piece], jnp.int32), stops)
     texts = ["".join(PIECES[p] for p in pieces[: n + 1]) for n in range(len(pieces))]
-    length = int((state.tokens_RS >= 0).sum())
-    assert generation.cut(texts[length - 1]) == generation.cut(texts[-1])
+    length = int((state.tokens_RO >= 0).sum())
+    assert generation.first_paragraph(texts[length - 1]) == generation.first_paragraph(texts[-1])
     if HALF not in texts[-1]:  # which may pass for white space, so that a blank line is missed
         ended = [n + 1 for n, text in enumerate(texts) if "\n\n" in text.lstrip()]
         assert length == (ended[0] if ended else len(pieces))
@@ -204,21 +207,21 @@ def test_a_model_that_gives_no_numbers_is_an_error(eval_config, tmp_path, monkey
 
 def test_eos_ends_a_generation():
     stops = decode.Stops(np.array([2, 3], np.int32), np.zeros(5, np.uint8))
-    state = no_texts(2, 4)
+    state = no_tokens(2, 4)
     for tokens in ([1, 3], [2, 1], [1, 1]):
-        state = decode.append(state, jnp.array(tokens, jnp.int32), stops)
-    assert state.tokens_RS.tolist() == [[1, 2, -1, -1], [3, -1, -1, -1]]
+        state = decode.append_tokens(state, jnp.array(tokens, jnp.int32), stops)
+    assert state.tokens_RO.tolist() == [[1, 2, -1, -1], [3, -1, -1, -1]]
     assert state.done_R.tolist() == [True, True]
     assert state.count_R.tolist() == [2, 1]
 
 
 def test_a_text_ends_where_there_is_room_for_no_more():
     stops = decode.Stops(np.array([9], np.int32), np.zeros(10, np.uint8))
-    state = no_texts(2, 3)
+    state = no_tokens(2, 3)
     for tokens in ([1, 9], [2, 5], [3, 6], [4, 7]):
         assert state.done_R.tolist() == [int(state.count_R[0]) == 3, int(state.count_R[0]) > 0]
-        state = decode.append(state, jnp.array(tokens, jnp.int32), stops)
-    assert state.tokens_RS.tolist() == [[1, 2, 3], [9, -1, -1]]
+        state = decode.append_tokens(state, jnp.array(tokens, jnp.int32), stops)
+    assert state.tokens_RO.tolist() == [[1, 2, 3], [9, -1, -1]]
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -226,7 +229,10 @@ def test_generated_rows_have_the_libraries_own_numbers(dtype, eval_config, tmp_p
     eval_config.model.dtype = dtype
     loop.evaluate(eval_config, str(tmp_path / "eval"))
     rows, cells = (
-        [json.loads(line) for line in (tmp_path / "eval" / f"{name}.jsonl").open()]
+        [
+            json.loads(line)
+            for line in (tmp_path / "eval" / f"{name}.jsonl").read_text().splitlines()
+        ]
         for name in ("rows", "cells")
     )
     assert [(c["shots"], c["prompt"], c["n"]) for c in cells] == [

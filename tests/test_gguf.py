@@ -61,7 +61,7 @@ def _write(file, config, params, quant=Quant.F32, *, edit=None, extra=None, arch
     writer.add_rope_freq_base(config.rope_theta)
     writer.add_layer_norm_rms_eps(config.norm_eps)
     writer.add_vocab_size(config.vocab_size)
-    arrays = dict(tensor_names.dump(config, params, np.dtype(np.float32), "gguf"))
+    arrays = dict(tensor_names.dump_tensors(config, params, np.dtype(np.float32), "gguf"))
     for name in arrays:
         if ".attn_q." in name:
             arrays[name] = _permute(arrays[name], config.num_heads)
@@ -115,8 +115,8 @@ def test_quantized_weights_are_dequantized_exactly(quant, file):
     """Rows are permuted whole, so the rows in their own order quantize to the same numbers."""
     quant, params = Quant[quant], _params(SMALL)
     loaded = safetensors_io.load(_write(file, SMALL, params, quant)).params
-    stored = dict(tensor_names.dump(SMALL, params, np.dtype(np.float32), "gguf"))
-    found = dict(tensor_names.dump(SMALL, loaded, np.dtype(np.float32), "gguf"))
+    stored = dict(tensor_names.dump_tensors(SMALL, params, np.dtype(np.float32), "gguf"))
+    found = dict(tensor_names.dump_tensors(SMALL, loaded, np.dtype(np.float32), "gguf"))
     for name, array in stored.items():
         if array.ndim > 1:
             rounded = gguf_format.dequantize(gguf_format.quantize(array, quant), quant)

@@ -13,7 +13,7 @@ import pytest
 
 from jft import config as config_lib
 from jft.batch import Shape
-from jft.checkpoints import model_ref, orbax_steps, peft, tensor_names, weights
+from jft.checkpoints import model_ref, orbax_steps, peft, tensor_names
 from jft.data import prefix_tree
 from jft.data.prefix_tree import TokenSequence
 from jft.errors import UserError
@@ -166,7 +166,7 @@ def test_a_step_computes_no_gradients_of_what_is_frozen(decoder_config):
         rows = jax.tree.map(lambda x: x[None], batch(config, rows=8))
         counts[name] = program.compile(rows).cost_analysis()["flops"]
         shape = Shape(1, *rows.tokens_BT.shape[1:], rows.loss_index_BM.shape[-1], 1, 0)
-        counts[name] /= flops.training(config, shape)
+        counts[name] /= flops.forward_backward(config, shape)
     assert counts["lora"] == pytest.approx(counts[None], rel=0.2)
     assert counts["int8"] == pytest.approx(counts[None], rel=0.3)
 
@@ -184,7 +184,9 @@ def scores(config, model, workdir):
     """What an evaluation of a model says of a few items."""
     config.model.path, config.eval.limit = str(model), 4
     eval_loop.evaluate(config, str(workdir))
-    return [json.loads(line)["scores"] for line in (workdir / "rows.jsonl").open()]
+    return [
+        json.loads(line)["scores"] for line in (workdir / "rows.jsonl").read_text().splitlines()
+    ]
 
 
 def test_a_run_an_export_and_a_folder_of_adapters_score_alike(tuned, tmp_path):
@@ -210,7 +212,7 @@ def test_a_run_an_export_and_a_folder_of_adapters_score_alike(tuned, tmp_path):
 
 def test_a_checkpoint_holds_adapters_alone(tuned):
     _, run = tuned
-    step = model_ref.find(str(run)).step
+    step = model_ref.resolve(str(run)).step
     paths = orbax_steps.Checkpoints(run, read_only=True).manifest(step)
     assert all("adapter" in path for path in paths if path.startswith("params."))
     assert len(paths) == 1 + 3 * len(ALL)
@@ -220,8 +222,8 @@ def test_drift_is_that_of_the_merged_weights(tuned):
     config, run = tuned
     mesh = mesh_lib.make_mesh(config.mesh)
     found = json.loads((run / "drift.json").read_text())
-    shape, params = weights.load(model_ref.find(str(run)), mesh)
-    _, base = weights.load(model_ref.find("random:llama-tiny"), mesh)
+    shape, params = model_ref.resolve(str(run)).load(mesh)
+    _, base = model_ref.resolve("random:llama-tiny").load(mesh)
     want = drift.report(shape, drift.compare(shape, mesh, params, base))
     assert found["all"]["relative_norm"] == pytest.approx(want["all"]["relative_norm"], rel=1e-4)
     for a, b in zip(found["weights"], want["weights"], strict=True):
@@ -255,14 +257,14 @@ def test_a_base_that_is_gone_or_another_is_named(config, tmp_path):
     folder.export("random:llama-tiny", [], str(base), "float32")
     config.model.path, config.lora.rank, config.train.steps = str(base), 2, 1
     loop.train(config, str(tmp_path / "run"))
-    mesh, run = mesh_lib.make_mesh(config.mesh), model_ref.find(str(tmp_path / "run"))
-    weights.load(run, mesh)
+    mesh, run = mesh_lib.make_mesh(config.mesh), model_ref.resolve(str(tmp_path / "run"))
+    run.load(mesh)
     (base / "extra.safetensors").write_bytes(b"another model's")
     with pytest.raises(UserError, match=r"base, which is another model by now; restore it"):
-        weights.load(run, mesh)
+        run.load(mesh)
     shutil.rmtree(base)
     with pytest.raises(UserError, match=r"run holds adapters, whose base is missing: .*base"):
-        weights.load(run, mesh)
+        run.load(mesh)
 
 
 def test_adapters_to_a_run_that_has_adapters(config, tmp_path):
@@ -271,9 +273,9 @@ def test_adapters_to_a_run_that_has_adapters(config, tmp_path):
     config.model.path = str(tmp_path / "first")
     loop.train(config, str(tmp_path / "second"))
     mesh = mesh_lib.make_mesh(config.mesh)
-    runs = [model_ref.find(str(tmp_path / name)) for name in ("first", "second")]
-    first, second = (weights.load(run, mesh)[1] for run in runs)
-    _, frozen = lora.split(weights.load_adapted(runs[1], mesh)[1])
+    runs = [model_ref.resolve(str(tmp_path / name)) for name in ("first", "second")]
+    first, second = (run.load(mesh)[1] for run in runs)
+    _, frozen = lora.split(runs[1].load_adapted(mesh)[1])
     jax.tree.map(np.testing.assert_array_equal, frozen, first)
     kernels = [tree["layers"]["mlp"]["up"]["kernel"] for tree in (first, second)]
     assert not np.array_equal(*kernels)
@@ -285,7 +287,7 @@ def written(adapted, tmp_path):
     config, trained, _ = adapted
     folder = tmp_path / "adapters"
     folder.mkdir()
-    peft.write(config, trained, folder, "some/base")
+    peft.write_adapters(config, trained, folder, "some/base")
     return config, trained, folder
 
 
@@ -293,7 +295,7 @@ def test_pefts_format_there_and_back(written):
     config, trained, path = written
     base, found = peft.describe(str(path), config.adapters.base)
     assert (base, found) == ("some/base", config.adapters)
-    again = peft.read(str(path), dataclasses.replace(config, adapters=found))
+    again = peft.read_adapters(str(path), dataclasses.replace(config, adapters=found))
     jax.tree.map(np.testing.assert_array_equal, again, jax.device_get(trained))
 
 
@@ -304,7 +306,7 @@ def test_adapters_to_themselves_are_refused(written):
     change(path, base_model_name_or_path=str(other))
     change(other, base_model_name_or_path=str(path))
     with pytest.raises(UserError, match="which are adapters to it"):
-        model_ref.find(str(path))
+        model_ref.resolve(str(path))
 
 
 def test_adapters_in_a_folder_called_checkpoints_are_no_step_of_a_run(written):
@@ -312,7 +314,7 @@ def test_adapters_in_a_folder_called_checkpoints_are_no_step_of_a_run(written):
     own = path.parent / "checkpoints" / "7"
     shutil.copytree(path, own)
     (own / "tokenizer.json").touch()
-    assert model_ref.tokenizer_path(str(own)) == str(own)
+    assert model_ref.resolve(str(own)).tokenizer_path == str(own)
 
 
 def test_adapters_over_the_root_of_their_rank(written):
@@ -337,6 +339,9 @@ def change(path, **what):
         ({"bias": "all"}, "bias='all'"),
         ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
         ({"rank_pattern": {"q_proj": 3}}, "rank_pattern"),
+        ({"layers_to_transform": 0}, "layers_to_transform=0: jft supports adapters without it"),
+        ({"use_newlora": True}, "use_newlora=True: jft supports adapters without it"),
+        ({"newlora_config": {"blocks": 2}}, "newlora_config={'blocks': 2}: jft supports"),
         ({"r": "8"}, "r='8': must be a whole number"),
         ({"r": 10**30}, "must be a whole number from 1 to"),
         ({"lora_alpha": float("nan")}, "lora_alpha=nan: must be a number above 0"),
@@ -350,15 +355,34 @@ def change(path, **what):
 def test_what_would_compute_otherwise_is_refused(decoder_config, tmp_path, what, message):
     config = dataclasses.replace(decoder_config, adapters=KINDS["few"])
     trained, _ = lora.split(decoder.init(config, jax.random.key(0, impl="rbg")))
-    peft.write(config, trained, tmp_path, "base")
+    peft.write_adapters(config, trained, tmp_path, "base")
     change(tmp_path, **what)
 
     def read():
         _, found = peft.describe(str(tmp_path))
-        return peft.read(str(tmp_path), dataclasses.replace(config, adapters=found))
+        return peft.read_adapters(str(tmp_path), dataclasses.replace(config, adapters=found))
 
     with pytest.raises(UserError, match=message):
         read()
+
+
+def test_what_changes_no_computation_is_accepted(written):
+    config, _, path = written
+    change(
+        path,
+        auto_mapping={"base_model_class": "LlamaForCausalLM"},
+        ensure_weight_tying=True,
+        eva_config={"rho": 2.0},
+        exclude_modules=["lm_head"],
+        lora_dropout=0.1,
+        megatron_core="megatron.core",
+        peft_version="0.18.1",
+        qalora_group_size=16,
+        use_newlora=False,
+        newlora_config=None,
+        newlora_pattern={},
+    )
+    assert peft.describe(str(path), config.adapters.base) == ("some/base", config.adapters)
 
 
 @pytest.mark.parametrize(
@@ -393,7 +417,7 @@ def test_adapters_that_are_not_there_are_not_exported(tmp_path):
 
 def test_adapters_that_were_damaged_in_writing_are_caught(tuned, tmp_path, monkeypatch):
     _, run = tuned
-    dump = tensor_names.dump
+    dump = tensor_names.dump_tensors
 
     def planted(*args):
         for name, array in dump(*args):
@@ -402,7 +426,7 @@ def test_adapters_that_were_damaged_in_writing_are_caught(tuned, tmp_path, monke
                 array[::-1].copy() if name.endswith("0.mlp.up_proj.lora_B.weight") else array,
             )
 
-    monkeypatch.setattr(tensor_names, "dump", planted)
+    monkeypatch.setattr(tensor_names, "dump_tensors", planted)
     with pytest.raises(UserError, match="gives other scores than the model"):
         folder.export(str(run), [], str(tmp_path / "out"), "float32", adapters=True)
 
@@ -446,4 +470,4 @@ def test_a_folder_of_a_model_and_adapters_is_refused(tuned, tmp_path):
     for file in ("adapter_config.json", "adapter_model.safetensors"):
         shutil.copy(tmp_path / "True" / file, tmp_path / "False")
     with pytest.raises(UserError, match="holds a model and adapters"):
-        model_ref.find(str(tmp_path / "False"))
+        model_ref.resolve(str(tmp_path / "False"))

@@ -12,7 +12,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from jft import config as config_lib
-from jft.checkpoints import hf_config, model_ref, safetensors_io, tensor_names, weights
+from jft.checkpoints import hf_config, model_ref, safetensors_io, tensor_names
 from jft.evaluation import memory
 from jft.model import mesh as mesh_lib
 from jft.model.decoder import DecoderConfig
@@ -34,13 +34,14 @@ LOAD = """
 import resource, sys
 import jax, jax.numpy as jnp
 from jft import config
-from jft.training import mesh, origins, pretrained
+from jft.checkpoints import model_ref
+from jft.model import mesh
 
-devices = mesh.create(config.Mesh())
+devices = mesh.make_mesh(config.Mesh())
 jax.block_until_ready(jnp.ones(8) * 2)
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 before = peak()
-_, params = pretrained.load(origins.find(sys.argv[1]), devices, jnp.dtype("bfloat16"))
+_, params = model_ref.resolve(sys.argv[1]).load(devices, jnp.dtype("bfloat16"))
 print((peak() - before) / sum(x.nbytes for x in jax.tree.leaves(params)))
 """
 
@@ -86,7 +87,7 @@ def write_shards(folder, config, number):
         save_file(part, folder / file, metadata={"format": "pt"})
         files |= dict.fromkeys(part, file)
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": files}))
-    (folder / "config.json").write_text(json.dumps(hf_config.write(config)))
+    (folder / "config.json").write_text(json.dumps(hf_config.to_json(config)))
 
 
 def test_a_7b_model_but_for_its_layers_loads_in_little_more_than_its_size(tmp_path):
@@ -103,17 +104,15 @@ def test_a_7b_model_but_for_its_layers_loads_in_little_more_than_its_size(tmp_pa
 
 @pytest.mark.parametrize("sizes", [(2, 2, 2), (1, 8, 1), (1, 4, 2)], ids=str)
 def test_a_mesh_reads_its_parts(tmp_path, decoder_config, sizes, monkeypatch):
-    monkeypatch.setattr(
-        safetensors_io, "READ_AT_ONCE", 40
-    )  # so that most tensors are read in turns
+    monkeypatch.setattr(safetensors_io, "READ_AT_ONCE", 40)  # most tensors are read in parts
     write_shards(tmp_path / "model", decoder_config, number=2)
     mesh = mesh_lib.make_mesh(config_lib.Mesh(*sizes))
-    origin = model_ref.find(str(tmp_path / "model"))
-    config, params = weights.load(origin, mesh)
+    origin = model_ref.resolve(str(tmp_path / "model"))
+    config, params = origin.load(mesh)
     whole = safetensors_io.load(origin.path).params
     jax.tree.map(np.testing.assert_array_equal, params, whole)
     layout = mesh_lib.param_shardings(mesh, config)
     assert jax.tree.map(lambda x: x.sharding, params) == layout
-    half = weights.load(origin, mesh, np.dtype("bfloat16"))[1]
+    half = origin.load(mesh, np.dtype("bfloat16"))[1]
     assert {x.dtype for x in jax.tree.leaves(half)} == {np.dtype("bfloat16")}
     jax.tree.map(np.testing.assert_array_equal, half, whole)  # bfloat16 is what the files hold

@@ -33,7 +33,7 @@ def steps_of(lengths, shared=0, seed=0):
 )
 def test_every_sequence_has_its_place_in_a_shape_that_holds_it(lengths, shared, budget):
     steps = steps_of(lengths, shared)
-    plan = packing.plan(steps, budget)
+    plan = packing.pack_steps(steps, budget)
     assert len(set(plan.shapes)) <= packing.MAX_SHAPES
     for sequences, rows, shape in zip(steps, plan.rows, plan.shapes, strict=True):
         assert sorted(i for row in rows for i in row) == list(range(len(sequences)))
@@ -59,18 +59,18 @@ def test_long_runs_have_little_padding(shared):
     rng = np.random.default_rng(0)
     lengths = rng.integers(40, 120, (250, 16)).tolist()
     steps = steps_of(lengths, shared)
-    plan = packing.plan(steps, Budget(1, 4096))
+    plan = packing.pack_steps(steps, Budget(1, 4096))
     used = sum(shared + sum(step) for step in lengths)
     assert slots(plan) < 1.05 * used
     assert all(len(rows) == 1 for rows in plan.rows)
 
 
 def test_a_shape_must_be_worth_its_compilation():
-    few = packing.plan(steps_of([[500], [600], [700]]), Budget(1, 4096))
-    many = packing.plan(steps_of([[500], [600], [700]] * 100), Budget(1, 4096))
+    few = packing.pack_steps(steps_of([[500], [600], [700]]), Budget(1, 4096))
+    many = packing.pack_steps(steps_of([[500], [600], [700]] * 100), Budget(1, 4096))
     assert (len(set(few.shapes)), len(set(many.shapes))) == (1, 3)
 
 
 def test_the_longest_first_fill_rows_that_share_nothing():
-    plan = packing.plan(steps_of([[60, 60, 60, 36, 36, 36]]), Budget(3, 96))
+    plan = packing.pack_steps(steps_of([[60, 60, 60, 36, 36, 36]]), Budget(3, 96))
     assert (len(plan.rows[0]), plan.shapes[0].row_length) == (3, 96)

@@ -5,14 +5,14 @@ import json
 from types import SimpleNamespace
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import plain_row
 import pytest
 from conftest import write
 
-from jft.checkpoints import model_ref, safetensors_io, weights
+from jft.checkpoints import model_ref, safetensors_io
 from jft.checkpoints import tokenizer as tokenizer_lib
+from jft.checkpoints.session import open_session
 from jft.data import datasets, probe_batches, prompts, trained_on
 from jft.errors import UserError
 from jft.model import mesh as mesh_lib
@@ -37,9 +37,9 @@ def probed(config):
     return config
 
 
-def plan(config, seen=None):
-    training = datasets.suite(config.data).training()
-    return probe_batches.plan(config, tokenizer_lib.load(MODEL), training, seen)
+def plan(config, seen=None, shards=1):
+    training = datasets.suite(config.data).training_set()
+    return probe_batches.plan_probes(config, tokenizer_lib.load(MODEL), training, seen, shards)
 
 
 def names(config):
@@ -48,7 +48,7 @@ def names(config):
 
 def load(path):
     mesh = mesh_lib.make_mesh(mesh_lib.config_lib.Mesh())
-    return jax.device_get(weights.load(model_ref.find(path), mesh)[1])
+    return jax.device_get(model_ref.resolve(path).load(mesh)[1])
 
 
 def answer(params, prompt, text):
@@ -83,11 +83,10 @@ def test_numbers_equal_plain_forward_passes(probed, tmp_path):
     for record in records[:4] + records[8:]:
         params = base if record["step"] == 0 else tuned
         task = source.tasks[record["task"]]
-        rows = source.test(f"{task.name}/{record['dataset']}").rows[:3]
+        rows = source.test_set(f"{task.name}/{record['dataset']}").examples[:3]
         template = source.template(task, 1)
         items = [
-            by_hand(base, params, task, prompts.render(template, row), row["output"])
-            for row in rows
+            by_hand(base, params, task, prompts.fill(template, row), row["output"]) for row in rows
         ]
         nll, kl, correct = zip(*items, strict=True)
         assert record["nll"] == pytest.approx(np.mean(nll), rel=1e-5)
@@ -156,12 +155,12 @@ def test_training_rows_and_rows_without_a_gold_label_are_left_out(probed):
 
 def test_what_the_base_was_trained_on_is_left_out_too(probed, tmp_path):
     films = next(each for each in plan(probed).sets if each.dataset.name == "films").dataset
-    trained_on.write(tmp_path, films.task, films.rows[:1], ())
-    seen = trained_on.read(tmp_path)
+    trained_on.write_hashes(tmp_path, films.task, films.examples[:1], ())
+    seen = trained_on.read_hashes(tmp_path)
     chosen = next(each for each in plan(probed, seen).sets if each.dataset.name == "films")
     texts = [bytes(e.sequences[0].tokens[1:].tolist()).decode() for e in chosen.encoded]
     assert len(texts) == 3
-    assert not any(films.rows[0]["input"] in text for text in texts)
+    assert not any(films.examples[0]["input"] in text for text in texts)
 
 
 def test_a_broken_set_keeps_nobody_from_training_unless_it_is_named(probed):
@@ -182,10 +181,13 @@ def scaled_answers(config, folder, sizes):
 
     A divergence is what is left of log-probabilities, with their rounding: it must not be small.
     """
-    devices = np.array(jax.devices()[: int(np.prod(sizes))]).reshape(sizes)
-    mesh = jax.sharding.Mesh(devices, mesh_lib.AXES)
-    float32, layout = jnp.dtype("float32"), mesh_lib.param_shardings(mesh, safetensors_io.TINY)
-    made = probes.Probes(config, plan(config), safetensors_io.TINY, float32, mesh, 1, folder, 0)
+    for axis, size in zip(mesh_lib.AXES, sizes, strict=True):
+        setattr(config.mesh, axis, size)
+    config.model.dtype = "float32"
+    session = open_session(config, devices=tuple(jax.devices()[: int(np.prod(sizes))]))
+    items, schedule = plan(config, shards=session.row_shards), probes.Schedule(0, last=1, done=0)
+    made = probes.Probes(session, safetensors_io.TINY, items, schedule, folder)
+    layout = mesh_lib.param_shardings(session.mesh, safetensors_io.TINY)
     base = safetensors_io.load(MODEL).params
     for step, params in enumerate((base, jax.tree.map(lambda x: np.float32(1.5) * x, base))):
         records = made.run(step, jax.device_put(params, layout))
@@ -246,18 +248,15 @@ def test_the_best_checkpoint_stays_and_can_be_named(config, tmp_path):
     best = min(losses, key=losses.get)
     assert best != 6
     assert sorted(path.name for path in (run / "checkpoints").iterdir()) == sorted([str(best), "6"])
-    named = model_ref.find(str(run / "checkpoints" / str(best)))
+    named = model_ref.resolve(str(run / "checkpoints" / str(best)))
     assert (named.path, named.step, named.finished) == (str(run), best, True)
-    assert model_ref.tokenizer_path(f"{run}/checkpoints/{best}") == str(run / "tokenizer")
-    assert model_ref.find(f"{run}/checkpoints") == model_ref.find(str(run))
+    assert model_ref.resolve(f"{run}/checkpoints/{best}").tokenizer_path == str(run / "tokenizer")
+    assert model_ref.resolve(f"{run}/checkpoints") == model_ref.resolve(str(run))
     mesh = mesh_lib.make_mesh(config.mesh)
     pairs = zip(
-        *(
-            jax.tree.leaves(weights.load(origin, mesh)[1])
-            for origin in (named, model_ref.find(str(run)))
-        ),
+        *(jax.tree.leaves(origin.load(mesh)[1]) for origin in (named, model_ref.resolve(str(run)))),
         strict=True,
     )
     assert any(not np.array_equal(a, b) for a, b in pairs)
     with pytest.raises(UserError, match=rf"no such step; there is {best}, 6"):
-        model_ref.find(str(run / "checkpoints" / "99"))
+        model_ref.resolve(str(run / "checkpoints" / "99"))

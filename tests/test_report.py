@@ -13,17 +13,26 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from report_data import BASE, FT, read_jsonl, write_evaluation, write_jsonl, write_study
+from report_data import (
+    BASE,
+    FT,
+    edit_model,
+    make_version_1,
+    read_jsonl,
+    write_evaluation,
+    write_jsonl,
+    write_study,
+)
 from rich.console import Console
 
 from jft import report
 from jft.errors import UserError
 from jft.evaluation import stats
 from jft.reporting import notes, terminal, wording
-from jft.reporting.collect import collect
 from jft.reporting.compare import compare
 from jft.reporting.content import gather
 from jft.reporting.findings import findings
+from jft.reporting.read import read_models
 
 FILES = ("report.html", "report.md", "comparisons.csv", "cells.csv", "drift.csv")
 PLOTS = ("shots.png",)
@@ -114,7 +123,7 @@ def test_the_interval_of_a_relation_is_clustered_by_item(study):
                 c | {"value": float(np.mean([first[c["dataset"], i] for i in range(40)]))}
             ),
         )
-    subject = compare(collect([str(base), str(ft)])).subjects[0]
+    subject = compare(read_models([str(base), str(ft)])).subjects[0]
     cell, relation = subject.cells[0].difference, subject.relations[0].difference
     assert subject.relations[0].relation == subject.cells[0].relation == "in-domain"
     assert relation.value == pytest.approx(cell.value)
@@ -123,9 +132,9 @@ def test_the_interval_of_a_relation_is_clustered_by_item(study):
 
 def test_a_base_is_matched_by_its_path(study, tmp_path):
     write_evaluation(tmp_path / "other", "another", BASE, base="/models/another", seed=5)
-    report_ = compare(collect([*study, str(tmp_path / "other")]))
+    report_ = compare(read_models([*study, str(tmp_path / "other")]))
     assert [subject.family.base for subject in report_.subjects] == ["tiny", "tiny"]
-    assert compare(collect(study)).subjects == report_.subjects
+    assert compare(read_models(study)).subjects == report_.subjects
 
 
 def test_fticl_is_compared_with_ft_of_the_same_training_set_and_base_only(study, tmp_path):
@@ -133,9 +142,9 @@ def test_fticl_is_compared_with_ft_of_the_same_training_set_and_base_only(study,
     write_evaluation(
         other, "FT films", FT, model_path="/runs/films", train="films_train_400", train_shots=0
     )
-    [contrast] = compare(collect([*study, str(other)])).contrasts
+    [contrast] = compare(read_models([*study, str(other)])).contrasts
     assert (contrast.fticl.first.train_shots, contrast.ft.first.path) == (2, "/runs/ft")
-    subjects = {s.family.first.path: s.relations[0] for s in compare(collect(study)).subjects}
+    subjects = {s.family.first.path: s.relations[0] for s in compare(read_models(study)).subjects}
     fticl, ft = subjects["/runs/fticl"], subjects["/runs/ft"]
     first = contrast.relations[0]
     assert first.difference.value == pytest.approx(fticl.difference.value - ft.difference.value)
@@ -165,7 +174,7 @@ def test_only_items_that_both_have_are_compared_and_the_report_says_so(tmp_path)
     files = written([tmp_path], tmp_path / "out")
     assert "scored on 30 items and tiny on 20; the 20 that both have" in files["report.html"]
     ft_items, base_items = (correct(folder, "films", 0, 0) for folder in (ft, base))
-    subject = compare(collect([str(tmp_path)])).subjects[0]
+    subject = compare(read_models([str(tmp_path)])).subjects[0]
     cell = next(c for c in subject.cells if (c.dataset, c.shots, c.prompt) == ("films", 0, 0))
     expected = np.mean([ft_items[i] - base_items[i] for i in range(20)])
     assert cell.difference.value == pytest.approx(expected)
@@ -185,29 +194,32 @@ def test_a_base_that_lacks_some_cells_serves_for_the_others(study, tmp_path):
     files = written(study[:2], tmp_path / "out")
     assert "lacks 4 of its 20 cells" in files["report.md"]
     assert f"--config={study[1]}/config.json --config.model.path=" in files["report.html"]
-    subject = compare(collect(study[:2])).subjects[0]
+    subject = compare(read_models(study[:2])).subjects[0]
     outside = next(c for c in subject.relations if c.relation == "out-of-domain")
     assert outside.n == 40  # of trips
 
 
 def test_lost_and_gained_items_are_counted_and_shown(study):
     base, ft, _ = study
-    flips = compare(collect([base, ft])).subjects[0].flips[0]
+    changed = compare(read_models([base, ft])).subjects[0].changed_items[0]
     pairs = [
         (correct(base, "gadgets", s, p)[i], correct(ft, "gadgets", s, p)[i])
         for s in (0, 2)
         for p in (0, 1)
         for i in range(40)
     ]
-    assert (flips.relation, flips.n) == ("in-domain", 160)
-    assert (flips.lost, flips.gained) == (pairs.count((True, False)), pairs.count((False, True)))
-    assert flips.lost > 0
-    for example in flips.gained_examples:
+    assert (changed.relation, changed.n) == ("in-domain", 160)
+    assert (changed.lost, changed.gained) == (
+        pairs.count((True, False)),
+        pairs.count((False, True)),
+    )
+    assert changed.lost > 0
+    for example in changed.gained_items:
         assert example.tuned.prediction == example.tuned.gold != example.base.prediction
 
 
 def test_folders_inside_a_folder_are_found_and_a_folder_given_twice_counts_once(study, tmp_path):
-    assert collect([str(tmp_path), study[0]]) == collect(study)
+    assert read_models([str(tmp_path), study[0]]) == read_models(study)
 
 
 def test_two_runs_of_one_name_are_told_apart(study, tmp_path):
@@ -216,7 +228,7 @@ def test_two_runs_of_one_name_are_told_apart(study, tmp_path):
             tmp_path / "seeds" / path[6:11], "FT", FT, model_path=path, train="gadgets",
             train_shots=0,
         )  # fmt: skip
-    names = {model.name for model in collect([study[0], str(tmp_path / "seeds")])}
+    names = {model.name for model in read_models([study[0], str(tmp_path / "seeds")])}
     assert names == {"tiny", "FT (seed0/ft)", "FT (seed1/ft)"}
 
 
@@ -235,7 +247,7 @@ def test_adapters_are_a_way_of_training_of_their_own(study, tmp_path):
     )
     groups = [
         [each.family.way for each in group.members]
-        for group in compare(collect(list(map(str, folders)))).groups
+        for group in compare(read_models(list(map(str, folders)))).groups
     ]
     assert sorted(groups) == [["FT"], ["FT LoRA-4"]]
 
@@ -245,16 +257,16 @@ def test_a_snapshot_of_a_training_is_no_further_training(study, tmp_path):
         tmp_path / "early", "FT gadgets_train_400", BASE | FT, model_path="/runs/ft at 15",
         train="gadgets_train_400", train_shots=0,
     )  # fmt: skip
-    edit(early / "cells.jsonl", lambda cell: cell | {"step": 15, "model_path": "/runs/ft"})
-    alone, both = (compare(collect([*study, *more])) for more in ([], [str(early)]))
+    edit_model(early, step=15, model_path="/runs/ft")
+    alone, both = (compare(read_models([*study, *more])) for more in ([], [str(early)]))
     groups = {group.members[0].name: len(group.members) for group in both.groups}
     assert groups == {
         "FT gadgets_train_400 (ft at step 15)": 1,
         "FT gadgets_train_400 (ft at step 30)": 1,
         "FTICL-2 gadgets_train_400": 1,
     }
-    assert [f.evidence[0].p_value for f in findings(both, {})] == [
-        f.evidence[0].p_value for f in findings(alone, {})
+    assert [f.evidence[0].p_value for f in findings(both)] == [
+        f.evidence[0].p_value for f in findings(alone)
     ]
 
 
@@ -266,11 +278,11 @@ def test_seeds_are_named_together_beside_snapshots(study, tmp_path):
             folder, f"FT gadgets_train_400{suffix}", BASE | FT, model_path=f"/runs/{seed} {step}",
             train="gadgets_train_400", train_shots=0, train_seed=seed,
         )  # fmt: skip
-        edit(folder / "cells.jsonl", lambda c: c | {"step": step, "model_path": f"/runs/{seed}"})
+        edit_model(folder, step=step, model_path=f"/runs/{seed}")
         return str(folder)
 
     def names(folders):
-        found = compare(collect([study[0], *folders])).subjects
+        found = compare(read_models([study[0], *folders])).subjects
         return {subject.name: len(subject.family.models) for subject in found}
 
     folders = [written(0, 30), written(1, 30), written(0, 15)]
@@ -280,21 +292,21 @@ def test_seeds_are_named_together_beside_snapshots(study, tmp_path):
 
 
 def test_where_nothing_was_tuned_the_report_says_what_to_score(study):
-    assert compare(collect(study[:1])).notes == [notes.UNTRAINED]
+    assert compare(read_models(study[:1])).notes == [notes.UNTRAINED]
 
 
 def test_two_evaluations_of_one_checkpoint_are_one_model(study, tmp_path):
     more = [("detection", "twins")]
     write_evaluation(tmp_path / "more", "tiny", BASE, datasets=more)
-    [base] = collect([study[0], str(tmp_path / "more")])
-    assert len(base.folders) == 2
+    [base] = read_models([study[0], str(tmp_path / "more")])
+    assert len(base.evaluations) == 2
     assert len(base.cells) == 24
 
 
 def test_evaluations_that_contradict_each_other_are_an_error(study, tmp_path):
     write_evaluation(tmp_path / "again", "tiny", BASE, seed=9)
     with pytest.raises(UserError, match=r"again.*differently"):
-        collect([study[0], str(tmp_path / "again")])
+        read_models([study[0], str(tmp_path / "again")])
 
 
 def test_a_metric_other_than_accuracy_is_read_from_its_own_field(study, tmp_path):
@@ -309,7 +321,7 @@ def test_a_metric_other_than_accuracy_is_read_from_its_own_field(study, tmp_path
     files = written(study, tmp_path / "out")
     assert "ROUGE-L" in files["report.html"]
     assert re.search(r"text \d+", files["report.md"])
-    cell = compare(collect(study)).subjects[0].cells[0]
+    cell = compare(read_models(study)).subjects[0].cells[0]
     items = [correct_value(folder, cell) for folder in (study[1], study[0])]
     assert cell.difference.value == pytest.approx(np.mean(items[0]) - np.mean(items[1]))
 
@@ -327,7 +339,7 @@ def test_different_data_under_one_name_is_an_error(study):
 
     edit(Path(study[0]) / "rows.jsonl", other_gold)
     with pytest.raises(UserError, match=r"films.*item 7.*'neither'.*data\.root"):
-        compare(collect(study))
+        compare(read_models(study))
 
 
 def test_other_words_under_one_name_are_an_error(study):
@@ -339,26 +351,26 @@ def test_other_words_under_one_name_are_an_error(study):
 
     edit(Path(study[0]) / "rows.jsonl", asked_otherwise)
     with pytest.raises(UserError, match=r"films at 2 shots.*item 7.*in other words than to tiny"):
-        compare(collect(study))
+        compare(read_models(study))
 
 
 def test_a_model_that_has_changed_between_its_evaluations_is_an_error(study, tmp_path):
     more = write_evaluation(tmp_path / "more", "tiny", BASE, datasets=[("detection", "twins")])
-    edit(more / "cells.jsonl", lambda cell: cell | {"model_sha256": "trained on"})
+    edit_model(more, model_sha256="trained on")
     with pytest.raises(UserError, match="models/base has changed between its evaluations"):
-        collect([study[0], str(more)])
+        read_models([study[0], str(more)])
 
 
 def test_a_model_moved_elsewhere_is_the_same_model(study, tmp_path):
     more = write_evaluation(tmp_path / "more", "tiny", BASE, datasets=[("detection", "twins")])
-    edit(more / "cells.jsonl", lambda cell: cell | {"model_path": "/moved", "base": "/moved"})
-    [base] = collect([study[0], str(more)])
+    edit_model(more, model_path="/moved", base="/moved")
+    [base] = read_models([study[0], str(more)])
     assert len(base.cells) == 24
 
 
 def test_a_base_that_was_trained_on_since_is_no_base_any_more(study):
-    edit(Path(study[1]) / "cells.jsonl", lambda cell: cell | {"base_sha256": "before"})
-    found = compare(collect(study[:2]))
+    edit_model(study[1], base_sha256="before")
+    found = compare(read_models(study[:2]))
     assert found.gaps == [
         "FT gadgets_train_400: /models/base is not any more what it was tuned from."
     ]
@@ -369,29 +381,29 @@ def test_a_tuned_model_serves_as_the_base_of_another(study, tmp_path):
         tmp_path / "further", "FT films", FT, model_path="/runs/further", base="/runs/ft",
         train="films_train_400", train_shots=0,
     )  # fmt: skip
-    found = compare(collect([*study, str(further)]))
+    found = compare(read_models([*study, str(further)]))
     assert [s.family.base for s in found.subjects] == ["FT gadgets_train_400", "tiny", "tiny"]
     assert not found.gaps
 
 
 def test_shots_that_the_base_lacks_do_not_repeat_the_others(study):
     edit(Path(study[0]) / "cells.jsonl", lambda c: c if c["shots"] == 0 else None)
-    relations = compare(collect(study[:2])).subjects[0].relations
+    relations = compare(read_models(study[:2])).subjects[0].relations
     inside = [(c.shots, c.difference is None) for c in relations if c.relation == "in-domain"]
     assert inside == [(0, False), (2, True)]
 
 
 def test_the_end_of_a_file_that_a_kill_cut_off_is_dropped(study):
-    whole = collect(study)
+    whole = read_models(study)
     for name in ("rows.jsonl", "cells.jsonl"):
         with (Path(study[1]) / name).open("a") as file:
             file.write('{"model": "FT gad')
-    assert collect(study) == whole
+    assert read_models(study) == whole
 
 
 def test_rows_of_an_unfinished_cell_are_left_out(study):
     edit(Path(study[1]) / "cells.jsonl", lambda c: c if c["dataset"] != "trips" else None)
-    model = collect(study[1:2])[0]
+    model = read_models(study[1:2])[0]
     assert {key.dataset for key in model.cells} == {"gadgets", "films", "paraphrases", "notices"}
 
 
@@ -401,7 +413,7 @@ def test_malformed_json_names_file_and_line(study):
     lines[4] = lines[4][:-9]
     file.write_text("\n".join(lines) + "\n")
     with pytest.raises(UserError, match=r"ft/rows\.jsonl line 5: not valid JSON"):
-        collect(study)
+        read_models(study)
 
 
 DAMAGE = {
@@ -432,11 +444,7 @@ DAMAGE = {
     "a list for an index": ("rows.jsonl", lambda r: r | {"index": [1]}, "line 1: index="),
     "no object": ("rows.jsonl", lambda r: 5, "line 1: must be an object, not int"),
     "a wrong relation": ("cells.jsonl", lambda c: c | {"relation": "x"}, "relation='x'"),
-    "two models": (
-        "cells.jsonl",
-        lambda c: c | {"step": c["shots"]},
-        "line 3: step=2, but line 1 has 0",
-    ),
+    "a newer version": ("cells.jsonl", lambda c: c | {"version": 3}, "version=3, but this jft"),
     "a metric out of range": ("rows.jsonl", lambda r: r | {"correct": 7}, "correct=7"),
     "no cells": ("cells.jsonl", lambda c: None, "no finished cell"),
 }
@@ -447,14 +455,31 @@ def test_damaged_files_are_named(study, kind):
     name, change, message = DAMAGE[kind]
     edit(Path(study[1]) / name, change)
     with pytest.raises(UserError, match=message):
-        collect(study)
+        read_models(study)
+
+
+def test_evaluations_of_version_1_give_the_same_report(study, tmp_path):
+    new = written(study, tmp_path / "new")
+    for folder in study:
+        make_version_1(folder)
+    assert written(study, tmp_path / "old") == {
+        name: text.replace(str(tmp_path / "new"), str(tmp_path / "old"))
+        for name, text in new.items()
+    }
+
+
+def test_in_version_1_a_workdir_of_two_models_is_an_error(study):
+    make_version_1(study[1])
+    edit(Path(study[1]) / "cells.jsonl", lambda c: c | {"step": c["shots"]})
+    with pytest.raises(UserError, match="line 3: step=2, but line 1 has 0"):
+        read_models(study)
 
 
 def test_a_folder_without_an_evaluation_is_an_error(tmp_path):
     with pytest.raises(UserError, match=r"holds no cells\.jsonl"):
-        collect([str(tmp_path)])
+        read_models([str(tmp_path)])
     with pytest.raises(UserError, match="nowhere is not a folder"):
-        collect([str(tmp_path / "nowhere")])
+        read_models([str(tmp_path / "nowhere")])
 
 
 def test_only_the_reports_own_files_are_replaced(study, tmp_path):
@@ -526,6 +551,7 @@ def test_text_from_data_is_escaped(study, tmp_path):
 
     edit(Path(study[1]) / "rows.jsonl", change)
     edit(Path(study[1]) / "cells.jsonl", change)
+    edit_model(study[1], model=evil)
     files = written(study, tmp_path / "out")
     assert "script" not in Structure(files["report.html"]).tags
     assert evil in "".join(Structure(files["report.html"]).text)
@@ -551,7 +577,7 @@ def test_the_summary_fits_the_terminal(study):
 
 
 def test_sentences_say_what_chance_explains(study):
-    subjects = compare(collect(study)).subjects
+    subjects = compare(read_models(study)).subjects
     sentences = {
         c.difference.significant: wording.sentence(c) for s in subjects for c in s.relations
     }
@@ -587,7 +613,7 @@ def test_skipped_rows_and_leaked_demonstrations_are_caveats(study, tmp_path):
         return cell | {
             "skipped": 3,
             "demos_among_items": 2 * (cell["shots"] > 0),
-            "items_trained_on": 4 if cell["train"] else None,
+            "items_trained_on": None if cell["relation"] == "base" else 4,
         }
 
     for folder in study[:2]:
@@ -606,7 +632,7 @@ def test_a_model_that_always_says_the_same_label_is_a_caveat(study, tmp_path):
         return lambda row: row | {"prediction": label} if row["dataset"] == "films" else row
 
     edit(Path(ft) / "rows.jsonl", always("positive"))
-    notes = compare(collect([str(base), str(ft)])).notes
+    notes = compare(read_models([str(base), str(ft)])).notes
     assert [note for note in notes if "nearly every item" in note] == [
         "FT gadgets_train_400 gives one label to nearly every item of sentiment/films (positive at "
         "0, 2 shots): its accuracy there is that label's share of the items, whatever it knows."

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 import pytest
 
-from jft.checkpoints import model_ref, orbax_steps, safetensors_io, weights
+from jft.checkpoints import model_ref, orbax_steps, safetensors_io
 from jft.data import packing
 from jft.errors import UserError
 from jft.model import mesh as mesh_lib
@@ -80,7 +80,7 @@ def losses(workdir):
 
 def params(workdir):
     mesh = mesh_lib.make_mesh(mesh_lib.config_lib.Mesh())
-    return jax.tree.leaves(weights.load(model_ref.find(str(workdir)), mesh)[1])
+    return jax.tree.leaves(model_ref.resolve(str(workdir)).load(mesh)[1])
 
 
 def assert_equal_runs(one, other):
@@ -220,7 +220,7 @@ def test_other_data_is_refused_and_a_folder_that_is_no_step_is_named(config, sui
     ids=str,
 )
 def test_a_damaged_description_of_a_model_is_named(tmp_path, damage):
-    saved = model_ref.SavedModel(safetensors_io.TINY, 3, "base", "hash", 0)
+    saved = model_ref.ModelRecord(safetensors_io.TINY, 3, "base", "hash", 0)
     model_ref.write_model(tmp_path, saved)
     assert model_ref.read_model(tmp_path) == saved
     record = json.loads((tmp_path / "model.json").read_text())

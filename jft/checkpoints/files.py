@@ -1,38 +1,34 @@
-"""Where a model's files are, on disk or on the hub, and opening them, for both sides of jft."""
+"""Locate the files of a model, on this machine or on the hub, and fingerprint them."""
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 import re
-import typing
 from collections.abc import Sequence
 from pathlib import Path
 
 from jft.errors import UserError
 
-if typing.TYPE_CHECKING:
-    from gguf import GGUFReader
-
 ADAPTERS = "adapter_config.json"
 RANDOM_MODEL = "random:llama-tiny"
 FILE_SUFFIXES = (".gguf", ".safetensors", ".json", ".bin", ".pt", ".pth", ".ckpt")
-# What decides a model's numbers; its fingerprint reads at most so many blocks of each file.
+# The files that decide a model's numbers. A fingerprint reads `BLOCKS` blocks of `BLOCK` bytes,
+# evenly spaced, of each file, so that its time does not grow with the weights.
 FINGERPRINTED = ("config.json", ADAPTERS, "*.safetensors", "tokenizer*.json", "vocab.*", "*.model")
 BLOCK, BLOCKS = 1 << 16, 256
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
 
 def locate(path: str, patterns: Sequence[str]) -> Path:
-    """The local file or folder that `model.path` means.
+    """Find the local file or folder that `model.path` names, downloading it from the hub if needed.
 
     Args:
       path: a file, a folder, or a hub id such as `HuggingFaceTB/SmolLM2-135M`.
-      patterns: the names of the files to download from the hub's top folder.
+      patterns: the names of the files to download from the top folder of the repository.
 
     Raises:
-      UserError: nothing is there, or the hub does not give it.
+      UserError: there is no such file or folder, or the download fails.
     """
     if not path:
         raise UserError(
@@ -54,10 +50,13 @@ def locate(path: str, patterns: Sequence[str]) -> Path:
 
 
 def fingerprint(path: str) -> str:
-    """A SHA-256 of what a model is made of: of small files the bytes, of large ones samples.
+    """Hash a model's files with SHA-256: all bytes of small files, samples of large ones.
 
     Args:
-      path: as `locate` takes it.
+      path: a path for `locate`, or `RANDOM_MODEL`.
+
+    Returns:
+      The hexadecimal digest; for `RANDOM_MODEL` its name.
     """
     if path == RANDOM_MODEL:
         return path
@@ -67,16 +66,16 @@ def fingerprint(path: str) -> str:
     for file in files:
         size = file.stat().st_size
         digest.update(f"{file.name} {size}\n".encode())
-        step = max(BLOCK, size // BLOCKS)
+        distance = max(BLOCK, size // BLOCKS)
         with file.open("rb") as content:
-            for start in range(0, size, step):
+            for start in range(0, size, distance):
                 content.seek(start)
                 digest.update(content.read(BLOCK))
     return digest.hexdigest()
 
 
 def read_json(path: Path) -> dict:
-    """The object in a JSON file.
+    """Read a JSON file that holds an object.
 
     Raises:
       UserError: the file is missing, or holds no JSON object.
@@ -92,37 +91,6 @@ def read_json(path: Path) -> dict:
     if not isinstance(value, dict):
         raise UserError(f"{path}: holds a JSON {type(value).__name__}; it must hold an object")
     return value
-
-
-# Reading the metadata takes seconds, and the weights and the tokenizer both need it.
-@functools.lru_cache(maxsize=1)
-def open_gguf(path: Path) -> GGUFReader:
-    """A reader of a GGUF file's metadata and tensors, memory-mapped.
-
-    Raises:
-      UserError: not a whole GGUF file of a version that the `gguf` package reads.
-    """
-    from gguf import GGUFReader
-
-    with path.open("rb") as file:
-        if file.read(4) != b"GGUF":
-            raise UserError(f"{path}: not a GGUF file: it does not begin with the bytes GGUF")
-    try:
-        reader = GGUFReader(path)
-    # The reader checks no bounds: a file cut short shows as whatever numpy makes of missing bytes.
-    except (ValueError, IndexError, KeyError, TypeError, OverflowError) as error:
-        raise UserError(
-            f"{path}: truncated or damaged ({error}); copy or download it again"
-        ) from None
-    if gguf_value(reader, "split.count", 1) > 1:
-        raise UserError(f"{path}: one part of several; join them with llama-gguf-split --merge")
-    return reader
-
-
-def gguf_value(reader: GGUFReader, key: str, default=None):
-    """A metadata value of a GGUF file as a Python object; `default` where the key is absent."""
-    field = reader.get_field(key)
-    return default if field is None else field.contents()
 
 
 def _download(repo: str, patterns: Sequence[str]) -> Path:

@@ -1,7 +1,7 @@
 """The tokenizer inside a GGUF file, rebuilt from its tokens, merges and pre-tokenizer name.
 
-A GGUF file names llama.cpp's pre-tokenizer instead of carrying one. What each name stands for is in
-llama.cpp (src/llama-vocab.cpp) and in the tokenizer.json of the models that it was made for.
+A GGUF file holds the name of a pre-tokenizer of llama.cpp, not its rules. Those are taken from
+llama.cpp (src/llama-vocab.cpp) and from the tokenizer.json of the models that each was made for.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import NamedTuple
 import tokenizers
 from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, processors
 
-from jft.checkpoints.files import gguf_value, open_gguf
+from jft.checkpoints import gguf
 from jft.errors import UserError
 
 if typing.TYPE_CHECKING:
@@ -21,6 +21,7 @@ if typing.TYPE_CHECKING:
 
 NORMAL, CONTROL, USER_DEFINED = 1, 3, 4  # llama.cpp's token types that matter here
 
+# Regular expressions of pre-tokenizers, as their models publish them.
 GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 TAIL = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+"
@@ -34,10 +35,13 @@ TEKKEN = (
 
 
 class Pre(NamedTuple):
-    """A pre-tokenizer: text is split by each pattern in turn, then into bytes.
+    """A pre-tokenizer, which splits a text by each pattern in order, and then into bytes.
 
-    `whole_words` takes a piece that is a token as that token, whatever the merges say; `bos` is
-    whether texts begin with BOS where the file does not say.
+    Attributes:
+      patterns: regular expressions.
+      whole_words: take a piece that is a token as that token, whatever the merges say.
+      bos: texts begin with BOS, unless the file says otherwise.
+      nfc: compose accents first (Unicode normalization form C).
     """
 
     patterns: tuple[str, ...]
@@ -52,18 +56,19 @@ PRE = {
     **dict.fromkeys(("llama-bpe", "llama3", "llama-v3"), Pre((LLAMA3,), True, True)),
     "tekken": Pre((TEKKEN,), True, True),
     "qwen2": Pre((QWEN2,), nfc=True),
-    # llama.cpp's stand-in for a name that the file does not give.
+    # llama.cpp's choice for a file that names none.
     "default": Pre((r"[\p{P}\$\+<=>\^~\|]+", GPT2, r"\p{N}+", r"[0-9][0-9][0-9]")),
 }
 
 
 def build(file: Path) -> tuple[tokenizers.Tokenizer, int]:
-    """The tokenizer of a GGUF file, and the id of its EOS.
+    """Build the tokenizer of a GGUF file; returns it and the id of its EOS.
 
     Raises:
-      UserError: damaged, a tokenizer or pre-tokenizer that jft does not know, or no EOS.
+      UserError: the file is damaged, jft does not know its tokenizer or pre-tokenizer, or it names
+        no EOS.
     """
-    reader = open_gguf(file)
+    reader = gguf.open_reader(file)
     kind = _get(reader, "model")
     builders = {"gpt2": _byte_level, "llama": _sentencepiece}
     if kind not in builders:
@@ -85,7 +90,7 @@ def build(file: Path) -> tuple[tokenizers.Tokenizer, int]:
 
 
 def byte_alphabet() -> list[str]:
-    """The printable character by which byte-level BPE writes each byte, by byte (GPT-2)."""
+    """List the printable characters that stand for bytes 0 to 255 in byte-level BPE (GPT-2)."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = [byte for byte in range(256) if byte not in printable]
     table = {byte: chr(byte) for byte in printable}
@@ -94,6 +99,7 @@ def byte_alphabet() -> list[str]:
 
 
 def _byte_level(reader: GGUFReader, tokens: list[str], types: list[int], file: Path):
+    """Build a byte-level BPE tokenizer; returns it and whether texts begin with BOS by default."""
     name = _get(reader, "pre", "default")
     if name not in PRE:
         raise UserError(
@@ -115,6 +121,7 @@ def _byte_level(reader: GGUFReader, tokens: list[str], types: list[int], file: P
 
 
 def _sentencepiece(reader: GGUFReader, tokens: list[str], types: list[int], file: Path):
+    """Build a sentencepiece BPE tokenizer; returns it and whether texts begin with BOS, True."""
     scores = _need(reader, "scores", file)
     vocab = {token: i for i, token in enumerate(tokens)}
     unknown = _get(reader, "unknown_token_id", 0)
@@ -136,7 +143,11 @@ def _sentencepiece(reader: GGUFReader, tokens: list[str], types: list[int], file
 
 
 def _merges(vocab: dict[str, int], scores: list[float], types: list[int]) -> list[tuple[str, str]]:
-    """Sentencepiece joins the two neighbours whose union scores best: every split is a merge."""
+    """List merges in the order in which sentencepiece makes them.
+
+    Sentencepiece stores scores instead of merges, and joins the two neighbours whose union has the
+    best score. So each way to split a token into two tokens is a merge, ranked by the score.
+    """
     ranked = []
     for token, i in vocab.items():
         if types[i] != NORMAL:
@@ -149,7 +160,7 @@ def _merges(vocab: dict[str, int], scores: list[float], types: list[int]) -> lis
 
 
 def _add_whole_tokens(backend: tokenizers.Tokenizer, tokens: list[str], types: list[int]) -> None:
-    """Tokens that are found in the text as they are, before it is split."""
+    """Add control and user-defined tokens, which are found in a text before it is split."""
 
     def of_type(wanted):
         pairs = zip(tokens, types, strict=True)
@@ -160,7 +171,7 @@ def _add_whole_tokens(backend: tokenizers.Tokenizer, tokens: list[str], types: l
 
 
 def _get(reader: GGUFReader, key: str, default=None):
-    return gguf_value(reader, f"tokenizer.ggml.{key}", default)
+    return gguf.metadata(reader, f"tokenizer.ggml.{key}", default)
 
 
 def _need(reader: GGUFReader, key: str, file: Path):

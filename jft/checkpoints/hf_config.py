@@ -1,4 +1,4 @@
-"""Hugging Face's config.json <-> DecoderConfig, for Llama and what computes the same."""
+"""Hugging Face's config.json <-> DecoderConfig, for Llama and models that compute the same."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from jft.errors import UserError
 from jft.model.decoder import DecoderConfig
 
-# What the format means by a key that is absent (transformers, LlamaConfig and MistralConfig).
+# The values of absent keys (LlamaConfig and MistralConfig of Transformers).
 LLAMA = {
     "hidden_act": "silu",
     "rms_norm_eps": 1e-6,
@@ -30,15 +30,15 @@ ARCHITECTURES = {"llama": LLAMA, "mistral": MISTRAL}
 ROPE_TYPES = ("default", "linear", "llama3")
 
 
-def read(raw: dict, file: Path) -> DecoderConfig:
-    """The decoder that a config.json describes.
+def from_json(raw: dict, file: Path) -> DecoderConfig:
+    """Return the decoder that a config.json describes.
 
     Args:
       raw: the parsed file, in the spelling of Transformers 4 or 5.
       file: its path, for messages.
 
     Raises:
-      UserError: naming the key, its value and what jft supports.
+      UserError: a key is missing, or has a value that jft does not support.
     """
     kind = raw.get("model_type")
     if not isinstance(kind, str) or kind not in ARCHITECTURES:
@@ -75,8 +75,8 @@ def read(raw: dict, file: Path) -> DecoderConfig:
     return config
 
 
-def write(config: DecoderConfig) -> dict:
-    """The config.json of a LlamaForCausalLM, in the spelling that Transformers 4 and 5 both read.
+def to_json(config: DecoderConfig) -> dict:
+    """Return the config.json of a LlamaForCausalLM, as Transformers 4 and 5 both read it.
 
     Raises:
       UserError: no rope type of Transformers gives the config's `rope_factors`.
@@ -105,18 +105,29 @@ def write(config: DecoderConfig) -> dict:
 def llama3_factors(
     head_dim: int, theta: float, factor: float, low: float, high: float, original: float
 ) -> tuple[float, ...]:
-    """The divisors that Llama 3.1 applies to the rotary frequencies (arXiv 2407.21783).
+    """Compute the divisors that Llama 3.1 applies to rotary frequencies (arXiv 2407.21783).
 
     Wavelengths above `original / low` positions are stretched by `factor`, those below
-    `original / high` are kept, and in between the frequency is interpolated.
+    `original / high` are unchanged, and in between the frequency is interpolated.
+
+    Args:
+      head_dim: H.
+      theta: base of the rotary frequencies.
+      factor: stretch of the longest wavelengths.
+      low: number of wavelengths in `original` positions below which all of `factor` applies.
+      high: number of wavelengths in `original` positions above which nothing changes.
+      original: positions that the model was trained on before it was stretched.
+
+    Returns:
+      H / 2 divisors, 1 for a frequency that does not change.
     """
     wavelength = 2 * math.pi * theta ** (np.arange(0, head_dim, 2) / head_dim)
-    kept = np.clip((original / wavelength - low) / (high - low), 0.0, 1.0)
-    return tuple((1.0 / ((1.0 - kept) / factor + kept)).tolist())
+    unchanged = np.clip((original / wavelength - low) / (high - low), 0.0, 1.0)
+    return tuple((1.0 / ((1.0 - unchanged) / factor + unchanged)).tolist())
 
 
 def _check_computation(raw: dict, file: Path) -> None:
-    """Refuse what changes the computation and what the decoder does not do."""
+    """Refuse settings that change the computation in a way that the decoder does not support."""
     if raw["hidden_act"] not in ("silu", "swish"):
         raise UserError(f"{file}: hidden_act={raw['hidden_act']!r}: jft supports silu only")
     if raw.get("quantization_config"):
@@ -136,7 +147,7 @@ def _check_computation(raw: dict, file: Path) -> None:
 
 
 def _rope(raw: dict, file: Path) -> dict:
-    """The rotary settings: `rope_parameters` (Transformers 5), or `rope_scaling` (4)."""
+    """Return the rotary settings: `rope_parameters` of Transformers 5, or `rope_scaling` of 4."""
     inner = raw.get("rope_parameters") or raw.get("rope_scaling") or {}
     if not isinstance(inner, dict):
         raise UserError(f"{file}: rope_scaling={inner!r}: must be an object")
@@ -164,11 +175,11 @@ def _rope_factors(raw: dict, file: Path) -> tuple[float, ...]:
 
 
 def _rope_scaling(config: DecoderConfig) -> dict | None:
-    """The rope type that gives `rope_factors`.
+    """Find the rope type that gives `rope_factors`; None where there are none.
 
-    The factors are all that the decoder keeps, so llama3 is found again by trying. Scaling its
-    three other numbers together changes nothing: 1 for the lowest loses no generality, 4 for the
-    highest is what every published model has, and the original length is a power of two.
+    A `DecoderConfig` holds factors only, so the settings of llama3 are searched for. Its factors do
+    not change if low, high and original are all scaled by one number, so low is set to 1; high is 4
+    times as much in every published model, and the original length is tried in powers of two.
     """
     if not config.rope_factors:
         return None

@@ -1,16 +1,19 @@
-"""What a checkpoint is to hold: shape, type and SHA-256 of every array, by path.
+"""Manifests of checkpoints: shape, type and SHA-256 of every array, by path.
 
-An array that lies on the devices of one process is hashed as a whole, in row-major order. Of one
-that is spread over several, each process hashes its own shards, and the manifest says where each
-begins and ends; when it is restored on another mesh, the shards are cut out of it anew.
+An array that lies on the devices of one process is hashed as a whole, in row-major order. An array
+that is spread over several processes is hashed shard by shard, each by a process that holds it, and
+the manifest says where each shard begins and ends. If the array is restored on another mesh, the
+same shards are cut out of it to compare them.
 """
 
 from __future__ import annotations
 
 import functools
 import hashlib
+import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -18,17 +21,60 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding, PartitionSpec
 
+from jft.errors import UserError
 from jft.runtime import processes
 
-# By path; `shards` only where there are several.
+# A record of `FIELDS` for each path, and `shards` where an array has several.
 Manifest = dict[str, dict[str, Any]]
-# Where a shard begins and ends, in each dimension.
+# Begin and end of a shard in each dimension.
 Bounds = tuple[tuple[int, int], ...]
 FIELDS = {"shape", "dtype", "sha256"}
+# Where orbax keeps the manifest in the folder of a step.
+FILE = "manifest/metadata"
 
 
-def create(arrays: dict[str, Any]) -> Manifest:
-    """The manifest of some arrays, the same on all processes."""
+def saved_steps(workdir: Path) -> list[int]:
+    """List the steps of a run that are whole, ascending; no device is touched.
+
+    Orbax gives a folder its number when it is whole.
+    """
+    folder = workdir / "checkpoints"
+    names = [each.name for each in folder.iterdir()] if folder.is_dir() else []
+    return sorted(int(name) for name in names if name.isdecimal())
+
+
+def read(workdir: Path, step: int) -> Manifest:
+    """Read the manifest of a step.
+
+    Raises:
+      UserError: it is missing, damaged, or of another step.
+    """
+    file = workdir / "checkpoints" / str(step) / FILE
+    try:
+        raw = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise damaged(workdir, step, f"manifest cannot be read: {error}") from None
+    if not isinstance(raw, dict) or raw.get("step") != step:
+        raise damaged(workdir, step, "its manifest is not of this step")
+    arrays = raw.get("arrays")
+    if arrays is None or not is_manifest(arrays):
+        raise damaged(workdir, step, "its manifest is not what jft writes")
+    return arrays
+
+
+def damaged(workdir: Path, step: int, what: str) -> UserError:
+    """Say that a checkpoint is damaged, and which one before it is left."""
+    before = [s for s in saved_steps(workdir) if s < step]
+    offer = (
+        f"to go on from step {before[-1]}, remove that folder and run the same command again"
+        if before
+        else "no earlier step is left; remove the workdir and train again"
+    )
+    return UserError(f"{workdir / 'checkpoints' / str(step)} is damaged: {what}; {offer}")
+
+
+def hash_arrays(arrays: dict[str, Any]) -> Manifest:
+    """Hash arrays, by path, into a manifest; it is the same on all processes."""
     bounds = {path: _bounds(array) for path, array in arrays.items()}
     digests = _digests([(arrays[path], part) for path, parts in bounds.items() for part in parts])
     found: Manifest = {}
@@ -48,7 +94,7 @@ def create(arrays: dict[str, Any]) -> Manifest:
 
 
 def differences(arrays: dict[str, Any], manifest: Manifest) -> list[str]:
-    """The paths of arrays that are not what the manifest says, the same on all processes."""
+    """List the paths of arrays that differ from their SHA-256; the same on all processes."""
     wanted = []
     for path, array in arrays.items():
         record = manifest[path]
@@ -63,8 +109,8 @@ def differences(arrays: dict[str, Any], manifest: Manifest) -> list[str]:
     return list(dict.fromkeys(wrong))
 
 
-def is_one(value) -> bool:
-    """Whether a value read from JSON is a manifest."""
+def is_manifest(value) -> bool:
+    """Check whether a value read from JSON has the form of a manifest."""
     return isinstance(value, dict) and all(map(_is_record, value.values()))
 
 
@@ -81,64 +127,78 @@ def _is_record(value) -> bool:
 
 
 def _bounds(array) -> list[Bounds]:
-    """Of the array as a whole, or of its shards where they lie with several processes."""
+    """List the shards of an array that lies with several processes, or one shard that is all."""
     if not isinstance(array, jax.Array) or array.is_fully_addressable:
         return [tuple((0, size) for size in array.shape)]
     indices = array.sharding.devices_indices_map(array.shape).values()
-    return sorted({_of_index(index, array.shape) for index in indices})
+    return sorted({_index_bounds(index, array.shape) for index in indices})
 
 
-def _of_index(index: tuple[slice, ...], shape: tuple[int, ...]) -> Bounds:
+def _index_bounds(index: tuple[slice, ...], shape: tuple[int, ...]) -> Bounds:
     return tuple(part.indices(size)[:2] for part, size in zip(index, shape, strict=True))
 
 
 def _digests(parts: list[tuple[Any, Bounds]]) -> list[str]:
-    """The SHA-256 of each part of an array; each is hashed by one process, and known to all."""
-    turns = [_turn(i, *part) for i, part in enumerate(parts)]
+    """Compute the SHA-256 of each part of an array: one process hashes it, all get the result."""
+    readers = [_reader_if_mine(i, *part) for i, part in enumerate(parts)]
     with ThreadPoolExecutor() as pool:
-        mine = list(pool.map(lambda turn: hashlib.sha256(turn()).digest() if turn else b"", turns))
+        mine = list(
+            pool.map(lambda read: hashlib.sha256(read()).digest() if read else b"", readers)
+        )
     if processes.count() == 1:
         return [digest.hex() for digest in mine]
-    rows = np.zeros((len(mine), hashlib.sha256().digest_size), np.uint8)
-    for row, digest in zip(rows, mine, strict=True):
-        row[: len(digest)] = np.frombuffer(digest, np.uint8)
-    # Zeros but from the process whose turn it was.
-    return [row.tobytes().hex() for row in multihost_utils.process_allgather(rows).max(axis=0)]
+    digests = np.zeros((len(mine), hashlib.sha256().digest_size), np.uint8)
+    for into, digest in zip(digests, mine, strict=True):
+        into[: len(digest)] = np.frombuffer(digest, np.uint8)
+    # The maximum is the digest: all processes but the one that hashed the part give zeros.
+    gathered = multihost_utils.process_allgather(digests).max(axis=0)
+    return [digest.tobytes().hex() for digest in gathered]
 
 
-def _turn(number: int, array, bounds: Bounds) -> Callable[[], memoryview] | None:
-    """What gives the bytes of a part, if it is this process that hashes it."""
-    mine = number % processes.count() == _here()
+def _reader_if_mine(number: int, array, bounds: Bounds) -> Callable[[], memoryview] | None:
+    """Return a function that gives the bytes of a part, or None if another process hashes it.
+
+    Args:
+      number: index of the part; processes share the parts that all of them hold by it.
+      array: all of it.
+      bounds: the part.
+    """
+    mine = number % processes.count() == _process_index()
     if not isinstance(array, jax.Array) or array.is_fully_addressable:
         return functools.partial(_bytes, array, bounds) if mine else None
     held = array.sharding.devices_indices_map(array.shape).values()
-    if bounds in {_of_index(index, array.shape) for index in held}:
+    if bounds in {_index_bounds(index, array.shape) for index in held}:
         for shard in array.addressable_shards:
-            if shard.replica_id == 0 and _of_index(shard.index, array.shape) == bounds:
+            # Devices that hold copies of a shard number them; the holder of copy 0 hashes it.
+            if shard.replica_id == 0 and _index_bounds(shard.index, array.shape) == bounds:
                 return functools.partial(_bytes, shard.data)
         return None
-    # Laid out otherwise than when it was hashed: all processes have to help to put it together.
+    # The mesh is not the one of the save. The part lies with several processes, and gathering it
+    # is a program that all of them have to run, also those that do not hash it.
     begins, sizes = zip(*((begin, end - begin) for begin, end in bounds), strict=True)
-    part = _cut(array, begins, sizes)
+    part = _replicated_slice(array, begins, sizes)
     return functools.partial(_bytes, np.asarray(part)) if mine else None
 
 
-def _here() -> int:
+def _process_index() -> int:
     return jax.process_index() if processes.count() > 1 else 0
 
 
-def _cut(array: jax.Array, begins: tuple[int, ...], sizes: tuple[int, ...]) -> jax.Array:
-    """A part of an array, on all devices."""
+def _replicated_slice(
+    array: jax.Array, begins: tuple[int, ...], sizes: tuple[int, ...]
+) -> jax.Array:
+    """Copy a part of an array to all devices."""
     assert isinstance(array.sharding, NamedSharding)
     everywhere = NamedSharding(array.sharding.mesh, PartitionSpec())
-    return _program(everywhere)(array, begins, sizes)
+    return _slice_program(everywhere)(array, begins, sizes)
 
 
 @functools.lru_cache
-def _program(layout: NamedSharding) -> Callable[..., jax.Array]:
+def _slice_program(layout: NamedSharding) -> Callable[..., jax.Array]:
     return jax.jit(jax.lax.dynamic_slice, static_argnums=2, out_shardings=layout)
 
 
 def _bytes(array, bounds: Bounds = ()) -> memoryview:
+    """Return the bytes of a part of an array in row-major order; without bounds, of all of it."""
     part = np.asarray(array)[tuple(slice(*pair) for pair in bounds)]
     return np.ascontiguousarray(part).reshape(-1).view(np.uint8).data

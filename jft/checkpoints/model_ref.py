@@ -1,98 +1,269 @@
-"""Where a model comes from: files, or a step of a run; looked up without loading it."""
+"""The model that `model.path` names: resolved once, without loading it or touching devices.
+
+A path means files (a Hugging Face folder, a hub id, a GGUF file), a run (a workdir of jft.train, or
+one of its checkpoints), or a folder of PEFT's adapters. `resolve` finds out which and reads what
+describes it; everything else that a program wants to know of a model hangs on the `ModelRef`.
+"""
 
 from __future__ import annotations
 
-from dataclasses import asdict, fields, replace
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
 from jft import config as config_lib
-from jft.checkpoints import files, peft, safetensors_io
+from jft.checkpoints import files, hf_config, manifest, peft, safetensors_io, weights
 from jft.checkpoints import tokenizer as tokenizer_lib
-from jft.checkpoints.orbax_steps import Checkpoints
+from jft.checkpoints.tokenizer import Tokenizer
+from jft.checkpoints.weights import FLOAT32, Model
 from jft.data import trained_on
 from jft.errors import UserError
-from jft.model import decoder
+from jft.model import lora
+from jft.model import mesh as mesh_lib
+from jft.model.architecture import Adapters, DecoderConfig
+from jft.runtime import records
 from jft.runtime import workdir as workdir_lib
 
-# What the fields of a decoder's shape may hold, by their annotation.
+# Types of the fields of a decoder's shape, by their annotation.
 NUMBERS = {"int": int, "float": int | float, "bool": bool}
 
 
-class Origin(NamedTuple):
-    """Where a model comes from.
+class ModelRecord(NamedTuple):
+    """What `model.json` says beside the checkpoints of a run.
 
     Attributes:
-      path: as results name it: absolute where it lies on this machine.
-      run: the config it was fine-tuned with here; None for any other model.
-      step: of that run; 0 for any other model.
-      finished: whether that run reached its last step, or this one was asked for by name.
+      decoder: the model's shape, without adapters.
+      steps: of the whole run.
+      base, base_sha256: the model that it began from: its path, absolute, and its fingerprint then.
+      base_step: the step of the base where that is a run; None otherwise.
     """
 
-    path: str
-    run: config_lib.Config | None
-    step: int
-    finished: bool
-
-
-class SavedModel(NamedTuple):
-    """What stands beside a run's checkpoints.
-
-    Attributes:
-      decoder: the model's shape.
-      steps: how long the run is to be.
-      base, base_sha256: the model that it began from: its path, absolute, and its fingerprint.
-      base_step: where that is a run, which of its steps; None otherwise.
-    """
-
-    decoder: decoder.DecoderConfig
+    decoder: DecoderConfig
     steps: int
     base: str
     base_sha256: str
     base_step: int | None
 
 
-def find(path: str) -> Origin:
-    """Look a model up without loading it.
+@dataclass(frozen=True)
+class ModelRef:
+    """A model that was found, and is not loaded.
+
+    Attributes:
+      path: as results name it: absolute where it lies on this machine.
+      run: the config that it was fine-tuned with here; None for any other model.
+      record: of that run; None for any other model.
+      step: of that run; 0 for any other model.
+      finished: whether the run reached its last step, or this step was asked for by name.
+      peft: the path of the base, and the adapters, of a folder in PEFT's format; None otherwise.
+    """
+
+    path: str
+    run: config_lib.Config | None = None
+    record: ModelRecord | None = None
+    step: int = 0
+    finished: bool = True
+    peft: tuple[str, Adapters] | None = None
+
+    @property
+    def folder(self) -> Path:
+        """The workdir of the run, or the files' folder."""
+        return Path(self.path)
+
+    @property
+    def step_path(self) -> str:
+        """The path of this model and no other, as `model.path`: for a run with its step."""
+        return _at_step(self.path, self.step if self.run else None)
+
+    @property
+    def has_adapters(self) -> bool:
+        """Whether the model is a base and adapters to it."""
+        return bool(self.run.lora.rank) if self.run else self.peft is not None
+
+    @property
+    def base_path(self) -> str | None:
+        """The model that adapters belong to, as `model.path`; None where there are none."""
+        if not self.has_adapters:
+            return None
+        if self.record:
+            return _at_step(self.record.base, self.record.base_step)
+        return self.peft[0] if self.peft else None
+
+    @property
+    def base(self) -> ModelRef:
+        """The model that adapters belong to, found and checked anew at every call.
+
+        Raises:
+          UserError: it is not there, or is not the one that they were trained on.
+        """
+        path = self.base_path
+        assert path
+        try:
+            base = resolve(path)
+            sha256 = base.fingerprint()
+        except UserError as error:
+            raise UserError(f"{self.path} holds adapters, whose base is missing: {error}") from None
+        if self.record and self.record.base_sha256 != sha256:
+            raise UserError(
+                f"{self.path} holds adapters to {path}, which is another model by now; restore it"
+            )
+        return base
+
+    def fingerprint(self) -> str:
+        """Make a SHA-256 that changes when the model's weights or its tokenizer do.
+
+        For a run it is made of the manifest and the tokenizer, for files of samples of them; that
+        of adapters includes their base. It is computed anew at every call.
+        """
+        if self.run is None:
+            own = files.fingerprint(self.path)
+            return workdir_lib.sha256([own, self.base.fingerprint()]) if self.has_adapters else own
+        assert self.record
+        arrays = manifest.read(self.folder, self.step)
+        parts = [arrays, files.fingerprint(str(self.folder / "tokenizer"))]
+        if self.has_adapters:
+            # How much adapters count is in no array.
+            parts += [self.record.base_sha256, asdict(self.run.lora)]
+        return workdir_lib.sha256(parts)
+
+    @property
+    def trained_on(self) -> frozenset[str] | None:
+        """Hashes of the rows that it was trained on here; None for any other model."""
+        return trained_on.read_hashes(self.folder) if self.run else None
+
+    @property
+    def decoder(self) -> DecoderConfig:
+        """The model's shape, adapters aside; weights are not needed for it.
+
+        Raises:
+          UserError: nothing describes it.
+        """
+        if self.record:
+            return self.record.decoder
+        if self.peft:
+            return self.base.decoder
+        if self.path.startswith("random:") or self.path.endswith(".gguf"):
+            return safetensors_io.open_weights(self.path).config
+        file = files.locate(self.path, (safetensors_io.CONFIG,)) / safetensors_io.CONFIG
+        return hf_config.from_json(files.read_json(file), file)
+
+    @property
+    def tokenizer_path(self) -> str:
+        """The place of its tokenizer: in a run's workdir, beside the weights, or with the base."""
+        if (self.folder / "tokenizer").is_dir():
+            return str(self.folder / "tokenizer")
+        if self.peft and not tokenizer_lib.is_tokenizer_folder(self.folder):
+            return resolve(self.peft[0]).tokenizer_path
+        return self.path
+
+    def tokenizer(self) -> Tokenizer:
+        """Load the tokenizer.
+
+        Raises:
+          UserError: there is none, or it is damaged.
+        """
+        return tokenizer_lib.load(self.tokenizer_path)
+
+    def load(self, mesh: Mesh, dtype: jnp.dtype = FLOAT32) -> Model:
+        """Load the model's shape and its parameters, adapters merged, laid out over the mesh.
+
+        Each process reads what its devices hold, a layer at a time: there may be no room for more.
+
+        Raises:
+          UserError: it is damaged, or adapters to another base than what is there now.
+        """
+        config, arrays = self._arrays(mesh, dtype)
+        return config, weights.in_tree(config, arrays)
+
+    def load_frozen(self, mesh: Mesh, adapters: Adapters) -> Model:
+        """Load the model as the frozen base of adapters: its shape with them, and parameters."""
+        held = FLOAT32 if adapters.base == "int8" else jnp.dtype(adapters.dtype)
+        return weights.frozen(*self._arrays(mesh, held), mesh, adapters)
+
+    def load_adapted(self, mesh: Mesh, dtype: jnp.dtype = FLOAT32) -> Model:
+        """Load a model with adapters as it was trained: base and adapters apart.
+
+        Where training left it to `model.dtype`, the frozen parameters are in `dtype`.
+        """
+        adapters = self._adapters(dtype)
+        config, frozen = self.base.load_frozen(mesh, adapters)
+        like, _ = lora.split(weights.sharded_shapes(config, mesh))
+        if self.run:
+            trained = weights.restore(self.folder, self.step, like)
+        else:
+            layout = jax.tree.map(lambda x: x.sharding, like)
+            trained = jax.tree.map(mesh_lib.put, peft.read_adapters(self.path, config), layout)
+        return config, lora.join(trained, frozen)
+
+    def _adapters(self, dtype: jnp.dtype) -> Adapters:
+        found = weights.adapters_of(self.run.lora, dtype) if self.run else None
+        found = replace(self.peft[1], base=str(dtype)) if self.peft else found
+        assert found
+        return found
+
+    def _arrays(self, mesh: Mesh, dtype: jnp.dtype) -> tuple[DecoderConfig, Iterator[jax.Array]]:
+        """The shape without adapters, and its parameters in the order of `decoder.dims`."""
+        if self.has_adapters:
+            return weights.merged(self.load_adapted(mesh, dtype), dtype)
+        if self.record:
+            shape = self.record.decoder
+            return shape, weights.from_checkpoint(self.folder, self.step, shape, mesh, dtype)
+        return weights.from_files(self.path, mesh, dtype)
+
+
+def resolve(path: str) -> ModelRef:
+    """Find the model that `model.path` names.
 
     Raises:
-      UserError: `model.path` is empty, or a workdir without a checkpoint.
+      UserError: `model.path` is empty, names a workdir without a checkpoint, or what is no model.
     """
     if not path:
         raise UserError(
             "model.path is empty; give a Hugging Face folder or hub id, a .gguf file or a workdir"
         )
-    folder, wanted = of_run(path)
+    folder, wanted = _run_folder(path)
     if not workdir_lib.is_workdir(folder):
-        _check_files(path)
-        return Origin(absolute(path), None, 0, True)
+        return ModelRef(_absolute(path), peft=_check_files(path))
     run = workdir_lib.read_config(folder / workdir_lib.CONFIG)
-    steps = Checkpoints(folder, read_only=True).steps()
+    steps = manifest.saved_steps(folder)
     if not steps:
         raise UserError(f"model.path={path}: no checkpoint there; jft.train makes them")
     step = steps[-1] if wanted is None else wanted
     if step not in steps:
         there = ", ".join(map(str, steps))
         raise UserError(f"model.path={path}: no such step; there is {there}")
-    finished = wanted is not None or step >= read_model(folder).steps
-    return Origin(absolute(str(folder)), run, step, finished)
+    record = read_model(folder)
+    finished = wanted is not None or step >= record.steps
+    return ModelRef(_absolute(str(folder)), run, record, step, finished)
 
 
-def _check_files(path: str) -> None:
-    """Refuse early what is no model, and adapters whose bases lead back to them."""
+def _check_files(path: str) -> tuple[str, Adapters] | None:
+    """Refuse early what is no model; describe what is a folder of adapters.
+
+    Raises:
+      UserError: no model, or adapters whose bases lead back to themselves.
+    """
+    described = first = None
     seen = []
-    while peft.is_one(path):
-        seen.append(absolute(path))
-        path, _ = peft.describe(path)
-        if absolute(path) in seen:
+    while peft.is_adapter_folder(path):
+        seen.append(_absolute(path))
+        described = peft.describe(path)
+        first, path = first or described, described[0]
+        if _absolute(path) in seen:
             raise UserError(f"{seen[-1]} holds adapters to {path}, which are adapters to it")
     if not seen:
-        peft.check_none(path)
-        safetensors_io.check(path)
+        peft.check_no_adapters(path)
+        safetensors_io.check_config(path)
+    return first
 
 
-def of_run(path: str) -> tuple[Path, int | None]:
-    """The folder of `model.path`, and the step where one of a run is named: RUN/checkpoints/40."""
+def _run_folder(path: str) -> tuple[Path, int | None]:
+    """Split `RUN/checkpoints/40` into the workdir and the step; other paths have no step."""
     folder = Path(path).expanduser()
     step = int(folder.name) if folder.name.isdecimal() else None
     steps = folder if step is None else folder.parent
@@ -101,107 +272,33 @@ def of_run(path: str) -> tuple[Path, int | None]:
     return folder, None
 
 
-def absolute(path: str) -> str:
-    """The path in full if it is on this machine; hub ids and built-in models as they are."""
+def _absolute(path: str) -> str:
+    """Make a path on this machine absolute; hub ids and built-in models stay as they are."""
     folder = Path(path).expanduser()
     return str(folder.resolve()) if folder.exists() else path
-
-
-def fingerprint(origin: Origin) -> str:
-    """A SHA-256 that changes when the model's weights or its tokenizer do.
-
-    Of a run it is that of the manifest and the tokenizer; of files that of samples of them; of
-    adapters their base belongs to it.
-    """
-    if origin.run is None:
-        own = files.fingerprint(origin.path)
-        if not has_adapters(origin):
-            return own
-        return workdir_lib.sha256([own, fingerprint(base_of(origin))])
-    folder = Path(origin.path)
-    manifest = Checkpoints(folder, read_only=True).manifest(origin.step)
-    parts = [manifest, files.fingerprint(str(folder / "tokenizer"))]
-    if has_adapters(origin):
-        # How they count is in no array.
-        parts += [read_model(folder).base_sha256, asdict(origin.run.lora)]
-    return workdir_lib.sha256(parts)
-
-
-def seen(origin: Origin) -> frozenset[str] | None:
-    """The rows that it was trained on here, by hash; None for any other model."""
-    return trained_on.read(Path(origin.path)) if origin.run else None
-
-
-def tokenizer_path(path: str) -> str:
-    """What `tokenizer.load` takes for this model."""
-    folder = of_run(path)[0]
-    if (folder / "tokenizer").is_dir():
-        return str(folder / "tokenizer")
-    if peft.is_one(path) and not tokenizer_lib.is_in(folder):
-        return tokenizer_path(peft.describe(path)[0])
-    return path
-
-
-def has_adapters(origin: Origin) -> bool:
-    """Whether the model is a base and adapters to it."""
-    return bool(origin.run.lora.rank) if origin.run else peft.is_one(origin.path)
-
-
-def base_path(path: str) -> str | None:
-    """What adapters belong to, as `model.path`; None for any other model. Nothing is checked."""
-    folder, _ = of_run(path)
-    if workdir_lib.is_workdir(folder):
-        if not workdir_lib.read_config(folder / workdir_lib.CONFIG).lora.rank:
-            return None
-        saved = read_model(folder)
-        return _at_step(saved.base, saved.base_step)
-    return peft.describe(path)[0] if peft.is_one(path) else None
-
-
-def base_of(origin: Origin) -> Origin:
-    """The model that adapters belong to.
-
-    Raises:
-      UserError: it is not there, or is not the one that they were trained on.
-    """
-    path = base_path(origin.path)
-    assert path
-    wanted = read_model(Path(origin.path)).base_sha256 if origin.run else None
-    try:
-        base = find(path)
-        sha256 = fingerprint(base)
-    except UserError as error:
-        raise UserError(f"{origin.path} holds adapters, whose base is missing: {error}") from None
-    if wanted not in (None, sha256):
-        raise UserError(
-            f"{origin.path} holds adapters to {path}, which is another model by now; restore it"
-        )
-    return base
-
-
-def name(origin: Origin) -> str:
-    """As `model.path`, this model and no other: of a run its step, too."""
-    return _at_step(origin.path, origin.step if origin.run else None)
 
 
 def _at_step(path: str, step: int | None) -> str:
     return path if step is None else f"{path}/checkpoints/{step}"
 
 
-def write_model(workdir: Path, saved: SavedModel) -> None:
-    """Put beside the checkpoints what is needed to read them; adapters are the config's to say."""
+def write_model(workdir: Path, saved: ModelRecord) -> None:
+    """Write `model.json` beside the checkpoints; adapters are described by `config.json`."""
     shape = asdict(saved.decoder)
     del shape["adapters"]
-    record = saved._asdict() | {"decoder": shape}
-    workdir_lib.write_json(workdir / "model.json", record)
+    records.write(workdir, records.TRAINED_MODEL, saved._asdict() | {"decoder": shape})
 
 
-def read_model(workdir: Path) -> SavedModel:
-    """What `write_model` wrote."""
+def read_model(workdir: Path) -> ModelRecord:
+    """Read what `write_model` wrote.
+
+    Raises:
+      UserError: it is missing or damaged.
+    """
     file = workdir / "model.json"
-    raw = workdir_lib.read_json(file)
+    raw = records.read(workdir, records.TRAINED_MODEL)
     try:
-        shape = decoder.DecoderConfig(**raw["decoder"])
+        shape = DecoderConfig(**raw["decoder"])
         shape = replace(shape, rope_factors=tuple(map(float, shape.rope_factors)))
         for field in fields(shape):
             value, wanted = getattr(shape, field.name), NUMBERS.get(str(field.type), object)
@@ -212,6 +309,6 @@ def read_model(workdir: Path) -> SavedModel:
             raise TypeError(f"decoder.adapters={shape.adapters!r}")
         step = None if raw["base_step"] is None else int(raw["base_step"])
         base = str(raw["base"]), str(raw["base_sha256"]), step
-        return SavedModel(shape, int(raw["steps"]), *base)
+        return ModelRecord(shape, int(raw["steps"]), *base)
     except (ValueError, TypeError, KeyError, OverflowError) as error:
         raise UserError(f"{file}: damaged: {error!r}; restore it, or train again") from None

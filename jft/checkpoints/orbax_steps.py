@@ -1,11 +1,12 @@
 """Checkpoints: orbax steps, each with a manifest of SHA-256 per array, verified at restore.
 
-A step's folder appears under its name only when it is whole; what a kill leaves behind is a
-temporary folder, removed at the next start. The only importer of orbax.
+The folder of a step gets its name only when it is whole; a kill while saving leaves a temporary
+folder, which the next start removes. Only this module imports orbax.
 """
 
 from __future__ import annotations
 
+import functools
 import logging
 import re
 import shutil
@@ -23,40 +24,47 @@ from jft.checkpoints.manifest import Manifest
 from jft.errors import UserError
 from jft.runtime import processes
 
-# Orbax reports every file it touches, and every task that failed; its errors still arrive as
-# exceptions.
-absl_logging.set_verbosity(absl_logging.FATAL)
-logging.getLogger("asyncio").setLevel(logging.CRITICAL)
-
-
-def _quiet(unraisable) -> None:
-    """Tasks of a save that failed call back when nobody listens; the failure is known by then."""
-    if str(unraisable.exc_value) != "Event loop is closed":
-        sys.__unraisablehook__(unraisable)
-
-
-sys.unraisablehook = _quiet
-
 # The items of a step: a state's leaves by path, and their hashes by path.
 MODEL, OPTIMIZER, MANIFEST = "model", "optimizer", "manifest"
 
-
+# Chooses steps to keep from all that there are.
 Best = Callable[[Sequence[int]], Collection[int]]
 
 
-class _Kept(PreservationPolicy):
-    """Which steps stay, as orbax asks after every save."""
+@functools.cache
+def _silence_orbax() -> None:
+    """Keep what orbax prints besides its exceptions off the terminal.
+
+    It would bury the one line that a user gets about a failed save, which `save` or `wait` raises.
+    """
+    # Warnings at every save that there are no OCDBT files to merge, and tracebacks of hundreds of
+    # lines from the threads of a failed save.
+    absl_logging.set_verbosity(absl_logging.FATAL)
+    # "Task exception was never retrieved", for the other files of a failed save.
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    # "RuntimeError: Event loop is closed", from tasks of a failed save that end after their loop.
+    others = sys.unraisablehook
+
+    def hook(unraisable) -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            others(unraisable)
+
+    sys.unraisablehook = hook
+
+
+class _Keep(PreservationPolicy):
+    """The rule for the steps to keep, which orbax applies after every save."""
 
     def __init__(self, newest: int, best: Best):
         self._newest, self._best = newest, best
 
     def should_preserve(self, checkpoints, *, context) -> list[bool]:
-        """One answer for each checkpoint."""
+        """Tell for each checkpoint whether to keep it."""
         kept = self.among([each.step for each in checkpoints])
         return [each.step in kept for each in checkpoints]
 
     def among(self, steps: Sequence[int]) -> set[int]:
-        """Those of some steps that stay."""
+        """Choose the steps to keep."""
         return {*sorted(steps)[-self._newest :], *self._best(steps)}
 
 
@@ -64,22 +72,24 @@ class Checkpoints:
     """The checkpoints of a workdir.
 
     Args:
-      workdir: of which the folder `checkpoints/` is used.
-      keep: newest steps to keep.
-      best: of some steps those to keep, too.
-      read_only: to restore from a run that may be going on.
+      workdir: the workdir; checkpoints are in its folder `checkpoints/`.
+      keep: number of newest steps to keep.
+      best: chooses further steps to keep from a list of steps.
+      read_only: open to restore only, from a run that may be training at the time.
     """
 
     def __init__(
         self, workdir: Path, keep: int = 1, best: Best = lambda steps: [], read_only: bool = False
     ):
-        self.folder, self._kept = (workdir / "checkpoints").absolute(), _Kept(keep, best)
+        _silence_orbax()
+        self.workdir, self.folder = workdir, (workdir / "checkpoints").absolute()
+        self._keep = _Keep(keep, best)
         if read_only and not self.folder.is_dir():
             raise UserError(f"{workdir}: no checkpoint there; jft.train makes them")
         if not read_only:
             self._remove_unfinished()
-        # One folder for each array, so that a damaged file names its array; no compression, since
-        # weights hardly compress and a flipped bit then stays one.
+        # One folder for each array, so that a damaged file names its array. No compression: weights
+        # hardly compress, and a flipped bit damages one number instead of a compressed block.
         arrays = {
             name: ocp.PyTreeCheckpointHandler(
                 use_ocdbt=False, use_zarr3=False, use_compression=False
@@ -90,43 +100,40 @@ class Checkpoints:
             self.folder,
             item_handlers=arrays | {MANIFEST: ocp.JsonCheckpointHandler()},
             options=ocp.CheckpointManagerOptions(
-                preservation_policy=self._kept,
+                preservation_policy=self._keep,
                 read_only=read_only,
                 create=not read_only,
             ),
         )
 
     def _remove_unfinished(self) -> None:
-        """What a kill left of a save; orbax would do it in a thread that may never come to it."""
+        """Remove what a kill while saving has left.
+
+        Orbax would do so in a background thread, which a short run may not give the time.
+        """
         if self.folder.is_dir() and processes.first():
-            for left in ocp.utils.tmp_checkpoints(self.folder):
-                shutil.rmtree(left.get())
+            for unfinished in ocp.utils.tmp_checkpoints(self.folder):
+                shutil.rmtree(unfinished.get())
 
     def steps(self) -> list[int]:
-        """The steps that are whole, ascending."""
+        """List the steps that are whole, ascending."""
         return sorted(self._manager.all_steps())
 
     def prune(self) -> None:
-        """Delete the steps that are not to be kept, as a save does that is not killed before."""
-        for step in set(self.steps()) - self._kept.among(self.steps()):
+        """Delete the steps that are not to be kept, which a save killed at its end has left."""
+        for step in set(self.steps()) - self._keep.among(self.steps()):
             self._manager.delete(step)
 
     def manifest(self, step: int) -> Manifest:
-        """Shape, type and SHA-256 of every array of a step, by path.
+        """Read shape, type and SHA-256 of every array of a step, by path.
 
         Raises:
-          UserError: it cannot be read, or is of another step.
+          UserError: the manifest cannot be read, or is of another step.
         """
-        raw = self._item(step, MANIFEST, ocp.args.JsonRestore())
-        if not isinstance(raw, dict) or raw.get("step") != step:
-            raise self._damaged(step, "its manifest is not of this step")
-        arrays = raw.get("arrays")
-        if arrays is None or not manifest_lib.is_one(arrays):
-            raise self._damaged(step, "its manifest is not what jft writes")
-        return arrays
+        return manifest_lib.read(self.folder.parent, step)
 
     def save(self, step: int, state) -> None:
-        """Write a state in the background; returns as soon as its arrays may be overwritten.
+        """Write a state in the background; return as soon as its arrays may be overwritten.
 
         Raises:
           UserError: this save, or the one before it, failed.
@@ -141,7 +148,7 @@ class Checkpoints:
                         MODEL: ocp.args.PyTreeSave(_part(arrays, MODEL)),
                         OPTIMIZER: ocp.args.PyTreeSave(_part(arrays, OPTIMIZER)),
                         MANIFEST: ocp.args.JsonSave(
-                            {"step": step, "arrays": manifest_lib.create(arrays)}
+                            {"step": step, "arrays": manifest_lib.hash_arrays(arrays)}
                         ),
                     }
                 ),
@@ -150,7 +157,7 @@ class Checkpoints:
             raise self._save_failed(error) from error
 
     def wait(self) -> None:
-        """Return when everything is on disk.
+        """Wait until everything is on disk.
 
         Raises:
           UserError: a save failed; the steps before it are whole.
@@ -161,16 +168,16 @@ class Checkpoints:
             raise self._save_failed(error) from error
 
     def restore(self, like, step: int | None = None):
-        """The newest state, or that of a step, verified against its manifest.
+        """Read the state of a step, and verify it against its manifest.
 
         Args:
           like: a state of `jax.ShapeDtypeStruct`s with shardings: all of it, or a part whose other
             leaves are None, such as the parameters alone.
-          step: which; None: the newest.
+          step: the step; None: the newest.
 
         Raises:
-          UserError: no such step; a shape or type other than `like`'s; an array that differs from
-            its manifest. It names the array and the step before.
+          UserError: there is no such step, an array has another shape or type than in `like`, or
+            differs from its manifest. The message names the array and the step before.
         """
         steps = self.steps()
         step = (steps[-1] if steps else None) if step is None else step
@@ -191,7 +198,7 @@ class Checkpoints:
         return jax.tree.unflatten(tree, [found[_name(path)] for path, _ in leaves])
 
     def close(self) -> None:
-        """Finish what is under way."""
+        """Wait for saves in the background, and close."""
         self._manager.close()
 
     def _item(self, step: int, name: str, args):
@@ -201,7 +208,7 @@ class Checkpoints:
             raise self._damaged(step, f"{name} cannot be read: {_first_line(error)}") from error
 
     def _check_metadata(self, step: int, wanted: dict, manifest) -> None:
-        # Orbax would cast or reshape silently.
+        # Orbax would cast and reshape without a word.
         for path, leaf in wanted.items():
             have = manifest.get(path)
             need = {"shape": list(leaf.shape), "dtype": str(leaf.dtype)}
@@ -214,13 +221,7 @@ class Checkpoints:
                 )
 
     def _damaged(self, step: int, what: str) -> UserError:
-        before = [s for s in self.steps() if s < step]
-        offer = (
-            f"to go on from step {before[-1]}, remove that folder and run the same command again"
-            if before
-            else "no earlier step is left; remove the workdir and train again"
-        )
-        return UserError(f"{self.folder / str(step)} is damaged: {what}; {offer}")
+        return manifest_lib.damaged(self.folder.parent, step, what)
 
     def _save_failed(self, error: Exception) -> UserError:
         whole = f"step {self.steps()[-1]} is whole" if self.steps() else "none was saved before"
@@ -235,15 +236,15 @@ def _by_path(state) -> dict:
 
 
 def _name(path) -> str:
-    # Dots, since orbax makes folders of slashes.
+    # Parts are joined by dots, since orbax makes a folder for each slash.
     return jax.tree_util.keystr(path, simple=True, separator=".")
 
 
 def _part(arrays: dict, item: str) -> dict:
-    """What the model needs for scoring, or what only training needs."""
+    """Select the arrays of `MODEL`, which scoring needs, or of `OPTIMIZER`, all others."""
     return {path: a for path, a in arrays.items() if path.startswith("params.") == (item == MODEL)}
 
 
 def _first_line(error: Exception) -> str:
-    # Tensorstore adds a description of the whole store.
+    # Tensorstore appends a description of the whole store.
     return re.split(r"\n|\. See full", str(error).strip())[0] or type(error).__name__

@@ -1,4 +1,4 @@
-"""Adapters in the format of the PEFT library: a folder beside a base."""
+"""Adapters in the format of the PEFT library, in a folder that names their base model."""
 
 from __future__ import annotations
 
@@ -16,45 +16,57 @@ from jft.model.architecture import Adapters, DecoderConfig
 from jft.model.decoder import Params
 
 WEIGHTS = "adapter_model.safetensors"
-# Of how adapters began: those that leave the base as it is. Others hide a change of its weights.
-HARMLESS_BEGINNINGS = (None, True, False, "gaussian", "orthogonal", "eva")
-# Beyond these something is damaged: no projection has more dimensions, and the change no digits.
+# Values of `init_lora_weights` with which PEFT leaves the base as it is. All others change the
+# base's weights before training, which a folder of adapters does not show.
+INIT_THAT_KEEPS_BASE = (None, True, False, "gaussian", "orthogonal", "eva")
+# A larger rank or alpha means a damaged file: no projection has more dimensions, and float32 has no
+# digits left for the base where the change is that large.
 LARGEST_RANK, LARGEST_ALPHA = 1 << 16, 1e9
-# What would change how adapters compute, by the value that says they do not.
-UNSUPPORTED = {
-    "bias": "none",
-    "fan_in_fan_out": False,
-    "layers_to_transform": None,
-    "layer_replication": None,
-    "modules_to_save": None,
-    "rank_pattern": {},
-    "alpha_pattern": {},
-    "lora_bias": False,
-    "trainable_token_indices": None,
-    "target_parameters": None,
-    "alora_invocation_tokens": None,
-    "use_qalora": False,
-    "use_bdlora": None,
-    "kasa_config": None,
-    "monteclora_config": None,
-    "velora_config": None,
-    "arrow_config": None,
-    "loftq_config": {},
-    "corda_config": None,
+# The keys of adapter_config.json that `describe` reads, and those that do not change what the
+# tensors of the weights file compute (PEFT 0.7 to 0.21). Any other key must be `UNSET`, since PEFT
+# adds a key for every new variant of LoRA.
+HANDLED = {
+    "base_model_name_or_path",
+    "init_lora_weights",
+    "lora_alpha",
+    "peft_type",
+    "r",
+    "use_dora",
+    "use_rslora",
 }
+HARMLESS = {
+    "auto_mapping",  # classes of Transformers
+    "ensure_weight_tying",  # of saved modules, which are refused themselves
+    "eva_config",  # initialization
+    "exclude_modules",  # the weights file shows which modules have adapters
+    "inference_mode",
+    "layers_pattern",  # goes with layers_to_transform, which is refused
+    "lora_dropout",  # training only
+    "lora_ga_config",  # initialization
+    "megatron_config",  # how devices share the work
+    "megatron_core",
+    "peft_version",
+    "qalora_group_size",  # goes with use_qalora, which is refused
+    "revision",  # of the base, which jft finds by its name alone
+    "runtime_config",
+    "target_modules",  # as exclude_modules
+    "task_type",
+}
+# Besides False. The number 0 is not among them: it may be the index of a layer.
+UNSET: tuple[object, ...] = (None, "none", "", [], {})
 
 
-def is_one(path: str) -> bool:
-    """Whether `model.path` names a folder on this machine that holds adapters and no model."""
+def is_adapter_folder(path: str) -> bool:
+    """Check whether `model.path` names a folder on this machine with adapters and no model."""
     folder = Path(path).expanduser()
     return (folder / ADAPTERS).is_file() and not _holds_model(folder)
 
 
-def check_none(path: str) -> None:
-    """Refuse a model's folder that holds adapters, too: which of them is meant?
+def check_no_adapters(path: str) -> None:
+    """Refuse a model's folder that holds adapters, too, since either could be meant.
 
     Raises:
-      UserError: it does.
+      UserError: it holds adapters.
     """
     folder = Path(path).expanduser()
     if (folder / ADAPTERS).is_file():
@@ -69,25 +81,28 @@ def _holds_model(folder: Path) -> bool:
 
 
 def describe(path: str, dtype: str = "float32") -> tuple[str, Adapters]:
-    """The base that adapters belong to, as `model.path`, and what they are.
+    """Read the description of adapters.
 
     Args:
       path: the folder.
       dtype: the type that the base is to be held in.
 
+    Returns:
+      The base, as `model.path`, and the adapters.
+
     Raises:
-      UserError: they compute something that jft does not know.
+      UserError: the file is damaged, or asks for a computation that jft does not know.
     """
     folder = locate(path, (ADAPTERS, WEIGHTS))
     file = folder / ADAPTERS
     raw = read_json(file)
     if raw.get("peft_type") != "LORA":
         raise UserError(f"{file}: peft_type={raw.get('peft_type')!r}: jft supports LORA only")
-    for key, harmless in UNSUPPORTED.items():
-        value = raw.get(key)
-        if value != harmless and value is not False and value not in (None, [], {}):
-            raise UserError(f"{file}: {key}={value!r}: jft supports {harmless!r} only")
-    if raw.get("init_lora_weights") not in HARMLESS_BEGINNINGS:
+    for key, value in raw.items():
+        is_set = value is not False and value not in UNSET
+        if is_set and key not in HANDLED | HARMLESS:
+            raise UserError(f"{file}: {key}={value!r}: jft supports adapters without it only")
+    if raw.get("init_lora_weights") not in INIT_THAT_KEEPS_BASE:
         raise UserError(
             f"{file}: init_lora_weights={raw['init_lora_weights']!r}: PEFT changes the base first; "
             "save them again with path_initial_model_for_weight_conversion"
@@ -99,7 +114,9 @@ def describe(path: str, dtype: str = "float32") -> tuple[str, Adapters]:
         raise UserError(f"{file}: lora_alpha={alpha!r}: must be a number above 0")
     if not isinstance(base, str) or not base:
         raise UserError(f"{file}: base_model_name_or_path={base!r}: must name the base")
-    if raw.get("use_rslora"):  # Kalajdzievski 2023, arXiv 2312.03732: over the root of the rank
+    # Rank-stabilized LoRA divides alpha by the root of the rank (Kalajdzievski 2023, arXiv
+    # 2312.03732), `Adapters` by the rank.
+    if raw.get("use_rslora"):
         alpha *= math.sqrt(rank)
     names = _source(folder).shapes
     targets = tuple(name for name, one in _first_layer("down").items() if one in names)
@@ -111,24 +128,26 @@ def describe(path: str, dtype: str = "float32") -> tuple[str, Adapters]:
     return base, Adapters(rank, float(alpha), targets, bool(raw.get("use_dora")), dtype)
 
 
-def read(path: str, config: DecoderConfig) -> Params:
-    """The adapters in a folder, for a decoder whose config describes them, as NumPy arrays.
+def read_adapters(path: str, config: DecoderConfig) -> Params:
+    """Read the adapters in a folder as NumPy arrays, for a decoder whose config describes them.
 
     Raises:
       UserError: tensors are missing, unknown, or of other shapes.
     """
     folder = locate(path, (ADAPTERS, WEIGHTS))
-    return tensor_names.read(tensor_names.find(config, _source(folder), "hf", adapters=True))
+    return tensor_names.read_all(
+        tensor_names.lazy_params(config, _source(folder), "hf", adapters=True)
+    )
 
 
-def write(config: DecoderConfig, params: Params, folder: Path, base: str) -> None:
+def write_adapters(config: DecoderConfig, params: Params, folder: Path, base: str) -> None:
     """Write adapters as PEFT's `PeftModel.from_pretrained` reads them.
 
     Args:
       config: the decoder's shape, with adapters.
       params: the adapters alone.
-      folder: where to.
-      base: what they belong to: a path or a hub id.
+      folder: the folder to write to.
+      base: path or hub id of the model that they change.
     """
     adapters = config.adapters
     assert adapters
@@ -147,7 +166,7 @@ def write(config: DecoderConfig, params: Params, folder: Path, base: str) -> Non
         "fan_in_fan_out": False,
         "inference_mode": True,
     }
-    arrays = dict(tensor_names.dump(config, params, np.dtype("float32"), "hf"))
+    arrays = dict(tensor_names.dump_tensors(config, params, np.dtype("float32"), "hf"))
     safetensors_io.write_tensors(arrays, folder / WEIGHTS)
     text = json.dumps(description, indent=2) + "\n"
     (folder / ADAPTERS).write_text(text, encoding="utf-8")
@@ -156,11 +175,11 @@ def write(config: DecoderConfig, params: Params, folder: Path, base: str) -> Non
 def _source(folder: Path) -> tensor_names.Source:
     if not (folder / WEIGHTS).is_file():
         raise UserError(f"{folder / WEIGHTS}: missing; jft reads adapters from safetensors only")
-    return safetensors_io.source(str(folder), [folder / WEIGHTS], lambda name: False)
+    return safetensors_io.open_files(str(folder), [folder / WEIGHTS], lambda name: False)
 
 
 def _first_layer(name: str) -> dict[str, str]:
-    """By projection the stored name of this array of its adapter in the first layer."""
+    """Return the stored name of an adapter's array in the first layer, by projection."""
     return {
         key.split("/")[-3]: stored.hf.format(0)
         for key, stored in TABLE.items()

@@ -1,4 +1,4 @@
-"""Pretrained weights in and out: Hugging Face folders, and the door to the other formats."""
+"""Pretrained weights: Hugging Face folders in and out, and the choice of format by path."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from jft.model.decoder import DecoderConfig, Params
 
 WEIGHTS, INDEX, CONFIG = "model.safetensors", "model.safetensors.index.json", "config.json"
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
-# Bytes of a file of weights, at most.
+# Largest number of bytes in a file of weights that is written.
 SHARD = 5_000_000_000
-# Numbers that are read before they are where they belong.
+# Numbers that are read at once: the copy beside the array that they go into stays this small.
 READ_AT_ONCE = 1 << 23
 FLOATS = ("F64", "F32", "F16", "BF16")
-# Its vocabulary is the one in tokenizer.py for the same path: 256 bytes and three special tokens.
+# `RANDOM_MODEL`. Its vocabulary is that of tokenizer.py: 256 bytes and three special tokens.
 TINY = DecoderConfig(
     vocab_size=259,
     embed_dim=64,
@@ -41,17 +41,20 @@ TINY = DecoderConfig(
 
 
 def load(path: str) -> Pretrained:
-    """As `find`, with all of the parameters as float32 NumPy arrays."""
-    config, params = find(path)
-    return Pretrained(config, tensor_names.read(params))
+    """Read a decoder as `open_weights` does, with all parameters as float32 NumPy arrays."""
+    config, params = open_weights(path)
+    return Pretrained(config, tensor_names.read_all(params))
 
 
-def find(path: str) -> Pretrained:
-    """The decoder that `model.path` names, of whose parameters any part can be read.
+def open_weights(path: str) -> Pretrained:
+    """Open the decoder that `model.path` names; its parameters are read when they are indexed.
 
     Args:
       path: a Hugging Face folder or hub id with safetensors, a `.gguf` file, or
         `random:llama-tiny`, which is the same at every call.
+
+    Returns:
+      The shape, and the parameters as `LazyTensor`s, or NumPy arrays for the random model.
 
     Raises:
       UserError: nothing is there, it is damaged, or it is not a Llama-family decoder.
@@ -63,18 +66,18 @@ def find(path: str) -> Pretrained:
     if path.startswith("random:"):
         raise UserError(f"model.path={path}: the only random model is {RANDOM_MODEL}")
     local = locate(path, (CONFIG, "*.safetensors", INDEX))
-    return _find_in_folder(local) if local.is_dir() else gguf.find(str(local))
+    return _open_folder(local) if local.is_dir() else gguf.open_weights(str(local))
 
 
-def check(path: str) -> None:
-    """Refuse early, before any slow work, a folder that does not describe a Llama-family decoder.
+def check_config(path: str) -> None:
+    """Refuse a folder that does not describe a Llama-family decoder before any slow work.
 
     Raises:
-      UserError: as `load`, as far as `config.json` tells.
+      UserError: what `load` would raise because of `config.json`.
     """
     folder = Path(path).expanduser()
     if folder.is_dir():
-        hf_config.read(read_json(folder / CONFIG), folder / CONFIG)
+        hf_config.from_json(read_json(folder / CONFIG), folder / CONFIG)
 
 
 def save(
@@ -86,20 +89,20 @@ def save(
 ) -> None:
     """Write `config.json` and safetensors as Transformers' LlamaForCausalLM loads them.
 
-    What is larger than `SHARD` goes into several files, of which one is in memory at a time.
+    A model larger than `SHARD` goes into several files, of which one is in memory at a time.
 
     Args:
       config: the decoder's shape.
       params: its parameters, of any float type.
-      folder: where to; made if missing.
+      folder: the folder to write; made if missing.
       dtype: `float32`, `bfloat16` or `float16`.
-      eos_id: the token that ends a generation in Transformers; None: none does.
+      eos_id: the token that ends a generation in Transformers; None: no token does.
 
     Raises:
       UserError: Transformers has no rope type for the config's `rope_factors`.
     """
     special = {"dtype": dtype, "bos_token_id": None, "eos_token_id": eos_id}
-    description = json.dumps(hf_config.write(config) | special, indent=2)
+    description = json.dumps(hf_config.to_json(config) | special, indent=2)
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
     _save_weights(config, params, target, jax.numpy.dtype(dtype))
@@ -107,7 +110,7 @@ def save(
 
 
 def _save_weights(config: DecoderConfig, params: Params, folder: Path, dtype: np.dtype) -> None:
-    # Which tensor goes into which file is known before any is read.
+    # The shapes decide which tensor goes into which file, before any tensor is read.
     files: list[list[str]] = [[]]
     room, total = SHARD, 0
     for name, shape in tensor_names.expected_shapes(config, "hf").items():
@@ -123,7 +126,7 @@ def _save_weights(config: DecoderConfig, params: Params, folder: Path, dtype: np
         weight_map = {x: file for file, each in zip(names, files, strict=True) for x in each}
         index = {"metadata": {"total_size": total}, "weight_map": weight_map}
         (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
-    arrays = tensor_names.dump(config, params, dtype, "hf")
+    arrays = tensor_names.dump_tensors(config, params, dtype, "hf")
     for file, wanted in zip(names, files, strict=True):
         part = dict(itertools.islice(arrays, len(wanted)))
         assert list(part) == wanted
@@ -142,7 +145,7 @@ def write_tensors(arrays: dict[str, np.ndarray], file: Path) -> None:
     try:
         # Transformers 4 refuses a file that does not say it came from PyTorch's layout.
         save_file(arrays, file, metadata={"format": "pt"})
-        file.chmod(0o666 & ~_umask())  # it makes its files for their owner alone
+        file.chmod(0o666 & ~_umask())  # save_file makes files that only their owner can read
     except SafetensorError as error:
         raise UserError(f"{file}: cannot be written ({error}); make room") from None
 
@@ -153,14 +156,24 @@ def _umask() -> int:
     return umask
 
 
-def _find_in_folder(folder: Path) -> Pretrained:
-    config = hf_config.read(read_json(folder / CONFIG), folder / CONFIG)
-    weights = source(str(folder), _weight_files(folder), functools.partial(_harmless, config))
-    return Pretrained(config, tensor_names.find(config, weights, "hf"))
+def _open_folder(folder: Path) -> Pretrained:
+    config = hf_config.from_json(read_json(folder / CONFIG), folder / CONFIG)
+    skip = functools.partial(_is_redundant, config)
+    weights = open_files(str(folder), _weight_files(folder), skip)
+    return Pretrained(config, tensor_names.lazy_params(config, weights, "hf"))
 
 
-def source(label: str, shards: list[Path], skip: Callable[[str], bool]) -> Source:
-    """The tensors of safetensors files, by their headers, without those to skip."""
+def open_files(label: str, shards: list[Path], skip: Callable[[str], bool]) -> Source:
+    """Read the headers of safetensors files.
+
+    Args:
+      label: the model's path, for messages.
+      shards: the files.
+      skip: tells by its name whether to leave a tensor out.
+
+    Raises:
+      UserError: a file is missing or damaged, or holds a tensor that is not of floats.
+    """
     files: dict[str, Path] = {}
     shapes: dict[str, tuple[int, ...]] = {}
     for file in shards:
@@ -177,16 +190,17 @@ def source(label: str, shards: list[Path], skip: Callable[[str], bool]) -> Sourc
                 files[name], shapes[name] = file, tuple(view.get_shape())
 
     def read(name: str, index: Index, dtype: np.dtype) -> np.ndarray:
-        rows, *columns = index
+        first, *others = index
         sizes = [part.stop - part.start for part in index]
         array = np.empty(sizes, dtype)
         at_once = max(1, READ_AT_ONCE // math.prod(sizes[1:]))
         for begin in range(0, sizes[0], at_once):
             end = min(begin + at_once, sizes[0])
-            part = slice(rows.start + begin, rows.start + end)
-            # Opened anew: what has been read of a file counts as memory until it is closed.
+            part = slice(first.start + begin, first.start + end)
+            # The file is opened anew for each part, since the pages read of a memory-mapped file
+            # count as memory of the process until it is closed.
             with _open_safetensors(files[name]) as handle:
-                array[begin:end] = handle.get_slice(name)[(part, *columns)]
+                array[begin:end] = handle.get_slice(name)[(part, *others)]
         return array
 
     return Source(label, shapes, read)
@@ -228,6 +242,6 @@ def _open_safetensors(file: Path):
         ) from None
 
 
-def _harmless(config: DecoderConfig, name: str) -> bool:
-    """Tensors that old checkpoints repeat: rotary frequencies, and the head where it is tied."""
+def _is_redundant(config: DecoderConfig, name: str) -> bool:
+    """Check for tensors that old checkpoints repeat: rotary frequencies, and a tied head."""
     return name.endswith("rotary_emb.inv_freq") or (config.tied_head and name == "lm_head.weight")

@@ -1,6 +1,14 @@
-"""The names and layouts under which other formats store the decoder's parameters: one table.
+"""The names and layouts under which other formats store the decoder's parameters.
 
-It serves reading and writing, Hugging Face and GGUF alike.
+One table, `TABLE`, serves reading and writing, Hugging Face and GGUF. It has one entry for each
+parameter of the decoder. A family whose layers hold another tensor takes one more entry, under the
+path that the parameter has in `decoder.py`. Qwen3, which normalizes queries, would take:
+
+    "layers/attention/query_norm/scale": Stored(
+        "model.layers.{}.self_attn.q_norm.weight", "blk.{}.attn_q_norm.weight", "H"
+    )
+
+A model uses the entries of the parameters that its `DecoderConfig` gives it.
 """
 
 from __future__ import annotations
@@ -23,17 +31,23 @@ FLOAT32 = np.dtype("float32")
 
 
 class Pretrained(NamedTuple):
-    """A decoder in files: its shape, and its parameters, `Unread` or as NumPy arrays."""
+    """A decoder in files: its shape, and its parameters as `LazyTensor`s or NumPy arrays."""
 
     config: DecoderConfig
     params: Params
 
 
 class Stored(NamedTuple):
-    """How one parameter is stored elsewhere; `{}` in a name is the layer.
+    """The names and the layout of one parameter in other formats.
 
-    `layout` gives the stored dimensions in the decoder's letters: `NH D` is a matrix of N x H rows
-    and D columns, which is how PyTorch and GGUF both lay out a linear map from D to N x H.
+    A group of letters in `layout` is one stored dimension. The kernel of the queries, [N, H, D] in
+    the decoder, has the layout `NH D`: a matrix of N * H rows, head by head, and D columns. PyTorch
+    and GGUF lay out a linear map from D to N * H like this, with its outputs first.
+
+    Attributes:
+      hf: name in a Hugging Face folder or, of an adapter, in PEFT's; `{}` stands for the layer.
+      gguf: name in a GGUF file, likewise; empty where the format is not read.
+      layout: the stored dimensions of one layer, in the letters of `jft.batch`.
     """
 
     hf: str
@@ -42,7 +56,13 @@ class Stored(NamedTuple):
 
 
 class Source(NamedTuple):
-    """A file or folder of named tensors: what it is called, their shapes, reading a part of one."""
+    """A file or folder of named tensors.
+
+    Attributes:
+      label: its path, for messages.
+      shapes: the shape of each tensor, by name.
+      read: returns the part of a tensor that an index names, in a type.
+    """
 
     label: str
     shapes: dict[str, tuple[int, ...]]
@@ -50,16 +70,16 @@ class Source(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Unread:
-    """A parameter that is still in its file: of any part of it, only what is asked for is read.
+class LazyTensor:
+    """A parameter that is still in its file; indexing reads the part that is asked for.
 
     Attributes:
       config: the decoder's shape.
-      letters: of the parameter's dimensions.
-      layout: of its tensors, one for each layer where it is stacked.
-      names: theirs.
-      source: where they are.
-      dtype: the type that parts are given in.
+      dims: the letters of the parameter's dimensions.
+      layout: the stored dimensions of one layer; see `Stored`.
+      names: its stored tensors: one for each layer where it is stacked, else a single one.
+      source: the files.
+      dtype: the type of the parts that are read.
     """
 
     config: DecoderConfig
@@ -71,32 +91,33 @@ class Unread:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the parameter, as `decoder.init` gives it."""
+        """The shape of the parameter, as `decoder.init` gives it."""
         return tuple(map(self.config.size, self.dims))
 
     def __getitem__(self, index: Index) -> np.ndarray:
-        """A part, read tensor by tensor."""
+        """Read a part, tensor by tensor."""
         bounds = [range(*part.indices(size)) for part, size in zip(index, self.shape, strict=True)]
         if not self.dims.startswith("L"):
-            return self._of_tensor(self.names[0], self.dims, bounds)
+            return self._read_tensor(self.names[0], self.dims, bounds)
         layers = (
-            self._of_tensor(self.names[layer], self.dims[1:], bounds[1:]) for layer in bounds[0]
+            self._read_tensor(self.names[layer], self.dims[1:], bounds[1:]) for layer in bounds[0]
         )
-        # A view of the only one: stacking is another copy.
+        # A single layer is returned as a view, since stacking makes a copy.
         return next(layers)[None] if len(bounds[0]) == 1 else np.stack(list(layers))
 
-    def astype(self, dtype: np.dtype, copy: bool = False) -> Unread:
-        """The same in another type, still unread."""
+    def astype(self, dtype: np.dtype, copy: bool = False) -> LazyTensor:
+        """Return the same parameter in another type, still unread."""
         return dataclasses.replace(self, dtype=np.dtype(dtype))
 
     def __array__(self, dtype=None, copy=None) -> np.ndarray:
-        """All of it."""
+        """Read the whole parameter."""
         return self.astype(dtype or self.dtype)[(slice(None),) * len(self.shape)]
 
-    def _of_tensor(self, name: str, dims: str, bounds: list[range]) -> np.ndarray:
-        """A part of one layer, from the matrix in which some dimensions are one.
+    def _read_tensor(self, name: str, dims: str, bounds: list[range]) -> np.ndarray:
+        """Read a part of one layer, and give it the decoder's dimensions.
 
-        Of such a group only the first dimension may be divided: its parts lie side by side.
+        Only the first dimension of a group may be cut, since its parts are contiguous: heads 2 and
+        3 of `NH` are the rows from 2 H to 4 H.
         """
         wanted = dict(zip(dims, bounds, strict=True))
         index = []
@@ -106,6 +127,7 @@ class Unread:
             index.append(slice(first.start * inner, first.stop * inner))
         stored = self.layout.replace(" ", "")
         tensor = self.source.read(name, tuple(index), self.dtype)
+        # One axis for each letter of the layout, then the decoder's order of them.
         split = tensor.reshape([len(wanted[x]) for x in stored])
         return split.transpose([stored.index(dim) for dim in dims])
 
@@ -116,7 +138,7 @@ def _linear(path: str, hf: str, gguf: str, outputs: str, inputs: str) -> dict[st
     return {
         f"layers/{path}/kernel": Stored(f"{hf}.weight", f"{gguf}.weight", f"{outputs} {inputs}"),
         f"layers/{path}/bias": Stored(f"{hf}.bias", f"{gguf}.bias", outputs),
-        # Adapters, as PEFT stores them; llama.cpp's are not known here.
+        # Adapters as PEFT stores them; jft does not read llama.cpp's.
         f"{adapter}/down": Stored(f"{peft}_A.weight", "", f"J {inputs}"),
         f"{adapter}/up": Stored(f"{peft}_B.weight", "", f"{outputs} J"),
         f"{adapter}/magnitude": Stored(f"{peft}_magnitude_vector", "", outputs),
@@ -144,14 +166,16 @@ TABLE = {
 }
 
 
-def find(config: DecoderConfig, source: Source, dialect: str, adapters: bool = False) -> Params:
-    """The decoder's parameters, `Unread`.
+def lazy_params(
+    config: DecoderConfig, source: Source, dialect: str, adapters: bool = False
+) -> Params:
+    """Return the decoder's parameters as `LazyTensor`s.
 
     Args:
       config: the decoder's shape, against which every tensor is checked before any is read.
       source: the tensors.
-      dialect: whose names they have, `hf` or `gguf`.
-      adapters: of all parameters, these alone.
+      dialect: the format of their names, `hf` or `gguf`.
+      adapters: return the adapters alone.
 
     Raises:
       UserError: a tensor is missing, is unknown, or has another shape than the config asks for.
@@ -163,24 +187,24 @@ def find(config: DecoderConfig, source: Source, dialect: str, adapters: bool = F
         )
     _check(source, expected_shapes(config, dialect, adapters))
 
-    def unread(path, dims):
+    def lazy(path, dims):
         stored = TABLE[_key(path)]
         layers = range(config.num_layers if dims[0] == "L" else 1)
         names = tuple(getattr(stored, dialect).format(layer) for layer in layers)
-        return Unread(config, dims, stored.layout, names, source)
+        return LazyTensor(config, dims, stored.layout, names, source)
 
-    return jax.tree_util.tree_map_with_path(unread, _dims(config, adapters))
+    return jax.tree_util.tree_map_with_path(lazy, _dims(config, adapters))
 
 
-def read(params: Params) -> Params:
-    """All of the parameters, as NumPy arrays."""
+def read_all(params: Params) -> Params:
+    """Read all of the parameters as NumPy arrays."""
     return jax.tree.map(np.asarray, params)
 
 
-def dump(
+def dump_tensors(
     config: DecoderConfig, params: Params, dtype: np.dtype, dialect: str
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """The inverse of `find`: names, and contiguous arrays of `dtype` in the stored layout."""
+    """Yield stored names, and contiguous arrays of `dtype` in the stored layout."""
     dims_by_path = dict(_leaves(decoder.dims(config)))
     for key, array in _leaves(params):
         stored, dims = TABLE[key], dims_by_path[key]
@@ -195,7 +219,7 @@ def dump(
 def expected_shapes(
     config: DecoderConfig, dialect: str, adapters: bool = False
 ) -> dict[str, tuple[int, ...]]:
-    """The stored shape of every tensor that a decoder of this shape has, by stored name."""
+    """Return the stored shape of every tensor that the decoder has, by stored name."""
     shapes = {}
     for key, dims in _leaves(_dims(config, adapters)):
         stored = TABLE[key]
@@ -232,6 +256,7 @@ def _check(source: Source, expected: dict[str, tuple[int, ...]]) -> None:
 
 
 def _pack(tensor: np.ndarray, layout: str, dims: str) -> np.ndarray:
+    """Reshape one layer of a parameter to its stored layout."""
     size = dict(zip(dims, tensor.shape, strict=True))
     ordered = tensor.transpose([dims.index(dim) for dim in layout.replace(" ", "")])
     return ordered.reshape([int(np.prod([size[x] for x in group])) for group in layout.split()])

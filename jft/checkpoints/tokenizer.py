@@ -1,4 +1,10 @@
-"""Tokenizers: text <-> token ids, with one policy for special tokens."""
+"""Tokenizers: text <-> token ids, with one policy for special tokens.
+
+Every text begins with the tokens that the tokenizer itself puts before a text (`prefix`: BOS, or
+nothing), and none is put after it. EOS is added by the caller, at the end of an answer. A special
+token that is spelled out in a text, such as `<|im_end|>`, is read as that token. Decoding leaves
+special tokens out.
+"""
 
 from __future__ import annotations
 
@@ -15,21 +21,22 @@ from jft.checkpoints import gguf_tokenizer
 from jft.checkpoints.files import RANDOM_MODEL, locate, read_json
 from jft.errors import UserError
 
+# Patterns of the files that hold a vocabulary, and of all files that a tokenizer is read from.
 VOCABULARIES = ("tokenizer.json", "*.model", "vocab.*", "*.tiktoken", "tekken.json")
 FILES = ("*.json", "*.model", "*.txt", "*.tiktoken", "*.jinja")
 
 
 class Tokenizer:
-    """A fast tokenizer with the tokenizer's own prefix and no suffix.
+    """A tokenizer of the `tokenizers` library that adds its own prefix and no suffix.
 
     Attributes:
-      prefix: the ids that the tokenizer puts before every text by itself, such as BOS; often none.
+      prefix: ids that the tokenizer puts before every text, such as BOS; often none.
       eos_id: the id that ends an answer.
-      vocab_size: one more than the largest id.
+      vocab_size: the largest id plus 1.
     """
 
     def __init__(self, backend: tokenizers.Tokenizer, eos_id: int):
-        """Wrap a backend, whose own truncation and padding are switched off."""
+        """Wrap a backend, and switch its truncation and padding off."""
         backend.no_truncation()
         backend.no_padding()
         self._backend = backend
@@ -38,35 +45,36 @@ class Tokenizer:
         self.prefix = _prefix(backend)
 
     def encode(self, texts: list[str]) -> list[np.ndarray]:
-        """The int32 ids of each text: `prefix`, then what the text alone gives.
+        """Return the int32 ids of each text, after `prefix`.
 
-        The text's part equals Transformers' `tokenizer(text, add_special_tokens=False)`, which
-        reads a special token spelled out in the text, such as `<|im_end|>`, as that token.
+        They equal those of Transformers' `tokenizer(text, add_special_tokens=False)`, which reads a
+        special token spelled out in the text, such as `<|im_end|>`, as that token.
         """
         encodings = self._backend.encode_batch_fast(texts, add_special_tokens=False)
         return [np.array([*self.prefix, *each.ids], np.int32) for each in encodings]
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of the ids, without special tokens."""
+        """Return the text of some ids, without special tokens."""
         return self._backend.decode([int(i) for i in ids], skip_special_tokens=True)
 
     def token_texts(self) -> list[str]:
-        """The text of every token by itself; empty for special tokens and gaps."""
+        """Return the text of every id of the vocabulary; empty for special tokens and gaps."""
         ids = [[i] for i in range(self.vocab_size)]
         return self._backend.decode_batch(ids, skip_special_tokens=True)
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
-        """The text of each token by itself, for people: special tokens spelled out."""
+        """Return the text of each token by itself, to display: special tokens are spelled out."""
         texts = self._backend.decode_batch([[i] for i in ids], skip_special_tokens=False)
         tokens = [self._backend.id_to_token(i) or "" for i in ids]
-        # Some decoders drop the space before a text's first word, which each token here is.
+        # Some decoders drop the space before the first word of a text. Each token is decoded as a
+        # text of its own here, so the space (U+2581 in the token) is put back.
         return [
             f" {text}" if token[:1] == "\u2581" and text[:1] != " " else text
             for token, text in zip(tokens, texts, strict=True)
         ]
 
     def save(self, folder: str) -> None:
-        """Write the files from which `load`, and Transformers' AutoTokenizer, get the same ids."""
+        """Write the files from which `load` and Transformers' AutoTokenizer get the same ids."""
         target = Path(folder)
         target.mkdir(parents=True, exist_ok=True)
         self._backend.save(str(target / "tokenizer.json"))
@@ -81,7 +89,7 @@ class Tokenizer:
 
 
 def load(path: str) -> Tokenizer:
-    """The tokenizer of the model that `model.path` names.
+    """Load the tokenizer of the model that `model.path` names.
 
     Args:
       path: a Hugging Face folder or hub id, a folder that `Tokenizer.save` wrote, a `.gguf` file,
@@ -91,26 +99,26 @@ def load(path: str) -> Tokenizer:
       UserError: there is none, it is damaged, has no fast version, or names no EOS.
     """
     if path == RANDOM_MODEL:
-        return Tokenizer(_bytes(), eos_id=257)
+        return Tokenizer(_byte_tokenizer(), eos_id=257)
     local = locate(path, FILES)
     if local.is_dir():
         return _load_folder(local)
     return Tokenizer(*gguf_tokenizer.build(local))
 
 
-def is_in(folder: Path) -> bool:
-    """Whether a folder holds a vocabulary."""
+def is_tokenizer_folder(folder: Path) -> bool:
+    """Check whether a folder holds a vocabulary."""
     return any(file for pattern in VOCABULARIES for file in folder.glob(pattern))
 
 
 def _load_folder(folder: Path) -> Tokenizer:
-    # Importing transformers takes 2 s, and tokenizer.json alone would do for most folders. Not for
-    # all: the class that tokenizer_config.json names may rebuild the tokenizer, its special tokens
-    # are added, and some folders hold only a vocab and merges file. What AutoTokenizer makes of
-    # them is what people train and serve the model with.
-    if not is_in(folder):
+    # Importing transformers takes 2 s, and tokenizer.json alone would do for most folders, but not
+    # for all: tokenizer_config.json adds special tokens, the class that it names may rebuild the
+    # tokenizer, and some folders hold only a vocabulary and a file of merges. Models are trained
+    # and served with the ids that AutoTokenizer gives.
+    if not is_tokenizer_folder(folder):
         raise UserError(f"{folder}: holds no tokenizer.json; download it next to the weights")
-    # Importing it without PyTorch warns that models are not available, which jft does not need.
+    # Without PyTorch, the import warns that models are not available; jft does not need them.
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     from transformers import AutoTokenizer
 
@@ -131,7 +139,7 @@ def _load_folder(folder: Path) -> Tokenizer:
 
 
 def _eos_id(auto, folder: Path) -> int:
-    """The tokenizer's own EOS, or else the one that the model's generation stops at."""
+    """Return the tokenizer's own EOS, or else the first that the model's generation stops at."""
     if auto.eos_token_id is not None:
         return auto.eos_token_id
     for file in (folder / "generation_config.json", folder / "config.json"):
@@ -145,14 +153,14 @@ def _eos_id(auto, folder: Path) -> int:
 
 
 def _prefix(backend: tokenizers.Tokenizer) -> tuple[int, ...]:
-    """What the post-processor puts before a text: the special tokens that precede its own."""
+    """Return the ids that the post-processor puts before the tokens of a text."""
     encoding = backend.encode("a", add_special_tokens=True)
     own = [i for i, sequence in enumerate(encoding.sequence_ids) if sequence is not None]
     return tuple(encoding.ids[: own[0]]) if own else ()
 
 
-def _bytes() -> tokenizers.Tokenizer:
-    """Each byte is its own id; then `<|bos|>`, `<|eos|>` and `<|pad|>`."""
+def _byte_tokenizer() -> tokenizers.Tokenizer:
+    """Build a tokenizer whose ids are bytes, followed by `<|bos|>`, `<|eos|>` and `<|pad|>`."""
     specials = ["<|bos|>", "<|eos|>", "<|pad|>"]
     alphabet = gguf_tokenizer.byte_alphabet()
     vocab = {token: i for i, token in enumerate([*alphabet, *specials])}

@@ -1,9 +1,13 @@
-"""A model to start from or to score: from files, or from the checkpoints of a workdir."""
+"""Weights onto a mesh: from files or a checkpoint, cast, quantized, merged with adapters.
+
+Functions that yield arrays do so in the order of `decoder.dims`, one at a time: memory may have no
+room for more than one in another type than the one that it is held in.
+"""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,110 +16,117 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from jft import config as config_lib
-from jft.checkpoints import model_ref, peft, safetensors_io
-from jft.checkpoints.model_ref import Origin
+from jft.checkpoints import safetensors_io
 from jft.checkpoints.orbax_steps import Checkpoints
 from jft.model import decoder, lora
 from jft.model import mesh as mesh_lib
-from jft.model.architecture import Adapters
+from jft.model.architecture import Adapters, DecoderConfig
+from jft.model.decoder import Params
 
 FLOAT32 = jnp.dtype("float32")
 
-
-def load(
-    origin: Origin, mesh: Mesh, dtype: jnp.dtype = FLOAT32
-) -> tuple[decoder.DecoderConfig, decoder.Params]:
-    """A model's shape and its parameters, adapters merged, laid out over the mesh.
-
-    Each process reads what its devices hold, a layer at a time: there may be no room for more.
-
-    Raises:
-      UserError: it is damaged, or adapters to another base than what is there now.
-    """
-    config, arrays = _arrays(origin, mesh, dtype)
-    return config, jax.tree.unflatten(jax.tree.structure(decoder.dims(config)), arrays)
-
-
-def load_frozen(
-    origin: Origin, mesh: Mesh, adapters: Adapters
-) -> tuple[decoder.DecoderConfig, decoder.Params]:
-    """A model's shape with adapters, and its own parameters, held as these let them be."""
-    int8 = adapters.base == "int8"
-    plain, arrays = _arrays(origin, mesh, FLOAT32 if int8 else jnp.dtype(adapters.dtype))
-    config = replace(plain, adapters=adapters)
-    dims = decoder.dims(plain)
-    if not int8:
-        return config, jax.tree.unflatten(jax.tree.structure(dims), arrays)
-    _, layout = lora.split(mesh_lib.param_shardings(mesh, config))
-    # One after the other: there may be no room for all of them in float32.
-    return config, jax.tree.map(lambda *each: _quantized(next(arrays), *each), dims, layout)
-
-
-def load_adapted(
-    origin: Origin, mesh: Mesh, dtype: jnp.dtype = FLOAT32
-) -> tuple[decoder.DecoderConfig, decoder.Params]:
-    """A model with adapters as it was trained: its shape with them, and all parameters, apart.
-
-    Where training left it to `model.dtype`, what is frozen is in `dtype`.
-    """
-    if origin.run:
-        adapters = adapters_of(origin.run.lora, dtype)
-        assert adapters
-    else:
-        _, adapters = peft.describe(origin.path, str(dtype))
-    config, frozen = load_frozen(model_ref.base_of(origin), mesh, adapters)
-    like = jax.tree.map(
-        lambda shape, sharding: shape.update(sharding=sharding),
-        lora.split(decoder.shapes(config))[0],
-        lora.split(mesh_lib.param_shardings(mesh, config))[0],
-    )
-    if origin.run:
-        trained = _restore(origin, like)
-    else:
-        layout = jax.tree.map(lambda x: x.sharding, like)
-        trained = jax.tree.map(mesh_lib.put, peft.read(origin.path, config), layout)
-    return config, lora.join(trained, frozen)
+# A decoder's shape, and parameters laid out over a mesh.
+Model = tuple[DecoderConfig, Params]
 
 
 def adapters_of(config: config_lib.Lora, dtype: jnp.dtype) -> Adapters | None:
-    """What a config asks to be trained instead of all weights, computing in a type."""
+    """Describe the adapters that a config trains; None where it trains all weights.
+
+    Args:
+      config: the section `lora`.
+      dtype: the type to compute in, in which `lora.base=auto` holds the frozen weights.
+    """
     if not config.rank:
         return None
     base = str(dtype) if config.base == "auto" else config.base
     return Adapters(config.rank, config.alpha, config.targets, config.dora, base)
 
 
-def _arrays(
-    origin: Origin, mesh: Mesh, dtype: jnp.dtype
-) -> tuple[decoder.DecoderConfig, Iterator[jax.Array]]:
-    """A model's shape and its parameters in the order of `decoder.letters`, each when asked for."""
-    if model_ref.has_adapters(origin):
-        adapted, params = load_adapted(origin, mesh, dtype)
-        assert adapted.adapters
-        params = lora.merge(params, adapted.adapters, dtype)
-        return replace(adapted, adapters=None), iter(jax.tree.leaves(params))
-    if origin.run is None:
-        config, unread = safetensors_io.find(origin.path)
-        layout = mesh_lib.param_shardings(mesh, config)
-        place = functools.partial(mesh_lib.put_by_layer, dtype=dtype)
-        return config, map(place, *map(jax.tree.leaves, (decoder.dims(config), unread, layout)))
-    config = model_ref.read_model(Path(origin.path)).decoder
-    like = jax.tree.map(
+def from_files(path: str, mesh: Mesh, dtype: jnp.dtype) -> tuple[DecoderConfig, Iterator]:
+    """Read a Hugging Face folder, a hub id or a GGUF file.
+
+    Each process reads what its devices hold, one layer at a time.
+
+    Returns:
+      The decoder's shape, and its parameters in `dtype`, each read when it is asked for.
+
+    Raises:
+      UserError: nothing is there, or it is damaged.
+    """
+    config, unread = safetensors_io.open_weights(path)
+    layout = mesh_lib.param_shardings(mesh, config)
+    place = functools.partial(mesh_lib.put_by_layer, dtype=dtype)
+    return config, map(place, *map(jax.tree.leaves, (decoder.dims(config), unread, layout)))
+
+
+def from_checkpoint(
+    workdir: Path, step: int, config: DecoderConfig, mesh: Mesh, dtype: jnp.dtype
+) -> Iterator[jax.Array]:
+    """Restore all parameters of a checkpoint, in `dtype`.
+
+    Raises:
+      UserError: it is damaged.
+    """
+    params = restore(workdir, step, sharded_shapes(config, mesh))
+    return (lora.astype_donated(x, dtype) for x in jax.tree.leaves(params))
+
+
+def restore(workdir: Path, step: int, like: Params) -> Params:
+    """Restore the parameters that `like` has, as `jax.ShapeDtypeStruct`s with shardings.
+
+    Raises:
+      UserError: the checkpoint is damaged, or holds other parameters.
+    """
+    checkpoints = Checkpoints(workdir, read_only=True)
+    return checkpoints.restore({"params": like}, step)["params"]
+
+
+def sharded_shapes(config: DecoderConfig, mesh: Mesh) -> Params:
+    """The parameters as `jax.ShapeDtypeStruct`s with shardings."""
+    return jax.tree.map(
         lambda shape, sharding: shape.update(sharding=sharding),
         decoder.shapes(config),
         mesh_lib.param_shardings(mesh, config),
     )
-    arrays = jax.tree.leaves(_restore(origin, like))
-    return config, (lora.astype_donated(x, dtype) for x in arrays)
 
 
-def _restore(origin: Origin, like: decoder.Params) -> decoder.Params:
-    checkpoints = Checkpoints(Path(origin.path), read_only=True)
-    return checkpoints.restore({"params": like}, origin.step)["params"]
+def in_tree(config: DecoderConfig, arrays: Iterable[jax.Array]) -> Params:
+    """Arrange arrays, in the order of `decoder.dims`, as parameters."""
+    return jax.tree.unflatten(jax.tree.structure(decoder.dims(config)), arrays)
+
+
+def merged(model: Model, dtype: jnp.dtype) -> tuple[DecoderConfig, Iterator[jax.Array]]:
+    """Merge adapters into the kernels that they change; the buffers of `model` are donated."""
+    config, params = model
+    assert config.adapters
+    params = lora.merge(params, config.adapters, dtype)
+    return replace(config, adapters=None), iter(jax.tree.leaves(params))
+
+
+def frozen(
+    plain: DecoderConfig, arrays: Iterator[jax.Array], mesh: Mesh, adapters: Adapters
+) -> Model:
+    """Hold a base as its adapters want it: in `adapters.dtype`, or kernels as int8 with scales.
+
+    Args:
+      plain: the shape of the base.
+      arrays: its parameters; for int8 in float32.
+      mesh: where they lie.
+      adapters: what is trained beside them.
+
+    Returns:
+      The shape with adapters, and the frozen parameters.
+    """
+    config = replace(plain, adapters=adapters)
+    if adapters.base != "int8":
+        return config, in_tree(plain, arrays)
+    _, layout = lora.split(mesh_lib.param_shardings(mesh, config))
+    dims = decoder.dims(plain)
+    return config, jax.tree.map(lambda *each: _quantized(next(arrays), *each), dims, layout)
 
 
 def _quantized(x: jax.Array, dims: str, layout) -> jax.Array | dict:
-    """As it is held in int8; what it was before is given up."""
+    """Quantize a kernel, or cast what is none to bfloat16; the buffer of `x` is donated."""
     if not isinstance(layout, dict):
         return lora.astype_donated(x, jnp.dtype("bfloat16"))
     outputs = 1 if dims.startswith("LD") else len(dims) - 2

@@ -1,1 +1,1 @@
-"""From rows of text to batches of prefix trees."""
+"""Data: from examples in files to batches of prefix trees."""

@@ -1,52 +1,43 @@
-"""What is wrong with data, before training and before scoring alike.
+"""Checks of the data, the same before training and before scoring.
 
-Each check gives one finding, or none. A warning bears on what the results mean; a note is worth
+Each check returns one finding or none. A warning bears on what the results mean; a note is worth
 knowing. What would make a run meaningless is an error instead.
 """
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from jft.data import trained_on
-from jft.data.datasets import Dataset, Example
+from jft.data.datasets import Dataset
 from jft.data.prompts import Encoded
-from jft.data.trained_on import inputs
 from jft.errors import UserError
 from jft.runtime.progress import say
-from jft.tasks import Task
+from jft.tasks import Example, Task
 
-# Of the places where something was found, a finding lists this many.
+# A finding lists the indices of at most this many examples.
 MAX_INDICES = 20
 # Warnings on the console.
 MAX_LINES = 10
 # A few labels outside the task's are noise; more, and the mapping of the labels is wrong.
 MAX_UNLABELLED = 0.1
-# What the number changes in the texts of findings.
-VERBS = ("stand", "repeat", "count", "lose")
-SINGULAR = {
-    "are": "is",
-    "have": "has",
-    "their": "its",
-    "them": "it",
-    "demonstrations": "a demonstration",
-}
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """Something that a reader of the results should know.
+class DataFinding:
+    """Something that a reader of the results should know of the data.
 
     Attributes:
       severity: `warning` or `note`.
-      check: what was looked for.
+      check: the name of the check.
       where: the dataset.
-      count: how often it was found.
-      of: among how many.
-      indices: of the first of these rows, from 0.
+      count: the number of examples concerned.
+      of: the number of examples looked at.
+      indices: the first of those concerned, from 0.
       text: a sentence with the consequence and the remedy.
     """
 
@@ -59,14 +50,14 @@ class Finding:
     text: str
 
 
-class Prompts(NamedTuple):
-    """Rows as sequences.
+class PromptLengths(NamedTuple):
+    """Lengths of examples with their prompts, and the limit that they have to fit.
 
     Attributes:
-      lengths: (row, tokens with the whole input); a row may come more than once.
-      shots: demonstrations before each.
-      max_length: that they have to fit.
-      key: of the config that says so.
+      lengths: (example, tokens with the whole input); an example may come more than once.
+      shots: demonstrations in each prompt.
+      max_length: the limit, in tokens.
+      key: the config key of the limit.
     """
 
     lengths: list[tuple[int, int]]
@@ -84,11 +75,11 @@ def say_warnings(findings: Sequence[Mapping], file: str) -> None:
         say(f"and {len(warnings) - MAX_LINES} more in {file}")
 
 
-def rows(dataset: Dataset) -> list[Finding]:
-    """What is wrong with rows in themselves: labels, empty inputs, duplicates, contradictions.
+def check_examples(dataset: Dataset) -> list[DataFinding]:
+    """Check examples by themselves: labels, empty inputs, duplicates, contradictions.
 
     Raises:
-      UserError: no row has any text in its inputs.
+      UserError: no example has any text in its inputs.
     """
     return [
         *_without_label(dataset),
@@ -97,90 +88,92 @@ def rows(dataset: Dataset) -> list[Finding]:
             "duplicates",
             dataset,
             duplicates(dataset),
-            "{n} of {of} rows {repeat} an earlier one, output included, and so {count} more than "
-            "once; remove the copies",
+            "{n} of {of} rows [repeats|repeat] an earlier one, output included, and so "
+            "[counts|count] more than once; remove the copies",
         ),
         *_found(
             "contradictory_labels",
             dataset,
             contradictory(dataset),
-            "{n} of {of} rows {have} the inputs of another row and a different label, so that no "
-            "model can be right on both; keep one of each",
+            "{n} of {of} rows [has|have] the inputs of another row and a different label, so that "
+            "no model can be right on both; keep one of each",
         ),
     ]
 
 
-def demonstrations_among_items(dataset: Dataset, demos: Sequence[Example]) -> list[Finding]:
-    """Test items that stand among the demonstrations before them."""
+def demonstrations_among_items(dataset: Dataset, demos: Sequence[Example]) -> list[DataFinding]:
+    """Find test items that are also among the demonstrations in their prompts."""
     text = (
-        "{n} of {of} test items {are} also {demonstrations}, so that {their} prompts hold the "
-        "answer and scores with demonstrations are too high; leave {them} out, or set data.demos "
-        "to others"
+        "{n} of {of} test items [is also a demonstration|are also demonstrations], so that "
+        "[its|their] prompts hold the answer and scores with demonstrations are too high; leave "
+        "[it|them] out, or set data.demos to others"
     )
-    found = overlap(dataset.task, dataset.rows, demos)
-    return _items("demonstrations_among_items", dataset, found, text)
+    found = overlap(dataset.task, dataset.examples, demos)
+    return _found_items("demonstrations_among_items", dataset, found, text)
 
 
-def demonstrations_in_training(dataset: Dataset, demos: Sequence[Example]) -> list[Finding]:
-    """Training rows that stand among the demonstrations."""
+def demonstrations_in_training(dataset: Dataset, demos: Sequence[Example]) -> list[DataFinding]:
+    """Find training examples that are also among the demonstrations."""
     text = (
-        "{n} of {of} training rows {are} also {demonstrations}: none is its own demonstration, but "
-        "the model learns answers that it is also shown; remove {them}, or set data.demos to others"
+        "{n} of {of} training rows [is also a demonstration|are also demonstrations]: none is its "
+        "own demonstration, but the model learns answers that it is also shown; remove [it|them], "
+        "or set data.demos to others"
     )
-    found = overlap(dataset.task, dataset.rows, demos)
+    found = overlap(dataset.task, dataset.examples, demos)
     return _found("demonstrations_in_training", dataset, found, text)
 
 
-def test_items_in_training(test: Dataset, training: Dataset) -> list[Finding]:
-    """Test items whose inputs stand in the training set."""
+def test_items_in_training(test: Dataset, training: Dataset) -> list[DataFinding]:
+    """Find test items whose inputs are also in the training set."""
     text = (
-        "{n} of {of} test items {stand} in {training}, so that scores after training on it tell "
-        "what was memorized; remove them from one of the two"
+        "{n} of {of} test items [stands|stand] in {training}, so that scores after training on it "
+        "tell what was memorized; remove them from one of the two"
     )
-    found = overlap(test.task, test.rows, [training.rows[i] for i in training.usable])
-    return _items("test_items_in_training", test, found, text, training=training.place)
+    trained = [training.examples[i] for i in training.usable]
+    found = overlap(test.task, test.examples, trained)
+    return _found_items("test_items_in_training", test, found, text, training=training.place)
 
 
-def test_items_trained_on(test: Dataset, trained: Collection[str], model: str) -> list[Finding]:
-    """Test items that a run was trained on; `trained` is what `trained_on.read` gives."""
+def test_items_trained_on(test: Dataset, trained: Collection[str], model: str) -> list[DataFinding]:
+    """Find test items that a run was trained on, by the hashes of `trained_on.read_hashes`."""
     text = (
         "{model} was trained on {n} of {of} test items, so that its scores tell what it memorized; "
-        "leave {them} out, or train again without {them}"
+        "leave [it|them] out, or train again without [it|them]"
     )
-    found = trained_on.among(test.task, test.rows, trained)
-    return _items("test_items_trained_on", test, found, text, model=model)
+    found = trained_on.among(test.task, test.examples, trained)
+    return _found_items("test_items_trained_on", test, found, text, model=model)
 
 
-def shortened(dataset: Dataset, prompts: Prompts) -> list[Finding]:
-    """Inputs that lost their end to fit."""
+def shortened(dataset: Dataset, prompts: PromptLengths) -> list[DataFinding]:
+    """Find inputs that lost their end to fit."""
     text = (
-        "{n} of {of} inputs {at} {lose} {their} end to fit {key}={max_length}, so that the model "
-        "does not see it; raise that{or_fewer}"
+        "{n} of {of} inputs {at} [loses its|lose their] end to fit {key}={max_length}, so that the "
+        "model does not see it; raise that{or_fewer}"
     )
     found = {i for i, length in prompts.lengths if length > prompts.max_length}
-    return _prompts("shortened_inputs", "warning", dataset, found, prompts, text)
+    return _found_prompts("shortened_inputs", "warning", dataset, found, prompts, text)
 
 
-def answers_cut(dataset: Dataset, prompts: Prompts) -> list[Finding]:
-    """Training examples whose answer would be cut if sequences lost their end, not their input."""
+def answers_cut(dataset: Dataset, prompts: PromptLengths) -> list[DataFinding]:
+    """Find examples whose answer would be cut if sequences lost their end, not their input."""
     text = (
-        "{n} of {of} examples {at} would lose part of {their} answer if sequences were cut at "
+        "{n} of {of} examples {at} would lose part of [its|their] answer if sequences were cut at "
         "data.max_length={max_length}, as is common; jft shortens the input instead, so nothing "
         "need be done"
     )
     # The last of the tokens is the end of sequence, no part of the answer.
     found = {i for i, length in prompts.lengths if length - 1 > prompts.max_length}
-    return _prompts("answers_cut", "note", dataset, found, prompts, text)
+    return _found_prompts("answers_cut", "note", dataset, found, prompts, text)
 
 
 def trainable(dataset: Dataset) -> list[int]:
-    """Indices of the rows to train on: those with a label of the task.
+    """Find the indices of the examples to train on: those with a label of the task.
 
     Raises:
       UserError: more than a tenth have none.
     """
     usable = dataset.usable
-    total = len(dataset.rows)
+    total = len(dataset.examples)
     if total - len(usable) > MAX_UNLABELLED * total:
         task = dataset.task
         raise UserError(
@@ -192,7 +185,7 @@ def trainable(dataset: Dataset) -> list[int]:
 
 
 def check_tokens(encoded: list[Encoded], vocab_size: int, max_positions: int, model: str) -> None:
-    """See that a model can take the sequences; say so where they are longer than it was made for.
+    """Check that a model can take sequences; print a note where it was not made for their length.
 
     Raises:
       UserError: a token id that it has no embedding for.
@@ -211,18 +204,18 @@ def check_tokens(encoded: list[Encoded], vocab_size: int, max_positions: int, mo
         )
 
 
-def overlap(task: Task, rows: Sequence[Example], others: Sequence[Example]) -> list[int]:
-    """Indices of `rows` whose inputs also stand in `others`, white space aside."""
-    known = {inputs(task, row) for row in others}
-    return [i for i, row in enumerate(rows) if inputs(task, row) in known]
+def overlap(task: Task, examples: Sequence[Example], others: Sequence[Example]) -> list[int]:
+    """Find the indices of the examples whose inputs are also among `others`."""
+    known = {task.inputs(example) for example in others}
+    return [i for i, example in enumerate(examples) if task.inputs(example) in known]
 
 
 def duplicates(dataset: Dataset) -> list[int]:
-    """Indices of the rows that have the inputs and the output of an earlier one."""
+    """Find the indices of the examples that have the inputs and the output of an earlier one."""
     seen, found = set(), []
     for i in dataset.usable:
-        row = dataset.rows[i]
-        key = (*inputs(dataset.task, row), row["output"])
+        example = dataset.examples[i]
+        key = (*dataset.task.inputs(example), example["output"])
         if key in seen:
             found.append(i)
         seen.add(key)
@@ -230,69 +223,74 @@ def duplicates(dataset: Dataset) -> list[int]:
 
 
 def contradictory(dataset: Dataset) -> list[int]:
-    """Indices of the rows whose inputs stand with different labels; none for texts."""
+    """Find the indices of the examples whose inputs occur with several labels.
+
+    Outputs of a task without labels cannot contradict each other.
+    """
     if not dataset.task.labels:
         return []
-    keys = {i: inputs(dataset.task, dataset.rows[i]) for i in dataset.usable}
+    keys = {i: dataset.task.inputs(dataset.examples[i]) for i in dataset.usable}
     labels = defaultdict(set)
     for i, key in keys.items():
-        labels[key].add(dataset.rows[i]["output"])
+        labels[key].add(dataset.examples[i]["output"])
     return [i for i, key in keys.items() if len(labels[key]) > 1]
 
 
 def empty(dataset: Dataset) -> list[int]:
-    """Indices of the rows of which an input has no text."""
-    return [i for i, row in enumerate(dataset.rows) if not all(inputs(dataset.task, row))]
+    """Find the indices of the examples of which an input has no text."""
+    inputs = map(dataset.task.inputs, dataset.examples)
+    return [i for i, fields in enumerate(inputs) if not all(fields)]
 
 
-def _without_label(dataset: Dataset) -> list[Finding]:
+def _without_label(dataset: Dataset) -> list[DataFinding]:
     text = (
-        "{n} of {of} rows {have} no label of the task ({labels}) and {are} skipped; correct {them} "
-        "in the file, or map {them} with data.labels"
+        "{n} of {of} rows [has|have] no label of the task ({labels}) and [is|are] skipped; correct "
+        "[it|them] in the file, or map [it|them] with data.labels"
     )
-    left_out = sorted(set(range(len(dataset.rows))) - set(dataset.usable))
+    left_out = sorted(set(range(len(dataset.examples))) - set(dataset.usable))
     return _found("labels_outside", dataset, left_out, text, labels=_foreign_labels(dataset))
 
 
-def _empty(dataset: Dataset) -> list[Finding]:
+def _empty(dataset: Dataset) -> list[DataFinding]:
     task, found = dataset.task, empty(dataset)
     fields = Counter(
-        name for i in found for name in task.fields if not dataset.rows[i][name].strip()
+        name for i in found for name in task.fields if not dataset.examples[i][name].strip()
     )
-    blank = [name for name, count in fields.items() if count == len(dataset.rows)]
+    blank = [name for name, count in fields.items() if count == len(dataset.examples)]
     if blank:
         raise UserError(
             f"{dataset.source}: {blank[0]!r} is empty in every row; say in data.fields which "
             f"column holds it, such as {blank[0]}=COLUMN"
         )
     text = (
-        "{n} of {of} rows {have} nothing in {fields}, so that the answer has nothing to follow "
-        "from; fill {them} in, or remove {them}"
+        "{n} of {of} rows [has|have] nothing in {fields}, so that the answer has nothing to follow "
+        "from; fill [it|them] in, or remove [it|them]"
     )
     return _found("empty_inputs", dataset, found, text, fields=" or ".join(fields))
 
 
 def _foreign_labels(dataset: Dataset) -> str:
-    """The most frequent outputs that are no label, with how often they stand there."""
-    known = dataset.task.labels
-    counts = Counter(row["output"] for row in dataset.rows if row["output"] not in known)
+    """List the most frequent outputs that are no label, with their counts."""
+    known, outputs = dataset.task.labels, [example["output"] for example in dataset.examples]
+    counts = Counter(output for output in outputs if output not in known)
     shown = [f"{label[:40]!r}: {count}" for label, count in counts.most_common(5)]
     return ", ".join([*shown, "..."] if len(counts) > 5 else shown)
 
 
-def _items(
+def _found_items(
     check: str, dataset: Dataset, found: list[int], text: str, **names: str
-) -> list[Finding]:
-    """Of the rows found, those that are scored."""
+) -> list[DataFinding]:
+    """Make a finding of those of the examples found that are scored."""
     usable = dataset.usable
     return _found(
         check, dataset, sorted(set(found) & set(usable)), text, among=len(usable), **names
     )
 
 
-def _prompts(
-    check: str, severity: str, dataset: Dataset, found: set[int], prompts: Prompts, text: str
-) -> list[Finding]:
+def _found_prompts(
+    check: str, severity: str, dataset: Dataset, found: set[int], prompts: PromptLengths, text: str
+) -> list[DataFinding]:
+    """Make a finding of examples whose prompts are too long."""
     plural = "" if prompts.shots == 1 else "s"
     return _found(
         check,
@@ -316,12 +314,22 @@ def _found(
     severity: str = "warning",
     among: int = 0,
     **names: str,
-) -> list[Finding]:
-    """A finding if there are indices; the text's verbs and pronouns agree with their number."""
+) -> list[DataFinding]:
+    """Make a finding of the examples at some indices; none of none.
+
+    Args:
+      check: its name.
+      dataset: where the indices point.
+      indices: of the examples found.
+      text: `{name}` stands for a value of `names`, `{n}` for the number found and `{of}` for that
+        looked at; `[is|are]` for the first word where one is found, for the second where several.
+      severity: `warning` or `note`.
+      among: the number looked at; 0: all examples.
+      **names: for the text.
+    """
     if not indices:
         return []
-    n, of = len(indices), among or len(dataset.rows)
-    verbs = {verb: f"{verb}s" if n == 1 else verb for verb in VERBS}
-    words = {word: single if n == 1 else word for word, single in SINGULAR.items()}
-    sentence = text.format(n=n, of=of, **verbs, **words, **names)
-    return [Finding(severity, check, dataset.place, n, of, indices[:MAX_INDICES], sentence)]
+    n, of = len(indices), among or len(dataset.examples)
+    sentence = re.sub(r"\[(.*?)\|(.*?)\]", lambda words: words[1 if n == 1 else 2], text)
+    sentence = sentence.format(n=n, of=of, **names)
+    return [DataFinding(severity, check, dataset.place, n, of, indices[:MAX_INDICES], sentence)]

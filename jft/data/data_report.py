@@ -3,104 +3,104 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 
 import numpy as np
 
 from jft import config as config_lib
-from jft.batch import Shape
 from jft.data import checks, prefix_tree
-from jft.data.checks import Finding, Prompts
-from jft.data.datasets import Dataset, Example, Suite
+from jft.data.checks import DataFinding, PromptLengths
+from jft.data.datasets import Dataset, Suite
 from jft.data.eval_batches import PackedCell, max_length
+from jft.data.packed import PackedRows
 from jft.data.train_batches import Batches
 from jft.errors import UserError
 from jft.runtime import workdir as workdir_lib
+from jft.tasks import Example
 
 
-def training(batches: Batches, source: Suite, data: config_lib.Data) -> dict:
-    """Findings, rows, lengths and packing of a training run, ready for JSON.
+def training_report(batches: Batches, source: Suite, data: config_lib.Data) -> dict:
+    """Report findings, examples, lengths and packing of a training run, ready for JSON.
 
     Raises:
-      UserError: rows that make the run meaningless.
+      UserError: examples that make the run meaningless.
     """
-    dataset, tests = batches.dataset, _tests(source)
+    dataset, tests = batches.dataset, _test_sets(source)
     demos = source.demos(dataset.task, data.demos or dataset.name, data.shots)
     if data.demo_mode == "fixed":
         demos = demos[: data.shots]
-    used = _used(batches)
-    lengths = [(batches.examples[i], batches.encoded[i].whole) for i in used]
-    sequences = [batches.encoded[i].sequences[0] for i in used]
-    prompts = Prompts(lengths, data.shots, data.max_length)
-    findings = _of_training(dataset, tests, demos, prompts)
+    items = _items(batches)
+    sequences = [batches.encoded[i].sequences[0] for i in items]
+    lengths = [(batches.examples[i], batches.encoded[i].whole) for i in items]
+    prompts = PromptLengths(lengths, data.shots, data.max_length)
+    findings = _check_training(dataset, tests, demos, prompts)
     return {
         "file": dataset.source,
         "sha256": batches.sha256(),
-        # Of what is trained on, in whatever order and after whatever demonstrations.
+        # The same in whatever order the run takes the examples, with whatever demonstrations.
         "rows_sha256": workdir_lib.sha256(
-            [source.template(dataset.task, data.prompt), dataset.rows]
+            [source.template(dataset.task, data.prompt), dataset.examples]
         ),
         "findings": [asdict(finding) for finding in findings],
-        **_rows(dataset),
-        "rows_trained_on": len(trained_rows(batches)),
+        **_count_examples(dataset),
+        "rows_trained_on": len(trained_examples(batches)),
         "lengths": _summary([len(sequence.tokens) for sequence in sequences]),
         "target_lengths": _summary([len(s.tokens) - s.start for s in sequences]),
         "shortened_inputs": _count(findings, "shortened_inputs"),
         "answers_cut": _count(findings, "answers_cut"),
         "steps": batches.steps,
-        "rows_per_step": sum(map(len, batches.rows)) / batches.steps,
-        **_packing(
-            [row for step in range(batches.steps) for row in batches.packed(step)],
-            batches.micro_batches,
-        ),
+        "rows_per_step": sum(len(step.rows) for step in batches.packed) / batches.steps,
+        **_packing(batches.packed),
     }
 
 
-def trained_rows(batches: Batches) -> list[Example]:
-    """The distinct rows that a run is trained on."""
-    return [batches.dataset.rows[i] for i in sorted({batches.examples[i] for i in _used(batches)})]
+def trained_examples(batches: Batches) -> list[Example]:
+    """List the distinct examples that a run is trained on."""
+    indices = {batches.examples[i] for i in _items(batches)}
+    return [batches.dataset.examples[i] for i in sorted(indices)]
 
 
-def _used(batches: Batches) -> list[int]:
-    return sorted({i for step in batches.rows for row in step for i in row})
+def _items(batches: Batches) -> list[int]:
+    """List the items that are in some row, which those that a new draw replaced are not."""
+    return sorted({i for step in batches.packed for row in step.rows for i, _ in row})
 
 
-def evaluation(
+def evaluation_report(
     model: str,
     cells: Sequence[PackedCell],
     config: config_lib.Config,
     trained: Collection[str] | None,
 ) -> dict:
-    """Findings of a grid, its datasets and its cells in numbers, ready for JSON.
+    """Report findings of a grid, its datasets and its cells in numbers, ready for JSON.
 
     Args:
-      model: as results call it.
+      model: its name in results.
       cells: the whole grid.
       config: of the evaluation.
-      trained: what `trained_on.read` gives for the model.
+      trained: the hashes of what the model was trained on, from `trained_on.read_hashes`.
 
     Raises:
-      UserError: rows that make the scores meaningless.
+      UserError: examples that make the scores meaningless.
     """
-    groups: dict[tuple[str, str], list[PackedCell]] = {}
-    for cell in cells:
-        dataset = cell.setting.dataset
-        groups.setdefault((dataset.task.name, dataset.name), []).append(cell)
-    parts = [_of_dataset(model, group, config, trained or ()) for group in groups.values()]
+    of_dataset: dict[tuple[str, str], list[PackedCell]] = {}
+    for packed in cells:
+        dataset = packed.cell.dataset
+        of_dataset.setdefault((dataset.task.name, dataset.name), []).append(packed)
+    parts = [_report_dataset(model, group, config, trained or ()) for group in of_dataset.values()]
     return {
         "model": model,
         "findings": [asdict(finding) for findings, _ in parts for finding in findings],
         "datasets": [numbers for _, numbers in parts],
-        "cells": [_of_cell(cell) for cell in cells],
+        "cells": [_report_cell(packed) for packed in cells],
     }
 
 
-def _of_training(
-    dataset: Dataset, tests: list[Dataset], demos: list[Example], prompts: Prompts
-) -> list[Finding]:
+def _check_training(
+    dataset: Dataset, tests: list[Dataset], demos: list[Example], prompts: PromptLengths
+) -> list[DataFinding]:
     return [
-        *checks.rows(dataset),
+        *checks.check_examples(dataset),
         *checks.demonstrations_in_training(dataset, demos),
         *(finding for test in tests for finding in checks.test_items_in_training(test, dataset)),
         *checks.shortened(dataset, prompts),
@@ -108,18 +108,18 @@ def _of_training(
     ]
 
 
-def _of_dataset(
+def _report_dataset(
     model: str, cells: list[PackedCell], config: config_lib.Config, trained: Collection[str]
-) -> tuple[list[Finding], dict]:
-    """The findings of the cells of one dataset, each once, and its numbers."""
-    dataset = cells[0].setting.dataset.first(config.eval.limit)
-    demos = [demo for cell in cells for demo in cell.setting.demos]
-    worst = max(cells, key=lambda cell: sum(each.shortened for each in cell.encoded))
+) -> tuple[list[DataFinding], dict]:
+    """Report findings of the cells of one dataset, each once, and its numbers."""
+    dataset = cells[0].cell.dataset.first(config.eval.limit)
+    demos = [demo for packed in cells for demo in packed.cell.demos]
+    worst = max(cells, key=lambda packed: sum(each.shortened for each in packed.encoded))
     lengths = [(i, e.whole) for i, e in zip(worst.indices, worst.encoded, strict=True)]
     key, longest = max_length(config)
-    prompts = Prompts(lengths, worst.setting.shots, longest, key)
+    prompts = PromptLengths(lengths, worst.cell.shots, longest, key)
     findings = [
-        *checks.rows(dataset),
+        *checks.check_examples(dataset),
         *checks.demonstrations_among_items(dataset, demos),
         *checks.test_items_trained_on(dataset, trained, model),
         *checks.shortened(dataset, prompts),
@@ -128,69 +128,68 @@ def _of_dataset(
         "task": dataset.task.name,
         "dataset": dataset.name,
         "file": dataset.source,
-        **_rows(dataset),
+        **_count_examples(dataset),
         "demos_among_items": _count(findings, "demonstrations_among_items"),
         "items_trained_on": _count(findings, "test_items_trained_on"),
         "shortened_inputs": _count(findings, "shortened_inputs"),
-        "lengths": _summary([encoded.length for cell in cells for encoded in cell.encoded]),
+        "lengths": _summary([encoded.length for packed in cells for encoded in packed.encoded]),
     }
 
 
-def _of_cell(cell: PackedCell) -> dict:
-    setting = cell.setting
+def _report_cell(packed: PackedCell) -> dict:
+    cell = packed.cell
     return {
-        "task": setting.dataset.task.name,
-        "dataset": setting.dataset.name,
-        "shots": setting.shots,
-        "prompt": setting.prompt,
-        "draw": setting.draw,
-        "items": len(cell.indices),
-        "shortened_inputs": sum(encoded.shortened for encoded in cell.encoded),
-        "lengths": _summary([encoded.length for encoded in cell.encoded]),
-        **_packing(cell.packed, cell.micro_batches),
+        "task": cell.dataset.task.name,
+        "dataset": cell.dataset.name,
+        "shots": cell.shots,
+        "prompt": cell.prompt,
+        "draw": cell.draw,
+        "items": len(packed.indices),
+        "shortened_inputs": sum(encoded.shortened for encoded in packed.encoded),
+        "lengths": _summary([encoded.length for encoded in packed.encoded]),
+        **_packing([packed]),
     }
 
 
-def _rows(dataset: Dataset) -> dict:
+def _count_examples(dataset: Dataset) -> dict:
     usable = dataset.usable
-    labels = Counter(dataset.rows[i]["output"] for i in usable) if dataset.task.labels else {}
+    labels = Counter(dataset.examples[i]["output"] for i in usable) if dataset.task.labels else {}
     return {
-        "rows": len(dataset.rows),
+        "rows": len(dataset.examples),
         "labels": dict(labels),
-        "skipped": len(dataset.rows) - len(usable),
+        "skipped": len(dataset.examples) - len(usable),
         "duplicates": len(checks.duplicates(dataset)),
         "contradictory": len(checks.contradictory(dataset)),
         "empty_inputs": len(checks.empty(dataset)),
     }
 
 
-def _packing(
-    rows: list[list[prefix_tree.TokenSequence]], micro_batches: Mapping[Shape, int]
-) -> dict:
-    """How full the packed rows are, and what they would hold if nothing were shared."""
+def _packing(packed: Sequence[PackedRows]) -> dict:
+    """Report how full packed rows are, and what they would hold if nothing were shared."""
+    rows = [sequences for each in packed for sequences in each.sequences]
     counts = prefix_tree.count(rows)
-    slots = sum(n * shape.rows * shape.row_length for shape, n in micro_batches.items())
+    size = sum(each.num_batches * each.shape.rows * each.shape.row_length for each in packed)
     return {
         "packed_rows": len(rows),
-        "row_length": max(shape.row_length for shape in micro_batches),
+        "row_length": max(each.shape.row_length for each in packed),
         **counts._asdict(),
-        "packing_efficiency": counts.row_tokens / slots,
+        "packing_efficiency": counts.row_tokens / size,
         "sharing_ratio": counts.sequence_tokens / counts.row_tokens,
         "target_share": counts.target_tokens / counts.row_tokens,
     }
 
 
-def _count(findings: list[Finding], check: str) -> int:
+def _count(findings: list[DataFinding], check: str) -> int:
     return sum(finding.count for finding in findings if finding.check == check)
 
 
-def _tests(source: Suite) -> list[Dataset]:
+def _test_sets(source: Suite) -> list[Dataset]:
     found = []
-    for name in source.tests(source.task):
+    for name in source.test_names(source.task):
         try:
-            found.append(source.test(name))
+            found.append(source.test_set(name))
         except UserError:
-            continue  # a broken test set is the evaluation's to report, not a reason not to train
+            continue  # the evaluation reports a broken test set; training does not need it
     return found
 
 

@@ -1,7 +1,7 @@
-"""Datasets: the paper's folder layout with its prompts, `mini`, and rows of your own.
+"""Datasets: the paper's folder layout with its prompts, `mini`, and examples of the user's own.
 
 ROOT/prompt_map.json                             a list of {task: template}
-ROOT/<task>/<dataset>_train_<n>.json             a list of rows
+ROOT/<task>/<dataset>_train_<n>.json             a list of examples
 ROOT/<task>/<dataset>_test_<n>.json
 ROOT/<task>/few_shot/<dataset>_few_shot.json     demonstrations
 """
@@ -9,66 +9,64 @@ ROOT/<task>/few_shot/<dataset>_few_shot.json     demonstrations
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import re
 from pathlib import Path
 from typing import NamedTuple
 
 from jft import config as config_lib
 from jft.data import mappings, prompts, readers
+from jft.data.dataset_ref import DatasetRef, listing, nearest, set_name
 from jft.errors import UserError
-from jft.tasks import TASKS, Task
+from jft.tasks import TASKS, Example, Task
 
 MINI = Path(__file__).parent / "mini"
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
-Example = dict[str, str]
-
 
 class Dataset(NamedTuple):
-    """Rows of one task.
+    """Examples of one task.
 
     Attributes:
-      name: the dataset, without `_train_2000`.
-      task: whose fields the rows have.
-      source: the file, or what else was read.
-      own: whether the rows are of one's own, not of the suite.
-      rows: in file order; every field of the task and `output` are text.
+      name: of the dataset, without `_train_2000`.
+      task: the task.
+      source: the file, or the reference that was read.
+      own: whether the examples are the user's own, not of the suite.
+      examples: in the order of the file; every field of the task and `output` are text.
     """
 
     name: str
     task: Task
     source: str
     own: bool
-    rows: list[Example]
+    examples: list[Example]
 
     def where(self, index: int) -> str:
-        """What errors call a row."""
+        """Name an example in errors."""
         return f"{self.source.rsplit('/', 1)[-1]} row {index} (from 0)"
 
     @property
     def place(self) -> str:
-        """What reports call the set: the file within the suite, or the reference to one's own."""
+        """The name of the set in reports: its file within the suite, or the user's reference."""
         return self.source if self.own else f"{self.task.name}/{Path(self.source).name}"
 
     @property
     def usable(self) -> list[int]:
-        """Indices of the rows whose output is one of the task's labels; all where it has none."""
+        """The indices of the examples with a label of the task; all where the task has none."""
         labels = self.task.labels
-        return [i for i, row in enumerate(self.rows) if not labels or row["output"] in labels]
+        return [i for i, e in enumerate(self.examples) if not labels or e["output"] in labels]
 
     def first(self, limit: int) -> Dataset:
-        """The first `limit` rows; all for 0."""
-        return self._replace(rows=self.rows[: limit or None])
+        """Keep the first `limit` examples; all for 0."""
+        return self._replace(examples=self.examples[: limit or None])
 
 
 class Suite(NamedTuple):
-    """Where a config's data comes from: a folder in the paper's layout, and rows of one's own.
+    """The data of a config: a folder in the paper's layout, and examples of the user's own.
 
     Attributes:
       root: the folder.
       data: the section of the config.
-      task: its task.
+      task: the task of the config.
     """
 
     root: Path
@@ -77,11 +75,11 @@ class Suite(NamedTuple):
 
     @property
     def tasks(self) -> dict[str, Task]:
-        """All tasks by name: the table's, and the config's."""
+        """All tasks by name: those of the table, and the config's."""
         return TASKS | {self.task.name: self.task}
 
     def template(self, task: Task, index: int, key: str = "data.prompt") -> str:
-        """The task's prompt template of an index, which `key` of the config asks for.
+        """Return the prompt template of a task; `key` of the config asks for this index.
 
         Raises:
           UserError: no such index, no template for the task, or fields that the task lacks.
@@ -105,59 +103,63 @@ class Suite(NamedTuple):
         prompts.check_template(template, task, f"{path} prompt {index}")
         return template
 
-    def training(self) -> Dataset:
-        """The training set that `data.train` names.
+    def training_set(self) -> Dataset:
+        """Read the training set that `data.train` names.
 
         Raises:
-          UserError: no such file (names the nearest), or rows that are not of the task.
+          UserError: no such file (names the nearest), or examples that are not of the task.
         """
         train, task = self.data.train, self.task
         known = [path.stem for path in self.files(task, "train")]
         if not train:
-            raise UserError(f"data.train is empty; {self.root / task.name} holds {_list(known)}")
-        dataset = self._own("data.train", train, task)
+            raise UserError(f"data.train is empty; {self.root / task.name} holds {listing(known)}")
+        dataset = self._own(DatasetRef.parse(train, "data.train"), task)
         if dataset is None:
             path = self.root / task.name / f"{train}.json"
             if not path.is_file():
                 others = [
                     t.name for t in TASKS.values() if (self.root / t.name / path.name).is_file()
                 ]
-                hint = f"; set data.task={others[0]}" if others else _nearest(train, known)
+                hint = f"; set data.task={others[0]}" if others else nearest(train, known)
                 raise UserError(f"data.train={train}: no file {path}{hint}")
-            dataset = read(path, task)
-        if self.data.examples > len(dataset.rows):
+            dataset = read_dataset(path, task)
+        if self.data.examples > len(dataset.examples):
             raise UserError(
-                f"data.examples={self.data.examples}: {dataset.source} holds {len(dataset.rows)}; "
-                "0 takes all"
+                f"data.examples={self.data.examples}: {dataset.source} holds "
+                f"{len(dataset.examples)}; 0 takes all"
             )
         return dataset.first(self.data.examples)
 
-    def test(self, name: str, key: str = "eval.datasets") -> Dataset:
-        """The test set of this name: `paws`, `detection/paws`, `paws_test_500`, or `task:rows`.
+    def test_set(self, name: str, key: str = "eval.datasets") -> Dataset:
+        """Read a test set.
 
         Args:
-          name: one of `eval.datasets`; rows without a task before them are of the config's.
-          key: that the name is a value of, for messages.
+          name: a reference.
+          key: the config key of the name, for messages.
+
+        Raises:
+          UserError: no such test set, or several.
         """
-        task, rest = self._split(key, name)
-        own = self._own(key, rest, task)
+        ref = DatasetRef.parse(name, key, self.tasks)
+        own = self._own(ref, self._task(ref))
         if own:
             return own
-        task, path = self._find(key, rest, "test")
-        return read(path, task)
+        task, path = self._find(ref, "test")
+        return read_dataset(path, task)
 
     def for_training(self, name: str) -> Suite:
-        """The suite whose training set is the one of this name, of whatever task.
+        """Make the suite whose training set has this name, of any task.
 
         Args:
-          name: as one of `study.train`: `detection/paws_train_2000`, or `task:rows`.
+          name: a reference, one of `study.train`.
 
         Raises:
           UserError: no such training set, or several.
         """
-        task, train = self._split("study.train", name)
-        if not readers.is_reference(train):
-            task, path = self._find("study.train", train, "train")
+        ref = DatasetRef.parse(name, "study.train", self.tasks)
+        task, train = self._task(ref), ref.text
+        if not ref.is_own:
+            task, path = self._find(ref, "train")
             train = path.stem
         data = dataclasses.replace(self.data, task=task.name, train=train)
         if task.name != self.data.task:  # these speak of the config's task
@@ -165,27 +167,27 @@ class Suite(NamedTuple):
         return Suite(self.root, data, task)
 
     def files(self, task: Task, kind: str) -> list[Path]:
-        """The folder's files of a task's sets of a kind, `train` or `test`."""
+        """List the files of a task's sets of a kind, `train` or `test`, in the folder."""
         return sorted((self.root / task.name).glob(f"*_{kind}_*.json"))
 
-    def trainings(self) -> list[str]:
-        """The names of all training sets, as `for_training` takes them."""
+    def training_names(self) -> list[str]:
+        """List all training sets of the folder, by the names that `for_training` takes."""
         return [
             f"{t.name}/{path.stem}" for t in self.tasks.values() for path in self.files(t, "train")
         ]
 
-    def tests(self, *tasks: Task) -> list[str]:
-        """The names of the tasks' test sets, as `test` takes them."""
+    def test_names(self, *tasks: Task) -> list[str]:
+        """List the test sets of some tasks, by the names that `test_set` takes."""
         return [f"{task.name}/{path.stem}" for task in tasks for path in self.files(task, "test")]
 
     def demos(self, task: Task, name: str, shots: int, key: str = "data.shots") -> list[Example]:
-        """All demonstrations of a dataset; none are needed, and none read, at 0 shots.
+        """Read all demonstrations of a dataset; none at 0 shots, where none are needed.
 
         Args:
-          task: the dataset's.
-          name: the dataset's, or a file's.
-          shots: how many are needed.
-          key: of the config that asks for them, for messages.
+          task: of the dataset.
+          name: of the dataset, or a reference to the user's own.
+          shots: the number needed.
+          key: the config key that asks for them, for messages.
 
         Raises:
           UserError: no demonstration file, or fewer in it than `shots`.
@@ -196,75 +198,69 @@ class Suite(NamedTuple):
         if found is None:
             path = self._demo_file(task, name)
             known = sorted(p.stem for p in path.parent.glob("*_few_shot.json"))
-            names = _list([stem.removesuffix("_few_shot") for stem in known])
+            names = listing([stem.removesuffix("_few_shot") for stem in known])
             asked = f"data.demos={name}" if self.data.demos else f"{key}={shots}"
             raise UserError(
                 f"{asked}: no demonstrations of {name} in {path}; set data.demos to a file of "
                 f"yours{f', or to one of {names}' if known else ''}; or use 0 shots"
             )
-        if shots > len(found.rows):
-            raise UserError(f"{key}={shots}: {found.source} holds {len(found.rows)} demonstrations")
-        return found.rows
+        if shots > len(found.examples):
+            raise UserError(
+                f"{key}={shots}: {found.source} holds {len(found.examples)} demonstrations"
+            )
+        return found.examples
 
     def has_demos(self, task: Task, name: str) -> bool:
-        """Whether the suite has demonstrations of its dataset, which need not be read for that."""
+        """Check whether the suite has demonstrations of its dataset, without reading them."""
         return self._demo_file(task, name).is_file()
 
     def demo_set(self, task: Task, name: str) -> Dataset | None:
-        """The demonstrations of a dataset, as `demos`; None where there are none."""
+        """Read the demonstrations of a dataset; None where there are none."""
         path = self._demo_file(task, name)
-        own = self._own("data.demos", name, task)
-        return own or (read(path, task) if path.is_file() else None)
+        own = self._own(DatasetRef.parse(name, "data.demos"), task)
+        return own or (read_dataset(path, task) if path.is_file() else None)
 
     def _demo_file(self, task: Task, name: str) -> Path:
         return self.root / task.name / "few_shot" / f"{name}_few_shot.json"
 
-    def _own(self, key: str, name: str, task: Task) -> Dataset | None:
-        """Rows of one's own; None for the name of a set of the suite."""
-        if not readers.is_reference(name):
-            if Path(name).expanduser().is_file():
-                kinds = ", ".join(readers.READERS)
-                raise UserError(f"{key}={name}: rows of your own come as {kinds}, hf: or tfds:")
+    def _task(self, ref: DatasetRef) -> Task:
+        return self.tasks[ref.task] if ref.task else self.task
+
+    def _own(self, ref: DatasetRef, task: Task) -> Dataset | None:
+        """Read examples of the user's own; None where the reference is to a set of the suite."""
+        if not ref.is_own:
+            if ref.path.is_file():
+                formats = ", ".join(readers.FORMATS)
+                raise UserError(
+                    f"{ref.key}={ref.text}: rows of your own come as {formats}, hf: or tfds:"
+                )
             return None
-        raw = readers.read(name, key)
-        mapping = mappings.ready(readers.name_of(name))
+        raw = ref.read()
+        mapping = mappings.for_public_dataset(ref.name)
         if isinstance(raw[0], dict) and {*task.fields, "output"} <= raw[0].keys():
             mapping = mapping._replace(columns={})  # the public dataset's columns, renamed already
         if task.name == self.task.name and (self.data.fields or self.data.labels):
             mapping = mappings.configured(self.data.fields, self.data.labels)
-        dataset = Dataset(readers.name_of(name), task, name, True, raw)
-        mapped = [mapping.apply(row, task, dataset.where(i)) for i, row in enumerate(raw)]
-        return _checked(dataset._replace(rows=mapped))
+        dataset = Dataset(ref.name, task, ref.text, True, raw)
+        examples = [mapping.apply(each, task, dataset.where(i)) for i, each in enumerate(raw)]
+        return _checked(dataset._replace(examples=examples))
 
-    def _split(self, key: str, name: str) -> tuple[Task, str]:
-        """The task that stands before rows of one's own, and the rest."""
-        before, colon, after = name.partition(":")
-        if before in self.tasks and colon:
-            return self.tasks[before], after
-        if colon and before not in readers.LIBRARIES and not Path(name).expanduser().exists():
-            raise UserError(
-                f"{key}={name}: no task {before}{_nearest(before, [*self.tasks])} (one of your own "
-                "needs data.task, data.template and data.labels in every command)"
-            )
-        return self.task, name
-
-    def _find(self, key: str, name: str, kind: str) -> tuple[Task, Path]:
-        """The file of a set of the suite, by its name or its file's, with or without the task's."""
+    def _find(self, ref: DatasetRef, kind: str) -> tuple[Task, Path]:
+        """Find the file of a set of the suite, of a kind, `train` or `test`."""
         files = [(t, path) for t in self.tasks.values() for path in self.files(t, kind)]
-        found = [(task, path) for task, path in files if _is(name, task, path)]
+        found = [(task, path) for task, path in files if ref.matches(task.name, path)]
         if not found:
-            known = sorted(
-                {path.stem if kind == "train" else readers.name_of(path.stem) for _, path in files}
-            )
-            raise UserError(f"{key}={name}: no such {kind} set{_nearest(name, known)}")
+            known = {path.stem if kind == "train" else set_name(path) for _, path in files}
+            hint = nearest(ref.text, sorted(known))
+            raise UserError(f"{ref.key}={ref.text}: no such {kind} set{hint}")
         if len(found) > 1:
             choice = " or ".join(f"{task.name}/{path.stem}" for task, path in found)
-            raise UserError(f"{key}={name}: several {kind} sets; say {choice}")
+            raise UserError(f"{ref.key}={ref.text}: several {kind} sets; say {choice}")
         return found[0]
 
 
 def suite(data: config_lib.Data) -> Suite:
-    """What a config says of its data.
+    """Open the suite of a config.
 
     Raises:
       UserError: no such folder, no `prompt_map.json` in it, or a task that nothing describes.
@@ -281,12 +277,12 @@ def suite(data: config_lib.Data) -> Suite:
 
 
 def _task(data: config_lib.Data) -> Task:
-    """The table's task, or one that a template and labels make."""
+    """Look the task up in the table, or make it of the template and the labels."""
     task = TASKS.get(data.task)
     if task is None:
         if not data.template:
             raise UserError(
-                f"data.task={data.task!r}: no such task{_nearest(data.task, [*TASKS])} (one of "
+                f"data.task={data.task!r}: no such task{nearest(data.task, TASKS)} (one of "
                 "your own needs data.template)"
             )
         fields = prompts.template_fields(data.template, "data.template")
@@ -296,49 +292,32 @@ def _task(data: config_lib.Data) -> Task:
     return task
 
 
-def read(path: Path, task: Task) -> Dataset:
-    """A set of a folder in the paper's layout.
+def read_dataset(path: Path, task: Task) -> Dataset:
+    """Read a file of a folder in the paper's layout.
 
     Raises:
-      UserError: no such file, or rows that are not of the task.
+      UserError: no such file, or examples that are not of the task.
     """
-    found = readers.read(str(path), "data.root")
-    return _checked(Dataset(readers.name_of(str(path)), task, str(path), False, found))
+    raw = readers.read_file(path, f"data.root={path}")
+    return _checked(Dataset(set_name(path), task, str(path), False, raw))
 
 
 def _checked(dataset: Dataset) -> Dataset:
-    for index, row in enumerate(dataset.rows):
-        _check_row(row, dataset.task, dataset.where(index))
+    for index, example in enumerate(dataset.examples):
+        _check_example(example, dataset.task, dataset.where(index))
     return dataset
 
 
-def _check_row(row, task: Task, where: str) -> None:
-    if not isinstance(row, dict):
+def _check_example(example: object, task: Task, where: str) -> None:
+    if not isinstance(example, dict):
         raise UserError(f"{where}: must be an object with {', '.join(task.fields)} and output")
     for name in (*task.fields, "output"):
-        if name not in row:
+        if name not in example:
             raise UserError(f"{where}: missing field {name!r} of task {task.name}")
-        if not isinstance(row[name], str):
-            raise UserError(f"{where}: field {name!r} must be text, not {type(row[name]).__name__}")
-        if LONE_SURROGATE.search(row[name]):
+        if not isinstance(example[name], str):
+            kind = type(example[name]).__name__
+            raise UserError(f"{where}: field {name!r} must be text, not {kind}")
+        if LONE_SURROGATE.search(example[name]):
             raise UserError(f"{where}: field {name!r} holds half a character (a lone surrogate)")
-    if not row["output"]:
+    if not example["output"]:
         raise UserError(f"{where}: output is empty; an example needs an answer")
-
-
-def _is(name: str, task: Task, path: Path) -> bool:
-    return name in (
-        readers.name_of(str(path)),
-        path.stem,
-        f"{task.name}/{readers.name_of(str(path))}",
-        f"{task.name}/{path.stem}",
-    )
-
-
-def _nearest(name: str, known: list[str]) -> str:
-    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.3)
-    return f"; did you mean {nearest[0]}?" if nearest else f"; there is {_list(known)}"
-
-
-def _list(names: list[str]) -> str:
-    return ", ".join(names) if names else "none"

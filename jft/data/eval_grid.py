@@ -1,4 +1,4 @@
-"""The cells of an evaluation: which datasets are asked how, as a config says."""
+"""The grid of an evaluation: datasets x shots x draws of demonstrations x prompts."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ import numpy as np
 from jft import config as config_lib
 from jft import sections
 from jft.data import datasets as datasets_lib
-from jft.data import readers
-from jft.data.datasets import Dataset, Example, Suite
+from jft.data.dataset_ref import DatasetRef
+from jft.data.datasets import Dataset, Suite
 from jft.errors import UserError
 from jft.runtime.progress import say
-from jft.tasks import Task
+from jft.tasks import Example, Task
 
-# In `eval.datasets`: the test sets of every task.
+# In `eval.datasets` it stands for the test sets of every task.
 ALL = "all"
 
 
 class Cell(NamedTuple):
-    """How a dataset is asked: one cell of the grid.
+    """One cell of the grid: a dataset, and the prompt to ask it with.
 
     Attributes:
-      dataset: the test rows.
-      shots: demonstrations before each item.
-      prompt: index into the prompt map.
-      draw: of the demonstrations: 0 for the first of their file, n for a draw with seed n.
-      template: of the prompt.
-      demos: `shots` rows of the demonstration file.
+      dataset: the whole test set.
+      shots: the number of demonstrations before each item.
+      prompt: the index of the template in the prompt map.
+      draw: 0: the first demonstrations of their file; n: a random draw with seed n.
+      template: the prompt template.
+      demos: the `shots` demonstrations.
     """
 
     dataset: Dataset
@@ -40,7 +40,7 @@ class Cell(NamedTuple):
 
 
 def all_cells(config: config_lib.Config) -> list[Cell]:
-    """The cells that a config asks for.
+    """List the cells that a config asks for.
 
     Raises:
       UserError: a dataset, a prompt or demonstrations that are not there, or two datasets of
@@ -55,7 +55,7 @@ def all_cells(config: config_lib.Config) -> list[Cell]:
         say(f"note: left out, since they have no demonstrations: {', '.join(left_out)}")
     shots_of = _shots(config, source)
     return [
-        _setting(source, dataset, shots, prompt, draw, _demos(config, dataset.task, dataset.own))
+        _cell(source, dataset, shots, prompt, draw, _demos(config, dataset.task, dataset.own))
         for dataset in datasets(config)
         for shots in dict.fromkeys(shots_of[dataset.task.name])
         for draw in dict.fromkeys(grid.draws if shots else (0,))
@@ -63,10 +63,8 @@ def all_cells(config: config_lib.Config) -> list[Cell]:
     ]
 
 
-def _setting(
-    source: Suite, dataset: Dataset, shots: int, prompt: int, draw: int, demos: str
-) -> Cell:
-    """One cell; `demos` as `data.demos`: whose demonstrations, or the dataset's own."""
+def _cell(source: Suite, dataset: Dataset, shots: int, prompt: int, draw: int, demos: str) -> Cell:
+    """Make one cell, with the demonstrations of `demos`; if that is empty, of the dataset."""
     template = source.template(dataset.task, prompt, "eval.prompts")
     found = source.demos(dataset.task, demos or dataset.name, shots, "eval.shots")
     if draw:
@@ -75,13 +73,14 @@ def _setting(
 
 
 def datasets(config: config_lib.Config) -> list[Dataset]:
-    """The test sets that a config asks for.
+    """Read the test sets that a config asks for.
 
-    Where it names none of them, these are the ones that can be asked with all its numbers of
-    shots, so that every set is in every cell that a mean is over.
+    If it names none, these are the sets that can be asked with all its numbers of shots, so that
+    means at different numbers of shots are over the same sets.
 
     Raises:
-      UserError: one that is not there, or two of one task and name: results know them by these.
+      UserError: a set that is not there, or two with the same task and name, which results could
+        not tell apart.
     """
     source, names = datasets_lib.suite(config.data), config.eval.datasets
     unnamed, left_out = _unnamed(config, source)
@@ -92,7 +91,7 @@ def datasets(config: config_lib.Config) -> list[Dataset]:
         remedy = which or "; name some there, such as task:rows.jsonl"
         raise UserError(f"eval.datasets={','.join(names)}: {folder} holds no test set{remedy}")
     found: dict[tuple[str, str], Dataset] = {}
-    for dataset in map(source.test, wanted):
+    for dataset in map(source.test_set, wanted):
         known = found.setdefault((dataset.task.name, dataset.name), dataset)
         if known.source != dataset.source:
             raise UserError(
@@ -103,16 +102,16 @@ def datasets(config: config_lib.Config) -> list[Dataset]:
 
 
 def _shots(config: config_lib.Config, source: Suite) -> dict[str, tuple[int, ...]]:
-    """The numbers of shots of each task."""
+    """Find the numbers of shots of each task."""
     grid = config.eval
     of_task = sections.by_task("eval.task_shots", grid.task_shots, source.tasks)
     return {name: of_task.get(name, grid.shots) for name in source.tasks}
 
 
 def _unnamed(config: config_lib.Config, source: Suite) -> tuple[list[str], list[str]]:
-    """The test sets that a config means without naming them, and those of them to be left out.
+    """Find the test sets that a config asks for without a name, and those that it leaves out.
 
-    The second are to be asked with demonstrations, and have none.
+    Left out are those to be asked with demonstrations that have none.
     """
     names, shots = config.eval.datasets, _shots(config, source)
     if names and ALL not in names:
@@ -120,13 +119,13 @@ def _unnamed(config: config_lib.Config, source: Suite) -> tuple[list[str], list[
     wanted: list[str] = []
     left_out: list[str] = []
     for task in source.tasks.values() if names else [source.task]:
-        for name in source.tests(task):
+        for name in source.test_names(task):
             needed = any(shots[task.name]) and not _demos(config, task)
-            fits = not needed or source.has_demos(task, readers.name_of(name))
+            fits = not needed or source.has_demos(task, DatasetRef.parse(name).name)
             (wanted if fits else left_out).append(name)
     return wanted, left_out
 
 
 def _demos(config: config_lib.Config, task: Task, own: bool = False) -> str:
-    """The demonstrations asked for, where they fit; a suite has some for its other tasks, too."""
+    """Return `data.demos` where they fit: for the config's task, and for the user's own data."""
     return config.data.demos if own or task.name == config.data.task else ""

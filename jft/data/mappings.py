@@ -1,4 +1,4 @@
-"""Which column is which field, and what labels are called, in data that was not made for jft."""
+"""Mappings from the columns and values of foreign data to the fields and labels of a task."""
 
 from __future__ import annotations
 
@@ -13,26 +13,27 @@ Column = str | Callable[[dict], Any]
 
 
 class Mapping(NamedTuple):
-    """How raw rows become a task's.
+    """A mapping from raw examples to those of a task.
 
     Attributes:
-      columns: for a field, or `output`, the column that holds it; others are called as the field.
-      labels: for a value of the output its label; other values stay as they are.
+      columns: the column of a field, or of `output`; a field that is missing here is in the column
+        of its own name.
+      labels: the label of a value of the output; other values stay as they are.
     """
 
     columns: abc.Mapping[str, Column]
     labels: abc.Mapping[str, str]
 
-    def apply(self, row: dict, task: Task, where: str) -> dict[str, Any]:
-        """The row with the fields of the task.
+    def apply(self, raw: dict, task: Task, where: str) -> dict[str, Any]:
+        """Return the fields of the task and the output of a raw example.
 
         Raises:
-          UserError: a column that the row lacks, or no row at all.
+          UserError: `raw` lacks a column, or is no object.
         """
-        if not isinstance(row, dict):
+        if not isinstance(raw, dict):
             fields = ", ".join((*task.fields, "output"))
             raise UserError(f"{where}: must be an object with {fields}")
-        mapped = {name: self._value(row, name, where) for name in (*task.fields, "output")}
+        mapped = {name: self._value(raw, name, where) for name in (*task.fields, "output")}
         value = mapped["output"]
         if isinstance(value, bool | int | float):
             value = str(value)
@@ -40,26 +41,26 @@ class Mapping(NamedTuple):
             "output": self.labels.get(value, value) if isinstance(value, str) else value
         }
 
-    def _value(self, row: dict, name: str, where: str):
+    def _value(self, raw: dict, name: str, where: str):
         column = self.columns.get(name, name)
         if callable(column):
             try:
-                return column(row)
+                return column(raw)
             except (LookupError, TypeError, ValueError) as error:
                 raise UserError(
                     f"{where}: not as the public dataset of this name has {name!r} ({error!r}); "
                     f"say in data.fields which column holds it, as {name}=COLUMN"
                 ) from None
-        if column not in row:
+        if column not in raw:
             raise UserError(
                 f"{where}: no column {column!r} for the field {name!r}; there are "
-                f"{', '.join(map(str, row))}. Say which in data.fields, as {name}=COLUMN"
+                f"{', '.join(map(str, raw))}. Say which in data.fields, as {name}=COLUMN"
             )
-        return row[column]
+        return raw[column]
 
 
 def configured(fields: Sequence[str], labels: Sequence[str]) -> Mapping:
-    """The mapping that `data.fields` and `data.labels` spell.
+    """Make the mapping that `data.fields` and `data.labels` spell.
 
     Raises:
       UserError: a field that is not written `field=column`.
@@ -72,13 +73,16 @@ def configured(fields: Sequence[str], labels: Sequence[str]) -> Mapping:
 
 
 def label_names(labels: Sequence[str]) -> tuple[str, ...]:
-    """The labels of `data.labels`, each `label` or `value=label`, in order."""
+    """List the labels of `data.labels`, each written `label` or `value=label`, in order."""
     return tuple(dict.fromkeys(label.partition("=")[2] or label for label in labels))
 
 
-def ready(name: str) -> Mapping:
-    """The mapping of a public dataset that the paper uses; for others, columns are fields."""
-    for known, mapping in READY.items():
+def for_public_dataset(name: str) -> Mapping:
+    """Find the mapping of a public dataset, by its name.
+
+    For a dataset that is not among them, the mapping changes nothing: columns are fields.
+    """
+    for known, mapping in PUBLIC.items():
         if name.lower() == known or name.lower().endswith("-" + known):
             return mapping
     return Mapping({}, {})
@@ -88,24 +92,25 @@ def _pairs(texts: Sequence[str]) -> dict[str, Any]:
     return dict(text.split("=", 1) for text in texts)
 
 
-def _social_iqa_answer(row: dict) -> str:
-    return row["answer" + " ABC"[int(row["label"])]]
+def _social_iqa_answer(raw: dict) -> str:
+    return raw["answer" + " ABC"[int(raw["label"])]]
 
 
-def _tweet_qa_answer(row: dict) -> str:
-    answers = row["Answer"]
+def _tweet_qa_answer(raw: dict) -> str:
+    answers = raw["Answer"]
     return answers if isinstance(answers, str) else answers[0]
 
 
 SENTIMENT = {"0": "negative", "1": "positive"}
 YES_NO = {"0": "no", "1": "yes"}
-# The gold label -1, of which the annotators did not agree, becomes none of the task's.
+# Items on which the annotators did not agree have the label -1, which is none of the task's.
 NLI = {"0": "entailment", "1": "neutral", "2": "contradiction"}
 PREMISE = {"input_1": "premise", "input_2": "hypothesis", "output": "label"}
 SENTENCES = {"input_1": "sentence1", "input_2": "sentence2", "output": "label"}
 
-# By the end of the name, in lower case: the same sets have the same columns on the hub and in TFDS.
-READY = {
+# The public datasets of the paper, by the end of their name in lower case, since a dataset has the
+# same columns on the hub and in TFDS.
+PUBLIC = {
     "glue-sst2": Mapping({"input": "sentence", "output": "label"}, SENTIMENT),
     "sst2": Mapping({"input": "sentence", "output": "label"}, SENTIMENT),
     "yelp_polarity": Mapping({"input": "text", "output": "label"}, SENTIMENT),

@@ -28,7 +28,7 @@ MICRO_BATCH_OVERHEAD = 32
 SAMPLE_STEPS = 64
 
 
-class Plan(NamedTuple):
+class PackedSteps(NamedTuple):
     """The rows of every step, as places of its sequences in the step, and their shapes.
 
     Few of the shapes are distinct.
@@ -52,7 +52,7 @@ class Budget(NamedTuple):
     row_length: int = 0
 
 
-def plan(steps: Sequence[Sequence[TokenSequence]], budget: Budget) -> Plan:
+def pack_steps(steps: Sequence[Sequence[TokenSequence]], budget: Budget) -> PackedSteps:
     """Pack the sequences of each step.
 
     Each step of n sequences takes O(n log n) for its rows at each of at most `MAX_SHAPES` lengths.
@@ -67,7 +67,7 @@ def plan(steps: Sequence[Sequence[TokenSequence]], budget: Budget) -> Plan:
     for forest, (length, rows) in zip(forests, packed, strict=True):
         steps_of.setdefault(length, []).append((forest, rows))
     shapes = {length: _shape(its_steps, length, budget) for length, its_steps in steps_of.items()}
-    return Plan([rows for _, rows in packed], [shapes[length] for length, _ in packed])
+    return PackedSteps([rows for _, rows in packed], [shapes[length] for length, _ in packed])
 
 
 class _Forest:

@@ -1,7 +1,15 @@
-"""Rows of text as token sequences: the only place where a prompt is made, for training and scoring.
+"""Prompts: examples as token sequences, made here alone, for training and for evaluation.
 
-A prompt is the demonstrations, each with its output and a blank line, and the row in the task's
-template. Whole texts are tokenized, never pieces: byte-level BPE merges across the seams.
+A prompt is the demonstrations, each with its output and a blank line, and then the example in the
+task's template. With the template `Text: {input}\nSentiment:` and one demonstration:
+
+    Text: so good          demonstration
+    Sentiment:positive     with its output
+                           blank line
+    Text: a bad one        example
+    Sentiment:             then the answer, such as `negative`
+
+Whole texts are tokenized, never pieces: byte-level BPE merges across the seams.
 """
 
 from __future__ import annotations
@@ -11,18 +19,18 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from jft.data.prefix_tree import TokenSequence, shared_length
+from jft.data.prefix_tree import TokenSequence, longest, shared_length
 from jft.errors import UserError
-from jft.tasks import Task
+from jft.tasks import Example, Task
 
 
 class Encoder(Protocol):
-    """What prompts need of a tokenizer."""
+    """The part of a tokenizer that prompts need."""
 
     eos_id: int
 
     def encode(self, texts: list[str]) -> list[np.ndarray]:
-        """Token ids of each text, with the tokenizer's own prefix."""
+        """Return the token ids of each text, with the tokenizer's own prefix."""
         ...
 
 
@@ -30,24 +38,25 @@ class Request(NamedTuple):
     """One prompt and the answers to predict after it.
 
     Attributes:
-      row: the fields of the task.
-      demos: the rows that stand before it, with their outputs.
-      answers: one in training; every label in scoring.
-      where: names the row in errors, such as `paws_train_2000.json row 7`.
+      example: the fields of the task; its output is not looked at.
+      demos: the demonstrations, with their outputs.
+      answers: the example's output in training; every label in scoring; one empty text for
+        generation.
+      where: the name of the example in errors, such as `paws_train_2000.json row 7`.
     """
 
-    row: dict[str, str]
-    demos: tuple[dict[str, str], ...]
+    example: Example
+    demos: tuple[Example, ...]
     answers: tuple[str, ...]
     where: str
 
 
 class Encoded(NamedTuple):
-    """An item as sequences.
+    """The sequences of a request.
 
     Attributes:
-      sequences: one for each answer.
-      whole: tokens that the longest of them has with the whole input.
+      sequences: prompt and answer, for each answer.
+      whole: the length of the longest of them before the input was shortened, in tokens.
     """
 
     sequences: list[TokenSequence]
@@ -55,35 +64,35 @@ class Encoded(NamedTuple):
 
     @property
     def length(self) -> int:
-        """Tokens of the longest sequence."""
-        return _longest_of(self.sequences)
+        """The length of the longest sequence, in tokens."""
+        return longest(self.sequences)
 
     @property
     def shortened(self) -> bool:
-        """Whether the input lost its end."""
+        """True where the input lost its end."""
         return self.length < self.whole
 
 
-def render(template: str, row: dict[str, str]) -> str:
-    """The template with the row's fields filled in."""
-    return template.format_map(row)
+def fill(template: str, example: Example) -> str:
+    """Fill the fields of an example into a template."""
+    return template.format_map(example)
 
 
-def context(template: str, demos: tuple[dict[str, str], ...]) -> str:
-    """The demonstrations as they stand before a prompt."""
-    return "".join(render(template, demo) + demo["output"] + "\n\n" for demo in demos)
+def context(template: str, demos: tuple[Example, ...]) -> str:
+    """Return the text of demonstrations, which is the beginning of a prompt."""
+    return "".join(fill(template, demo) + demo["output"] + "\n\n" for demo in demos)
 
 
 class Prompter(NamedTuple):
-    """Everything that turns items into sequences.
+    """The maker of sequences for the requests of one task.
 
     Attributes:
-      tokenizer: an `Encoder`.
-      task: says which fields may be shortened.
-      template: of `prompt_map.json`.
-      max_length: longest sequence, in tokens, the end of sequence included.
+      tokenizer: the model's.
+      task: names the fields that may be shortened.
+      template: an entry of `prompt_map.json`.
+      max_length: the longest sequence allowed, in tokens, the end of sequence included.
       eos: whether the end of sequence is predicted after the answer, as in training.
-      key: of the config that says `max_length`, for messages.
+      key: the config key of `max_length`, for messages.
     """
 
     tokenizer: Encoder
@@ -93,91 +102,92 @@ class Prompter(NamedTuple):
     eos: bool
     key: str = "data.max_length"
 
-    def encode(self, items: list[Request]) -> list[Encoded]:
-        """The sequences of every item; an input too long loses its end, never the answer.
+    def encode(self, requests: list[Request]) -> list[Encoded]:
+        """Make the sequences of every request; an input too long loses its end, never the answer.
 
         Raises:
-          UserError: an item that cannot hold its answer even with an empty input.
+          UserError: a request is too long even with an empty input.
         """
-        result = [Encoded(each, _longest_of(each)) for each in self._sequences(items)]
+        result = [Encoded(each, longest(each)) for each in self._sequences(requests)]
         long = [i for i, encoded in enumerate(result) if encoded.whole > self.max_length]
-        shorter = self._shorten([items[i] for i in long])
+        shorter = self._shorten([requests[i] for i in long])
         for i, sequences in zip(long, shorter, strict=True):
             result[i] = result[i]._replace(sequences=sequences)
         return result
 
-    def _sequences(self, items: list[Request]) -> list[list[TokenSequence]]:
-        sources = self._sources(items)
-        fulls = [s + a for s, item in zip(sources, items, strict=True) for a in item.answers]
-        ids = iter(self.tokenizer.encode(sources + fulls))
-        source_ids = [next(ids) for _ in items]
+    def _sequences(self, requests: list[Request]) -> list[list[TokenSequence]]:
+        """Tokenize the prompts and the prompts with each answer, all in one call."""
+        prompts = self._prompts(requests)
+        fulls = [p + a for p, each in zip(prompts, requests, strict=True) for a in each.answers]
+        ids = iter(self.tokenizer.encode(prompts + fulls))
+        prompt_ids = [next(ids) for _ in requests]
         return [
-            [self._sequence(source, next(ids), item) for _ in item.answers]
-            for source, item in zip(source_ids, items, strict=True)
+            [self._sequence(prompt, next(ids), request) for _ in request.answers]
+            for prompt, request in zip(prompt_ids, requests, strict=True)
         ]
 
-    def _sources(self, items: list[Request]) -> list[str]:
-        """What stands before the answers of each item."""
-        contexts: dict[int, str] = {}  # items share demonstrations by identity
-        sources = []
-        for item in items:
-            if id(item.demos) not in contexts:
-                contexts[id(item.demos)] = context(self.template, item.demos)
-            sources.append(contexts[id(item.demos)] + render(self.template, item.row))
-        return sources
+    def _prompts(self, requests: list[Request]) -> list[str]:
+        contexts: dict[int, str] = {}  # requests that share demonstrations share the tuple
+        prompts = []
+        for request in requests:
+            if id(request.demos) not in contexts:
+                contexts[id(request.demos)] = context(self.template, request.demos)
+            prompts.append(contexts[id(request.demos)] + fill(self.template, request.example))
+        return prompts
 
-    def _sequence(self, source: np.ndarray, full: np.ndarray, item: Request) -> TokenSequence:
+    def _sequence(self, prompt: np.ndarray, full: np.ndarray, request: Request) -> TokenSequence:
         # Where the tokenizer merges the prompt's end with the answer's beginning, the merged token
         # is part of the answer: it is the first that the prompt does not determine.
-        start = shared_length(source, full)
+        start = shared_length(prompt, full)
         if start == 0:
             raise UserError(
-                f"{item.where}: nothing stands before the answer; add text to the prompt"
+                f"{request.where}: nothing stands before the answer; add text to the prompt"
             )
         if self.eos:
             full = np.append(full, np.int32(self.tokenizer.eos_id))
         return TokenSequence(full, start)
 
     def _fits(self, sequences: list[TokenSequence]) -> bool:
-        return _longest_of(sequences) <= self.max_length
+        return longest(sequences) <= self.max_length
 
-    def _shorten(self, items: list[Request]) -> list[list[TokenSequence]]:
-        """Bisect, all items at once, over the words that each input may keep."""
-        words = [_word_ends(self.task, item.row) for item in items]
-        low, high = [0] * len(items), [len(ends) - 1 for ends in words]
-
-        best = self._without_input(items)
+    def _shorten(self, requests: list[Request]) -> list[list[TokenSequence]]:
+        """Bisect over the words that each input keeps, all requests in step."""
+        words = [_word_ends(self.task, request.example) for request in requests]
+        low, high = [0] * len(requests), [len(ends) - 1 for ends in words]
+        best = self._without_input(requests)
         while any(lo + 1 < hi for lo, hi in zip(low, high, strict=True)):
             middle = [(lo + hi) // 2 for lo, hi in zip(low, high, strict=True)]
             ends = [each[n] for each, n in zip(words, middle, strict=True)]
-            for i, sequences in enumerate(self._cut(items, ends)):
+            for i, sequences in enumerate(self._cut(requests, ends)):
                 if self._fits(sequences):
                     low[i], best[i] = middle[i], sequences
                 else:
                     high[i] = middle[i]
         return best
 
-    def _cut(self, items: list[Request], ends: list[int]) -> list[list[TokenSequence]]:
-        """The sequences of items of whose longest text so many characters are kept."""
-        rows = [_keep(self.task, i.row, end) for i, end in zip(items, ends, strict=True)]
-        return self._sequences([i._replace(row=r) for i, r in zip(items, rows, strict=True)])
+    def _cut(self, requests: list[Request], ends: list[int]) -> list[list[TokenSequence]]:
+        """Make the sequences with the longest text of each example cut to `ends` characters."""
+        pairs = zip(requests, ends, strict=True)
+        return self._sequences(
+            [each._replace(example=_keep(self.task, each.example, end)) for each, end in pairs]
+        )
 
-    def _without_input(self, items: list[Request]) -> list[list[TokenSequence]]:
-        result = self._cut(items, [0] * len(items))
-        for item, sequences in zip(items, result, strict=True):
+    def _without_input(self, requests: list[Request]) -> list[list[TokenSequence]]:
+        result = self._cut(requests, [0] * len(requests))
+        for request, sequences in zip(requests, result, strict=True):
             if not self._fits(sequences):
                 raise UserError(
-                    f"{item.where}: {_longest_of(sequences)} tokens even with an empty input, but "
+                    f"{request.where}: {longest(sequences)} tokens even with an empty input, but "
                     f"{self.key}={self.max_length}; raise it or use fewer shots"
                 )
         return result
 
 
 def template_fields(template: str, where: str) -> tuple[str, ...]:
-    """The fields that a template asks for.
+    """List the fields that a template asks for.
 
     Raises:
-      UserError: it is malformed, or more than fields in braces.
+      UserError: it is malformed, or holds more than names of fields in braces.
     """
     try:
         parts = [part[1:] for part in string.Formatter().parse(template) if part[1] is not None]
@@ -193,7 +203,7 @@ def check_template(template: str, task: Task, where: str) -> None:
     """Check that a template uses the task's fields and no others.
 
     Raises:
-      UserError: naming the field.
+      UserError: names the field that is unknown or missing.
     """
     used = template_fields(template, where)
     unknown = [name for name in used if name not in task.fields]
@@ -207,22 +217,18 @@ def check_template(template: str, task: Task, where: str) -> None:
         raise UserError(f"{where}: the template lacks {{{missing[0]}}} of task {task.name}")
 
 
-def _longest_of(sequences: list[TokenSequence]) -> int:
-    return max(len(sequence.tokens) for sequence in sequences)
+def _longest_field(task: Task, example: Example) -> str:
+    return max(task.texts, key=lambda name: len(example[name]))
 
 
-def _longest(task: Task, row: dict[str, str]) -> str:
-    return max(task.texts, key=lambda name: len(row[name]))
-
-
-def _word_ends(task: Task, row: dict[str, str]) -> list[int]:
-    """Characters of the longest input up to each word's end, 0 first."""
-    text = row[_longest(task, row)]
+def _word_ends(task: Task, example: Example) -> list[int]:
+    """Count the characters of the longest input up to the end of each word, 0 first."""
+    text = example[_longest_field(task, example)]
     ends = [i for i in range(1, len(text)) if text[i].isspace() and not text[i - 1].isspace()]
     # A text without spaces is cut between characters.
     return [0, *ends, len(text)] if ends else list(range(len(text) + 1))
 
 
-def _keep(task: Task, row: dict[str, str], characters: int) -> dict[str, str]:
-    name = _longest(task, row)
-    return row | {name: row[name][:characters]}
+def _keep(task: Task, example: Example, characters: int) -> Example:
+    name = _longest_field(task, example)
+    return example | {name: example[name][:characters]}

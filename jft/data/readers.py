@@ -1,8 +1,6 @@
-"""Raw rows, whatever they lie in: files of your own, the Hugging Face hub, TensorFlow Datasets.
+"""Readers of raw examples: from files, the Hugging Face hub and TensorFlow Datasets.
 
-PATH.json  PATH.jsonl  PATH.csv  PATH.parquet     a file of rows
-hf:NAME[/CONFIG]/SPLIT                            NAME: on the hub, or a local folder
-tfds:NAME[/CONFIG]:SPLIT
+Raw examples have the columns of their source; `mappings` makes the fields of a task of them.
 """
 
 from __future__ import annotations
@@ -10,7 +8,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -21,60 +18,53 @@ from jft.errors import UserError
 Raw = list[dict[str, Any]]
 
 
-def is_reference(name: str) -> bool:
-    """Whether a name means rows of one's own, not a set of the suite."""
-    return name.partition(":")[0] in LIBRARIES or Path(name).suffix in READERS
-
-
-def name_of(reference: str) -> str:
-    """The dataset of `paws_train_2000`, `paws_test_500.jsonl`, `paws`, or `hf:paws/train`.
-
-    A set's splits have one name, so that a test set of the training set's name is in-domain.
-    """
-    if reference.startswith("hf:"):
-        *place, _ = reference.removeprefix("hf:").rstrip("/").split("/")
-        folder, inside = _local("/".join(place))
-        return "-".join([folder.name, *inside] if folder else place)
-    if reference.startswith("tfds:"):
-        return reference.removeprefix("tfds:").rpartition(":")[0].replace("/", "-")
-    return re.sub(r"_(train|test|few_shot)(_\d+)?$", "", Path(reference).stem)
-
-
-def title(reference: str) -> str:
-    """What results call a training set: `paws_train_2000`, or the name of what has no file's."""
-    if reference.partition(":")[0] in LIBRARIES:
-        return name_of(reference)
-    return Path(reference).stem
-
-
-def read(reference: str, key: str) -> Raw:
-    """All rows of a reference.
+def read_file(path: Path, where: str) -> Raw:
+    """Read all examples of a file, by its suffix, one of `FORMATS`.
 
     Args:
-      reference: a path, or `hf:...` or `tfds:...`.
-      key: the config key that it is the value of, for messages.
+      path: of the file.
+      where: begins messages, such as `data.train=mails.jsonl`.
 
     Raises:
-      UserError: nothing is there, or it does not hold rows.
+      UserError: no such file, or it does not hold examples.
     """
-    library, _, place = reference.partition(":")
-    path = Path(reference).expanduser()
-    if library in LIBRARIES:
-        rows = _read_library(LIBRARIES[library], place, f"{key}={reference}")
-    elif path.is_file():
-        rows = READERS[path.suffix](path)
-    else:
-        raise UserError(f"{key}={reference}: no file {path}")
-    if not isinstance(rows, list):
-        kind = type(rows).__name__
-        raise UserError(f"{key}={reference}: must be a JSON list of rows, not {kind}")
-    if not rows:
-        raise UserError(f"{key}={reference}: holds no rows; give it some, or leave it out")
-    return rows
+    if not path.is_file():
+        raise UserError(f"{where}: no file {path}")
+    return _checked(FORMATS[path.suffix](path), where)
+
+
+def read_library(library: str, place: str, where: str) -> Raw:
+    """Read all examples of a split of a dataset.
+
+    Args:
+      library: one of `LIBRARIES`.
+      place: dataset, configuration and split, as the library's references have them.
+      where: begins messages.
+
+    Raises:
+      UserError: nothing is there, the library is not installed, or there are no examples.
+    """
+    try:
+        raw = LIBRARIES[library](place)
+    except ModuleNotFoundError as error:
+        raise UserError(f"{where}: needs {error.name}; pip install 'jft[data]'") from None
+    except (OSError, ValueError, KeyError, RuntimeError, AttributeError) as error:
+        # Lines after the first list everything else that there is.
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{where}: {first[:300]}") from None
+    return _checked(raw, where)
+
+
+def _checked(raw: Any, where: str) -> Raw:
+    if not isinstance(raw, list):
+        raise UserError(f"{where}: must be a JSON list of rows, not {type(raw).__name__}")
+    if not raw:
+        raise UserError(f"{where}: holds no rows; give it some, or leave it out")
+    return raw
 
 
 def read_json(path: Path):
-    """A JSON file's content; UserError names the file and the line that is malformed."""
+    """Read a JSON file; UserError names the file and the line that is malformed."""
     return _parse(_read_text(path), path, 0)
 
 
@@ -85,7 +75,7 @@ def _read_jsonl(path: Path) -> Raw:
 
 def _read_csv(path: Path) -> Raw:
     csv.field_size_limit(sys.maxsize)  # whole articles stand in one field
-    # Spreadsheets put a mark before the first column's name.
+    # Spreadsheets write a byte order mark before the first column's name.
     text = _read_text(path).removeprefix("\N{ZERO WIDTH NO-BREAK SPACE}")
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     try:
@@ -113,7 +103,7 @@ def _read_parquet(path: Path) -> Raw:
         raise UserError(f"{path}: not readable as Parquet: {str(error).splitlines()[0]}") from None
 
 
-READERS: dict[str, Callable[[Path], Any]] = {
+FORMATS: dict[str, Callable[[Path], Any]] = {
     ".json": read_json,
     ".jsonl": _read_jsonl,
     ".csv": _read_csv,
@@ -121,26 +111,15 @@ READERS: dict[str, Callable[[Path], Any]] = {
 }
 
 
-def _read_library(reader: Callable[[str], Raw], place: str, where: str) -> Raw:
-    try:
-        return reader(place)
-    except ModuleNotFoundError as error:
-        raise UserError(f"{where}: needs {error.name}; pip install 'jft[data]'") from None
-    except (OSError, ValueError, KeyError, RuntimeError, AttributeError) as error:
-        # What follows the first line is a list of everything else there is.
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{where}: {first[:300]}") from None
-
-
 def _read_hf(place: str) -> Raw:
-    """Rows by `datasets`, which runs no code of a dataset's own."""
+    """Read with `datasets`, which runs no code of a dataset's own."""
     import datasets
 
     datasets.disable_progress_bars()
     name, _, split = place.rstrip("/").rpartition("/")
     if not name:
         raise ValueError("is written hf:NAME[/CONFIG]/SPLIT")
-    folder, inside = _local(name)
+    folder, inside = local_folder(name)
     if folder is None:
         return _from_hub(name, split).to_list()
     if (folder / "dataset_dict.json").exists():
@@ -149,7 +128,10 @@ def _read_hf(place: str) -> Raw:
 
 
 def _from_hub(place: str, split: str):
-    """`a/b` may be a user's dataset or a configuration of a dataset that has no user."""
+    """Load a split from the hub.
+
+    The place `a/b` may be a dataset of a user, or a configuration of a dataset that has no user.
+    """
     import datasets
 
     parts = place.split("/")
@@ -161,18 +143,8 @@ def _from_hub(place: str, split: str):
     return datasets.load_dataset("/".join(parts[:2]), *parts[2:], split=split)
 
 
-def files(reference: str) -> list[Path]:
-    """The files that a reference reads, as far as they are its own: none of a library's cache."""
-    library, _, place = reference.partition(":")
-    if library == "hf":
-        folder, _ = _local(place.rpartition("/")[0])
-        return [path for path in folder.rglob("*") if path.is_file()] if folder else []
-    path = Path(reference).expanduser()
-    return [path] if path.is_file() else []
-
-
-def _local(place: str) -> tuple[Path | None, list[str]]:
-    """The folder that a place begins with, if any, and what of the place is left."""
+def local_folder(place: str) -> tuple[Path | None, list[str]]:
+    """Find the local folder that a place begins with, if any, and the rest of the place."""
     path = Path(place).expanduser()
     for inside in (0, 1):
         folder = path if inside == 0 else path.parent
@@ -182,21 +154,21 @@ def _local(place: str) -> tuple[Path | None, list[str]]:
 
 
 def _read_tfds(place: str) -> Raw:
-    """Rows by the data source of `tensorflow_datasets`, without TensorFlow."""
+    """Read with the data sources of `tensorflow_datasets`, without TensorFlow."""
     import tensorflow_datasets as tfds
 
     name, _, split = place.rpartition(":")
     if not name:
         raise ValueError("is written tfds:NAME[/CONFIG]:SPLIT")
     source = tfds.data_source(name, split=split)
-    return [{field: _plain(value) for field, value in row.items()} for row in source]
+    return [{name: _plain(value) for name, value in example.items()} for example in source]
 
 
 LIBRARIES: dict[str, Callable[[str], Raw]] = {"hf": _read_hf, "tfds": _read_tfds}
 
 
 def _plain(value):
-    """Text and numbers instead of bytes and NumPy scalars."""
+    """Turn bytes and NumPy scalars into text and numbers."""
     value = value.item() if hasattr(value, "item") and getattr(value, "ndim", 1) == 0 else value
     return value.decode("utf-8", errors="replace") if isinstance(value, bytes) else value
 

@@ -1,7 +1,7 @@
 """The batches of a training run, as a pure function of the step.
 
 All lengths are known beforehand, so the whole run is planned: which examples make up a step, and
-into how many rows they go. `batch(step)` depends on (config, seed, step, process) alone; resuming
+into how many rows they go. `batch(step)` depends on (config, seed, step, shard) alone; resuming
 needs the step number and nothing else. Arrays come in a few shapes.
 """
 
@@ -11,20 +11,25 @@ import math
 from collections import Counter
 from dataclasses import dataclass
 
-import jax
 import numpy as np
 
 from jft import config as config_lib
 from jft.batch import Batch, Shape
-from jft.data import checks, packing, prefix_tree
-from jft.data.datasets import Dataset, Example, suite
-from jft.data.prefix_tree import TokenSequence, longest
+from jft.data import checks, prefix_tree
+from jft.data.datasets import Dataset, suite
+from jft.data.packed import PackedRows, count_batches, pack_items
+from jft.data.packing import Budget
+from jft.data.prefix_tree import TokenSequence
 from jft.data.prompts import Encoded, Encoder, Prompter, Request
-from jft.data.trained_on import inputs
 from jft.errors import UserError
+from jft.tasks import Example
 
-# Examples that draw their demonstrations together, as tokens: those of a step, or of a row.
+# Tokens of the rows whose examples draw their demonstrations together, where `data.row_length` does
+# not say: a number of its own, so that the draw does not depend on the devices.
 GROUP_TOKENS = 4096
+
+# An example, and the demonstrations drawn for it, as indices.
+Draw = tuple[int, tuple[int, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,162 +37,141 @@ class Batches:
     """A planned training run.
 
     Attributes:
-      dataset: the training rows.
-      encoded: every distinct sequence of the run; steps refer to them by id.
-      examples: the training row of each of them.
-      rows: for each step its rows, each the ids of its sequences, sorted by tokens.
-      shapes: of the arrays of each step; few are distinct.
+      dataset: the training set.
+      encoded: every distinct item of the run, each of one sequence: an example after its
+        demonstrations.
+      examples: the index in the training set of the example of each item.
+      packed: the items of each step, packed.
       batch_size: examples of a step.
     """
 
     dataset: Dataset
     encoded: list[Encoded]
     examples: list[int]
-    rows: list[list[list[int]]]
-    shapes: list[Shape]
+    packed: list[PackedRows]
     batch_size: int
 
     @property
     def steps(self) -> int:
-        """Optimizer steps of the run."""
-        return len(self.rows)
+        """The number of optimizer steps of the run."""
+        return len(self.packed)
+
+    @property
+    def shapes(self) -> list[Shape]:
+        """The shape of each step; few are distinct."""
+        return [step.shape for step in self.packed]
 
     @property
     def micro_batches(self) -> Counter[Shape]:
-        """What the run computes: how many micro-batches of each shape hold anything."""
-        found: Counter[Shape] = Counter()
-        for rows, shape in zip(self.rows, self.shapes, strict=True):
-            found[shape] += math.ceil(len(rows) / shape.rows)
-        return found
+        """The number of micro-batches of each shape that the run computes."""
+        return count_batches(self.packed)
 
-    def batch(self, step: int, process: int = 0, processes: int = 1) -> Batch:
-        """The step's micro-batches, each array [A, B, ...], in one of the run's shapes.
-
-        Micro-batches without loss entries come last; the training step leaves them out.
-
-        Args:
-          step: from 0.
-          process: whose share of every micro-batch is wanted.
-          processes: how many share a micro-batch; each gets an equal part of its rows.
-        """
-        count, rows, *sizes = self.shapes[step]
-        packed = self.packed(step)
-        padded = [*packed, *([[]] * (count * rows - len(packed)))]
-        share = rows // processes
-        mine = [padded[a * rows + process * share + b] for a in range(count) for b in range(share)]
-        flat = prefix_tree.build(mine, count * share, *sizes)
-        return jax.tree.map(lambda array: array.reshape(count, share, *array.shape[1:]), flat)
+    def batch(self, step: int, shard: int = 0, shards: int = 1) -> Batch:
+        """Build the micro-batches of a step, or a shard of each: arrays [A, B / shards, ...]."""
+        return self.packed[step].micro_batches(shard, shards)
 
     def sha256(self) -> str:
-        """Of every token of the run: it changes when rows, prompts or the tokenizer do."""
+        """Hash every token of the run, which depend on examples, prompts and tokenizer."""
         return prefix_tree.sha256([encoded.sequences[0] for encoded in self.encoded])
 
-    def packed(self, step: int) -> list[list[TokenSequence]]:
-        """The rows of a step, from 0, each with its sequences sorted."""
-        return [[self.encoded[i].sequences[0] for i in row] for row in self.rows[step]]
 
-
-def plan(config: config_lib.Config, tokenizer: Encoder, shards: int = 1) -> Batches:
-    """Plan a run whose micro-batches so many devices share.
+def plan_run(config: config_lib.Config, tokenizer: Encoder, shards: int = 1) -> Batches:
+    """Plan a run whose micro-batches are split over `shards` devices.
 
     Raises:
       UserError: data that cannot be trained on; the message names the file and the row.
     """
     data = config.data
     source = suite(data)
-    task, dataset = source.task, source.training()
+    task, dataset = source.task, source.training_set()
     demos = source.demos(task, data.demos or dataset.name, data.shots)
     template = source.template(task, data.prompt)
     prompter = Prompter(tokenizer, task, template, data.max_length, eos=True)
-    steps = _order(config, checks.trainable(dataset))
     pool = _Pool(dataset, demos, data, prompter)
-    wanted = pool.sequences(steps)
-    _check_row_length(pool, wanted, data.row_length)
+    steps = pool.draw(_order(config, checks.trainable(dataset)))
+    _check_row_length(pool, steps, data.row_length)
     if data.demo_mode == "per_row" and data.shots:
-        wanted = pool.redraw_per_row(wanted)
-        _check_row_length(pool, wanted, data.row_length)
-    budget = packing.Budget(shards, config.train.micro_batch_tokens, data.row_length)
-    packed = packing.plan([pool.of(ids) for ids in wanted], budget)
-    rows = [
-        [[ids[place] for place in row] for row in its_rows]
-        for ids, its_rows in zip(wanted, packed.rows, strict=True)
-    ]
-    return Batches(
-        dataset, pool.encoded, pool.examples, rows, packed.shapes, config.train.batch_size
-    )
+        steps = pool.redraw_per_row(steps)
+        _check_row_length(pool, steps, data.row_length)
+    budget = Budget(shards, config.train.micro_batch_tokens, data.row_length)
+    packed = pack_items(pool.encoded, steps, budget)
+    return Batches(dataset, pool.encoded, pool.examples, packed, config.train.batch_size)
 
 
 class _Pool:
-    """The distinct sequences of a run, and which demonstrations each example gets."""
+    """The distinct items of a run, each an example with the demonstrations drawn for it."""
 
     def __init__(
         self, dataset: Dataset, demos: list[Example], data: config_lib.Data, prompter: Prompter
     ):
         self.dataset, self.demos, self.data, self.prompter = dataset, demos, data, prompter
-        self._demo_inputs = [inputs(dataset.task, demo) for demo in demos]
+        self._demo_inputs = [dataset.task.inputs(demo) for demo in demos]
         self.encoded: list[Encoded] = []
-        self.examples: list[int] = []  # of each encoded sequence
-        self._ids: dict[tuple, int] = {}
+        self.examples: list[int] = []  # of each item
+        self._items: dict[Draw, int] = {}
 
-    def sequences(self, steps: list[np.ndarray]) -> list[list[int]]:
-        """TokenSequence ids of every step; `per_row` starts from the fixed demonstrations."""
+    def draw(self, steps: list[np.ndarray]) -> list[list[int]]:
+        """Draw demonstrations for the examples of every step; returns the items of every step.
+
+        In the mode `per_row` these are the fixed ones; `redraw_per_row` takes it from there.
+        """
         if self.data.demo_mode == "per_example" and self.data.shots:
             draws = [
-                [(i, self._draw([i], step, place)) for place, i in enumerate(ids)]
-                for step, ids in enumerate(steps)
+                [(i, self._random([i], step, place)) for place, i in enumerate(examples)]
+                for step, examples in enumerate(steps)
             ]
         else:
-            draws = [[(i, self._first(i)) for i in ids] for ids in steps]
+            draws = [[(i, self._first(i)) for i in examples] for examples in steps]
         return self._encode(draws)
 
-    def redraw_per_row(self, wanted: list[list[int]]) -> list[list[int]]:
-        """Draw demonstrations anew for the examples that rows on one device would hold.
+    def redraw_per_row(self, steps: list[list[int]]) -> list[list[int]]:
+        """Draw demonstrations anew, the same for all examples that one device would hold in a row.
 
         Other demonstrations may be longer, so these examples may come to stand in two rows.
         """
-        draws: list[list[tuple[int, tuple[int, ...]]]] = []
-        for step, ids in enumerate(wanted):
-            sequences = self.of(ids)
-            most = self.data.row_length or max(GROUP_TOKENS, longest(sequences))
+        draws: list[list[Draw]] = []
+        for step, items in enumerate(steps):
+            sequences = self._sequences(items)
+            length = self.data.row_length or max(GROUP_TOKENS, prefix_tree.longest(sequences))
             draws.append([])
-            for group, places in enumerate(prefix_tree.pack(sequences, most)):
-                examples = [self.examples[ids[place]] for place in places]
-                drawn = self._draw(examples, step, group)
+            for group, places in enumerate(prefix_tree.pack(sequences, length)):
+                examples = [self.examples[items[place]] for place in places]
+                drawn = self._random(examples, step, group)
                 draws[-1] += [(i, drawn) for i in examples]
         return self._encode(draws)
 
-    def of(self, ids: list[int]) -> list[TokenSequence]:
-        """The sequences of some ids."""
-        return [self.encoded[i].sequences[0] for i in ids]
+    def _sequences(self, items: list[int]) -> list[TokenSequence]:
+        return [self.encoded[i].sequences[0] for i in items]
 
-    def _encode(self, draws: list[list[tuple[int, tuple[int, ...]]]]) -> list[list[int]]:
-        new = [
-            key for key in dict.fromkeys(k for step in draws for k in step) if key not in self._ids
-        ]
+    def _encode(self, draws: list[list[Draw]]) -> list[list[int]]:
+        """Encode the draws of every step that are new; returns the items of every step."""
+        distinct = dict.fromkeys(draw for step in draws for draw in step)
+        new = [draw for draw in distinct if draw not in self._items]
+        # Requests with the same demonstrations share one tuple, whose text is made once.
         shared = {demos: tuple(self.demos[d] for d in demos) for _, demos in new}
-        items = [self._item(i, shared[demos]) for i, demos in new]
-        for key, encoded in zip(new, self.prompter.encode(items), strict=True):
-            self._ids[key] = len(self.encoded)
+        requests = [self._request(i, shared[demos]) for i, demos in new]
+        for draw, encoded in zip(new, self.prompter.encode(requests), strict=True):
+            self._items[draw] = len(self.encoded)
             self.encoded.append(encoded)
-            self.examples.append(int(key[0]))
-        return [[self._ids[key] for key in step] for step in draws]
+            self.examples.append(int(draw[0]))
+        return [[self._items[draw] for draw in step] for step in draws]
 
-    def _item(self, i: int, demos: tuple[Example, ...]) -> Request:
-        row = self.dataset.rows[i]
-        return Request(row, demos, (row["output"],), self.dataset.where(i))
+    def _request(self, i: int, demos: tuple[Example, ...]) -> Request:
+        example = self.dataset.examples[i]
+        return Request(example, demos, (example["output"],), self.dataset.where(i))
 
     def _first(self, i: int) -> tuple[int, ...]:
         return tuple(self._allowed([i])[: self.data.shots])
 
-    def _draw(self, examples: list[int], *place: int) -> tuple[int, ...]:
-        rng = np.random.default_rng([self.data.seed, 1, *place])
+    def _random(self, examples: list[int], *seed: int) -> tuple[int, ...]:
+        rng = np.random.default_rng([self.data.seed, 1, *seed])
         return tuple(int(d) for d in rng.permutation(self._allowed(examples))[: self.data.shots])
 
     def _allowed(self, examples: list[int]) -> list[int]:
-        """Demonstrations that are none of the examples: none is its own demonstration."""
+        """Find the demonstrations that are none of the examples: none is its own demonstration."""
         if not self.data.shots:
             return []
-        own = {inputs(self.dataset.task, self.dataset.rows[i]) for i in examples}
+        own = {self.dataset.task.inputs(self.dataset.examples[i]) for i in examples}
         allowed = [d for d, demo in enumerate(self._demo_inputs) if demo not in own]
         if len(allowed) < self.data.shots:
             raise UserError(
@@ -198,7 +182,7 @@ class _Pool:
 
 
 def _order(config: config_lib.Config, usable: list[int]) -> list[np.ndarray]:
-    """The example indices of every step: epoch after epoch, each in an order of its own."""
+    """Choose the examples of every step: epoch after epoch, each in an order of its own."""
     size, data, num_examples = config.train.batch_size, config.data, len(usable)
     steps = config.train.steps or int(config.train.epochs * num_examples) // size
     if not steps:
@@ -216,11 +200,11 @@ def _order(config: config_lib.Config, usable: list[int]) -> list[np.ndarray]:
     return list(np.array(usable)[np.concatenate(order)[: steps * size]].reshape(steps, size))
 
 
-def _check_row_length(pool: _Pool, wanted: list[list[int]], row_length: int) -> None:
+def _check_row_length(pool: _Pool, steps: list[list[int]], row_length: int) -> None:
     if not row_length:
         return
-    for i in (i for ids in wanted for i in ids):
-        length = len(pool.encoded[i].sequences[0].tokens)
+    for i in (i for items in steps for i in items):
+        length = pool.encoded[i].length
         if length > row_length:
             raise UserError(
                 f"data.row_length={row_length}: {pool.dataset.where(pool.examples[i])} has "

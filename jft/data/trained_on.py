@@ -1,4 +1,4 @@
-"""What a run was trained on, remembered by hash whatever becomes of the training file."""
+"""`trained_on.txt`: hashes of the examples of a run, kept whatever becomes of its training file."""
 
 from __future__ import annotations
 
@@ -7,40 +7,36 @@ import json
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
-from jft.data.datasets import Example
 from jft.errors import UserError
 from jft.runtime import workdir as workdir_lib
-from jft.tasks import Task
+from jft.tasks import Example, Task
 
 FILE = "trained_on.txt"
 HEX_DIGITS = 16
 
 
-def inputs(task: Task, row: Example) -> tuple[str, ...]:
-    """What makes two rows of a task the same: their fields, white space collapsed."""
-    return tuple(" ".join(row[name].split()) for name in task.fields)
+def among(task: Task, examples: Sequence[Example], trained: Collection[str]) -> list[int]:
+    """Find the indices of the examples whose hashes are in `trained`."""
+    return [i for i, example in enumerate(examples) if _hash(task, example) in trained]
 
 
-def among(task: Task, rows: Sequence[Example], trained: Collection[str]) -> list[int]:
-    """Indices of the rows that were trained on."""
-    return [i for i, row in enumerate(rows) if _hash(task, row) in trained]
-
-
-def write(folder: Path, task: Task, rows: Iterable[Example], before: Collection[str]) -> None:
-    """Leave the hash of every distinct row in a run's workdir.
+def write_hashes(
+    folder: Path, task: Task, examples: Iterable[Example], before: Collection[str]
+) -> None:
+    """Write the hash of every distinct example into a run's workdir.
 
     Args:
       folder: the workdir.
-      task: of the rows.
-      rows: what the run is trained on.
-      before: what its base model was trained on, as `read` gives it.
+      task: the task of the examples.
+      examples: all that the run is trained on.
+      before: the hashes of its base model's examples, from `read_hashes`.
     """
-    hashes = {_hash(task, row) for row in rows} | set(before)
+    hashes = {_hash(task, example) for example in examples} | set(before)
     workdir_lib.write_text(folder / FILE, "".join(f"{line}\n" for line in sorted(hashes)))
 
 
-def read(folder: Path) -> frozenset[str] | None:
-    """The hashes of a run; None where the file is gone.
+def read_hashes(folder: Path) -> frozenset[str] | None:
+    """Read the hashes of a run; None where the file is gone.
 
     Raises:
       UserError: the file is damaged.
@@ -53,6 +49,6 @@ def read(folder: Path) -> frozenset[str] | None:
         raise UserError(f"{folder / FILE}: damaged; restore it, or train again") from None
 
 
-def _hash(task: Task, row: Example) -> str:
-    text = json.dumps([task.name, *inputs(task, row)])
+def _hash(task: Task, example: Example) -> str:
+    text = json.dumps([task.name, *task.inputs(example)])
     return hashlib.sha256(text.encode()).hexdigest()[:HEX_DIGITS]

@@ -1,137 +1,133 @@
-"""A model on its devices, ready to score and to generate."""
+"""A model on its devices, compiled to score and to generate."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.experimental.layout import Format, Layout
 from jax.sharding import Mesh, NamedSharding
+from jax.stages import Wrapped
 
-from jft.evaluation import memory
+from jft.batch import Array, Batch
 from jft.model import decode, decoder, sharding
 from jft.model import mesh as mesh_lib
-from jft.model.decode_attention import Own
-
-
-class Programs(NamedTuple):
-    """What a model of some shape runs on a mesh, as `jax.jit` returns it; for `jax.set_mesh`.
-
-    Attributes:
-      logprobs: `decoder.token_logprobs`, of parameters and a batch.
-      prefill: `generate.prefill`, of the same.
-      trunk, start, admit, keep, decode: those of `generate`.
-    """
-
-    logprobs: Any
-    prefill: Any
-    trunk: Any
-    start: Any
-    admit: Any
-    keep: Any
-    decode: Any
+from jft.model.decode import DecodeState, NewPrompts, PrefilledBatch, Stops
+from jft.model.decode_attention import PrefixCache, SlotCache
 
 
 def programs(
     config: decoder.DecoderConfig, mesh: Mesh, dtype: jnp.dtype, max_new_tokens: int
-) -> Programs:
-    """Of a decoder that computes in `dtype`; a generation has up to `max_new_tokens`."""
-    everywhere, state = mesh_lib.replicated(mesh), _state(config, mesh)
-    start = partial(decode.start, config, dtype, max_new_tokens)
-    return Programs(
-        logprobs=jax.jit(partial(decoder.token_logprobs, config), out_shardings=everywhere),
-        prefill=jax.jit(partial(decode.prefill, config)),
-        trunk=jax.jit(decode.trunk, static_argnums=0),
-        start=jax.jit(start, static_argnums=(0, 1), out_shardings=state),
-        # The state's buffers go on into the next one: there may be room for no more.
-        admit=jax.jit(
-            decode.admit,
+) -> dict[str, Wrapped]:
+    """Make the programs of `CompiledModel` by name, to be called or lowered in `jax.set_mesh`.
+
+    They take the arguments of the functions of the same names in `decoder` and `decode`, without
+    those that are given here.
+    """
+    everywhere, state = mesh_lib.replicated(mesh), _state_layout(config, mesh)
+    return {
+        "token_logprobs": jax.jit(
+            partial(decoder.token_logprobs, config), out_shardings=everywhere
+        ),
+        "prefill": jax.jit(partial(decode.prefill, config)),
+        "prefix_cache": jax.jit(decode.prefix_cache, static_argnums=0),
+        "init_slots": jax.jit(
+            partial(decode.init_slots, config, dtype, max_new_tokens),
+            static_argnums=(0, 1),
+            out_shardings=state,
+        ),
+        # The buffers of the state are donated: there may be no room for a second cache.
+        "insert": jax.jit(
+            decode.insert,
             in_shardings=(state, None, None, None),
             out_shardings=state,
             donate_argnums=0,
         ),
-        keep=jax.jit(decode.keep, in_shardings=(state, None), out_shardings=state),
-        decode=jax.jit(
+        "compact": jax.jit(decode.compact, in_shardings=(state, None), out_shardings=state),
+        "decode": jax.jit(
             partial(decode.decode, config),
             in_shardings=(None, state, None, None, None),
             out_shardings=state,
             donate_argnums=1,
         ),
-    )
+    }
 
 
-def _state(config: decoder.DecoderConfig, mesh: Mesh) -> decode.State:
-    """Where the state of generations lies, and how: its texts everywhere, for the host to read."""
+def _state_layout(config: decoder.DecoderConfig, mesh: Mesh) -> DecodeState:
+    """Choose the sharding of a state's arrays, and on TPUs the order of the caches in memory.
+
+    What is generated is replicated, for the host to read.
+    """
     everywhere, on_tpu = mesh_lib.replicated(mesh), mesh.devices.flat[0].platform == "tpu"
 
-    def cache(letters: str, order: tuple[int, ...]):
+    def cache(dims: str, order: tuple[int, ...]):
         shape = config.num_layers, mesh_lib.row_shards(mesh), *map(config.size, "KHH")
-        partition = sharding.spec(letters, shape, mesh.shape, sharding.ACTIVATIONS)
+        partition = sharding.spec(dims, shape, mesh.shape, sharding.ACTIVATIONS)
         where = NamedSharding(mesh, partition)
-        # In the order in which new tokens are written; XLA for TPUs would copy it all to have it.
+        # The order in which new tokens are written, each of them as K * H numbers side by side. If
+        # programs exchanged the caches in another order, XLA:TPU would copy them whole.
         return Format(Layout(order), where) if on_tpu else where
 
+    # Both orders have H innermost, K before it, then P: keys LRKHP are stored as LRPKH.
     keys, values = cache("LBKHP", (0, 1, 4, 2, 3)), cache("LBKPH", (0, 1, 3, 2, 4))
-    return decode.State._make((everywhere, Own._make((keys, values, everywhere))))
+    return DecodeState._make((everywhere, SlotCache._make((keys, values, everywhere))))
 
 
-class Runner(NamedTuple):
-    """The programs of a model on a mesh, each compiled for a shape when it first comes.
+class CompiledModel:
+    """A model on a mesh; each program is compiled for a shape when it is first called with it.
 
     Attributes:
-      logprobs, prefill: of a batch.
-      trunk, start, admit, keep, decode: of what they take but the model.
       vocab_size: V.
-      max_new_tokens: the most that a prompt is continued by.
+      max_new_tokens: the most that a generation may have.
     """
 
-    logprobs: Callable[..., Any]
-    prefill: Callable[..., Any]
-    trunk: Callable[..., Any]
-    start: Callable[..., Any]
-    admit: Callable[..., Any]
-    keep: Callable[..., Any]
-    decode: Callable[..., Any]
-    vocab_size: int
-    max_new_tokens: int
+    def __init__(
+        self,
+        config: decoder.DecoderConfig,
+        params: decoder.Params,
+        mesh: Mesh,
+        dtype: jnp.dtype,
+        max_new_tokens: int,
+    ):
+        """Take parameters that are on the mesh in `dtype`, the type to compute in."""
+        self.vocab_size, self.max_new_tokens = config.vocab_size, max_new_tokens
+        self._params, self._mesh, self._rows = params, mesh, mesh_lib.row_sharding(mesh, leading=0)
+        self._programs = programs(config, mesh, dtype, max_new_tokens)
 
+    def token_logprobs(self, batch: Batch) -> jax.Array:
+        """Compute the log-probability of every loss target, [B, M] in float32."""
+        return self._call("token_logprobs", self._params, mesh_lib.put(batch, self._rows))
 
-def create(
-    config: decoder.DecoderConfig,
-    params: decoder.Params,
-    mesh: Mesh,
-    dtype: jnp.dtype,
-    max_new_tokens: int,
-) -> Runner:
-    """Of parameters that lie on the mesh in `dtype`; a generation has up to `max_new_tokens`."""
-    memory.keep_freed()
-    rows, run = (
-        mesh_lib.row_sharding(mesh, leading=0),
-        programs(config, mesh, dtype, max_new_tokens),
-    )
+    def prefill(self, batch: Batch) -> PrefilledBatch:
+        """Compute a batch of prompts, with the first new token of each."""
+        return self._call("prefill", self._params, mesh_lib.put(batch, self._rows))
 
-    def on_mesh(program, *first):
-        def call(*args):
-            with jax.set_mesh(mesh):
-                return program(*first, *args)
+    def prefix_cache(self, size: int, prefilled: PrefilledBatch, length: Array) -> PrefixCache:
+        """Cache the shared prefix of a batch; see `decode.prefix_cache`."""
+        return self._call("prefix_cache", size, prefilled, length)
 
-        return call
+    def init_slots(self, num_slots: int, slot_tokens: int) -> DecodeState:
+        """Create R=`num_slots` free slots of P=`slot_tokens` tokens."""
+        return self._call("init_slots", num_slots, slot_tokens)
 
-    def of_batch(program):
-        call = on_mesh(program, params)
-        return lambda batch: call(mesh_lib.put(batch, rows))
+    def insert(
+        self, state: DecodeState, prefilled: PrefilledBatch, prompts: NewPrompts, stops: Stops
+    ) -> DecodeState:
+        """Insert prompts of a batch into slots; `state` is donated."""
+        return self._call("insert", state, prefilled, prompts, stops)
 
-    return Runner(
-        logprobs=of_batch(run.logprobs),
-        prefill=of_batch(run.prefill),
-        trunk=on_mesh(run.trunk),
-        start=on_mesh(run.start),
-        admit=on_mesh(run.admit),
-        keep=on_mesh(run.keep),
-        decode=on_mesh(run.decode, params),
-        vocab_size=config.vocab_size,
-        max_new_tokens=max_new_tokens,
-    )
+    def compact(self, state: DecodeState, slot_R: Array) -> DecodeState:
+        """Keep only the slots `slot_R`."""
+        return self._call("compact", state, slot_R)
+
+    def decode(
+        self, state: DecodeState, prefix: PrefixCache, stops: Stops, max_active: Array
+    ) -> DecodeState:
+        """Generate until each shard has at most `max_active` generations left; donates `state`."""
+        return self._call("decode", self._params, state, prefix, stops, max_active)
+
+    def _call(self, name: str, *args) -> Any:
+        with jax.set_mesh(self._mesh):
+            return self._programs[name](*args)

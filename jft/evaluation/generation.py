@@ -1,4 +1,14 @@
-"""Generation: each prompt's most likely continuation, to its end or to the first blank line."""
+"""Generation on the host: which prompt goes into which slot, when decoding stops, and the texts.
+
+Each prompt is continued with the most likely tokens, to its end or to the first blank line. Six
+prompts in four slots of one device, where groups have one prompt each:
+
+    slots                0   1   2   3
+    insert               p0  p1  p2  p3    group by group; p4 and p5 are left
+    p1 ends              p0  p4  p2  p3    decoding stops as soon as the next group fits
+    p0 ends              p5  p4  p2  p3    no prompts are left
+    p2, p3 and p4 end    p5                decoding stops at one group, which is kept; p5 ends last
+"""
 
 from __future__ import annotations
 
@@ -10,143 +20,150 @@ import numpy as np
 
 from jft.batch import Batch
 from jft.checkpoints.tokenizer import Tokenizer
-from jft.data.eval_batches import PackedCell
-from jft.data.eval_batches import Slots as SlotSizes
+from jft.data.eval_batches import PackedCell, SlotSizes
 from jft.errors import UserError
-from jft.evaluation.compiled import Runner
+from jft.evaluation.compiled import CompiledModel
 from jft.model.decode import (
     BLANK_LINE,
     EMPTY,
     ENDS_LINE,
     HAS_TEXT,
-    NONE,
+    NOT_FINITE,
     STARTS_LINE,
     TEXT_THEN_BLANK_LINE,
-    Arrivals,
-    Prefix,
+    NewPrompts,
+    PrefilledBatch,
     Stops,
 )
 
-# Prompts come in, and slots are given up, by this part of the slots: for fewer at a time, there
-# would be more to start and to compile; for more, slots would stand idle.
-PART = 4
+# Groups that the slots of a shard take. With more of them, decoding would stop more often; with
+# fewer, slots whose generations have ended would be idle for longer.
+SLOT_GROUPS = 4
 
 
 class Prompt(NamedTuple):
-    """A prompt of a batch: its item, and where it stands; see `Arrivals`."""
+    """A prompt of a batch: its item of the cell, and where it is; see `NewPrompts`."""
 
     item: int
     entry: int
     path: np.ndarray
 
 
-class Group(NamedTuple):
-    """Prompts of one batch that come in together, those of each shard of its rows."""
+class PromptGroup(NamedTuple):
+    """Prompts of one batch that are inserted together, a list for each shard of its rows."""
 
-    prefix: Prefix
+    prefilled: PrefilledBatch
     shards: list[list[Prompt]]
 
 
 def generate(
-    runner: Runner, items: PackedCell, tokenizer: Tokenizer, advance: Callable[[int], None]
+    model: CompiledModel, cell: PackedCell, tokenizer: Tokenizer, advance: Callable[[int], None]
 ) -> list[str]:
-    """The continuation of each item's prompt, without the white space around it.
+    """Continue the prompt of every item; returns the texts, stripped of white space.
 
     Args:
-      runner: what generates.
-      items: of one cell, each a prompt alone.
+      model: generates.
+      cell: items, each a prompt alone.
       tokenizer: of the model.
-      advance: called with the number of items finished since.
+      advance: called with the number of items finished since the last call.
     """
-    stops = stops_of(tokenizer, runner.vocab_size)
-    return [cut(tokenizer.decode(ids)) for ids in tokens(runner, items, stops, advance)]
+    stops = stops_of(tokenizer, model.vocab_size)
+    ids = generate_tokens(model, cell, stops, advance)
+    return [first_paragraph(tokenizer.decode(each)) for each in ids]
 
 
-def tokens(
-    runner: Runner, items: PackedCell, stops: Stops, advance: Callable[[int], None]
+def generate_tokens(
+    model: CompiledModel, cell: PackedCell, stops: Stops, advance: Callable[[int], None]
 ) -> list[list[int]]:
-    """The tokens that each item's prompt goes on with; none where no row holds it."""
-    assert items.slots
-    found: list[list[int]] = [[] for _ in items.encoded]
-    groups = _groups(runner, items, items.slots)
-    waiting = [next(groups)]
-    slots = _Slots(runner, items.slots, stops, waiting[0].prefix)
-    while waiting or slots.busy:
-        while waiting and slots.have_room(waiting[0]):
-            slots.admit(waiting.pop())  # a batch's trees are given up before those of the next come
-            waiting += itertools.islice(groups, 1)
-        for item, ids in slots.decode(waiting):
+    """Continue the prompt of every item; returns token ids, none for items that no row holds."""
+    assert cell.slots
+    found: list[list[int]] = [[] for _ in cell.encoded]
+    groups = _groups(model, cell, cell.slots)
+    pending = [next(groups)]  # the next group, or nothing
+    slots = _Slots(model, cell.slots, stops, pending[0].prefilled)
+    while pending or slots.busy:
+        while pending and slots.have_room(pending[0]):
+            # No reference to the group is left when the next batch is computed, so that the device
+            # holds the keys and values of one batch at a time.
+            slots.insert(pending.pop())
+            pending += itertools.islice(groups, 1)
+        for item, ids in slots.decode(pending):
             found[item] = ids
             advance(1)
-        if not waiting:
-            slots.give_up()
+        if not pending:
+            slots.compact()
     return found
 
 
-def nobody(sizes: SlotSizes) -> Arrivals:
-    """As many arrivals as come in together, of which no slot takes any."""
-    number = _part(sizes) * sizes.shards
-    return Arrivals(
+def no_prompts(sizes: SlotSizes) -> NewPrompts:
+    """Create the arrays of a group, of which no place is used."""
+    number = _group_size(sizes) * sizes.shards
+    return NewPrompts(
         entry_I=np.zeros(number, np.int32),
-        path_IP=np.zeros((number, sizes.own), np.int32),
+        path_IP=np.zeros((number, sizes.prompt_tokens), np.int32),
         length_I=np.zeros(number, np.int32),
-        slot_I=np.full(number, sizes.number, np.int32),
+        slot_I=np.full(number, sizes.num_slots, np.int32),
     )
 
 
-def _part(sizes: SlotSizes) -> int:
-    """Of the slots of a shard."""
-    return max(1, sizes.number // sizes.shards // PART)
+def _group_size(sizes: SlotSizes) -> int:
+    """Compute the number of prompts of a shard that are inserted together."""
+    return max(1, sizes.num_slots // sizes.shards // SLOT_GROUPS)
 
 
 class _Slots:
-    """The slots of a cell, and the item that each goes on from."""
+    """The slots of a cell, and the item that each is generating for."""
 
-    def __init__(self, runner: Runner, sizes: SlotSizes, stops: Stops, prefix: Prefix):
-        self._runner, self._sizes, self._stops = runner, sizes, stops
-        self._trunk = runner.trunk(sizes.trunk_size, prefix, np.int32(sizes.trunk))
-        self._state = runner.start(sizes.number, sizes.size)
-        self._items: list[int | None] = [None] * sizes.number
+    def __init__(
+        self, model: CompiledModel, sizes: SlotSizes, stops: Stops, prefilled: PrefilledBatch
+    ):
+        self._model, self._sizes, self._stops = model, sizes, stops
+        length = np.array(sizes.prefix_tokens, np.int32)
+        self._prefix = model.prefix_cache(sizes.prefix_size, prefilled, length)
+        self._state = model.init_slots(sizes.num_slots, sizes.slot_tokens)
+        self._items: list[int | None] = [None] * sizes.num_slots
 
     @property
     def busy(self) -> bool:
-        """Whether any generation is under way."""
+        """Whether any generation is unfinished."""
         return any(item is not None for item in self._items)
 
-    def have_room(self, group: Group) -> bool:
-        """Whether every shard has a free slot for each of its prompts."""
+    def have_room(self, group: PromptGroup) -> bool:
+        """Check whether every shard has a free slot for each of its prompts."""
         pairs = zip(self._shards, group.shards, strict=True)
         return all(len(self._free(shard)) >= len(prompts) for shard, prompts in pairs)
 
-    def admit(self, group: Group) -> None:
-        """Take prompts in, by arrays of a shape that is the same for all groups."""
-        arrivals, part = nobody(self._sizes), _part(self._sizes)
+    def insert(self, group: PromptGroup) -> None:
+        """Insert prompts into free slots, by arrays of one shape for all groups."""
+        new, size = no_prompts(self._sizes), _group_size(self._sizes)
         for number, (shard, prompts) in enumerate(zip(self._shards, group.shards, strict=True)):
-            places = zip(prompts, self._free(shard), strict=False)
-            for i, (prompt, slot) in enumerate(places, start=number * part):
-                arrivals.entry_I[i], arrivals.slot_I[i] = prompt.entry, slot
-                arrivals.path_IP[i, : len(prompt.path)] = prompt.path
-                arrivals.length_I[i] = len(prompt.path)
+            pairs = zip(prompts, self._free(shard), strict=False)
+            for i, (prompt, slot) in enumerate(pairs, start=number * size):
+                new.entry_I[i], new.slot_I[i] = prompt.entry, slot
+                new.path_IP[i, : len(prompt.path)] = prompt.path
+                new.length_I[i] = len(prompt.path)
                 self._items[slot] = prompt.item
-        self._state = self._runner.admit(self._state, group.prefix, arrivals, self._stops)
+        self._state = self._model.insert(self._state, group.prefilled, new, self._stops)
 
-    def decode(self, waiting: list[Group]) -> list[tuple[int, list[int]]]:
-        """Go on until there is room for whom is waiting, or enough of it to give some up.
+    def decode(self, pending: list[PromptGroup]) -> list[tuple[int, list[int]]]:
+        """Generate until the pending group fits, or, without one, until `compact` is due.
 
         Returns:
-          The items that have come to their end, with their tokens.
+          The items whose generations have ended, with their tokens.
 
         Raises:
           UserError: the model gives no numbers.
         """
-        share, part = len(self._items) // self._sizes.shards, _part(self._sizes)
-        active = [0 if share == part else part] * self._sizes.shards
-        if waiting:
-            active = [share - len(prompts) for prompts in waiting[0].shards]
-        trunk, stops = self._trunk, self._stops
-        self._state = self._runner.decode(self._state, trunk, stops, np.array(active, np.int32))
-        done_R, tokens_RS = map(np.asarray, (self._state.texts.done_R, self._state.texts.tokens_RS))
-        if (tokens_RS == NONE).any():
+        shard_slots, size = len(self._items) // self._sizes.shards, _group_size(self._sizes)
+        max_active = [0 if shard_slots == size else size] * self._sizes.shards
+        if pending:
+            max_active = [shard_slots - len(prompts) for prompts in pending[0].shards]
+        self._state = self._model.decode(
+            self._state, self._prefix, self._stops, np.array(max_active, np.int32)
+        )
+        generated = self._state.generated
+        done_R, tokens_RO = map(np.asarray, (generated.done_R, generated.tokens_RO))
+        if (tokens_RO == NOT_FINITE).any():
             raise UserError(
                 "the model gives scores that are no numbers; its weights are damaged, or too large "
                 "for model.dtype"
@@ -154,62 +171,66 @@ class _Slots:
         ended = [(i, slot) for slot, i in enumerate(self._items) if i is not None and done_R[slot]]
         for _, slot in ended:
             self._items[slot] = None
-        return [(item, tokens_RS[slot][tokens_RS[slot] >= 0].tolist()) for item, slot in ended]
+        return [(item, tokens_RO[slot][tokens_RO[slot] >= 0].tolist()) for item, slot in ended]
 
-    def give_up(self) -> None:
-        """Keep the slots that are busy, and as many of the free as make a fixed number."""
-        part = _part(self._sizes)
-        if len(self._items) > part * self._sizes.shards:
+    def compact(self) -> None:
+        """Keep one group of slots of each shard: those in use, and free ones up to that number."""
+        size = _group_size(self._sizes)
+        if len(self._items) > size * self._sizes.shards:
             kept = []
             for shard in self._shards:
-                kept += sorted(shard, key=lambda slot: self._items[slot] is None)[:part]
-            self._state = self._runner.keep(self._state, np.array(kept, np.int32))
+                kept += sorted(shard, key=lambda slot: self._items[slot] is None)[:size]
+            self._state = self._model.compact(self._state, np.array(kept, np.int32))
             self._items = [self._items[slot] for slot in kept]
 
     @property
     def _shards(self) -> list[range]:
         """The slots of each shard."""
-        share = len(self._items) // self._sizes.shards
-        return [range(first, first + share) for first in range(0, len(self._items), share)]
+        size = len(self._items) // self._sizes.shards
+        return [range(first, first + size) for first in range(0, len(self._items), size)]
 
     def _free(self, shard: range) -> list[int]:
         return [slot for slot in shard if self._items[slot] is None]
 
 
-def _groups(runner: Runner, items: PackedCell, sizes: SlotSizes) -> Iterator[Group]:
-    """All prompts; a batch is run when it comes to its first."""
-    for batch, rows in items.batches():
-        share = len(batch.tokens_BT) // sizes.shards
+def _groups(model: CompiledModel, cell: PackedCell, sizes: SlotSizes) -> Iterator[PromptGroup]:
+    """Yield all prompts in groups; a batch is computed when its first group is asked for."""
+    for batch, rows in cell.batches():
+        shard_rows = len(batch.tokens_BT) // sizes.shards
         shards: list[list[Prompt]] = [[] for _ in range(sizes.shards)]
-        for row, its_prompts in enumerate(rows):
-            shards[row // share] += _prompts(batch, row, [item for item, _ in its_prompts], sizes)
-        yield from _grouped(runner.prefill(batch), shards, _part(sizes))
+        for row, pairs in enumerate(rows):
+            shards[row // shard_rows] += _prompts(batch, row, [item for item, _ in pairs], sizes)
+        yield from _split(model.prefill(batch), shards, _group_size(sizes))
 
 
-def _prompts(batch: Batch, row: int, of_row: list[int], sizes: SlotSizes) -> Iterator[Prompt]:
-    """Those of a row, which stand in it in the order of its items."""
+def _prompts(batch: Batch, row: int, items: list[int], sizes: SlotSizes) -> Iterator[Prompt]:
+    """Yield the prompts of a row, whose loss entries are in the order of its items."""
     (_, length), (_, entries) = batch.tokens_BT.shape, batch.loss_index_BM.shape
-    for place, item in enumerate(of_row):
-        end = batch.loss_index_BM[row, place]
+    for entry, item in enumerate(items):
+        end = batch.loss_index_BM[row, entry]
+        # The prompt's tokens are those that its last token sees: the path from the root.
         (path,) = np.nonzero(batch.visible_until_BT[row, : end + 1] > end)
-        yield Prompt(item, row * entries + place, row * length + path[sizes.trunk :])
+        own_path = row * length + path[sizes.prefix_tokens :]
+        yield Prompt(item, row * entries + entry, own_path)
 
 
-def _grouped(prefix: Prefix, shards: list[list[Prompt]], part: int) -> Iterator[Group]:
-    for begin in range(0, max(map(len, shards)), part):
-        yield Group(prefix, [prompts[begin : begin + part] for prompts in shards])
+def _split(
+    prefilled: PrefilledBatch, shards: list[list[Prompt]], size: int
+) -> Iterator[PromptGroup]:
+    for begin in range(0, max(map(len, shards)), size):
+        yield PromptGroup(prefilled, [prompts[begin : begin + size] for prompts in shards])
 
 
-def cut(text: str) -> str:
-    """A text to its first blank line, without the white space around it."""
+def first_paragraph(text: str) -> str:
+    """Cut a text at its first blank line, and strip it of white space."""
     return text.strip().split("\n\n")[0].rstrip()
 
 
 def stops_of(tokenizer: Tokenizer, vocab_size: int) -> Stops:
-    """What of every token's text matters to where a generation ends."""
+    """Find the ids and the texts of tokens that end a generation."""
     bits = np.zeros(vocab_size, np.uint8)
     for token, text in enumerate(tokenizer.token_texts()[:vocab_size]):
-        # Half a character may be white space once it is whole.
+        # A token of half a character, which may be white space once it is whole, is no text.
         has_text = bool(text.replace("\N{REPLACEMENT CHARACTER}", "").strip())
         bits[token] = (
             HAS_TEXT * has_text

@@ -7,41 +7,39 @@ from collections.abc import Callable
 import numpy as np
 
 from jft.data.eval_batches import PackedCell
-from jft.evaluation.compiled import Runner
+from jft.data.packed import sum_by_sequence
+from jft.evaluation.compiled import CompiledModel
 
 
-def score(runner: Runner, items: PackedCell, advance: Callable[[int], None]) -> np.ndarray:
-    """The labels' log-probabilities, [items, labels] in float64.
+def score(model: CompiledModel, cell: PackedCell, advance: Callable[[int], None]) -> np.ndarray:
+    """Compute the log-probabilities of labels, [items, labels] in float64.
 
     A label's score is the sum over its tokens. The next batch is built and sent while the device
     works on the one before.
 
     Args:
-      runner: what scores.
-      items: of one cell.
-      advance: called with the number of items finished since.
+      model: computes the log-probabilities of tokens.
+      cell: of a task with labels.
+      advance: called with the number of items finished since the last call.
     """
-    labels = len(items.encoded[0].sequences)
-    scores = np.zeros((len(items.encoded), labels))
-    left = np.full(len(items.encoded), labels)
+    labels = len(cell.encoded[0].sequences)
+    scores = np.zeros((len(cell.encoded), labels))
+    left = np.full(len(cell.encoded), labels)
 
-    def collect(logprobs, batch, slots) -> None:
-        values_BM = np.asarray(logprobs, np.float64) * batch.loss_weight_BM
+    def collect(logprobs_BM, batch, rows) -> None:
         finished = 0
-        for b, row in enumerate(slots):
-            sums = np.bincount(batch.loss_sequence_BM[b], values_BM[b], minlength=len(row))
-            for (item, label), value in zip(row, sums, strict=True):
-                scores[item, label] = value
-                left[item] -= 1
-                finished += left[item] == 0
+        for (item, label), value in sum_by_sequence(batch, logprobs_BM, rows):
+            scores[item, label] = value
+            left[item] -= 1
+            finished += left[item] == 0
         advance(int(finished))
 
     pending = None
-    for batch, slots in items.batches():
-        under_way = (runner.logprobs(batch), batch, slots)
+    for batch, rows in cell.batches():
+        started = (model.token_logprobs(batch), batch, rows)
         if pending:
             collect(*pending)
-        pending = under_way
+        pending = started
     if pending:
         collect(*pending)
     return scores

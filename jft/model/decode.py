@@ -1,9 +1,18 @@
-"""Greedy decoding after the prompts of prefix trees.
+"""Greedy decoding on the device: prefill, the slots of the KV cache, and the decoding loop.
 
-The trees are computed once (`prefill`). What all prompts begin with stays as it is, the trunk; what
-each has of its own moves to a slot of its own (`admit`), and all slots decode in step (`decode`).
-A slot is free for another prompt when its generation has ended. `R` counts slots, `C` tokens of the
-trunk, `P` those of a slot, `S` new tokens, `I` prompts that come in together.
+The prefix trees of a batch are computed once (`prefill`). The prefix that all prompts share is
+cached once (`prefix_cache`); the rest of each prompt is copied into a slot of its own (`insert`).
+All slots decode in step (`decode`). A slot takes another prompt once its generation has ended. The
+prompts `a b c d` and `a b c e f`, after which the model generates `v x` and `w y`:
+
+    batch         a b c d e f
+    prefix cache  a b c
+                  slot 0                   slot 1
+    after insert  d,   generated v         e f,    generated w
+    after a step  d v, generated v x       e f w,  generated w y
+
+A step computes keys and values of the newest token, adds them to the slot, and so finds the next
+token, whose keys and values the slot does not hold yet. `prefill` has found the first one.
 """
 
 from __future__ import annotations
@@ -15,21 +24,20 @@ import jax.numpy as jnp
 
 from jft.batch import Array, Batch
 from jft.model import attention, decode_attention, decoder, sharding
-from jft.model.decode_attention import Own, Trunk
+from jft.model.decode_attention import PrefixCache, SlotCache
 from jft.model.decoder import DecoderConfig, Params
 from jft.model.sharding import constrain
 
-# What a token's text does to a generation, as bits of `Stops.text_V`.
+# Properties of a token's text that decide whether a generation ends: bits of `Stops.text_V`.
 HAS_TEXT, BLANK_LINE, TEXT_THEN_BLANK_LINE = 1, 2, 4
 STARTS_LINE, ENDS_LINE, EMPTY = 8, 16, 32
 
+# Marker in place of a token id where the largest logit is not finite.
+NOT_FINITE = -2
 
-# What stands for a token where its scores are no numbers.
-NONE = -2
 
-
-class Prefix(NamedTuple):
-    """The trees of a batch.
+class PrefilledBatch(NamedTuple):
+    """The prefix trees of a batch, computed.
 
     Attributes:
       keys_LBTKH, values_LBTKH: of every token.
@@ -41,17 +49,18 @@ class Prefix(NamedTuple):
     token_BM: jax.Array
 
 
-class Arrivals(NamedTuple):
-    """Prompts of one batch that slots take in.
+class NewPrompts(NamedTuple):
+    """Prompts of one batch to be inserted into slots together.
 
-    Rows, arrivals and slots are split over the devices alike: each has as many of every kind, and
-    takes in what lies in its own rows.
+    Rows of the batch, new prompts and slots are split over the devices in the same way: each device
+    inserts prompts of its own rows into its own slots, and has equally many of each.
 
     Attributes:
-      entry_I: which of the batch each is, as row * M + slot of the row.
-      path_IP: its tokens after the trunk, as row * T + place in the row; any after their end.
-      length_I: their number.
-      slot_I: the slot that takes it; R where there is none.
+      entry_I: the prompt's loss entry in the batch, as row * M + entry of the row.
+      path_IP: its tokens after the shared prefix, as row * T + index in the row; arbitrary from
+        `length_I` on. P may be less than that of the slots.
+      length_I: the number of these tokens.
+      slot_I: the slot to insert into; R: none, which leaves this place of the arrays unused.
     """
 
     entry_I: Array
@@ -61,44 +70,44 @@ class Arrivals(NamedTuple):
 
 
 class Stops(NamedTuple):
-    """When a generation is over.
+    """Rules by which a generation ends, apart from the largest number of new tokens.
 
     Attributes:
       eos: token ids that end it.
-      text_V: for every token the bits above; a blank line after some text ends it, too.
+      text_V: for every token the bits defined above; a blank line after some text ends it.
     """
 
     eos: Array
     text_V: Array
 
 
-class Texts(NamedTuple):
-    """How far the generations are.
+class Generated(NamedTuple):
+    """The new tokens of every slot.
 
     Attributes:
-      tokens_RS: -1 after the end.
-      count_R: how many there are.
-      has_text_R: whether they hold more than white space.
-      ends_line_R: whether they end with the end of a line.
-      done_R: whether nothing comes after them; True in free slots.
+      tokens_RO: token ids; -1 after the end.
+      count_R: the number of them.
+      has_text_R: whether their text holds more than white space.
+      ends_line_R: whether their text ends with a line break.
+      done_R: whether the generation has ended; True in free slots.
     """
 
-    tokens_RS: jax.Array
+    tokens_RO: jax.Array
     count_R: jax.Array
     has_text_R: jax.Array
     ends_line_R: jax.Array
     done_R: jax.Array
 
 
-class State(NamedTuple):
-    """All slots. The newest token of each is in its text, and not yet in `own`."""
+class DecodeState(NamedTuple):
+    """All slots. `cache` does not hold the newest token of `generated` yet."""
 
-    texts: Texts
-    own: Own
+    generated: Generated
+    cache: SlotCache
 
 
-def prefill(config: DecoderConfig, params: Params, batch: Batch) -> Prefix:
-    """Run the trees once; `loss_index_BM` says where each prompt ends."""
+def prefill(config: DecoderConfig, params: Params, batch: Batch) -> PrefilledBatch:
+    """Compute a batch of prompts, whose last tokens are `batch.loss_index_BM`."""
     mask = attention.block_mask(batch, config.num_heads, config.head_dim)
     run = decoder.layer(config)
     x_BTD, rope_2BTH = decoder.embed(config, params, batch.tokens_BT, batch.positions_BT)
@@ -111,201 +120,227 @@ def prefill(config: DecoderConfig, params: Params, batch: Batch) -> Prefix:
 
     x_BTD, (keys_LBTKH, values_LBTKH) = jax.lax.scan(body, x_BTD, params["layers"])
     hidden_BMD = jnp.take_along_axis(x_BTD, batch.loss_index_BM[..., None], axis=1)
-    return Prefix(keys_LBTKH, values_LBTKH, _likeliest(config, params, hidden_BMD))
+    return PrefilledBatch(keys_LBTKH, values_LBTKH, _greedy_token(config, params, hidden_BMD))
 
 
-def trunk(size: int, prefix: Prefix, length: Array) -> Trunk:
-    """The first tokens of a row, `length` of them and what follows up to C, the size."""
-    keys_LCKH, values_LCKH = prefix.keys_LBTKH[:, 0, :size], prefix.values_LBTKH[:, 0, :size]
-    keys_LKHC = constrain(keys_LCKH.transpose(0, 2, 3, 1), "LKHC")
-    values_LKCH = constrain(values_LCKH.swapaxes(1, 2), "LKCH")
-    return Trunk(keys_LKHC, values_LKCH, jnp.asarray(length))
+def prefix_cache(size: int, prefilled: PrefilledBatch, length: Array) -> PrefixCache:
+    """Cache the shared prefix, which every row of the batch begins with.
+
+    Args:
+      size: T of the cache, at least `length`; a row's tokens are the most.
+      prefilled: its first row is read.
+      length: tokens of the prefix.
+    """
+    keys_LTKH, values_LTKH = prefilled.keys_LBTKH[:, 0, :size], prefilled.values_LBTKH[:, 0, :size]
+    keys_LKHT = constrain(keys_LTKH.transpose(0, 2, 3, 1), "LKHT")
+    values_LKTH = constrain(values_LTKH.swapaxes(1, 2), "LKTH")
+    return PrefixCache(keys_LKHT, values_LKTH, jnp.asarray(length))
 
 
-def start(
-    config: DecoderConfig, dtype: jnp.dtype, max_new_tokens: int, slots: int, size: int
-) -> State:
-    """Free slots of P tokens each, the size."""
+def init_slots(
+    config: DecoderConfig,
+    dtype: jnp.dtype,
+    max_new_tokens: int,
+    num_slots: int,
+    slot_tokens: int,
+) -> DecodeState:
+    """Create R=`num_slots` free slots of P=`slot_tokens` tokens."""
     layers, heads, head_dim = config.num_layers, config.num_kv_heads, config.head_dim
-    own = Own(
-        jnp.zeros((layers, slots, heads, head_dim, size), dtype),
-        jnp.zeros((layers, slots, heads, size, head_dim), dtype),
-        jnp.zeros(slots, jnp.int32),
+    cache = SlotCache(
+        jnp.zeros((layers, num_slots, heads, head_dim, slot_tokens), dtype),
+        jnp.zeros((layers, num_slots, heads, slot_tokens, head_dim), dtype),
+        jnp.zeros(num_slots, jnp.int32),
     )
-    texts = _texts(slots, max_new_tokens)._replace(done_R=jnp.ones(slots, bool))
-    return _laid_out(State(texts, own))
+    generated = _no_tokens(num_slots, max_new_tokens)._replace(done_R=jnp.ones(num_slots, bool))
+    return _constrain_state(DecodeState(generated, cache))
 
 
-def _texts(number: int, max_new_tokens: int) -> Texts:
+def _no_tokens(number: int, max_new_tokens: int) -> Generated:
+    """Create generations that have not begun."""
     no = jnp.zeros(number, bool)
-    tokens_RS = jnp.full((number, max_new_tokens), -1, jnp.int32)
-    return Texts(tokens_RS, jnp.zeros(number, jnp.int32), no, no, no)
+    tokens_RO = jnp.full((number, max_new_tokens), -1, jnp.int32)
+    return Generated(tokens_RO, jnp.zeros(number, jnp.int32), no, no, no)
 
 
-def admit(state: State, prefix: Prefix, arrivals: Arrivals, stops: Stops) -> State:
-    """Take prompts into slots, with their first new tokens; nothing moves between devices."""
-    texts, own = state
-    slots, slot_I = len(own.length_R), jnp.asarray(arrivals.slot_I)
-    new = _texts(len(slot_I), texts.tokens_RS.shape[1])
-    new = append(new, prefix.token_BM.reshape(-1)[arrivals.entry_I], stops)
-    texts = jax.tree.map(lambda x, part: x.at[slot_I].set(part, mode="drop"), texts, new)
-    share = sharding.local_size("B", (slots,))
-    its_own_I = jnp.where(slot_I < slots, slot_I % share, share)
+def insert(
+    state: DecodeState, prefilled: PrefilledBatch, prompts: NewPrompts, stops: Stops
+) -> DecodeState:
+    """Insert prompts with their first new tokens; no keys or values move between devices."""
+    generated, cache = state
+    num_slots, slot_I = len(cache.length_R), jnp.asarray(prompts.slot_I)
+    new = _no_tokens(len(slot_I), generated.tokens_RO.shape[1])
+    new = append_tokens(new, prefilled.token_BM.reshape(-1)[prompts.entry_I], stops)
+    # The slot number R, which stands for none, is out of range, so that "drop" leaves it out.
+    generated = jax.tree.map(lambda x, part: x.at[slot_I].set(part, mode="drop"), generated, new)
+    local_slots = sharding.local_size("B", (num_slots,))
+    local_slot_I = jnp.where(slot_I < num_slots, slot_I % local_slots, local_slots)
     keys_LRKHP, values_LRKPH = sharding.on_devices(
-        _take_in,
+        _copy_to_slots,
         ("LBKHP", "LBKPH", "LBTKH", "LBTKH", "BP", "B"),
         ("LBKHP", "LBKPH"),
-        *own[:2],
-        *prefix[:2],
-        jnp.asarray(arrivals.path_IP),
-        its_own_I,
+        *cache[:2],
+        *prefilled[:2],
+        jnp.asarray(prompts.path_IP),
+        local_slot_I,
     )
-    length_R = own.length_R.at[slot_I].set(arrivals.length_I, mode="drop")
-    return _laid_out(State(texts, Own(keys_LRKHP, values_LRKPH, length_R)))
+    length_R = cache.length_R.at[slot_I].set(prompts.length_I, mode="drop")
+    return _constrain_state(DecodeState(generated, SlotCache(keys_LRKHP, values_LRKPH, length_R)))
 
 
-def _take_in(keys_LRKHP, values_LRKPH, keys_LBTKH, values_LBTKH, path_IP, slot_I):
-    """Copy paths of a device's rows to its slots."""
-    most = path_IP.shape[1]
+def _copy_to_slots(keys_LRKHP, values_LRKPH, keys_LBTKH, values_LBTKH, path_IP, slot_I):
+    """Copy keys and values of paths through a device's rows to its slots."""
+    path_tokens = path_IP.shape[1]
 
-    def of_paths(x_LBTKH):
-        x_LZKH = x_LBTKH.reshape(len(x_LBTKH), -1, *x_LBTKH.shape[3:])
-        return x_LZKH[:, path_IP % x_LZKH.shape[1]]
+    def along_paths(x_LBTKH):
+        x_LTKH = x_LBTKH.reshape(len(x_LBTKH), -1, *x_LBTKH.shape[3:])  # row after row
+        # Paths count tokens over the rows of all devices, which have equally many each.
+        return x_LTKH[:, path_IP % x_LTKH.shape[1]]
 
-    keys_LIPKH, values_LIPKH = of_paths(keys_LBTKH), of_paths(values_LBTKH)
+    keys_LIPKH, values_LIPKH = along_paths(keys_LBTKH), along_paths(values_LBTKH)
+    # The caches have keys with tokens last and values with tokens before H: as the products of
+    # `decode_attention.attend` read them.
     keys_LIKHP, values_LIKPH = keys_LIPKH.transpose(0, 1, 3, 4, 2), values_LIPKH.swapaxes(2, 3)
     return (
-        keys_LRKHP.at[:, slot_I, :, :, :most].set(keys_LIKHP, mode="drop"),
-        values_LRKPH.at[:, slot_I, :, :most].set(values_LIKPH, mode="drop"),
+        keys_LRKHP.at[:, slot_I, :, :, :path_tokens].set(keys_LIKHP, mode="drop"),
+        values_LRKPH.at[:, slot_I, :, :path_tokens].set(values_LIKPH, mode="drop"),
     )
 
 
-def keep(state: State, slot_R: Array) -> State:
-    """Some of the slots, in this order: of each device as many, its own."""
-    texts, (keys_LRKHP, values_LRKPH, length_R) = state
+def compact(state: DecodeState, slot_R: Array) -> DecodeState:
+    """Keep only the slots `slot_R`, in this order: of each device equally many, its own."""
+    generated, (keys_LRKHP, values_LRKPH, length_R) = state
 
-    def of_slots(keys_LRKHP, values_LRKPH, slot_R):
-        # One after the other: as a gather, XLA for TPUs would turn the whole cache first.
-        its_own_R = slot_R % keys_LRKHP.shape[1]
-        kept = jax.lax.map(lambda slot: (keys_LRKHP[:, slot], values_LRKPH[:, slot]), its_own_R)
-        return jax.tree.map(lambda x_RL: x_RL.swapaxes(0, 1), kept)
+    def local_slots(keys_LRKHP, values_LRKPH, slot_R):
+        # One slot after the other: for a gather, XLA:TPU would first transpose the whole cache.
+        local_slot_R = slot_R % keys_LRKHP.shape[1]
+        found = jax.lax.map(lambda slot: (keys_LRKHP[:, slot], values_LRKPH[:, slot]), local_slot_R)
+        return jax.tree.map(lambda x_RL: x_RL.swapaxes(0, 1), found)
 
     keys_LRKHP, values_LRKPH = sharding.on_devices(
-        of_slots,
+        local_slots,
         ("LBKHP", "LBKPH", "B"),
         ("LBKHP", "LBKPH"),
         keys_LRKHP,
         values_LRKPH,
         jnp.asarray(slot_R),
     )
-    texts = jax.tree.map(lambda x: x[slot_R], texts)
-    return _laid_out(State(texts, Own(keys_LRKHP, values_LRKPH, length_R[slot_R])))
+    generated = jax.tree.map(lambda x: x[slot_R], generated)
+    cache = SlotCache(keys_LRKHP, values_LRKPH, length_R[slot_R])
+    return _constrain_state(DecodeState(generated, cache))
 
 
 def decode(
-    config: DecoderConfig, params: Params, state: State, trunk: Trunk, stops: Stops, active_G: Array
-) -> State:
-    """Go on with the most likely tokens until no device has more than so many to go on with.
+    config: DecoderConfig,
+    params: Params,
+    state: DecodeState,
+    prefix: PrefixCache,
+    stops: Stops,
+    max_active: Array,
+) -> DecodeState:
+    """Generate the most likely tokens until every shard has at most `max_active` generations left.
 
     Args:
       config: the decoder's shape.
       params: of the decoder, in the type to compute in.
       state: the slots.
-      trunk: what all prompts begin with.
-      stops: when a generation is over.
-      active_G: of each share of the slots, how many generations may be left; 0 for none.
+      prefix: shared by all prompts.
+      stops: when a generation ends.
+      max_active: [shards], for each shard of the slots the number of generations that may be
+        unfinished on return; 0: all end.
     """
 
-    def goes_on(state: State) -> jax.Array:
-        left_G = (~state.texts.done_R).reshape(len(active_G), -1).sum(axis=1)
-        return (left_G > active_G).any()
+    def unfinished(state: DecodeState) -> jax.Array:
+        active = (~state.generated.done_R).reshape(len(max_active), -1).sum(axis=1)
+        return (active > max_active).any()
 
-    def go_on(state: State) -> State:
-        hidden_RD, own = _forward(config, params, trunk, state)
-        token_R = _likeliest(config, params, hidden_RD[:, None])[:, 0]
-        return _laid_out(State(append(state.texts, token_R, stops), own))
+    def step(state: DecodeState) -> DecodeState:
+        hidden_RD, cache = _forward(config, params, prefix, state)
+        token_R = _greedy_token(config, params, hidden_RD[:, None])[:, 0]
+        generated = append_tokens(state.generated, token_R, stops)
+        return _constrain_state(DecodeState(generated, cache))
 
-    return jax.lax.while_loop(goes_on, go_on, state)
+    return jax.lax.while_loop(unfinished, step, state)
 
 
-def append(texts: Texts, token_R: jax.Array, stops: Stops) -> Texts:
-    """Write the new tokens of the generations that go on, and see which of them end."""
-    prompts, most = texts.tokens_RS.shape
+def append_tokens(generated: Generated, token_R: jax.Array, stops: Stops) -> Generated:
+    """Append a new token to every unfinished generation, and find which of them it ends."""
+    slots, max_new_tokens = generated.tokens_RO.shape
     bits_R = jnp.asarray(stops.text_V)[token_R]
 
     def has(bit):
         return (bits_R & bit) != 0
 
-    blank_R = jnp.where(
-        texts.has_text_R,
-        has(BLANK_LINE) | (texts.ends_line_R & has(STARTS_LINE)),
+    blank_line_R = jnp.where(
+        generated.has_text_R,
+        has(BLANK_LINE) | (generated.ends_line_R & has(STARTS_LINE)),
         has(TEXT_THEN_BLANK_LINE),
     )
     eos_R = (token_R[:, None] == stops.eos[None]).any(axis=1)
-    at_R = jnp.where(texts.done_R, most, texts.count_R)
-    count_R = texts.count_R + ~texts.done_R
-    return Texts(
-        tokens_RS=texts.tokens_RS.at[jnp.arange(prompts), at_R].set(token_R, mode="drop"),
+    at_R = jnp.where(generated.done_R, max_new_tokens, generated.count_R)  # out of range if done
+    count_R = generated.count_R + ~generated.done_R
+    return Generated(
+        tokens_RO=generated.tokens_RO.at[jnp.arange(slots), at_R].set(token_R, mode="drop"),
         count_R=count_R,
-        has_text_R=texts.has_text_R | has(HAS_TEXT),
-        ends_line_R=has(ENDS_LINE) | (texts.ends_line_R & has(EMPTY)),
-        done_R=texts.done_R | blank_R | eos_R | (count_R == most),
+        has_text_R=generated.has_text_R | has(HAS_TEXT),
+        ends_line_R=has(ENDS_LINE) | (generated.ends_line_R & has(EMPTY)),
+        done_R=generated.done_R | blank_line_R | eos_R | (count_R == max_new_tokens),
     )
 
 
 def _forward(
-    config: DecoderConfig, params: Params, trunk: Trunk, state: State
-) -> tuple[jax.Array, Own]:
-    """The hidden states of the newest tokens, [R, D], and their keys and values with the others."""
-    texts, own = state
-    slot_R = jnp.arange(len(own.length_R))
-    token_R = texts.tokens_RS[slot_R, texts.count_R - 1]
-    position_R = trunk.length + own.length_R
+    config: DecoderConfig, params: Params, prefix: PrefixCache, state: DecodeState
+) -> tuple[jax.Array, SlotCache]:
+    """Compute the hidden states of the newest tokens, [R, D], and add their keys and values."""
+    generated, cache = state
+    slot_R = jnp.arange(len(cache.length_R))
+    token_R = generated.tokens_RO[slot_R, generated.count_R - 1]
+    position_R = prefix.length + cache.length_R
     run = decoder.layer(config)
     x_R1D, rope_2R1H = decoder.embed(config, params, token_R[:, None], position_R[:, None])
 
     def layer(x_R1D, of_layer):
-        layer_params, keys_KHC, values_KCH, keys_RKHP, values_RKPH = of_layer
+        layer_params, keys_KHT, values_KTH, keys_RKHP, values_RKPH = of_layer
 
         def attend(query_R1NH, key_R1KH, value_R1KH):
             new = key_R1KH[:, 0], value_R1KH[:, 0]
-            seen = (
-                Trunk(keys_KHC, values_KCH, trunk.length),
-                Own(keys_RKHP, values_RKPH, own.length_R),
+            cached = (
+                PrefixCache(keys_KHT, values_KTH, prefix.length),
+                SlotCache(keys_RKHP, values_RKPH, cache.length_R),
             )
-            return decode_attention.attend(query_R1NH[:, 0], *new, *seen)[:, None], new
+            return decode_attention.attend(query_R1NH[:, 0], *new, *cached)[:, None], new
 
         return run(layer_params, x_R1D, rope_2R1H, attend)
 
+    # Only keys and values of the new tokens come out of the scan: if the caches did, XLA would
+    # copy them in every layer.
     x_R1D, (keys_LRKH, values_LRKH) = jax.lax.scan(
-        layer, x_R1D, (params["layers"], *trunk[:2], *own[:2])
+        layer, x_R1D, (params["layers"], *prefix[:2], *cache[:2])
     )
-    # Only the new tokens leave the scan: the caches themselves would be copied in every layer.
-    # Indices with a slice between them put their dimension first.
+    # Array indices with a slice between them put their axis first, so R comes before L here.
     at_R, keys_RLKH, values_RLKH = (
-        own.length_R,
+        cache.length_R,
         keys_LRKH.swapaxes(0, 1),
         values_LRKH.swapaxes(0, 1),
     )
-    own = Own(
-        own.keys_LRKHP.at[:, slot_R, :, :, at_R].set(keys_RLKH, mode="drop"),
-        own.values_LRKPH.at[:, slot_R, :, at_R].set(values_RLKH, mode="drop"),
-        own.length_R + 1,
+    cache = SlotCache(
+        cache.keys_LRKHP.at[:, slot_R, :, :, at_R].set(keys_RLKH, mode="drop"),
+        cache.values_LRKPH.at[:, slot_R, :, at_R].set(values_RLKH, mode="drop"),
+        cache.length_R + 1,
     )
-    return x_R1D[:, 0], own
+    return x_R1D[:, 0], cache
 
 
-def _likeliest(config: DecoderConfig, params: Params, hidden_BMD: jax.Array) -> jax.Array:
-    """The most likely token after the last layer's hidden states, [B, M]; `NONE` of no numbers."""
+def _greedy_token(config: DecoderConfig, params: Params, hidden_BMD: jax.Array) -> jax.Array:
+    """Find the most likely token after hidden states of the last layer, [B, M], or `NOT_FINITE`."""
     logits_BMV = decoder.logits(config, params, decoder.final_norm(config, params, hidden_BMD))
-    token_BM = jnp.argmax(logits_BMV, axis=-1).astype(jnp.int32)  # the first that is none, if any
+    token_BM = jnp.argmax(logits_BMV, axis=-1).astype(jnp.int32)  # the first NaN, if there is one
     largest_BM1 = jnp.take_along_axis(logits_BMV, token_BM[..., None], axis=-1)
-    return jnp.where(jnp.isfinite(largest_BM1[..., 0]), token_BM, NONE)
+    return jnp.where(jnp.isfinite(largest_BM1[..., 0]), token_BM, NOT_FINITE)
 
 
-def _laid_out(state: State) -> State:
-    """The slots split over the devices as rows are; what the host reads is everywhere."""
-
-    keys_LRKHP, values_LRKPH, length_R = state.own
-    own = Own(constrain(keys_LRKHP, "LBKHP"), constrain(values_LRKPH, "LBKPH"), length_R)
-    return State(jax.tree.map(lambda x: constrain(x, "RS"[: x.ndim]), state.texts), own)
+def _constrain_state(state: DecodeState) -> DecodeState:
+    """Split the caches over the devices as rows are; replicate what the host reads."""
+    keys_LRKHP, values_LRKPH, length_R = state.cache
+    # Slots are split as rows: the letter that `sharding.ACTIVATIONS` knows for them is B.
+    cache = SlotCache(constrain(keys_LRKHP, "LBKHP"), constrain(values_LRKPH, "LBKPH"), length_R)
+    return DecodeState(jax.tree.map(lambda x: constrain(x, "RO"[: x.ndim]), state.generated), cache)

@@ -1,4 +1,4 @@
-"""Attention of new tokens to what their prompts have in common, and to what each has of its own."""
+"""Attention of newly generated tokens to the prefix cache and to the slots of the KV cache."""
 
 from __future__ import annotations
 
@@ -8,25 +8,29 @@ import jax
 import jax.numpy as jnp
 
 
-class Trunk(NamedTuple):
-    """What all prompts begin with; of all layers, or of one without `L`.
+class PrefixCache(NamedTuple):
+    """Keys and values of the prefix that all prompts share; of all layers, or of one without `L`.
+
+    T counts the first tokens of a row that are held here: the prefix, and tokens that follow it up
+    to the size of the arrays, which are masked.
 
     Attributes:
-      keys_LKHC, values_LKCH: of its tokens, and of some that come after them.
-      length: of its tokens.
+      keys_LKHT, values_LKTH: of the first T tokens of a row.
+      length: tokens of the prefix.
     """
 
-    keys_LKHC: jax.Array
-    values_LKCH: jax.Array
+    keys_LKHT: jax.Array
+    values_LKTH: jax.Array
     length: jax.Array
 
 
-class Own(NamedTuple):
-    """What follows the trunk in each prompt, and its new tokens; of all layers, or of one.
+class SlotCache(NamedTuple):
+    """Keys and values after the shared prefix, a slot for each prompt; of all layers, or of one.
 
     Attributes:
-      keys_LRKHP, values_LRKPH: of their tokens, with room for more.
-      length_R: how many there are.
+      keys_LRKHP, values_LRKPH: of the prompt's tokens after the prefix, then of its new tokens;
+        arbitrary from `length_R` on.
+      length_R: tokens that each slot holds.
     """
 
     keys_LRKHP: jax.Array
@@ -35,47 +39,63 @@ class Own(NamedTuple):
 
 
 def attend(
-    query_RNH: jax.Array, key_RKH: jax.Array, value_RKH: jax.Array, trunk: Trunk, own: Own
+    query_RNH: jax.Array,
+    key_RKH: jax.Array,
+    value_RKH: jax.Array,
+    prefix: PrefixCache,
+    slots: SlotCache,
 ) -> jax.Array:
-    """Attention of one new token of every prompt to all before it and to itself: [R, N, H].
+    """Attend from one new token of every slot to all tokens before it and to itself: [R, N, H].
 
     Args:
       query_RNH: of the new tokens.
-      key_RKH: of the new tokens, which `own` does not hold yet.
-      value_RKH: likewise.
-      trunk: of one layer.
-      own: of one layer.
+      key_RKH: of the new tokens, which `slots` does not hold yet.
+      value_RKH: of the new tokens.
+      prefix: of one layer.
+      slots: of one layer.
     """
-    prompts, kv_heads, size = key_RKH.shape
-    query_RKGH = (query_RNH * size**-0.5).reshape(prompts, kv_heads, -1, size)
-    num_trunk, num_own = trunk.keys_LKHC.shape[-1], own.keys_LRKHP.shape[-1]
-    in_trunk_111C = (jnp.arange(num_trunk) < trunk.length)[None, None, None]
-    in_own_R11P = (jnp.arange(num_own)[None] < own.length_R[:, None])[:, None, None]
-    score_RKGC = _of_trunk("KQH,KHC->KQC", query_RKGH, trunk.keys_LKHC)
-    score_RKGP = _product("RKGH,RKHP->RKGP", query_RKGH, own.keys_LRKHP)
+    num_slots, kv_heads, size = key_RKH.shape
+    query_RKGH = (query_RNH * size**-0.5).reshape(num_slots, kv_heads, -1, size)
+    num_prefix, num_own = prefix.keys_LKHT.shape[-1], slots.keys_LRKHP.shape[-1]
+    in_prefix_111T = (jnp.arange(num_prefix) < prefix.length)[None, None, None]
+    in_slot_R11P = (jnp.arange(num_own)[None] < slots.length_R[:, None])[:, None, None]
+    score_RKGT = _with_prefix("KXH,KHT->KXT", query_RKGH, prefix.keys_LKHT)
+    score_RKGP = _einsum("RKGH,RKHP->RKGP", query_RKGH, slots.keys_LRKHP)
     score_RKG = (query_RKGH * key_RKH[:, :, None]).sum(axis=-1, dtype=jnp.float32)
+    # One softmax over the prefix, the slot and the token itself.
     scores = (
-        jnp.where(in_trunk_111C, score_RKGC, -jnp.inf),
-        jnp.where(in_own_R11P, score_RKGP, -jnp.inf),
+        jnp.where(in_prefix_111T, score_RKGT, -jnp.inf),
+        jnp.where(in_slot_R11P, score_RKGP, -jnp.inf),
         score_RKG[..., None],
     )
     weights = jax.nn.softmax(jnp.concatenate(scores, axis=-1), axis=-1)
-    weight_RKGC, weight_RKGP, weight_RKG1 = jnp.split(weights, (num_trunk, num_trunk + num_own), -1)
-    mixed_RKGH = (
-        _of_trunk("KQC,KCH->KQH", weight_RKGC, trunk.values_LKCH)
-        + _product("RKGP,RKPH->RKGH", weight_RKGP, own.values_LRKPH)
+    ends = num_prefix, num_prefix + num_own
+    weight_RKGT, weight_RKGP, weight_RKG1 = jnp.split(weights, ends, -1)
+    out_RKGH = (
+        _with_prefix("KXT,KTH->KXH", weight_RKGT, prefix.values_LKTH)
+        + _einsum("RKGP,RKPH->RKGH", weight_RKGP, slots.values_LRKPH)
         + weight_RKG1 * value_RKH[:, :, None]
     )
-    return mixed_RKGH.reshape(query_RNH.shape).astype(query_RNH.dtype)
+    return out_RKGH.reshape(query_RNH.shape).astype(query_RNH.dtype)
 
 
-def _of_trunk(einsum: str, x_RKGX: jax.Array, trunk_KXY: jax.Array) -> jax.Array:
-    """One product for all prompts: [R, K, G, Y]. XLA for CPUs wants the letter that stays first."""
-    prompts, kv_heads, group, _ = x_RKGX.shape
-    x_KQX = x_RKGX.swapaxes(0, 1).reshape(kv_heads, prompts * group, -1)
-    y_KQY = _product(einsum, x_KQX, trunk_KXY)
-    return y_KQY.reshape(kv_heads, prompts, group, -1).swapaxes(0, 1)
+def _with_prefix(einsum: str, x_RKG: jax.Array, prefix_K: jax.Array) -> jax.Array:
+    """Multiply all slots' queries or weights with the shared prefix, in one product per head.
+
+    Args:
+      einsum: of x as [K, X, its last axis], where X is R times G, and of the prefix. XLA:CPU is
+        fast if the batch axis K comes first.
+      x_RKG: queries or weights, with one axis more than the name says.
+      prefix_K: keys or values, with two axes more.
+
+    Returns:
+      [R, K, G, last axis of the product].
+    """
+    num_slots, kv_heads, group, _ = x_RKG.shape
+    x_KX = x_RKG.swapaxes(0, 1).reshape(kv_heads, num_slots * group, -1)
+    y_KX = _einsum(einsum, x_KX, prefix_K)
+    return y_KX.reshape(kv_heads, num_slots, group, -1).swapaxes(0, 1)
 
 
-def _product(einsum: str, a: jax.Array, b: jax.Array) -> jax.Array:
+def _einsum(einsum: str, a: jax.Array, b: jax.Array) -> jax.Array:
     return jnp.einsum(einsum, a.astype(b.dtype), b, preferred_element_type=jnp.float32)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import math
-import os
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import TypeVar
 
 import jax
@@ -21,32 +18,6 @@ from jft.model import decoder, sharding
 
 AXES = ("data", "fsdp", "tensor")
 Tree = TypeVar("Tree")
-
-CACHE_SWITCH = "jax_enable_compilation_cache"
-
-
-def devices(config: config_lib.Config) -> tuple[Mesh, jnp.dtype]:
-    """Set JAX up for a program: compilation cache, precision; returns mesh and computing type."""
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    jax.config.update("jax_compilation_cache_dir", str(Path(cache) / "jft" / "xla"))
-    on_cpu = jax.default_backend() == "cpu"
-    automatic = "float32" if on_cpu else "bfloat16"
-    dtype = jnp.dtype(automatic if config.model.dtype == "auto" else config.model.dtype)
-    if dtype == jnp.float32 and not on_cpu:
-        # Accelerators would round the factors of float32 products to fewer bits.
-        jax.config.update("jax_default_matmul_precision", "highest")
-    return make_mesh(config.mesh), dtype
-
-
-@contextlib.contextmanager
-def without_cache() -> Iterator[None]:
-    """Switch the compilation cache off in the context."""
-    before = getattr(jax.config, CACHE_SWITCH)
-    jax.config.update(CACHE_SWITCH, False)
-    try:
-        yield
-    finally:
-        jax.config.update(CACHE_SWITCH, before)
 
 
 def make_mesh(config: config_lib.Mesh, devices: list[jax.Device] | None = None) -> Mesh:

@@ -1,4 +1,4 @@
-"""`data_report.html`: what was found in the data, its numbers, and one packed row of tokens."""
+"""`data_report.html`: the findings and numbers of a data report, and one packed row of tokens."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jft.checkpoints.tokenizer import Tokenizer
 from jft.data.eval_batches import PackedCell
 from jft.data.train_batches import Batches
 from jft.pages import page
-from jft.pages.packed_row import HUES, Node, PackedRow, Token, view
+from jft.pages.packed_row import HUES, Node, RowView, Token, view_row
 from jft.runtime.progress import count
 
 SPACES = {" ": "\u00b7", "\n": "\u21b5", "\t": "\u2192", "\r": "\u240d"}
@@ -21,7 +21,11 @@ LENGTHS = ("min", "median", "p95", "max")
 
 
 class Table(NamedTuple):
-    """A table, perhaps without a heading; the first `texts` columns are text, others numbers."""
+    """A table; the first `texts` columns are text, the others numbers.
+
+    Attributes:
+      columns: headings; none for a table of names and values.
+    """
 
     caption: str
     columns: list[str]
@@ -29,11 +33,11 @@ class Table(NamedTuple):
     texts: int = 1
 
 
-def training(report: dict, batches: Batches, tokenizer: Tokenizer) -> str:
-    """The page of a training run: its first row is that of the first step."""
-    ids, shape = batches.rows[0][0], batches.shapes[0]
-    names = [f"row {batches.examples[i]}" for i in ids]
-    row = view(batches.packed(0)[0], shape.row_length, names, tokenizer.pieces)
+def training_page(report: dict, batches: Batches, tokenizer: Tokenizer) -> str:
+    """Render the page of a training run, with the first row of its first step."""
+    packed = batches.packed[0]
+    names = [f"row {batches.examples[i]}" for i, _ in packed.rows[0]]
+    row = view_row(packed.sequences[0], packed.shape.row_length, names, tokenizer.pieces)
     task = batches.dataset.task
     return _render(
         title="The data of this training run",
@@ -46,30 +50,29 @@ def training(report: dict, batches: Batches, tokenizer: Tokenizer) -> str:
     )
 
 
-def evaluation(report: dict, cells: list[PackedCell], tokenizer: Tokenizer) -> str:
-    """The page of an evaluation: its first row is that of the first cell."""
-    cell = cells[0]
-    labels = cell.setting.dataset.task.labels
+def evaluation_page(report: dict, cells: list[PackedCell], tokenizer: Tokenizer) -> str:
+    """Render the page of an evaluation, with the first row of its first cell."""
+    packed, cell = cells[0], cells[0].cell
+    labels = cell.dataset.task.labels
     names = [
-        f"item {cell.indices[i]}" + (f" with {labels[j]!r}" if labels else "")
-        for i, j in cell.rows[0]
+        f"item {packed.indices[i]}" + (f" with {labels[j]!r}" if labels else "")
+        for i, j in packed.rows[0]
     ]
-    row = view(cell.packed[0], cell.shape.row_length, names, tokenizer.pieces)
-    setting = cell.setting
+    row = view_row(packed.sequences[0], packed.shape.row_length, names, tokenizer.pieces)
     return _render(
         title="The data of this evaluation",
         lead=f"{count(len(report['datasets']), 'dataset')} in "
         f"{count(len(report['cells']), 'cell')}, scored for",
         source=report["model"],
         findings=report["findings"],
-        tables=[_datasets(report), _cells(report)],
+        tables=[_dataset_table(report), _cell_table(report)],
         row=row,
-        row_title=f"The first packed row of {setting.dataset.task.name}/{setting.dataset.name} "
-        f"at {setting.shots} shots, prompt {setting.prompt}",
+        row_title=f"The first packed row of {cell.dataset.task.name}/{cell.dataset.name} "
+        f"at {cell.shots} shots, prompt {cell.prompt}",
     )
 
 
-def _render(findings: list[dict], row: PackedRow, **content) -> str:
+def _render(findings: list[dict], row: RowView, **content) -> str:
     environment = page.environment(Path(__file__).parent)
     environment.filters |= {"visible": visible, "sentence": sentence}
     ranked = sorted(findings, key=lambda finding: finding["severity"] != "warning")
@@ -86,7 +89,7 @@ def _render(findings: list[dict], row: PackedRow, **content) -> str:
 
 
 def visible(text: str) -> Markup:
-    """A token's text with its white space, and what has no shape, made visible."""
+    """Show white space and characters without a shape in the text of a token."""
     marks = [
         f"<i>{SPACES.get(char) or f'U+{ord(char):04X}'}</i>"
         if char in SPACES or not char.isprintable()
@@ -97,39 +100,39 @@ def visible(text: str) -> Markup:
 
 
 def sentence(text: str) -> Markup:
-    """A finding's text as a sentence, with the keys of the config set apart."""
+    """Make a sentence of a finding's text, with the keys of the config set apart."""
     escaped = f"{escape(text[:1].upper() + text[1:])}."
     return Markup(re.sub(r"\b(?:data|eval)\.[a-z_]+(?:=\w+)?", r"<code>\g<0></code>", escaped))
 
 
-def _heading(node: Node, row: PackedRow) -> str:
+def _heading(node: Node, row: RowView) -> str:
     first, last = node.tokens[0], node.tokens[-1]
-    if len(node.slots) == 1:
-        owner = row.names[node.slots[0]]
-    elif len(node.slots) == len(row.names):
+    if len(node.sequences) == 1:
+        owner = row.names[node.sequences[0]]
+    elif len(node.sequences) == len(row.names):
         owner = f"in all {len(row.names)} sequences"
     else:
-        owner = f"in {len(node.slots)} sequences"
+        owner = f"in {len(node.sequences)} sequences"
     index, position = _span(first.index, last.index), _span(first.position, last.position)
     parts = [owner, f"index {index}", f"position {position}"]
     parts.append(f"visible until {node.visible_until}")
     targets = Counter(target for token in node.tokens for target in token.targets)
     for target, times in targets.items():
-        of = f" of {row.names[target.slot]}" if len(node.slots) > 1 else ""
+        of = f" of {row.names[target.sequence]}" if len(node.sequences) > 1 else ""
         parts.append(f"{count(times, 'target')}{of}, weight {target.weight:g}")
     parts += [
-        f"{row.names[entry.slot]} is continued after {token.index}"
+        f"{row.names[entry.sequence]} is continued after {token.index}"
         for token in node.tokens
         for entry in token.continued
     ]
     return " \u00b7 ".join(parts)
 
 
-def _hover(node: Node, token: Token, row: PackedRow) -> str:
+def _hover(node: Node, token: Token, row: RowView) -> str:
     lines = [f"index {token.index}, position {token.position}"]
     lines.append(f"visible until {node.visible_until}")
     for entries, what in ((token.targets, "target of"), (token.continued, "continues")):
-        lines += [f"{what} {row.names[e.slot]}, weight {e.weight:g}" for e in entries]
+        lines += [f"{what} {row.names[e.sequence]}, weight {e.weight:g}" for e in entries]
     return "\n".join(lines)
 
 
@@ -166,7 +169,7 @@ def _training_tables(report: dict) -> list[Table]:
     return [*tables, Table("Labels", ["", "Rows", "Share"], shares)] if shares else tables
 
 
-def _datasets(report: dict) -> Table:
+def _dataset_table(report: dict) -> Table:
     counts = {
         "Rows": "rows",
         "Skipped": "skipped",
@@ -187,7 +190,7 @@ def _datasets(report: dict) -> Table:
     return Table("Datasets", ["Dataset", "Labels", *counts], rows, 2)
 
 
-def _cells(report: dict) -> Table:
+def _cell_table(report: dict) -> Table:
     columns = ["Cell", "Shots", "Draw", "Prompt", "Items", "Shortened", *LENGTHS, "Packed rows"]
     columns += ["Row length", "Tokens unshared", "Tokens", "Sharing", "Full", "Targets"]
     rows = [
@@ -208,8 +211,8 @@ def _cells(report: dict) -> Table:
     return Table("Cells; lengths in tokens, of prompt and label", columns, rows)
 
 
-def _lengths(part: dict) -> list[str]:
-    return [f"{part['lengths'][column]:,.0f}" for column in LENGTHS]
+def _lengths(cell: dict) -> list[str]:
+    return [f"{cell['lengths'][column]:,.0f}" for column in LENGTHS]
 
 
 def _labels(counts: dict[str, int]) -> str:

@@ -1,4 +1,4 @@
-"""One packed row as a person can read it: its tree, token by token, and what each token sees."""
+"""A view of one packed row: its tree, token by token, and the tokens that each token sees."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ HUES = 6
 
 
 class Target(NamedTuple):
-    """A loss entry, at the token that it predicts or, in generation, after which it goes on."""
+    """A loss entry, at the token that it predicts, or at the last token of a prompt to continue."""
 
-    slot: int
+    sequence: int
     weight: float
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A token of the row: where it stands, its text, and what is predicted there.
+    """A token of the row, and its loss entries.
 
     Attributes:
       index: in the row.
-      position: distance from the root.
+      position: the distance from the root.
       text: of the token by itself.
-      targets: the entries of which this token is the target.
-      continued: the entries that go on after this token, towards none that is known.
+      targets: the entries that predict this token.
+      continued: the entries of prompts that end with this token, and are to be continued.
     """
 
     index: int
@@ -43,21 +43,21 @@ class Token:
 
 
 class Node(NamedTuple):
-    """A stretch of tokens without a branch.
+    """A run of tokens without a branch.
 
     Attributes:
-      tokens: from `start` on.
-      visible_until: where the subtree ends.
-      depth: branches between it and the root.
-      hue: a number below `HUES`, another one for every branch; None for a root that branches.
-      slots: the sequences that it belongs to.
+      tokens: of the row, from `start` to before `end`.
+      visible_until: the index at which their subtree ends.
+      depth: the number of branches between the node and its root.
+      hue: a number below `HUES`, the next one for every node; None for a root that branches.
+      sequences: those of the row that go through the node.
     """
 
     tokens: list[Token]
     visible_until: int
     depth: int
     hue: int | None
-    slots: list[int]
+    sequences: list[int]
 
     @property
     def start(self) -> int:
@@ -71,22 +71,22 @@ class Node(NamedTuple):
 
     @property
     def polygon(self) -> str:
-        """Where these tokens are seen, key across and query down: k <= q < visible_until."""
+        """The area of a plot, keys across and queries down, in which these tokens are seen."""
         corners = [(self.start, self.start), (self.end, self.end)]
         corners += [(self.end, self.visible_until), (self.start, self.visible_until)]
         return " ".join(f"{key},{query}" for key, query in corners)
 
 
-class PackedRow(NamedTuple):
-    """A row of a batch.
+class RowView(NamedTuple):
+    """A row of a batch, for display.
 
     Attributes:
       nodes: depth first.
-      names: what each slot is, such as `row 17`.
-      used: tokens, padding left out.
+      names: the name of each sequence, such as `row 17`.
+      used: the number of tokens, without padding.
       row_length: T.
-      seen: pairs of query and key of which one sees the other.
-      queries: the tokens at which something is predicted.
+      seen: the number of pairs of a query and a key that it sees.
+      queries: the indices of tokens at which something is predicted.
     """
 
     nodes: list[Node]
@@ -97,19 +97,19 @@ class PackedRow(NamedTuple):
     queries: list[int]
 
 
-def view(
+def view_row(
     sequences: Sequence[prefix_tree.TokenSequence],
     row_length: int,
     names: list[str],
     pieces: Callable[[Sequence[int]], list[str]],
-) -> PackedRow:
-    """A row as the model gets it.
+) -> RowView:
+    """Lay a row out as the model gets it, and read its tree off the arrays.
 
     Args:
-      sequences: sorted, as `prefix_tree.build` wants them.
+      sequences: sorted, as `prefix_tree.build` takes them.
       row_length: T.
-      names: of the sequences.
-      pieces: gives the text of each token id by itself.
+      names: one for each sequence.
+      pieces: returns the text of each token id by itself.
     """
     batch = prefix_tree.build([sequences], 1, row_length, prefix_tree.num_entries(sequences))
     row = jax.tree.map(lambda array: array[0], batch)
@@ -119,12 +119,12 @@ def view(
     nodes = _nodes(row, tokens, parents)
     seen = int((row.visible_until_BT[:used] - np.arange(used)).sum())
     queries = sorted(set(row.loss_index_BM.tolist()))
-    return PackedRow(nodes, names, used, row_length, seen, queries)
+    return RowView(nodes, names, used, row_length, seen, queries)
 
 
 def _parents(row: Batch, used: int) -> list[int]:
-    """The token before each token in its sequence; -1 for roots."""
-    newest = {-1: -1}  # by position
+    """Find the index of the token before each token in its sequence; -1 for roots."""
+    newest = {-1: -1}  # the newest index at each position
     parents = []
     for index, position in enumerate(row.positions_BT[:used].tolist()):
         parents.append(newest[position - 1])
@@ -146,9 +146,9 @@ def _tokens(
     entries = zip(
         row.loss_index_BM, row.loss_target_BM, row.loss_weight_BM, row.loss_sequence_BM, strict=True
     )
-    for index, target, weight, slot in entries:
-        entry = Target(int(slot), float(weight))
-        if sequences[slot].start < len(sequences[slot].tokens):
+    for index, target, weight, number in entries:
+        entry = Target(int(number), float(weight))
+        if sequences[number].start < len(sequences[number].tokens):
             tokens[children[int(index), int(target)]].targets.append(entry)
         else:
             tokens[int(index)].continued.append(entry)
@@ -157,11 +157,13 @@ def _tokens(
 
 def _nodes(row: Batch, tokens: list[Token], parents: list[int]) -> list[Node]:
     until = row.visible_until_BT.tolist()
-    slots: dict[int, list[int]] = defaultdict(list)  # the sequences that end below a token
+    # The sequences through each token, collected from the ends of the sequences to the roots.
+    through: dict[int, list[int]] = defaultdict(list)
     for token in reversed(tokens):
-        ends = {entry.slot for entry in (*token.targets, *token.continued)}
-        slots[token.index] = sorted(ends | set(slots[token.index]))
-        slots[parents[token.index]] = sorted({*slots[parents[token.index]], *slots[token.index]})
+        ends = {entry.sequence for entry in (*token.targets, *token.continued)}
+        through[token.index] = sorted(ends | set(through[token.index]))
+        parent = parents[token.index]
+        through[parent] = sorted({*through[parent], *through[token.index]})
     nodes: list[Node] = []
     path: list[Node] = []  # from the root to the newest node
     for token in tokens:
@@ -171,8 +173,8 @@ def _nodes(row: Batch, tokens: list[Token], parents: list[int]) -> list[Node]:
             continue
         while path and path[-1].visible_until <= index:
             path.pop()
-        root = not path and len(slots[index]) > 1
+        root = not path and len(through[index]) > 1
         hue = None if root else len(nodes) % HUES
-        nodes.append(Node([token], until[index], len(path), hue, slots[index]))
+        nodes.append(Node([token], until[index], len(path), hue, through[index]))
         path.append(nodes[-1])
     return nodes

@@ -1,4 +1,4 @@
-"""What the pages that jft writes have in common: one frame and one style, no network."""
+"""The frame and the style of all pages that jft writes; they load nothing from the network."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import jinja2
 
 
 def environment(folder: Path) -> jinja2.Environment:
-    """Templates in `folder` that may extend `page.html.jinja`; all text from data is escaped."""
+    """Open the templates of a folder, which may extend `page.html.jinja`; text is escaped."""
     return jinja2.Environment(
         loader=jinja2.FileSystemLoader([folder, Path(__file__).parent]),
         autoescape=True,

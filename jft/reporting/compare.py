@@ -10,10 +10,9 @@ from typing import Any, Generic, TypeVar
 from jft.evaluation import stats
 from jft.reporting import notes as notes_lib
 from jft.reporting import pairs as pairs_lib
-from jft.reporting.collect import Model
 from jft.reporting.families import Family, bases_of, contrasts, families
-from jft.reporting.flips import Flips, flips
-from jft.reporting.pairs import Comparison, Pair
+from jft.reporting.models import ScoredModel
+from jft.reporting.pairs import ChangedItems, Comparison, Pair
 from jft.runtime.progress import Bar
 
 
@@ -25,7 +24,7 @@ class Subject:
       family: the models.
       pairs: their cells with the base's.
       relations, datasets, cells: comparisons of each level.
-      flips: the items behind them.
+      changed_items: the items behind them.
     """
 
     family: Family
@@ -33,7 +32,7 @@ class Subject:
     relations: list[Comparison]
     datasets: list[Comparison]
     cells: list[Comparison]
-    flips: list[Flips]
+    changed_items: list[ChangedItems]
 
     @property
     def name(self) -> str:
@@ -76,7 +75,7 @@ Member = TypeVar("Member", Subject, Contrast)
 
 
 @dataclass(frozen=True, slots=True)
-class Group(Generic[Member]):
+class TaskGroup(Generic[Member]):
     """Several subjects, or contrasts, of one task together, whatever their size and shots.
 
     Snapshots of a training before its last are no further trainings: they have their own.
@@ -106,16 +105,16 @@ class Report:
       notes: what else to beware of.
     """
 
-    bases: list[Model]
+    bases: list[ScoredModel]
     subjects: list[Subject]
-    groups: list[Group[Subject]]
+    groups: list[TaskGroup[Subject]]
     contrasts: list[Contrast]
-    contrast_groups: list[Group[Contrast]]
+    contrast_groups: list[TaskGroup[Contrast]]
     gaps: list[str]
     notes: list[str]
 
     @property
-    def models(self) -> list[Model]:
+    def models(self) -> list[ScoredModel]:
         """All of them, bases first."""
         return [*self.bases, *(model for s in self.subjects for model in s.family.models)]
 
@@ -132,7 +131,7 @@ class Report:
         ]
 
 
-def compare(models: list[Model]) -> Report:
+def compare(models: list[ScoredModel]) -> Report:
     """Compare each tuned model with its base, and FTICL with FT.
 
     Raises:
@@ -177,15 +176,15 @@ def _subject(family: Family, notes: list[str]) -> Subject:
     pairs = []
     for model in family.models:
         notes += notes_lib.unequal(model, family.base, family.reference)
-        pairs += pairs_lib.pair(model, family.base, family.reference)
+        pairs += pairs_lib.pair_cells(model, family.base, family.reference)
     names = (family.name, family.base, pairs)
     return Subject(
         family,
         pairs,
-        pairs_lib.by_relation(*names),
-        pairs_lib.by_dataset(*names),
-        pairs_lib.by_cell(*names),
-        flips(pairs),
+        pairs_lib.compare_at("relation", *names),
+        pairs_lib.compare_at("dataset", *names),
+        pairs_lib.compare_at("cell", *names),
+        pairs_lib.changed_items(pairs),
     )
 
 
@@ -195,10 +194,10 @@ def _contrast(fticl: Family, ft: Family) -> Contrast:
         each
         for model in fticl.models
         if model.seed in others
-        for each in pairs_lib.pair(model, ft.name, others[model.seed].cells)
+        for each in pairs_lib.pair_cells(model, ft.name, others[model.seed].cells)
         if each.other
     ]
-    relations = pairs_lib.by_relation(fticl.name, ft.name, pairs, level="contrast")
+    relations = pairs_lib.compare_at("contrast", fticl.name, ft.name, pairs)
     return Contrast(fticl, ft, pairs, relations)
 
 
@@ -213,7 +212,7 @@ def _task(contrast: Contrast) -> tuple[str, str | None]:
 
 def _groups(
     parts: list[Member], name_of: Callable[[Member], tuple[str, str | None]]
-) -> list[Group[Member]]:
+) -> list[TaskGroup[Member]]:
     """By what `name_of` calls them and their reference; a group of one has its member's name."""
     found: dict[tuple[str, str | None], list[Member]] = {}
     for part in parts:
@@ -221,10 +220,10 @@ def _groups(
     return [_group(*key, members) for key, members in found.items()]
 
 
-def _group(name: str, reference: str | None, members: list[Member]) -> Group[Member]:
+def _group(name: str, reference: str | None, members: list[Member]) -> TaskGroup[Member]:
     name = name if len(members) > 1 else members[0].name
     pairs = [pair for member in members for pair in member.pairs]
-    return Group(name, members, pairs_lib.by_group(name, reference, pairs))
+    return TaskGroup(name, members, pairs_lib.compare_at("group", name, reference, pairs))
 
 
 def _adjust(parts: list, table: str) -> list:

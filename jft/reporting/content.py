@@ -6,18 +6,17 @@ import json
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
-from jft.reporting import figures, runs
-from jft.reporting.collect import Model, collect
+from jft.reporting import figures
 from jft.reporting.compare import Report, compare
 from jft.reporting.drawing import Plot
-from jft.reporting.findings import Finding, findings
+from jft.reporting.findings import PaperFinding, findings
 from jft.reporting.heatmap import HeatMap, heatmaps
+from jft.reporting.models import ScoredModel
 from jft.reporting.notes import reproduce
-from jft.reporting.runs import Run
-from jft.reporting.texts import Texts
+from jft.reporting.read import read_models
+from jft.reporting.texts import InputTexts
 from jft.runtime.progress import phase
 
 
@@ -38,18 +37,16 @@ class Content:
       findings: the verdicts on the paper's five.
       matrices: changes by model and dataset.
       plots: none where there is nothing to plot.
-      runs: the trainings that lie on this machine, by the path of their models.
       texts: looks up the inputs of items.
       data: what the checks of the data found, each once.
       steps: the trainings and evaluations, to be repeated.
     """
 
     report: Report
-    findings: list[Finding]
+    findings: list[PaperFinding]
     matrices: list[HeatMap]
     plots: list[Plot]
-    runs: dict[str, Run]
-    texts: Texts
+    texts: InputTexts
     data: list[dict]
     steps: list[Step]
 
@@ -65,48 +62,46 @@ def gather(dirs: Sequence[str]) -> Content:
     Raises:
       UserError: no evaluation in a folder, or files that are damaged or contradictory.
     """
-    models = collect(dirs)
-    trained = {model.path: runs.read(model.path) for model in models if not model.is_base}
-    found = {path: run for path, run in trained.items() if run}
+    models = read_models(dirs)
     report = compare(models)
     with phase("Drawing"):
-        plots = figures.plots(report, found)
+        plots = figures.plots(report)
     return Content(
         report=report,
-        findings=findings(report, found),
+        findings=findings(report),
         matrices=heatmaps(report),
         plots=plots,
-        runs=found,
-        texts=Texts(models),
-        data=_data(models, found),
-        steps=_steps(models, found),
+        texts=InputTexts(models),
+        data=_data(models),
+        steps=_steps(models),
     )
 
 
-def _data(models: list[Model], found: dict[str, Run]) -> list[dict]:
-    """Trainings first; what several runs say of the same data is one finding."""
-    reports = [run.data for run in found.values()]
-    reports += [runs.data_report(Path(folder)) for model in models for folder in model.folders]
-    findings = [f for report in reports if report for f in report.get("findings") or []]
-    order = sorted(findings, key=lambda finding: finding["severity"] != "warning")
+def _data(models: list[ScoredModel]) -> list[dict]:
+    """List the findings on the data, each once: those of trainings first, and warnings before."""
+    found = [f for model in models if model.run for f in model.run.data_findings]
+    found += [
+        f for model in models for each in model.evaluations.values() for f in each.data_findings
+    ]
+    order = sorted(found, key=lambda finding: finding["severity"] != "warning")
     return list({(f["where"], f["text"]): f for f in order}.values())
 
 
-def _steps(models: list[Model], found: dict[str, Run]) -> list[Step]:
+def _steps(models: list[ScoredModel]) -> list[Step]:
     trainings = [
         Step(
             f"Train {model.name}",
-            reproduce("jft.train", run.path),
-            json.dumps(run.config, indent=2, ensure_ascii=False),
+            reproduce("jft.train", model.path),
+            json.dumps(model.run.config, indent=2, ensure_ascii=False),
         )
         for model in models
-        if (run := found.get(model.path))
+        if model.run
     ]
     scorings = [
-        Step(f"Score {model.name}", reproduce("jft.eval", folder), config)
+        Step(f"Score {model.name}", reproduce("jft.eval", folder), evaluation.config)
         for model in models
-        for folder, config in model.configs.items()
+        for folder, evaluation in model.evaluations.items()
     ]
-    folders = [folder for model in models for folder in model.folders]
+    folders = [folder for model in models for folder in model.evaluations]
     report = shlex.join(["python", "-m", "jft.report", *folders, "--out=NEW"])
     return [*trainings, *scorings, Step("Write this report", report, "")]

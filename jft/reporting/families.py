@@ -6,7 +6,8 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 
-from jft.reporting.collect import Cell, Key, Model, merge_cells
+from jft.reporting.models import ScoredCell, ScoredModel, merge_cells
+from jft.runtime.records import Key
 from jft.tasks import method
 
 
@@ -23,13 +24,13 @@ class Family:
     """
 
     name: str
-    models: tuple[Model, ...]
+    models: tuple[ScoredModel, ...]
     base: str | None
-    reference: dict[Key, Cell]
+    reference: dict[Key, ScoredCell]
     snapshot: str = ""
 
     @property
-    def first(self) -> Model:
+    def first(self) -> ScoredModel:
         """One for all: what it was trained on holds for every member."""
         return self.models[0]
 
@@ -54,16 +55,16 @@ class Family:
         return len({model.seed for model in self.models})
 
 
-def families(tuned: list[Model], models: list[Model]) -> list[Family]:
+def families(tuned: list[ScoredModel], models: list[ScoredModel]) -> list[Family]:
     """The tuned models by recipe, in the order of their first members.
 
     Args:
       tuned: models that were fine-tuned here.
       models: all, their bases among them.
     """
-    groups: dict[tuple, list[Model]] = {}
+    groups: dict[tuple, list[ScoredModel]] = {}
     for model in tuned:
-        groups.setdefault(model.training, []).append(model)
+        groups.setdefault(model.recipe_and_step, []).append(model)
     names = Counter(_name(members) for members in groups.values())
     at_steps = Counter((_name(members), step) for (_, step), members in groups.items())
     last = dict(sorted(groups, key=_step))
@@ -82,7 +83,7 @@ def families(tuned: list[Model], models: list[Model]) -> list[Family]:
     return found
 
 
-def bases_of(model: Model, models: list[Model]) -> list[Model]:
+def bases_of(model: ScoredModel, models: list[ScoredModel]) -> list[ScoredModel]:
     """The model that it was tuned from, as it was then; it may be tuned itself."""
     return [each for each in models if each.sha256 == model.base_sha256]
 
@@ -104,7 +105,7 @@ def _step(training: tuple[str, int | None]) -> int:
     return training[1] or 0
 
 
-def _name(members: list[Model]) -> str:
+def _name(members: list[ScoredModel]) -> str:
     """Of a model what is its alone; of several what they are called but for their seeds."""
     first, *others = members
     return re.sub(r" seed \d+\b", "", first.own_name) if others else first.name

@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 
-from jft.data import readers as rows_lib
+from jft.data.dataset_ref import DatasetRef
 from jft.reporting import drawing, wording
-from jft.reporting import runs as runs_lib
 from jft.reporting.compare import Report, Subject
 from jft.reporting.drawing import Panel, Plot, Series
+from jft.reporting.models import Run
 from jft.reporting.pairs import Comparison
-from jft.reporting.runs import Run
 from jft.tasks import OUT_OF_DOMAIN, RELATIONS
 
 SHOTS = (
@@ -35,14 +34,14 @@ DRIFT = (
 LAYERS = "Where the weights changed: |W - W0| / |W0| by layer and kind, in thousandths."
 
 
-def plots(report: Report, runs: dict[str, Run]) -> list[Plot]:
-    """Those that the report has something to show in; `runs` by the path of the model."""
+def plots(report: Report) -> list[Plot]:
+    """Draw the plots that the report has something to show in."""
     drawn = [
         drawing.plot("shots", "Over shots", SHOTS, _changes(report, _over_shots, "demonstrations")),
         drawing.plot("sizes", "Over data size", SIZES, _changes(report, _over_sizes, "examples")),
-        drawing.plot("probes", "During training", PROBES, _probes(report, runs), 4),
-        drawing.plot("drift", "Drift and what it cost", DRIFT, _drift(report, runs)),
-        drawing.plot("layers", "Drift by layer", LAYERS, _layers(report, runs)),
+        drawing.plot("probes", "During training", PROBES, _probes(report), 4),
+        drawing.plot("drift", "Drift and what it cost", DRIFT, _drift(report)),
+        drawing.plot("layers", "Drift by layer", LAYERS, _layers(report)),
     ]
     return [plot for plot in drawn if plot]
 
@@ -116,10 +115,10 @@ def _plain(name: str) -> str:
     return name.partition(",")[0]
 
 
-def _probes(report: Report, runs: dict[str, Run]) -> list[Panel]:
+def _probes(report: Report) -> list[Panel]:
     """Two panels for each kind of training."""
     pairs = []
-    for name, run in _runs(report, runs):
+    for name, run in _runs(report):
         steps = {record["step"] for record in run.probes}
         if len(steps) > 1:
             n = sum(record["n"] for record in run.probes if record["step"] == min(steps))
@@ -156,14 +155,14 @@ def _curve(probes: list[dict], field: str) -> tuple[list[float], list[float], li
     return x, y, error
 
 
-def _drift(report: Report, runs: dict[str, Run]) -> list[Panel]:
+def _drift(report: Report) -> list[Panel]:
     """A panel for each training task, a point for each model."""
     panels = []
     for task in _tasks(report):
         series = []
         subjects = _trained_on(report, task)
         for subject in subjects:
-            distance = runs_lib.distance(runs, subject.family.first)
+            distance = subject.family.first.distance
             changed = [c for c in wording.overall(subject.relations) if c.relation == OUT_OF_DOMAIN]
             if distance and changed:
                 size = f", {_size(subject)}" if _size(subject) else ""
@@ -180,10 +179,10 @@ def _drift(report: Report, runs: dict[str, Run]) -> list[Panel]:
     return panels
 
 
-def _layers(report: Report, runs: dict[str, Run]) -> list[Panel]:
+def _layers(report: Report) -> list[Panel]:
     return [
         _layer_map(run.drift["weights"])._replace(title=name)
-        for name, run in _runs(report, runs)
+        for name, run in _runs(report)
         if run.drift
     ]
 
@@ -199,11 +198,11 @@ def _layer_map(weights: list[dict]) -> Panel:
     return drawing.matrix(kinds, values, "layer")
 
 
-def _runs(report: Report, runs: dict[str, Run]) -> Iterable[tuple[str, Run]]:
+def _runs(report: Report) -> Iterable[tuple[str, Run]]:
     """Of each kind of training the run on the most examples."""
     for group in report.groups:
         for subject in _largest(group.members).values():
-            run = runs.get(subject.family.first.path)
+            run = subject.family.first.run
             if run:
                 yield subject.family.name, run
 
@@ -238,4 +237,4 @@ def _name(subject: Subject, subjects: list[Subject]) -> str:
 
 
 def _dataset(subject: Subject) -> str:
-    return rows_lib.name_of(subject.family.first.train or "")
+    return DatasetRef.parse(subject.family.first.train or "").name

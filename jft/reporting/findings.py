@@ -15,11 +15,9 @@ from scipy import stats as scipy_stats
 
 from jft.evaluation import metrics, stats
 from jft.reporting import pairs as pairs_lib
-from jft.reporting import runs as runs_lib
 from jft.reporting import wording
 from jft.reporting.compare import Contrast, Report, Subject
 from jft.reporting.pairs import Comparison, Pair
-from jft.reporting.runs import Run
 from jft.runtime.progress import count
 from jft.tasks import OUT_OF_DOMAIN, OUT_OF_TASK
 
@@ -51,7 +49,7 @@ class Evidence:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class PaperFinding:
     """One of the five, with its verdict.
 
     Attributes:
@@ -70,12 +68,10 @@ class Finding:
         return self.judge([each.says for each in self.evidence])
 
 
-def findings(report: Report, runs: dict[str, Run]) -> list[Finding]:
-    """All five, with their p-values adjusted together; of a training its last step alone counts.
+def findings(report: Report) -> list[PaperFinding]:
+    """Judge all five, with their p-values adjusted together.
 
-    Args:
-      report: the comparisons.
-      runs: by the path of the model.
+    The last step of each training counts, and no snapshot before it.
     """
     ft = [s for s in report.subjects if s.family.kind == "FT" and not s.snapshot]
     contrasts = [c for c in report.contrasts if not c.snapshot]
@@ -85,7 +81,7 @@ def findings(report: Report, runs: dict[str, Run]) -> list[Finding]:
         for wanted in (True, False)
     }
     found = [
-        Finding(
+        PaperFinding(
             "Fine-tuning on classification helps out-of-domain sets of the same task; on "
             "generation it hurts them.",
             [
@@ -94,22 +90,22 @@ def findings(report: Report, runs: dict[str, Run]) -> list[Finding]:
             ],
             _all,
         ),
-        Finding(
+        PaperFinding(
             "Demonstrations in training (FTICL) help generation models to generalize.",
             [_mean("generation, FTICL against FT", opposed[False], OUT_OF_DOMAIN, 1)],
             _all,
         ),
-        Finding(
+        PaperFinding(
             "On classification, FTICL is unstable: better than FT here, worse there.",
             [_one(contrast) for contrast in opposed[True]] or [_missing("FTICL against FT")],
             _both_ways,
         ),
-        Finding(
+        PaperFinding(
             "FTICL stays closer to the weights of the base than FT.",
-            [_closer(contrasts, runs)],
+            [_closer(contrasts)],
             _all,
         ),
-        Finding(
+        PaperFinding(
             "Fine-tuning on one task costs ability on others.",
             [
                 _mean("FT, other tasks by accuracy", ft, OUT_OF_TASK, -1, metrics.ACCURACY),
@@ -171,7 +167,7 @@ def _result(c: Comparison) -> str:
     )
 
 
-def _closer(contrasts: list[Contrast], runs: dict[str, Run]) -> Evidence:
+def _closer(contrasts: list[Contrast]) -> Evidence:
     """The sign test over runs of FT, each against all that differ in the demonstrations alone."""
     far: dict[str, float] = {}
     near: dict[str, list[float]] = {}
@@ -179,7 +175,7 @@ def _closer(contrasts: list[Contrast], runs: dict[str, Run]) -> Evidence:
         others = {model.seed: model for model in contrast.ft.models}
         for model in contrast.fticl.models:
             other = others.get(model.seed, model)
-            ours, theirs = (runs_lib.distance(runs, m) for m in (model, other))
+            ours, theirs = model.distance, other.distance
             if other is not model and ours is not None and theirs is not None:
                 far[other.path] = theirs
                 near.setdefault(other.path, []).append(ours)
@@ -217,7 +213,7 @@ def _both_ways(says: list[str]) -> str:
     return CONTRADICTED if steady else NOT_DECIDED
 
 
-def _adjusted(found: list[Finding]) -> list[Finding]:
+def _adjusted(found: list[PaperFinding]) -> list[PaperFinding]:
     tests = [e for finding in found for e in finding.evidence if e.p_value is not None]
     adjusted = dict(zip(map(id, tests), stats.holm([e.p_value or 0.0 for e in tests]), strict=True))
     return [

@@ -11,9 +11,10 @@ from typing import NamedTuple
 from jft.evaluation import stats
 from jft.evaluation.metrics import ACCURACY
 from jft.reporting import wording
-from jft.reporting.collect import Cell, Key, Model
 from jft.reporting.compare import Report
+from jft.reporting.models import ScoredCell, ScoredModel
 from jft.reporting.pairs import Comparison
+from jft.runtime.records import Key
 from jft.tasks import RELATIONS
 
 CONSTANT = "always the most common label"
@@ -149,7 +150,7 @@ def _columns(report: Report) -> list[Column]:
     return [Column(group(place), *place, sizes[place]) for place in sorted(ranks, key=order)]
 
 
-def _value(base: Model, column: Column, some: bool, asked: Container[Key]) -> HeatCell | None:
+def _value(base: ScoredModel, column: Column, some: bool, asked: Container[Key]) -> HeatCell | None:
     """The base's, on the cells that tuned models were asked, too."""
     cells = [cell for cell in _cells(base, column, some) if cell.key in asked]
     if not cells:
@@ -159,7 +160,7 @@ def _value(base: Model, column: Column, some: bool, asked: Container[Key]) -> He
     return HeatCell(_plain(mean), "base")
 
 
-def _cells(model: Model, column: Column, some: bool) -> list[Cell]:
+def _cells(model: ScoredModel, column: Column, some: bool) -> list[ScoredCell]:
     wanted = (column.task, column.dataset, some, column.metric)
     return [
         cell

@@ -7,12 +7,11 @@ import re
 from collections.abc import Iterable, Sequence
 
 from jft.reporting import wording
-from jft.reporting.compare import Group, Report, Subject
+from jft.reporting.compare import Report, Subject, TaskGroup
 from jft.reporting.content import Content, Step
 from jft.reporting.drawing import Plot
-from jft.reporting.flips import Flips
 from jft.reporting.heatmap import HeatCell, HeatMap
-from jft.reporting.pairs import Comparison
+from jft.reporting.pairs import ChangedItems, Comparison
 
 SPECIAL = re.compile(r"([\\`*_{}\[\]#|~$])")
 COMPARED = ("base", "tuned", "change", "95 % interval", "p", "p (Holm)")
@@ -37,7 +36,7 @@ def render(content: Content) -> str:
         _summary(report),
         _cells(report),
         "## Lost and gained items",
-        *(part for subject in report.subjects for part in _flips(subject, content)),
+        *(part for subject in report.subjects for part in _changed_items(subject, content)),
         "## The data",
         "\n".join(f"- **{escape(f['where'])}**: {escape(f['text'])}." for f in content.data)
         or "The checks before training and scoring found nothing to mention.",
@@ -65,7 +64,7 @@ def _answer(report: Report) -> Iterable[str]:
     yield from _groups(report.contrast_groups)
 
 
-def _groups(groups: Sequence[Group]) -> Iterable[str]:
+def _groups(groups: Sequence[TaskGroup]) -> Iterable[str]:
     for group in groups:
         verdict = wording.verdict(group.relations)
         yield f"**{escape(wording.title(group))}**: {escape(verdict)}."
@@ -153,28 +152,30 @@ def _cells(report: Report) -> str:
     return _details(f"{len(rows)} cells", _table(header, rows, left=3))
 
 
-def _flips(subject: Subject, content: Content) -> Iterable[str]:
-    if not subject.flips:
+def _changed_items(subject: Subject, content: Content) -> Iterable[str]:
+    if not subject.changed_items:
         return
     yield f"**{escape(wording.table_name(subject))}**"
     counts = [
         [f.relation, wording.metric(f.metric), str(f.lost), str(f.gained), str(f.n)]
-        for f in subject.flips
+        for f in subject.changed_items
     ]
     yield _table(["relation", "metric", "lost", "gained", "scored"], counts, left=2)
-    examples = [row for flips in subject.flips for row in _examples(flips, content)]
+    examples = [
+        row for changed_items in subject.changed_items for row in _examples(changed_items, content)
+    ]
     if examples:
         header = ["", "dataset", "shots", "prompt", "item", "input", "gold", "base", "tuned"]
         yield _details("Examples", _table(header, examples, left=9))
 
 
-def _examples(flips: Flips, content: Content) -> Iterable[list[str]]:
-    pairs = (("lost", flips.lost_examples), ("gained", flips.gained_examples))
+def _examples(changed_items: ChangedItems, content: Content) -> Iterable[list[str]]:
+    pairs = (("lost", changed_items.lost_items), ("gained", changed_items.gained_items))
     for name, examples in pairs:
         for e in examples:
             place = [f"{e.key.task}/{e.key.dataset}", str(e.key.shots), str(e.key.prompt)]
             outputs = [e.tuned.gold, e.base.prediction, e.tuned.prediction]
-            yield [name, *place, str(e.item), content.texts.of(e), *outputs]
+            yield [name, *place, str(e.item_index), content.texts.of(e), *outputs]
 
 
 def _code(step: Step) -> str:

@@ -6,7 +6,8 @@ import shlex
 from collections import Counter
 
 from jft.evaluation.metrics import ACCURACY
-from jft.reporting.collect import Cell, Key, Model
+from jft.reporting.models import ScoredCell, ScoredModel
+from jft.runtime.records import Key
 
 CONSTANT = 0.95
 UNTRAINED = (
@@ -15,7 +16,7 @@ UNTRAINED = (
 )
 
 
-def missing(model: Model, bases: list[Model], models: list[Model]) -> list[str]:
+def missing(model: ScoredModel, bases: list[ScoredModel], models: list[ScoredModel]) -> list[str]:
     """The cells that the base lacks, and the evaluation that would supply them.
 
     Args:
@@ -29,7 +30,11 @@ def missing(model: Model, bases: list[Model], models: list[Model]) -> list[str]:
     keys = [key for key in model.cells if key not in known]
     if not keys:
         return []
-    folders = [folder for folder, held in model.folders.items() if not known.issuperset(held)]
+    folders = [
+        folder
+        for folder, evaluation in model.evaluations.items()
+        if not known.issuperset(evaluation.keys)
+    ]
     what = (
         f"its base {model.base} lacks {len(keys)} of its {len(model.cells)} cells"
         if bases
@@ -39,7 +44,7 @@ def missing(model: Model, bases: list[Model], models: list[Model]) -> list[str]:
     return [f"{model.name}: {what}."]
 
 
-def unequal(model: Model, name: str | None, reference: dict[Key, Cell]) -> list[str]:
+def unequal(model: ScoredModel, name: str | None, reference: dict[Key, ScoredCell]) -> list[str]:
     """The cells in which a model and the one named were scored on different items."""
     notes = []
     for key, cell in sorted(model.cells.items()):
@@ -53,7 +58,7 @@ def unequal(model: Model, name: str | None, reference: dict[Key, Cell]) -> list[
     return notes
 
 
-def cautions(models: list[Model]) -> list[str]:
+def cautions(models: list[ScoredModel]) -> list[str]:
     """What the evaluations counted that bears on the numbers, once for each dataset."""
     cells = [cell for model in models for cell in model.cells.values()]
     skipped = {(c.key.task, c.key.dataset): c.skipped for c in cells if c.skipped}
@@ -77,7 +82,7 @@ def cautions(models: list[Model]) -> list[str]:
     return notes + _trained_on(models) + _constant(models)
 
 
-def _trained_on(models: list[Model]) -> list[str]:
+def _trained_on(models: list[ScoredModel]) -> list[str]:
     """Where a model has seen the answers in training."""
     notes = []
     for model in models:
@@ -94,7 +99,7 @@ def _trained_on(models: list[Model]) -> list[str]:
     return notes
 
 
-def _constant(models: list[Model]) -> list[str]:
+def _constant(models: list[ScoredModel]) -> list[str]:
     """Where a model says one label whatever the item: its accuracy is that label's share then."""
     notes = []
     for model in models:
@@ -116,7 +121,7 @@ def _constant(models: list[Model]) -> list[str]:
     return notes
 
 
-def _commands(model: Model, folders: list[str]) -> str:
+def _commands(model: ScoredModel, folders: list[str]) -> str:
     """Its evaluations once more, but of the base."""
     overrides = [f"--config.model.path={model.base}", "--config.model.name="]
     return " and ".join(f"`{reproduce('jft.eval', folder, *overrides)}`" for folder in folders)

@@ -9,19 +9,25 @@ from typing import Any, NamedTuple
 
 from jft.errors import UserError
 from jft.evaluation import stats
-from jft.reporting.collect import Cell, Key, Model
+from jft.reporting.models import ScoredCell, ScoredItem, ScoredModel
+from jft.runtime.records import Key
 from jft.tasks import RELATIONS
+
+# Items of a relation that are shown as examples of those lost, and of those gained.
+SHOWN = 2
 
 
 class Pair(NamedTuple):
     """A model's cell and the reference's, with the same items; None where it has none."""
 
-    cell: Cell
-    other: Cell | None
-    model: Model
+    cell: ScoredCell
+    other: ScoredCell | None
+    model: ScoredModel
 
 
-# What a mean is taken over besides items, datasets and shots.
+# Choices that a mean is over besides items, datasets and shots: how much does it depend on them?
+# Each has levels, and a pair is at one level of each. Example: the pair of a model of seed 3, whose
+# cell has prompt 1 and draw 0, is at {"prompts": 1, "seeds": 3, "draws": 0}.
 CHOICES: dict[str, Callable[[Pair], int]] = {
     "prompts": lambda pair: pair.cell.key.prompt,
     "seeds": lambda pair: pair.model.seed,
@@ -66,11 +72,38 @@ class Comparison:
     n: int
 
 
-def pair(model: Model, name: str | None, reference: dict[Key, Cell]) -> list[Pair]:
-    """Each cell with the reference's, both cut down to the items that both have.
+class ChangedItem(NamedTuple):
+    """An item on which a model and its base differ."""
+
+    key: Key
+    item_index: int
+    base: ScoredItem
+    tuned: ScoredItem
+
+
+@dataclass(frozen=True, slots=True)
+class ChangedItems:
+    """Items that a tuned model lost (scored lower than its base) and gained, of one relation.
+
+    An item counts once for each number of shots, prompt, seed and draw.
+    """
+
+    relation: str
+    metric: str
+    n: int
+    lost: int
+    gained: int
+    lost_items: tuple[ChangedItem, ...]
+    gained_items: tuple[ChangedItem, ...]
+
+
+def pair_cells(
+    model: ScoredModel, name: str | None, reference: dict[Key, ScoredCell]
+) -> list[Pair]:
+    """Pair each cell with the reference's, both cut down to the items that both have.
 
     Raises:
-      UserError: the two were asked different things under one name.
+      UserError: the model and the reference, called `name`, were asked different things.
     """
     pairs = []
     for key, cell in sorted(model.cells.items(), key=lambda pair: _order(pair[1])):
@@ -80,66 +113,55 @@ def pair(model: Model, name: str | None, reference: dict[Key, Cell]) -> list[Pai
         if not alike or not common:
             pairs.append(Pair(cell, None, model))
             continue
-        _check_same_items(model, name, key, cell, alike, common)
+        _check_same_items(model, name, cell, alike, common)
         pairs.append(Pair(_only(cell, common), _only(alike, common), model))
     return pairs
 
 
-def by_group(name: str, reference: str | None, pairs: Sequence[Pair]) -> list[Comparison]:
-    """For each relation and metric, over all models of a group and all shots."""
-    return [comparison("group", name, reference, part) for part in _by_relation(pairs)]
+def split(pairs: Iterable[Pair], by: Callable[[ScoredCell], Any]) -> list[list[Pair]]:
+    """Group pairs by what `by` makes of their cells; groups are in the order of that.
 
-
-def by_relation(
-    model: str, reference: str | None, pairs: Sequence[Pair], level: str = "relation"
-) -> list[Comparison]:
-    """For each relation and metric: over all shots first, then each number of shots."""
-    comparisons = []
-    for group in _by_relation(pairs):
-        whole = comparison(level, model, reference, group)
-        by_shots = split(group, lambda cell: cell.key.shots)
-        parts = [comparison(level, model, reference, part) for part in by_shots]
-        # Where the reference has one number of shots only, the whole is that part.
-        comparisons += [whole, *(part for part in parts if part.shots != whole.shots)]
-    return comparisons
-
-
-def by_dataset(model: str, reference: str | None, pairs: Sequence[Pair]) -> list[Comparison]:
-    """For each dataset: without demonstrations, and over all numbers of them."""
-    groups = split(
-        pairs,
-        lambda cell: (_order(cell)[0], cell.key.task, cell.key.dataset, cell.key.shots > 0),
-    )
-    return [comparison("dataset", model, reference, group) for group in groups]
-
-
-def by_cell(model: str, reference: str | None, pairs: Sequence[Pair]) -> list[Comparison]:
-    """For each cell: over seeds."""
-    groups = split(pairs, lambda cell: (_order(cell)[0], cell.key))
-    return [comparison("cell", model, reference, group) for group in groups]
-
-
-def _by_relation(pairs: Iterable[Pair]) -> list[list[Pair]]:
-    return split(pairs, lambda cell: (RELATIONS.index(cell.relation), cell.metric))
-
-
-def split(pairs: Iterable[Pair], by: Callable[[Cell], Any]) -> list[list[Pair]]:
-    """Groups of pairs whose cells `by` maps to the same, in its order."""
+    Example: three cells at 2, 0 and 2 shots, split by `cell.key.shots`, give two groups: the one
+    at 0 shots, and then the two at 2 shots.
+    """
     groups: dict = {}
     for each in pairs:
         groups.setdefault(by(each.cell), []).append(each)
     return [groups[key] for key in sorted(groups)]
 
 
+def compare_at(
+    level: str, model: str, reference: str | None, pairs: Sequence[Pair]
+) -> list[Comparison]:
+    """Compare at a level of detail: by relation, by dataset, or cell by cell.
+
+    Levels `relation` and `contrast` have, for each relation and metric, the comparison over all
+    shots first, and then one for each number of shots.
+    """
+    found = []
+    for group in split(pairs, _COMPARED_TOGETHER[level]):
+        whole = comparison(level, model, reference, group)
+        found.append(whole)
+        if level in ("relation", "contrast"):
+            by_shots = split(group, lambda cell: cell.key.shots)
+            parts = [comparison(level, model, reference, part) for part in by_shots]
+            # Where the reference has one number of shots only, the whole is that part.
+            found += [part for part in parts if part.shots != whole.shots]
+    return found
+
+
 def comparison(level: str, model: str, reference: str | None, pairs: Sequence[Pair]) -> Comparison:
-    """The mean over some cells; those without a reference count only where none has one."""
+    """Compare the means over some cells; those without a reference count if none has one."""
     paired = [each for each in pairs if each.other]
     used = paired or list(pairs)
-    rows = _Rows(used)
+    columns = _Columns(used)
     first = used[0].cell
-    difference = None
+    difference = reference_value = None
     if paired:
-        difference = stats.paired_difference(rows.values, rows.others, rows.items, rows.datasets)
+        difference = stats.paired_difference(
+            columns.values, columns.others, columns.items, columns.datasets
+        )
+        reference_value = stats.grouped_mean(columns.others, columns.items, columns.datasets)
     wide = level not in ("dataset", "cell")
     known = {name: _spread(used, name) for name in CHOICES} if paired and wide else {}
     return Comparison(
@@ -148,39 +170,61 @@ def comparison(level: str, model: str, reference: str | None, pairs: Sequence[Pa
         reference=reference if paired else None,
         relation=first.relation,
         metric=first.metric,
-        **_shared([each.cell.key for each in used], wide),
-        value=stats.grouped_mean(rows.values, rows.items, rows.datasets),
-        reference_value=stats.grouped_mean(rows.others, rows.items, rows.datasets)
-        if paired
-        else None,
+        **_common([each.cell.key for each in used], wide),
+        value=stats.grouped_mean(columns.values, columns.items, columns.datasets),
+        reference_value=reference_value,
         difference=difference,
         spreads={name: spread for name, spread in known.items() if spread},
         p_holm=None,
-        n=len(set(zip(rows.datasets, rows.items, strict=True))),
+        n=len(set(zip(columns.datasets, columns.items, strict=True))),
     )
 
 
-class _Rows:
-    """The items of some pairs as columns; `names` are those of the datasets."""
+def changed_items(pairs: Sequence[Pair]) -> list[ChangedItems]:
+    """Count the items that differ, by relation and metric."""
+    paired = [each for each in pairs if each.other]
+    return [_changed_items(group) for group in split(paired, _relation_and_metric)]
+
+
+def _relation_and_metric(cell: ScoredCell) -> tuple:
+    return (RELATIONS.index(cell.relation), cell.metric)
+
+
+def _order(cell: ScoredCell) -> tuple:
+    relations = ("base", *RELATIONS)
+    return (relations.index(cell.relation), *cell.key)
+
+
+_COMPARED_TOGETHER: dict[str, Callable[[ScoredCell], Any]] = {
+    "group": _relation_and_metric,
+    "relation": _relation_and_metric,
+    "contrast": _relation_and_metric,
+    "dataset": lambda cell: (*_order(cell)[:3], cell.key.shots > 0),
+    "cell": _order,
+}
+
+
+class _Columns:
+    """The items of some pairs, a list for each of their properties."""
 
     def __init__(self, pairs: Sequence[Pair]):
-        self.names = sorted({f"{p.cell.key.task}/{p.cell.key.dataset}" for p in pairs})
         self.values: list[float] = []
         self.others: list[float] = []
         self.items: list[int] = []
         self.datasets: list[int] = []
+        names = sorted({f"{p.cell.key.task}/{p.cell.key.dataset}" for p in pairs})
         for cell, other, _ in pairs:
             self.values += [item.value for item in cell.items.values()]
             self.others += [item.value for item in other.items.values()] if other else []
             self.items += cell.items
             name = f"{cell.key.task}/{cell.key.dataset}"
-            self.datasets += [self.names.index(name)] * len(cell.items)
+            self.datasets += [names.index(name)] * len(cell.items)
 
 
 def _spread(pairs: Sequence[Pair], name: str) -> stats.Spread | None:
-    """Of the difference over one kind of choice, on the cells that were scored at all its levels.
+    """Measure the spread of the difference over a choice, on cells that have all its levels.
 
-    Cells without demonstrations are the same at every draw.
+    Cells without demonstrations are the same at every draw, so they stand at each of its levels.
     """
     level_of = CHOICES[name]
     drawn = [bool(each.cell.key.shots) or name != "draws" for each in pairs]
@@ -194,53 +238,83 @@ def _spread(pairs: Sequence[Pair], name: str) -> stats.Spread | None:
     ]
     found: dict[tuple, set[int]] = {}
     for level, each in placed:
-        found.setdefault(_but(each, name), set()).add(level)
-    whole = [(level, each) for level, each in placed if len(found[_but(each, name)]) == len(levels)]
+        found.setdefault(_all_but(name, each), set()).add(level)
+    whole = [(level, p) for level, p in placed if len(found[_all_but(name, p)]) == len(levels)]
     if not whole:
         return None
-    rows = _Rows([each for _, each in whole])
+    columns = _Columns([each for _, each in whole])
     return stats.spread(
-        [value - other for value, other in zip(rows.values, rows.others, strict=True)],
+        [value - other for value, other in zip(columns.values, columns.others, strict=True)],
         [level for level, each in whole for _ in each.cell.items],
-        rows.items,
-        rows.datasets,
+        columns.items,
+        columns.datasets,
     )
 
 
-def _but(pair: Pair, name: str) -> tuple:
-    """All that tells a cell from others except one choice."""
+def _all_but(name: str, pair: Pair) -> tuple:
+    """List all that tells a pair from others, except one choice: equal at all levels of that.
+
+    Example: with "prompts" for the choice, prompts 0 and 1 of films at 2 shots give the same, and
+    films at 0 shots gives another.
+    """
     key, others = pair.cell.key, [of(pair) for other, of in CHOICES.items() if other != name]
-    return (*pair.model.training, key.task, key.dataset, key.shots, *others)
+    return (*pair.model.recipe_and_step, key.task, key.dataset, key.shots, *others)
 
 
-def _shared(keys: list[Key], wide: bool) -> dict:
-    """The parts of the keys that all have in common; a relation is of no one dataset."""
+def _common(keys: list[Key], wide: bool) -> dict:
+    """Find the fields in which all keys agree, and None for the others.
+
+    Example: films at 0 and at 2 shots, both with prompt 1 and draw 0, have in common the task, the
+    dataset, prompt 1 and draw 0, and None for shots. A wide comparison, by relation, is of no one
+    dataset: its task and dataset are None even where it has just one.
+    """
     fields = ("shots", "prompt", "draw") + (() if wide else ("task", "dataset"))
-    common = {name: {getattr(key, name) for key in keys} for name in fields}
-    shared = {name: values.pop() if len(values) == 1 else None for name, values in common.items()}
-    return {"task": None, "dataset": None} | shared
+    values = {name: {getattr(key, name) for key in keys} for name in fields}
+    common = {name: found.pop() if len(found) == 1 else None for name, found in values.items()}
+    return {"task": None, "dataset": None} | common
 
 
-def _check_same_items(model, name, key: Key, cell: Cell, other: Cell, common: list[int]) -> None:
+def _check_same_items(
+    model: ScoredModel, name: str | None, cell: ScoredCell, other: ScoredCell, common: list[int]
+) -> None:
     for index in common:
         one, two = cell.items[index], other.items[index]
         if one.gold != two.gold:
             raise UserError(
-                f"{key}: item {index} has the gold output {one.gold!r} for {model.name} and "
+                f"{cell.key}: item {index} has the gold output {one.gold!r} for {model.name} and "
                 f"{two.gold!r} for {name}; score both on the same data.root"
             )
         if one.request != two.request:
             raise UserError(
-                f"{key}: item {index} was put to {model.name} in other words than to {name}: the "
-                "data, the template, the demonstrations or a limit (max_length, max_new_tokens) "
-                "have changed between the two; score both with the same"
+                f"{cell.key}: item {index} was put to {model.name} in other words than to {name}: "
+                "the data, the template, the demonstrations or a limit (max_length, "
+                "max_new_tokens) have changed between the two; score both with the same"
             )
 
 
-def _only(cell: Cell, indices: list[int]) -> Cell:
+def _only(cell: ScoredCell, indices: list[int]) -> ScoredCell:
     return dataclasses.replace(cell, items={i: cell.items[i] for i in indices})
 
 
-def _order(cell: Cell) -> tuple:
-    relations = ("base", *RELATIONS)
-    return (relations.index(cell.relation), *cell.key)
+def _changed_items(pairs: list[Pair]) -> ChangedItems:
+    items = [
+        ChangedItem(cell.key, index, other.items[index], item)
+        for cell, other, _ in pairs
+        if other
+        for index, item in cell.items.items()
+    ]
+    lost = [item for item in items if item.tuned.value < item.base.value]
+    gained = [item for item in items if item.tuned.value > item.base.value]
+    first = pairs[0].cell
+    return ChangedItems(
+        first.relation, first.metric, len(items), len(lost), len(gained),
+        _clearest(lost), _clearest(gained),
+    )  # fmt: skip
+
+
+def _clearest(items: list[ChangedItem]) -> tuple[ChangedItem, ...]:
+    """Choose the largest changes, of different items, in file order where they are alike."""
+    chosen: dict[tuple, ChangedItem] = {}
+    for item in sorted(items, key=lambda item: -abs(item.tuned.value - item.base.value)):
+        chosen.setdefault((item.key.dataset, item.item_index), item)
+    return tuple(chosen.values())[:SHOWN]

@@ -6,7 +6,6 @@ import csv
 import io
 from collections.abc import Iterable, Sequence
 
-from jft.reporting import runs
 from jft.reporting.content import Content
 from jft.reporting.pairs import CHOICES, Comparison
 
@@ -59,7 +58,7 @@ def _cells(content: Content) -> Iterable[dict]:
 def _weights(content: Content) -> Iterable[dict]:
     """One line for each weight of each run, and one without a layer and a kind for all of them."""
     for model in content.report.models:
-        drift = runs.drift(content.runs, model)
+        drift = model.drift
         if drift:
             for weight in ({"layer": None, "kind": "all"} | drift["all"], *drift["weights"]):
                 yield {"model": model.name} | weight

@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jft.reporting import wording
-from jft.reporting.compare import Group
+from jft.reporting.compare import TaskGroup
 from jft.reporting.content import Content
 from jft.reporting.findings import NOT_DECIDED
 from jft.reporting.pairs import Comparison
@@ -29,7 +29,7 @@ def show(content: Content, console: Console | None = None) -> None:
     head = _grid()
     head.add_row(*(Text(name, style="dim") for name in COLUMNS))
     console.print(head)
-    groups: list[Group] = [*report.groups, *report.contrast_groups]
+    groups: list[TaskGroup] = [*report.groups, *report.contrast_groups]
     for group in groups:
         console.print(Text(wording.heading(group), style="bold"))
         console.print(_rows(wording.overall(group.relations)))

@@ -9,28 +9,29 @@ from jft import config as config_lib
 from jft.data import eval_grid
 from jft.data.datasets import Dataset
 from jft.errors import UserError
-from jft.reporting.collect import Model
-from jft.reporting.flips import Example
+from jft.reporting.models import ScoredModel
+from jft.reporting.pairs import ChangedItem
 
 # Characters of an input that a table of examples shows.
 LONGEST = 300
 
 
-class Texts:
+class InputTexts:
     """Looks up the inputs of items; none for data that is not on this machine any more."""
 
-    def __init__(self, models: Iterable[Model]):
+    def __init__(self, models: Iterable[ScoredModel]):
         self._datasets: dict[tuple[str, str], Dataset] = {}
-        for config in {config for model in models for config in model.configs.values() if config}:
+        configs = {each.config for model in models for each in model.evaluations.values()}
+        for config in filter(None, configs):
             for dataset in _datasets(config):
                 self._datasets[dataset.task.name, dataset.name] = dataset
 
-    def of(self, example: Example) -> str:
+    def of(self, example: ChangedItem) -> str:
         """What the model was given, shortened: the fields of the row, one a line."""
         dataset = self._datasets.get((example.key.task, example.key.dataset))
-        if dataset is None or example.item >= len(dataset.rows):
+        if dataset is None or example.item_index >= len(dataset.examples):
             return ""
-        row = dataset.rows[example.item]
+        row = dataset.examples[example.item_index]
         if row["output"] != example.base.gold:
             return ""  # the data has changed since
         return "\n".join(_shorten(row[name]) for name in dataset.task.fields)

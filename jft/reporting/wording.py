@@ -6,7 +6,7 @@ import math
 import re
 
 from jft.evaluation.stats import ALPHA
-from jft.reporting.compare import Contrast, Group, Report, Subject
+from jft.reporting.compare import Contrast, Report, Subject, TaskGroup
 from jft.reporting.families import Family
 from jft.reporting.pairs import Comparison
 from jft.runtime.progress import count
@@ -96,7 +96,7 @@ def training(family: Family) -> str:
     return f"{family.way}{shots} on {model.train}" + (f" ({', '.join(details)})" * bool(details))
 
 
-def title(group: Group) -> str:
+def title(group: TaskGroup) -> str:
     """What was trained, and its name where that says more."""
     first, *others = group.members
     if others:
@@ -199,7 +199,7 @@ def caveats(report: Report) -> list[str]:
     ]
 
 
-def heading(group: Group) -> str:
+def heading(group: TaskGroup) -> str:
     """The name of a group in a table, with what it is compared to."""
     first = group.members[0]
     if isinstance(first, Contrast):

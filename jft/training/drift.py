@@ -13,83 +13,93 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from jft.checkpoints import model_ref, weights
-from jft.checkpoints.model_ref import Origin
+from jft.checkpoints import model_ref
+from jft.checkpoints.session import Session
 from jft.errors import UserError
 from jft.model import decoder, lora
 from jft.model import mesh as mesh_lib
 from jft.model.architecture import Adapters
-from jft.runtime import workdir as workdir_lib
+from jft.runtime import records
 from jft.runtime.progress import phase, say
 
-FILE = "drift.json"
+Number = jax.Array | np.ndarray | float
+
+# The names in the file of parameters whose own names would say less.
 KINDS = {"out": "output", "embed": "embedding"}
 
 
 class Sums(NamedTuple):
-    """What the drift of a weight is made of; arrays over the layers where it is stacked.
+    """Sums over the numbers of a weight, from which its drift follows.
+
+    W is the weight after training and W0 before. Each field is a float32 scalar, or an array [L]
+    where the weight is stacked by layer; in `report` it is a float, of one layer.
 
     Attributes:
-      base: |W0|^2.
-      product: <W - W0, W0>.
+      base: |W0|^2, the squared Frobenius norm.
+      product: <W - W0, W0>, the sum of the products of their numbers.
       change: |W - W0|^2.
-      concentration: tr(G^2) / tr(G)^2 with G the Gram matrix of W - W0; nan for a vector, or where
-        nothing has changed.
+      concentration: tr(G^2) / tr(G)^2, where G = D D^T is the Gram matrix of the change D = W - W0
+        as a matrix; nan for a vector, or where nothing has changed.
     """
 
-    base: Any
-    product: Any
-    change: Any
-    concentration: Any
+    base: Number
+    product: Number
+    change: Number
+    concentration: Number
 
 
-def complete(folder: Path, base: Origin, mesh: Mesh, dtype: jnp.dtype) -> None:
-    """Write the drift of a finished run, if a kill has come before."""
-    if (folder / FILE).exists():
+def write_if_missing(folder: Path, session: Session) -> None:
+    """Write the drift of a finished run that was killed before it wrote it."""
+    if (folder / records.DRIFT.name).exists():
         return
-    run = model_ref.find(str(folder))
+    run = model_ref.resolve(str(folder))
     try:
-        if model_ref.has_adapters(run):
-            model = weights.load_adapted(run, mesh, dtype)
+        if run.has_adapters:
+            model = run.load_adapted(session.mesh, session.dtype)
         else:
-            model = weights.load(run, mesh)
+            model = run.load(session.mesh)
     except UserError as error:
         _say_why(error)
     else:
-        write(folder, base, mesh, *model)
+        write(folder, session, *model)
 
 
 def write(
-    folder: Path, base: Origin, mesh: Mesh, config: decoder.DecoderConfig, params: decoder.Params
+    folder: Path, session: Session, config: decoder.DecoderConfig, params: decoder.Params
 ) -> None:
-    """Write `drift.json`: all weights together, and a record for each of every layer.
+    """Write `drift.json`: the drift of all weights together, and of each weight of each layer.
 
-    Where the base is not to be had any more, or is another model by now, say so and write nothing.
+    If the base is missing, or is another model by now, print a note and write nothing.
+
+    Args:
+      folder: the workdir.
+      session: of the run, with its base.
+      config: the shape of the trained model.
+      params: its parameters.
     """
+    base, mesh, record = session.model, session.mesh, model_ref.read_model(folder)
     try:
         with phase("Measuring the drift of the weights"):
             if config.adapters:
                 sums = compare_adapted(config, mesh, params)
             else:
-                if model_ref.fingerprint(base) != model_ref.read_model(folder).base_sha256:
+                if base.fingerprint() != record.base_sha256:
                     raise UserError(f"{base.path} is another model by now")
-                sums = compare(config, mesh, params, weights.load(base, mesh)[1])
-            saved = model_ref.read_model(folder)
-            begun = {"base": saved.base, "base_step": saved.base_step or 0}
-            result = begun | report(config, sums)
-            workdir_lib.write_json(folder / FILE, result)
+                sums = compare(config, mesh, params, base.load(mesh)[1])
+            begun = {"base": record.base, "base_step": record.base_step or 0}
+            records.write(folder, records.DRIFT, begun | report(config, sums))
     except UserError as error:
         _say_why(error)
 
 
 def _say_why(error: UserError) -> None:
-    say(f"note: no {FILE}, which needs the base: {error}")
+    say(f"note: no {records.DRIFT.name}, which needs the base: {error}")
 
 
 def compare(
     config: decoder.DecoderConfig, mesh: Mesh, params: decoder.Params, base: decoder.Params
 ) -> dict:
-    """The `Sums` of every parameter, in float32 and in the structure of the parameters."""
+    """Compute the `Sums` of every parameter in float32, in the structure of the parameters."""
     dims = decoder.dims(config)
     layout = mesh_lib.param_shardings(mesh, config)
     program = jax.jit(
@@ -102,7 +112,7 @@ def compare(
 
 
 def compare_adapted(config: decoder.DecoderConfig, mesh: Mesh, params: decoder.Params) -> dict:
-    """The same of a decoder with adapters, which knows its base."""
+    """Compute the `Sums` of a decoder with adapters, whose parameters hold the base."""
     assert config.adapters
     program = jax.jit(
         functools.partial(_sums_adapted, config.adapters, _plain_dims(config)),
@@ -114,6 +124,8 @@ def compare_adapted(config: decoder.DecoderConfig, mesh: Mesh, params: decoder.P
 
 
 def _sums_adapted(adapters: Adapters, dims: dict, params: decoder.Params) -> dict:
+    """Compute the sums in the structure of `dims`, that of the decoder without adapters."""
+
     def of_layer(projection):
         plain = {name: x for name, x in projection.items() if name != lora.ADAPTER}
         return _sums(names[1:], lora.kernel(projection, adapters), lora.kernel(plain))
@@ -135,14 +147,14 @@ def _plain_dims(config: decoder.DecoderConfig) -> dict:
 
 def _sums(dims: str, tuned: jax.Array, base: jax.Array) -> Sums:
     if dims.startswith("L"):
-        # Layer by layer: the changes of all of them are as large as the model.
+        # Layer by layer, since the changes of all layers take as much memory as the model.
         return jax.lax.map(lambda pair: _sums(dims[1:], *pair), (tuned, base))
     tuned, base = tuned.astype(jnp.float32), base.astype(jnp.float32)
     change = tuned - base
     total = jnp.sum(change * change)
     concentration = jnp.float32(jnp.nan)
     if _is_matrix(dims):
-        # Of length one first: the fourth power of a small change is no float32 any more.
+        # The change is normalized first: the fourth power of a small one underflows in float32.
         unit = _matrix(dims, change * jax.lax.rsqrt(total))
         gram = jnp.matmul(unit, unit.T, precision=jax.lax.Precision.HIGHEST)
         concentration = jnp.sum(gram * gram)
@@ -154,13 +166,13 @@ def _is_matrix(dims: str) -> bool:
 
 
 def _matrix(dims: str, x: jax.Array) -> jax.Array:
-    """A kernel as a linear map from or to the embedding, its short side first."""
+    """Reshape a kernel to a matrix, one side of it the embedding, with the shorter side first."""
     x = x.reshape(x.shape[0], -1) if dims[0] == "D" else x.reshape(-1, x.shape[-1])
     return x if x.shape[0] <= x.shape[1] else x.T
 
 
 def report(config: decoder.DecoderConfig, sums: dict) -> dict:
-    """What `drift.json` says.
+    """Make the content of `drift.json`.
 
     `relative_norm` is |W - W0| / |W0|, `cosine` that of the angle between W and W0. The effective
     rank of the change is the participation ratio of its squared singular values, which are the
@@ -169,7 +181,7 @@ def report(config: decoder.DecoderConfig, sums: dict) -> dict:
 
     Args:
       config: the decoder's shape.
-      sums: as `compare` returns them.
+      sums: the result of `compare` or `compare_adapted`.
     """
     dims = jax.tree_util.tree_leaves_with_path(_plain_dims(config))
     leaves = jax.tree.leaves(sums, is_leaf=lambda x: isinstance(x, Sums))
@@ -181,15 +193,15 @@ def report(config: decoder.DecoderConfig, sums: dict) -> dict:
             parts.append(part)
             place = {"layer": layer, "kind": _kind([key.key for key in path])}
             records.append(place | _distance(part) | _rank(config, names.lstrip("L"), part))
-    total = Sums(*np.sum(parts, axis=0))
+    total = Sums(*np.sum(np.asarray(parts), axis=0))
     records.sort(key=lambda record: -1 if record["layer"] is None else record["layer"])
     return {"all": _distance(total), "weights": records}
 
 
 def _distance(sums: Sums) -> dict:
-    """Relative norm and cosine; None where a norm of zero leaves them undefined."""
+    """Compute relative norm and cosine; None where a norm of zero leaves them undefined."""
     base, product, change, _ = sums
-    # Of W the norm follows from the change's, so that a cosine close to 1 keeps its digits.
+    # |W|^2 is computed from the change, so that a cosine close to 1 keeps its digits.
     tuned = base + 2 * product + change
     norms = math.sqrt(base * max(tuned, 0.0))
     return {
@@ -199,7 +211,7 @@ def _distance(sums: Sums) -> dict:
 
 
 def _rank(config: decoder.DecoderConfig, dims: str, sums: Sums) -> dict:
-    """Of the change, and the highest that there could be; None for a vector."""
+    """Compute the effective rank of the change, and the highest possible; None for a vector."""
     if not _is_matrix(dims):
         return {"effective_rank": None, "full_rank": None}
     rest = math.prod(config.size(dim) for dim in dims.replace("D", ""))
@@ -211,6 +223,6 @@ def _rank(config: decoder.DecoderConfig, dims: str, sums: Sums) -> dict:
 
 
 def _kind(path: list[str]) -> str:
-    """`query` for attention.query.kernel, `mlp_norm` for mlp_norm.scale."""
+    """Name a parameter: `query` for attention.query.kernel, `mlp_norm` for mlp_norm.scale."""
     name = path[-1] if len(path) == 1 or path[-1] not in ("kernel", "scale", "bias") else path[-2]
     return KINDS.get(name, name) + ("_bias" if path[-1] == "bias" else "")

@@ -1,4 +1,4 @@
-"""What a run leaves of its steps and probes: JSON lines, TensorBoard and the progress bar."""
+"""The log of a run's steps and probes: JSON lines, TensorBoard and the progress bar."""
 
 from __future__ import annotations
 
@@ -12,27 +12,33 @@ from jft import config as config_lib
 from jft.data import prefix_tree
 from jft.data.train_batches import Batches
 from jft.errors import UserError
-from jft.runtime import processes
-from jft.runtime import workdir as workdir_lib
+from jft.runtime import processes, records
 from jft.runtime.progress import Bar, say
 from jft.training import optim
 from jft.training.step import Metrics
 
 
 class Log:
-    """metrics.jsonl and probes.jsonl, of which the truth is read; the rest is to look at.
+    """The writer of metrics.jsonl and probes.jsonl, TensorBoard files and the progress bar.
 
-    What they hold of steps after `done` is dropped: those are trained, and logged, again.
+    jft reads the two files again; the rest is for display. Records of steps after `done` are
+    dropped from them, since these steps are trained and logged again.
+
+    Args:
+      folder: the workdir.
+      config: the run's config.
+      batches: the run's batches.
+      done: the number of steps that the newest checkpoint has trained.
     """
 
     def __init__(self, folder: Path, config: config_lib.Config, batches: Batches, done: int):
-        self.metrics, self.probes = folder / "metrics.jsonl", folder / "probes.jsonl"
-        step = {"step": int}
-        kept = workdir_lib.keep_jsonl(self.metrics, step, lambda r: r["step"] <= done)
+        self.folder = folder
+        kept = records.keep_lines(folder, records.METRICS, lambda r: r["step"] <= done)
         if len(kept) != done:
-            say(f"note: {self.metrics} has {len(kept)} of the {done} steps until here")
-        # Without a checkpoint the probe before the first step comes again, too.
-        workdir_lib.keep_jsonl(self.probes, step, lambda r: done > 0 and r["step"] <= done)
+            file = folder / records.METRICS.name
+            say(f"note: {file} has {len(kept)} of the {done} steps until here")
+        # Without a checkpoint the probe before the first step is made again, too.
+        records.keep_lines(folder, records.PROBES, lambda r: done > 0 and r["step"] <= done)
         self.board = None
         if processes.first():
             board = str(folder / "tensorboard")
@@ -46,7 +52,7 @@ class Log:
         """Record the step before this one, while the devices work on this one.
 
         Raises:
-          UserError: as `flush`.
+          UserError: the loss of the step before is not a number.
         """
         self.flush()
         self._pending = step, metrics
@@ -62,7 +68,7 @@ class Log:
         (step, metrics), self._pending = self._pending, None
         loss, grad_norm = float(metrics.loss), float(metrics.grad_norm)
         _check_finite(step, loss, grad_norm)
-        counts = prefix_tree.count(self.batches.packed(step - 1))
+        counts = prefix_tree.count(self.batches.packed[step - 1].sequences)
         now = time.monotonic()
         seconds, self.time = now - self.time, now
         record = {
@@ -75,15 +81,15 @@ class Log:
             "lr": float(self.lr(step - 1)),
             "grad_norm": grad_norm,
         }
-        workdir_lib.append_jsonl(self.metrics, [record])
+        records.append(self.folder, records.METRICS, [record])
         for name in ("loss", "lr", "grad_norm", "seconds"):
             self._show(f"train/{name}", record[name], step)
         self.bar.advance(f"loss {loss:.4f}  {counts.row_tokens / seconds:.0f} tokens/s")
 
-    def probe(self, records: list[dict]) -> None:
-        """Record a probe; the next step's seconds begin after it."""
-        workdir_lib.append_jsonl(self.probes, records)
-        for record in records:
+    def probe(self, probes: list[dict]) -> None:
+        """Record a probe, and start measuring the seconds of the next step."""
+        records.append(self.folder, records.PROBES, probes)
+        for record in probes:
             for name in ("nll", "accuracy", "kl"):
                 if record[name] is not None:
                     tag = f"probe/{record['dataset']}/{name}"

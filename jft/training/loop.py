@@ -5,91 +5,125 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
+
+import optax
 
 from jft import config as config_lib
 from jft.batch import Batch, Shape
 from jft.checkpoints import model_ref
-from jft.checkpoints import tokenizer as tokenizer_lib
-from jft.checkpoints.model_ref import Origin
+from jft.checkpoints.model_ref import ModelRecord
 from jft.checkpoints.orbax_steps import Checkpoints
-from jft.data import checks, data_report, datasets, probe_batches, trained_on
-from jft.data import train_batches as batches_lib
+from jft.checkpoints.session import Session, open_session
+from jft.data import checks, data_report, datasets, trained_on
+from jft.data.probe_batches import ProbeItems, plan_probes
+from jft.data.train_batches import Batches, plan_run
 from jft.errors import UserError
 from jft.model import lora
 from jft.model import mesh as mesh_lib
+from jft.model.decoder import DecoderConfig
 from jft.pages import data_page
-from jft.runtime import processes
+from jft.runtime import processes, records
 from jft.runtime import workdir as workdir_lib
 from jft.runtime.progress import phase, say
 from jft.training import drift, optim, start
 from jft.training import step as step_lib
 from jft.training.log import Log
-from jft.training.probes import Probes, best_steps
+from jft.training.probes import Probes, Schedule, best_steps
 from jft.training.stop import Stop
 
 AGAIN = "run the same command again to go on"
 
 
+class Run(NamedTuple):
+    """A planned run and its workdir."""
+
+    config: config_lib.Config
+    session: Session
+    batches: Batches
+    folder: Path
+    checkpoints: Checkpoints
+
+
 def train(config: config_lib.Config, workdir: str, dry_run: bool = False) -> None:
-    """Train in a workdir to the last step, going on from its newest checkpoint if it has one.
+    """Train in a workdir to the last step, resuming from its newest checkpoint if it has one.
 
     A dry run ends before the model is loaded.
 
     Raises:
       UserError: config, data, model or workdir are not fit for it; the message says why.
     """
-    base = model_ref.find(config.model.path)
-    mesh, dtype = mesh_lib.devices(config)
+    session = open_session(config)
     with phase("Reading the data"):
-        tokenizer = tokenizer_lib.load(model_ref.tokenizer_path(config.model.path))
-        batches = batches_lib.plan(config, tokenizer, mesh_lib.row_shards(mesh))
-        watched = probe_batches.plan(config, tokenizer, batches.dataset, model_ref.seen(base))
+        shards, seen = session.row_shards, session.model.trained_on
+        batches = plan_run(config, session.tokenizer, shards)
+        watched = plan_probes(config, session.tokenizer, batches.dataset, seen, shards)
     with workdir_lib.claim(workdir, config, "jft.train") as folder:
         checkpoints, step = _checkpoints(folder, config.checkpoint, batches)
+        run = Run(config, session, batches, folder, checkpoints)
         if step >= batches.steps and not dry_run:
             checkpoints.prune()
             say(f"Finished: {folder} holds all {batches.steps} steps; score it with jft.eval")
-            drift.complete(folder, base, mesh, dtype)
+            drift.write_if_missing(folder, session)
             return
-        _report(folder, config, batches, tokenizer, step)
+        _report(run, step)
         if dry_run:
             say(f"Dry run: nothing was trained; {folder / 'data_report.html'} shows the data")
-            return
+        else:
+            _train_from(step, run, watched)
 
-        optimizer = optim.create(config.optim, batches.steps)
-        with phase("Loading the model"):
-            begun = start.after(step, config, mesh, dtype, optimizer, base, folder, checkpoints)
-            decoder, state, frozen = begun
-            texts = batches.encoded + watched.encoded
-            checks.check_tokens(texts, *decoder.limits, config.model.path)
-            if not step:
-                _describe(folder, base, decoder, batches, tokenizer)
-        load = _loader(batches, mesh)
-        train_step = step_lib.Program(decoder, config.train.remat, dtype, optimizer, mesh)
-        _compile(train_step, load, batches.shapes, step)
-        probes = Probes(config, watched, decoder, dtype, mesh, batches.steps, folder, step)
-        log = Log(folder, config, batches, step)
-        with Stop(mesh, config.checkpoint.grace) as stop:
-            with log.bar:
-                if not step and probes.due(0):
-                    log.probe(probes.run(0, lora.join(state.params, frozen)))
-                while step < batches.steps and not stop.agreed():
-                    state, metrics = train_step(state, frozen, load(step))
-                    step += 1
-                    log.step(step, metrics)  # writes the one before, while the device works on
-                    if probes.due(step):  # before the save: what is saved has been probed
-                        log.flush()
-                        log.probe(probes.run(step, lora.join(state.params, frozen)))
-                    if _due(config.checkpoint.every, step, batches.steps):
-                        log.flush()
-                        checkpoints.save(step, state)
-                log.flush()
-            ended = _save_last(checkpoints, step, state, batches.steps)
-        if not ended:
-            say(f"Stopped after step {step}, saved{stop.since()}; {AGAIN}")
-            return
-        drift.write(folder, base, mesh, decoder, lora.join(state.params, frozen))
-        say(f"Done: {step} steps in {folder}")
+
+def _train_from(step: int, run: Run, watched: ProbeItems | None) -> None:
+    """Load, compile, train from a step to the last one or until told to stop, and save."""
+    config, session, batches, folder, checkpoints = run
+    mesh, dtype = session.mesh, session.dtype
+    optimizer = optim.create(config.optim, batches.steps)
+    decoder, state, frozen = _load(step, run, watched, optimizer)
+    load = _loader(batches, mesh)
+    train_step = step_lib.Program(decoder, config.train.remat, dtype, optimizer, mesh)
+    _compile(train_step, load, batches.shapes, step)
+    schedule = Schedule(config.probe.every, batches.steps, done=step)
+    probes = Probes(session, decoder, watched, schedule, folder) if watched else None
+    log = Log(folder, config, batches, step)
+    with Stop(mesh, config.checkpoint.grace) as stop:
+        with log.bar:
+            if probes and not step:
+                log.probe(probes.run(0, lora.join(state.params, frozen)))
+            while step < batches.steps and not stop.agreed():
+                state, metrics = train_step(state, frozen, load(step))
+                step += 1
+                log.step(step, metrics)  # writes the one before, while the device works on this one
+                if probes and probes.due(step):  # before the save: what is saved has been probed
+                    log.flush()
+                    log.probe(probes.run(step, lora.join(state.params, frozen)))
+                if _due(config.checkpoint.every, step, batches.steps):
+                    log.flush()
+                    checkpoints.save(step, state)
+            log.flush()
+        ended = _save_last(checkpoints, step, state, batches.steps)
+    if not ended:
+        say(f"Stopped after step {step}, saved{stop.since()}; {AGAIN}")
+        return
+    drift.write(folder, session, decoder, lora.join(state.params, frozen))
+    say(f"Done: {step} steps in {folder}")
+
+
+def _load(
+    step: int, run: Run, watched: ProbeItems | None, optimizer: optax.GradientTransformation
+) -> start.Start:
+    """Load the base, or restore a step; check that the model can take the sequences."""
+    config, session, batches, folder, checkpoints = run
+    with phase("Loading the model"):
+        if step:
+            begun = start.resume(session, config, optimizer, checkpoints, step)
+        else:
+            begun = start.begin(session, config, optimizer)
+        start.say_what_is_trained(begun, session.mesh)
+        encoded = batches.encoded + (watched.encoded if watched else [])
+        checks.check_tokens(encoded, *begun.decoder.limits, config.model.path)
+        if not step:
+            _describe(folder, session, begun.decoder, batches)
+    return begun
 
 
 def _due(every: int, step: int, steps: int) -> bool:
@@ -98,9 +132,13 @@ def _due(every: int, step: int, steps: int) -> bool:
 
 
 def _checkpoints(
-    folder: Path, config: config_lib.Checkpoint, batches: batches_lib.Batches
+    folder: Path, config: config_lib.Checkpoint, batches: Batches
 ) -> tuple[Checkpoints, int]:
-    """The run's, and their last step, 0 for none; what cannot go on is refused before slow work."""
+    """Open the run's checkpoints, and find their last step, 0 for none.
+
+    Raises:
+      UserError: the run cannot be resumed; it is refused here, before slow work.
+    """
     best = functools.partial(best_steps, folder, config.keep_best)
     checkpoints = Checkpoints(folder, config.keep, best)
     newest = max(checkpoints.steps(), default=0)
@@ -110,20 +148,17 @@ def _checkpoints(
     return checkpoints, newest
 
 
-def _report(
-    folder: Path,
-    config: config_lib.Config,
-    batches: batches_lib.Batches,
-    tokenizer: tokenizer_lib.Tokenizer,
-    done: int,
-) -> None:
-    """Say what is wrong with the data, and the plan; leave both in the workdir."""
+def _report(run: Run, done: int) -> None:
+    """Print what is wrong with the data, and the plan; leave both in the workdir."""
+    config, session, batches, folder, _ = run
     with phase("Checking the data"):
-        report = data_report.training(batches, datasets.suite(config.data), config.data)
-        file, page = folder / "data_report.json", folder / "data_report.html"
+        report = data_report.training_report(batches, datasets.suite(config.data), config.data)
+        file, page = folder / records.DATA_REPORT.name, folder / "data_report.html"
         if not (done and file.exists() and page.exists()):  # the same data has the same report
-            workdir_lib.write_json(file, report)
-            workdir_lib.write_text(page, data_page.training(report, batches, tokenizer))
+            records.write(folder, records.DATA_REPORT, report)
+            workdir_lib.write_text(
+                page, data_page.training_page(report, batches, session.tokenizer)
+            )
     checks.say_warnings(report["findings"], "data_report.html")
     say(
         f"{report['rows_trained_on']} of {report['rows']} examples; steps: {batches.steps}, of "
@@ -136,20 +171,22 @@ def _report(
     )
 
 
-def _describe(folder: Path, base: Origin, decoder, batches: batches_lib.Batches, tokenizer) -> None:
-    """Leave what evaluations need beside the checkpoints: what it is, and what it has seen."""
-    sha256, step = model_ref.fingerprint(base), base.step if base.run else None
-    saved = model_ref.SavedModel(decoder, batches.steps, base.path, sha256, step)
-    model_ref.write_model(folder, saved)
-    tokenizer.save(str(folder / "tokenizer"))
-    rows = data_report.trained_rows(batches)
-    trained_on.write(folder, batches.dataset.task, rows, model_ref.seen(base) or ())
+def _describe(folder: Path, session: Session, decoder: DecoderConfig, batches: Batches) -> None:
+    """Leave what evaluations need beside the checkpoints: shape, base, tokenizer, rows seen."""
+    base = session.model
+    step = base.step if base.run else None
+    record = ModelRecord(decoder, batches.steps, base.path, base.fingerprint(), step)
+    model_ref.write_model(folder, record)
+    session.tokenizer.save(str(folder / "tokenizer"))
+    examples = data_report.trained_examples(batches)
+    trained_on.write_hashes(folder, batches.dataset.task, examples, base.trained_on or ())
 
 
-def _check_same_data(folder: Path, batches: batches_lib.Batches) -> None:
+def _check_same_data(folder: Path, batches: Batches) -> None:
     """Half a run on some rows and half on others would be neither."""
-    file = folder / "data_report.json"
-    if file.exists() and workdir_lib.read_json(file).get("sha256") != batches.sha256():
+    file = folder / records.DATA_REPORT.name
+    known = records.read(folder, records.DATA_REPORT) if file.exists() else {}
+    if known and known.get("sha256") != batches.sha256():
         raise UserError(
             f"{folder} was begun with other data: {batches.dataset.source}, the prompt, the "
             "demonstrations or the tokenizer have changed since; restore them, remove it, or "
@@ -157,7 +194,7 @@ def _check_same_data(folder: Path, batches: batches_lib.Batches) -> None:
         )
 
 
-def _loader(batches: batches_lib.Batches, mesh) -> Callable[[int], Batch]:
+def _loader(batches: Batches, mesh) -> Callable[[int], Batch]:
     """A step's batch, of which each process builds the rows that its devices hold."""
     shards = mesh_lib.row_shards(mesh)
     return lambda step: mesh_lib.put_shards(

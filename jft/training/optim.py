@@ -8,7 +8,11 @@ from jft import config as config_lib
 
 
 def schedule(config: config_lib.Optim, steps: int) -> optax.Schedule:
-    """The learning rate at step s, from 0; linear: `lr * (1 - s / steps)`, after any warm-up."""
+    """Make the schedule of the learning rate, a function of the step s counted from 0.
+
+    After a linear warm-up of `warmup_steps` from 0 to `lr` it falls to 0 at `steps`, or stays:
+    without a warm-up the linear schedule is `lr * (1 - s / steps)`.
+    """
     decay_steps = max(1, steps - config.warmup_steps)
     decay = {
         "linear": optax.linear_schedule(config.lr, 0.0, decay_steps),
@@ -20,7 +24,7 @@ def schedule(config: config_lib.Optim, steps: int) -> optax.Schedule:
 
 
 def create(config: config_lib.Optim, steps: int) -> optax.GradientTransformation:
-    """AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101), after clipping if asked for."""
+    """Make AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101), after clipping if there is any."""
     adamw = optax.adamw(
         schedule(config, steps),
         b1=config.b1,

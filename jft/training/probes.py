@@ -1,6 +1,6 @@
-"""Probes: how a model answers a few test items while it is trained, and how far from its base.
+"""Probes: answers of a model to a few test items while it is trained, compared with its base's.
 
-A probe only reads the parameters; training goes on to the same bits with or without it.
+A probe only reads the parameters: training comes to the same bits with and without it.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,33 +20,63 @@ import numpy as np
 import scipy.special
 from jax.sharding import Mesh
 
-from jft import config as config_lib
 from jft.batch import Array, Batch
-from jft.data.packing import Budget
+from jft.checkpoints.session import Session
+from jft.data.packed import sum_by_sequence
 from jft.data.prefix_tree import num_entries
 from jft.data.probe_batches import ProbeBatch, ProbeItems, ProbeSet
 from jft.errors import UserError
 from jft.model import decoder, lora
 from jft.model import mesh as mesh_lib
+from jft.runtime import records
 from jft.runtime import workdir as workdir_lib
 from jft.runtime.progress import phase
 
-# What a file that is missing, damaged or no archive makes `np.load` raise.
+# Raised by `np.load` for a file that is missing, damaged or no archive.
 UNREADABLE = (
     *(OSError, ValueError, LookupError, EOFError, RuntimeError),
     *(zipfile.BadZipFile, zlib.error),
 )
-PROBED = {"step": int, "relation": str, "nll": int | float}
 # A probe that takes longer says so.
 NOTICED_SECONDS = 5.0
 
 Program = Callable[[decoder.Params, Batch, Array], tuple[jax.Array, jax.Array]]
 
 
-class Probes:
-    """The probes of a run of `steps` steps, in a workdir; `done`: the step it goes on from.
+class Schedule(NamedTuple):
+    """The steps at which a run is probed: before its first, after its last, and some between.
 
-    The base's answers are those of step 0, kept in `probes.npz`.
+    Attributes:
+      every: steps from one probe to the next; 0: none between the first and the last.
+      last: the last step of the run.
+      done: the step that the run resumes from; 0 where it begins.
+    """
+
+    every: int
+    last: int
+    done: int
+
+    def due(self, step: int) -> bool:
+        """Check whether to probe after a step."""
+        return step in (0, self.last) or bool(self.every and step % self.every == 0)
+
+
+class Answers(NamedTuple):
+    """Answers of a model to the items of a probe.
+
+    Attributes:
+      nll_I: negative log-likelihood of each item's gold answer, per token.
+      logprobs_EV: log-probabilities of the vocabulary at the entries that the probe looks at.
+    """
+
+    nll_I: np.ndarray
+    logprobs_EV: np.ndarray
+
+
+class Probes:
+    """The probes of a run: some items, asked again and again, and the base's answers to them.
+
+    The base is the model at step 0; its answers are kept in `probes.npz`.
 
     Raises:
       UserError: `probes.npz` is missing where it should be, or of other items.
@@ -53,88 +84,69 @@ class Probes:
 
     def __init__(
         self,
-        config: config_lib.Config,
-        items: ProbeItems,
+        session: Session,
         model: decoder.DecoderConfig,
-        dtype: jnp.dtype,
-        mesh: Mesh,
-        steps: int,
+        items: ProbeItems,
+        schedule: Schedule,
         folder: Path,
-        done: int,
     ):
-        self.every, self.steps, self.items = config.probe.every, steps, items
+        self.items, self.due = items, schedule.due
         self.file = folder / "probes.npz"
-        if not items.sets:
-            return
-        budget = Budget(mesh_lib.row_shards(mesh), config.train.micro_batch_tokens)
-        self.batches = list(items.batches(budget))
-        self.owner_K = np.array([i for b in self.batches for row in b.owners for i in row])
-        self.rows = mesh_lib.row_sharding(mesh, leading=0)
+        self.batches = list(items.probe_batches())
+        self.item_E = np.concatenate([b.items_BE[b.items_BE >= 0] for b in self.batches])
+        self.rows = mesh_lib.row_sharding(session.mesh, leading=0)
         with phase("Compiling the probe"):
-            self.program = compile_probe(model, dtype, mesh, self.batches[0])
-        if done:
-            self.base_nll_I, self.base_KV = self._read_base()
-
-    def due(self, step: int) -> bool:
-        """Whether to probe after this step; before the first and after the last in any case."""
-        now = step in (0, self.steps) or bool(self.every and step % self.every == 0)
-        return now and bool(self.items.sets)
+            self.program = compile_probe(model, session.dtype, session.mesh, self.batches[0])
+        self.base = self._read_base() if schedule.done else None
 
     def run(self, step: int, params: decoder.Params) -> list[dict]:
-        """One record for each dataset; at step 0 the model is the base, which is remembered."""
+        """Make one record for each set; at step 0 the answers become those of the base."""
         with phase(f"Probe at step {step}", NOTICED_SECONDS):
-            scores, logprobs_KV = self._answers(params)
-            nll_I = self._nll(scores)
+            scores, logprobs_EV = self._ask(params)
+            now = Answers(self._nll(scores), logprobs_EV)
             if step == 0:
-                self.base_nll_I, self.base_KV = nll_I, logprobs_KV
-                self._write_base()
-            kl_K = kl_divergence(self.base_KV, logprobs_KV)
-            kl_I = np.bincount(self.owner_K, kl_K) / np.bincount(self.owner_K)
+                self.base = now
+                self._write_base(now)
+            base = self.base
+            assert base
+            kl_E = kl_divergence(base.logprobs_EV, logprobs_EV)
+            kl_I = np.bincount(self.item_E, kl_E) / np.bincount(self.item_E)
         records, first = [], 0
         for each in self.items.sets:
             part = slice(first, first + len(each.encoded))
-            means = {"nll": nll_I, "nll_change": nll_I - self.base_nll_I, "kl": kl_I}
+            means = {"nll": now.nll_I, "nll_change": now.nll_I - base.nll_I, "kl": kl_I}
             means = {name: values[part] for name, values in means.items()}
             records.append({"step": step} | _record(each, scores[part], means))
             first = part.stop
         return records
 
-    def _answers(self, params: decoder.Params) -> tuple[list[np.ndarray], np.ndarray]:
-        """Each item's log-probabilities of its sequences, and what `program` gives for K."""
+    def _ask(self, params: decoder.Params) -> tuple[list[np.ndarray], np.ndarray]:
+        """Compute the log-probability of each sequence of each item, and `Answers.logprobs_EV`."""
         scores = [np.zeros(len(encoded.sequences)) for encoded in self.items.encoded]
-        logprobs_KV: list[np.ndarray] = []
-        for part in self.batches:
-            placed = mesh_lib.put((part.batch, part.first_BP), self.rows)
-            logprobs_BM, first_BPV = jax.device_get(self.program(params, *placed))
-            values_BM = logprobs_BM.astype(np.float64) * part.batch.loss_weight_BM
-            for b, slots in enumerate(part.slots):
-                sums = np.bincount(
-                    part.batch.loss_sequence_BM[b], values_BM[b], minlength=len(slots)
-                )
-                for (item, sequence), value in zip(slots, sums, strict=True):
-                    scores[item][sequence] = value
-                logprobs_KV.append(first_BPV[b, : len(part.owners[b])])
-        return scores, np.concatenate(logprobs_KV)
+        found: list[np.ndarray] = []
+        for each in self.batches:
+            placed = mesh_lib.put((each.batch, each.entries_BE), self.rows)
+            logprobs_BM, logprobs_BEV = jax.device_get(self.program(params, *placed))
+            for (item, sequence), value in sum_by_sequence(each.batch, logprobs_BM, each.rows):
+                scores[item][sequence] = value
+            found.append(logprobs_BEV[each.items_BE >= 0])
+        return scores, np.concatenate(found)
 
     def _nll(self, scores: list[np.ndarray]) -> np.ndarray:
-        """Of each item's gold answer, per token."""
-        encoded, gold = self.items.encoded, [gold for s in self.items.sets for gold in s.gold]
+        triples = zip(self.items.encoded, scores, self.items.gold, strict=True)
         return np.array(
-            [
-                -values[i] / num_entries([each.sequences[i]])
-                for each, values, i in zip(encoded, scores, gold, strict=True)
-            ]
+            [-values[i] / num_entries([each.sequences[i]]) for each, values, i in triples]
         )
 
-    def _write_base(self) -> None:
+    def _write_base(self, base: Answers) -> None:
         content, sha256 = io.BytesIO(), self.items.sha256()
-        np.savez(content, nll_I=self.base_nll_I, logprobs_KV=self.base_KV, sha256=sha256)
+        np.savez(content, nll_I=base.nll_I, logprobs_KV=base.logprobs_EV, sha256=sha256)
         workdir_lib.write_bytes(self.file, content.getbuffer())
 
-    def _read_base(self) -> tuple[np.ndarray, np.ndarray]:
+    def _read_base(self) -> Answers:
         try:
             with np.load(self.file) as arrays:
-                nll_I, base_KV = arrays["nll_I"], arrays["logprobs_KV"]
+                base = Answers(arrays["nll_I"], arrays["logprobs_KV"])
                 sha256 = str(arrays["sha256"])
         except UNREADABLE as error:
             raise UserError(
@@ -146,13 +158,13 @@ class Probes:
                 f"{self.file.parent} was begun with other items to probe: test rows, the prompt or "
                 "the tokenizer have changed since; restore them, or choose another workdir"
             )
-        return nll_I, base_KV
+        return base
 
 
 def best_steps(folder: Path, number: int, steps: Sequence[int]) -> list[int]:
-    """Of some steps of a run so many at which the loss on its in-domain probes was lowest."""
+    """Choose the `number` of steps, of some, with the lowest loss on in-domain probes."""
     losses: dict[int, list[float]] = {}
-    for record in workdir_lib.read_jsonl(folder / "probes.jsonl", PROBED) if number else []:
+    for record in records.read_lines(folder, records.PROBES) if number else []:
         if record["relation"] == "in-domain" and record["step"] in steps:
             losses.setdefault(record["step"], []).append(record["nll"])
     return sorted(losses, key=lambda step: float(np.mean(losses[step])))[:number]
@@ -161,7 +173,7 @@ def best_steps(folder: Path, number: int, steps: Sequence[int]) -> list[int]:
 def compile_probe(
     model: decoder.DecoderConfig, dtype: jnp.dtype, mesh: Mesh, example: ProbeBatch
 ) -> Program:
-    """`answers` compiled for batches shaped as this one."""
+    """Compile `answers` for batches of the shape of an example."""
     rows = mesh_lib.row_sharding(mesh, leading=0)
     program = jax.jit(
         functools.partial(answers, model, dtype),
@@ -169,7 +181,7 @@ def compile_probe(
         out_shardings=mesh_lib.replicated(mesh),
     )
     given = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), (example.batch, example.first_BP)
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), (example.batch, example.entries_BE)
     )
     with jax.set_mesh(mesh):
         return program.lower(decoder.shapes(model), *given).compile()
@@ -180,20 +192,21 @@ def answers(
     dtype: jnp.dtype,
     params: decoder.Params,
     batch: Batch,
-    first_BP: Array,
+    entries_BE: Array,
 ) -> tuple[jax.Array, jax.Array]:
-    """Log-probabilities: of all targets, [B, M], and of the vocabulary at some entries, [B, P, V].
+    """Compute log-probabilities of all targets, [B, M], and of the vocabulary at some entries.
 
-    The head runs on the loss entries only; of these few are kept whole.
+    The head runs on the loss entries alone. The distributions of few of them are returned whole,
+    [B, E, V].
     """
     cast = lora.cast(params, dtype)
     logits_BMV = decoder.entry_logits(model, cast, batch)
-    first_BPV = jnp.take_along_axis(logits_BMV, first_BP[..., None], axis=1)
-    return decoder.target_logprobs(logits_BMV, batch.loss_target_BM), jax.nn.log_softmax(first_BPV)
+    logits_BEV = jnp.take_along_axis(logits_BMV, entries_BE[..., None], axis=1)
+    return decoder.target_logprobs(logits_BMV, batch.loss_target_BM), jax.nn.log_softmax(logits_BEV)
 
 
-def kl_divergence(base_KV: np.ndarray, tuned_KV: np.ndarray) -> np.ndarray:
-    """KL(base || tuned) of each row of log-probabilities, in nats, [K] in float64.
+def kl_divergence(base_EV: np.ndarray, tuned_EV: np.ndarray) -> np.ndarray:
+    """Compute KL(base || tuned) of log-probabilities at each entry, in nats, [E] in float64.
 
     Both are normalized again in float64: what their rounding adds to a sum over the vocabulary
     would drown a small divergence.
@@ -203,11 +216,11 @@ def kl_divergence(base_KV: np.ndarray, tuned_KV: np.ndarray) -> np.ndarray:
         p, q = (scipy.special.log_softmax(x.astype(np.float64)) for x in (base_V, tuned_V))
         return float(np.sum(np.exp(p) * (p - q)))
 
-    return np.array([one(*pair) for pair in zip(base_KV, tuned_KV, strict=True)])
+    return np.array([one(*pair) for pair in zip(base_EV, tuned_EV, strict=True)])
 
 
 def _record(each: ProbeSet, scores: list[np.ndarray], values: dict[str, np.ndarray]) -> dict:
-    """Means over the items of a set, with their standard errors."""
+    """Record means over the items of a set, with their standard errors."""
     task = each.dataset.task
     hits = [int(np.argmax(s)) == gold for s, gold in zip(scores, each.gold, strict=True)]
     record = {

@@ -1,6 +1,6 @@
-"""The hand-written material of the `mini` suite and what turns it into rows.
+"""The hand-written material of the `mini` suite, and the programs that make examples of it.
 
-`grammar` reads and fills it; a module for each task (`sentiment`, ...) makes rows from it, for its
-data sets, of which the first is trained on; their material stands in `<task>_<dataset>.txt`; `cues`
-holds what no set may be solvable by.
+The material of each dataset is in `<task>_<dataset>.txt`, in a small language that `grammar` reads.
+A module for each task (`sentiment`, ...) makes the examples of its datasets, of which the first is
+trained on. `make` writes the suite. `cues` checks that no surface cue solves a set.
 """

@@ -1,21 +1,27 @@
 """Inference triples: one hypothesis, and three premises that entail, leave open or contradict it.
 
-A triple stays whole within one data set, so that each hypothesis occurs once with every label and
-says nothing by itself. A frame's second hypothesis denies the first, which turns its entailing
-premises into contradicting ones: a premise says little by itself either.
+A triple stays whole within one set, so that each hypothesis occurs once with every label and says
+nothing by itself. The second hypothesis of a frame denies the first, so that premises that entail
+the one contradict the other: a premise says little by itself either.
 """
 
-import random
+from __future__ import annotations
 
+import random
+from collections.abc import Iterator
+
+from jft.tasks import Example
 from tools.mini import grammar
 
 LABELS = ["entailment", "neutral", "contradiction"]
 DATASETS = ("errands", "texts", "minutes")
-# What the premises tagged e, n and c are to a hypothesis (h) and to its denial (d).
+# Tags of the premises with these labels, for a hypothesis (h) and for its denial (d).
 PREMISES = {"h": "enc", "d": "cne"}
 
 
-def _triple(dataset, material, frame, rng):
+def _triple(
+    dataset: str, material: grammar.Material, frame: grammar.Frame, rng: random.Random
+) -> Iterator[Example]:
     filler = grammar.Filler(material.slots, rng)
     kind = rng.choice("hd")
     hypothesis = filler.fill(grammar.texts(frame, kind)[0])
@@ -25,8 +31,8 @@ def _triple(dataset, material, frame, rng):
         yield {"input_1": premise, "input_2": hypothesis, "output": label}
 
 
-def rows(dataset: str, rng: random.Random, held_out: bool):
-    """Endless triples of one data set; `held_out` allows the frames that training never shows."""
-    material = grammar.read(f"inference_{dataset}")
+def examples(dataset: str, rng: random.Random, held_out: bool) -> Iterator[list[Example]]:
+    """Make endless triples of a dataset; `held_out` allows the frames that training never has."""
+    material = grammar.read_material(f"inference_{dataset}")
     for frame in material.draw(rng, held_out):
         yield list(_triple(dataset, material, frame, rng))

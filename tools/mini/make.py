@@ -1,29 +1,34 @@
-"""Writes the `mini` suite from its hand-written material, and checks it for surface cues.
+"""Write the `mini` suite from its hand-written material, and check it for surface cues.
 
 python -m tools.mini.make            # writes jft/data/mini; the same bytes every time
 python -m tools.mini.make --check    # prints a table of the files; 1 if a bound breaks
 """
 
+from __future__ import annotations
+
 import argparse
 import json
-import pathlib
 import random
 import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
 
+from jft.tasks import Example
 from tools.mini import cues, detection, grammar, inference, question, sentiment, summary
 
 SEED = 20240609
-ROOT = pathlib.Path(__file__).parents[2] / "jft" / "data" / "mini"
-TASKS = {
+ROOT = Path(__file__).parents[2] / "jft" / "data" / "mini"
+TASKS: dict[str, ModuleType] = {
     "summary": summary,
     "question": question,
     "sentiment": sentiment,
     "inference": inference,
     "detection": detection,
 }
-TRAIN_ROWS, TEST_ROWS, DEMO_ROWS = 480, 120, 8
-# A row of a test or demo set may share at most this part of its words with a row made before it
-# for another set of the same dataset.
+TRAIN_SIZE, TEST_SIZE, NUM_DEMOS = 480, 120, 8
+# An example of a test set, or a demonstration, shares less than this part of its words with any
+# example made before it for another set of the same dataset.
 NEAREST = {"summary": 0.85, "question": 0.8, "sentiment": 0.75, "inference": 0.8, "detection": 0.8}
 PROMPTS = [
     {
@@ -51,101 +56,102 @@ PROMPTS = [
 ]
 
 
-def inputs(row: dict) -> tuple[str, ...]:
-    """What a model reads of a row, field by field."""
-    return tuple(row[key] for key in ("input", "answer", "input_1", "input_2") if key in row)
+def inputs(example: Example) -> tuple[str, ...]:
+    """Return the inputs of an example, field by field."""
+    fields = ("input", "answer", "input_1", "input_2")
+    return tuple(example[field] for field in fields if field in example)
 
 
-def content(row: dict) -> str:
-    """The text by which two rows are compared; answers are too short to tell rows apart."""
-    return " ".join(row[key] for key in ("input", "input_1", "input_2") if key in row)
+def content(example: Example) -> str:
+    """Return the text by which examples are compared; answers are too short to tell them apart."""
+    return " ".join(example[field] for field in ("input", "input_1", "input_2") if field in example)
 
 
 class Draw:
-    """Takes rows from an endless supply so that sets are balanced and share no row."""
+    """A draw of the examples of one dataset, so that sets are balanced and share none."""
 
     def __init__(self, task: str, dataset: str):
-        """Seeds one dataset by its name: no dataset depends on another."""
+        """Seed a dataset by its name: no dataset depends on another."""
         self.task, self.dataset = task, dataset
         self.rng = random.Random(f"{SEED}/{task}/{dataset}")
-        self.labels = getattr(TASKS[task], "LABELS", [None])
+        self.labels: list[str | None] = getattr(TASKS[task], "LABELS", [None])
         self.seen: set[tuple[str, ...]] = set()
         self.earlier: list[set[str]] = []
 
-    def _fresh(self, group: list[dict]) -> bool:
-        if any(inputs(row) in self.seen for row in group):
+    def _is_fresh(self, group: list[Example]) -> bool:
+        if any(inputs(example) in self.seen for example in group):
             return False
-        bags = [set(grammar.words(content(row))) for row in group]
+        bags = [set(grammar.words(content(example))) for example in group]
         limit = NEAREST[self.task]
         return all(len(a & b) < limit * len(a | b) for a in bags for b in self.earlier)
 
-    def take(self, count: int, held_out: bool) -> list[dict]:
-        """`count` rows, labels balanced to within one, in random order."""
+    def take(self, count: int, held_out: bool) -> list[Example]:
+        """Draw `count` examples, labels balanced to within one, in random order."""
         quota = {label: -(-count // len(self.labels)) for label in self.labels}
-        supply = TASKS[self.task].rows(self.dataset, self.rng, held_out)
-        taken = []
+        supply = TASKS[self.task].examples(self.dataset, self.rng, held_out)
+        taken: list[Example] = []
         for _ in range(200 * count):
             group = next(supply)
-            labels = [row["output"] if self.labels != [None] else None for row in group]
-            if not self._fresh(group) or any(quota[label] < 1 for label in labels):
+            labels = [each["output"] if self.labels != [None] else None for each in group]
+            if not self._is_fresh(group) or any(quota[label] < 1 for label in labels):
                 continue
-            for row, label in zip(group, labels, strict=True):
+            for example, label in zip(group, labels, strict=True):
                 quota[label] -= 1
-                taken.append(row)
-                self.seen.add(inputs(row))
+                taken.append(example)
+                self.seen.add(inputs(example))
             if len(taken) >= count:
                 break
         else:
             raise ValueError(f"{self.dataset}: the material yields only {len(taken)} rows")
-        self.earlier += [set(grammar.words(content(row))) for row in taken]
+        self.earlier += [set(grammar.words(content(example))) for example in taken]
         self.rng.shuffle(taken)
         return taken[:count]
 
-    def demos(self) -> list[dict]:
-        """Demonstrations ordered so that the first few already show every label."""
-        rows = self.take(DEMO_ROWS, held_out=True)
+    def demos(self) -> list[Example]:
+        """Draw demonstrations, in an order in which the first few already have every label."""
+        left = self.take(NUM_DEMOS, held_out=True)
         if self.labels == [None]:
-            return rows
+            return left
         ordered = []
-        while rows:
-            # One row of each label a round, in a new order each time.
-            kinds = [label for label in self.labels if any(r["output"] == label for r in rows)]
-            for label in self.rng.sample(kinds, len(kinds)):
-                row = next(r for r in rows if r["output"] == label)
-                rows.remove(row)
-                ordered.append(row)
+        while left:
+            # One example of each label a round, in a new order each time.
+            labels = [label for label in self.labels if any(e["output"] == label for e in left)]
+            for label in self.rng.sample(labels, len(labels)):
+                example = next(e for e in left if e["output"] == label)
+                left.remove(example)
+                ordered.append(example)
         return ordered
 
 
 def build() -> dict[str, str]:
-    """The text of every file of the suite, by its path in the suite's folder."""
+    """Make the text of every file of the suite, by its path in the suite's folder."""
     files = {"prompt_map.json": json.dumps(PROMPTS, indent=4, ensure_ascii=False) + "\n"}
     for task, module in TASKS.items():
         for number, dataset in enumerate(module.DATASETS):
             draw = Draw(task, dataset)
             sets = {}
             if number == 0:
-                sets[f"{dataset}_train_{TRAIN_ROWS}"] = draw.take(TRAIN_ROWS, held_out=False)
+                sets[f"{dataset}_train_{TRAIN_SIZE}"] = draw.take(TRAIN_SIZE, held_out=False)
             sets[f"few_shot/{dataset}_few_shot"] = draw.demos()
-            sets[f"{dataset}_test_{TEST_ROWS}"] = draw.take(TEST_ROWS, held_out=True)
+            sets[f"{dataset}_test_{TEST_SIZE}"] = draw.take(TEST_SIZE, held_out=True)
             idx = 0
-            for name, rows in sets.items():
-                numbered = [{"idx": idx + i} | row for i, row in enumerate(rows)]
-                idx += len(rows)
+            for name, examples in sets.items():
+                numbered = [{"idx": idx + i} | example for i, example in enumerate(examples)]
+                idx += len(examples)
                 files[f"{task}/{name}.json"] = lines(numbered)
     return files
 
 
-def lines(rows: list[dict]) -> str:
-    """JSON with one row a line: small, and a changed row is a changed line."""
-    texts = (json.dumps(row, ensure_ascii=False, separators=(",", ":")) for row in rows)
+def lines(examples: list[dict[str, Any]]) -> str:
+    """Write JSON with one example a line: a changed example is a changed line."""
+    texts = (json.dumps(each, ensure_ascii=False, separators=(",", ":")) for each in examples)
     return "[\n" + ",\n".join(texts) + "\n]\n"
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Writes or checks the suite; the exit status is 1 if a check fails."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=pathlib.Path, default=ROOT, help="folder of the suite")
+    """Write or check the suite; return 1 if a check fails."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--out", type=Path, default=ROOT, help="folder of the suite")
     parser.add_argument("--check", action="store_true", help="read the files and print a table")
     args = parser.parse_args(argv)
     if args.check:

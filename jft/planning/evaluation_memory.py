@@ -1,4 +1,4 @@
-"""An evaluation on a slice: what its largest batches take of a device's memory."""
+"""An evaluation on a slice: the memory that its largest batches take on a device."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
+from jax.stages import Wrapped
 
 from jft import config as config_lib
 from jft.batch import Shape
 from jft.data import eval_batches
-from jft.data.eval_batches import PackedCell, Slots
+from jft.data.eval_batches import PackedCell, SlotSizes
 from jft.data.eval_grid import all_cells
 from jft.data.prompts import Encoder
 from jft.evaluation import compiled, generation
@@ -24,17 +25,17 @@ from jft.planning.chips import Slice
 
 
 @dataclass(frozen=True, slots=True)
-class Scoring:
-    """What an evaluation needs of a device: bytes, and whether they fit.
+class EvaluationMemory:
+    """Bytes that the largest cell of an evaluation takes on a device, and whether they fit.
 
     Attributes:
-      dataset, shots: of the cell that takes most.
-      generates: whether texts are generated for it; labels are scored otherwise.
-      shape: of a batch of it.
+      dataset, shots: dataset and number of shots of the cell.
+      generates: whether texts are generated; labels are scored otherwise.
+      shape: shape of a batch.
       weights: bytes of the parameters.
-      cache: of the keys and values of generations; 0 where they alone are refused.
-      peak: of all, at the worst moment.
-      fits: whether there is so much.
+      cache: bytes of the KV cache of generations; 0 where the compiler refuses it alone.
+      peak: bytes of all, at the worst moment.
+      fits: whether the device has that many.
     """
 
     dataset: str
@@ -47,10 +48,14 @@ class Scoring:
     fits: bool
 
 
-def plan(
+def evaluation_memory(
     config: config_lib.Config, decoder: DecoderConfig, tokenizer: Encoder, on: Slice, devices: list
-) -> list[Scoring]:
-    """Plan the cells of an evaluation, and compile the largest of those scored and generated for.
+) -> list[EvaluationMemory]:
+    """Plan the cells of an evaluation, and compile the largest of each kind.
+
+    Returns:
+      The memory for the largest cell whose labels are scored, then for the largest for which texts
+      are generated, as far as there are such cells.
 
     Raises:
       UserError: data or mesh that do not fit.
@@ -60,7 +65,7 @@ def plan(
         mesh, decoder
     )  # refuses what the mesh does not divide, before slow work
     shards = mesh_lib.row_shards(mesh)
-    cells = [eval_batches.plan(cell, tokenizer, config, shards) for cell in all_cells(config)]
+    cells = [eval_batches.pack_cell(cell, tokenizer, config, shards) for cell in all_cells(config)]
     kinds = ([cell for cell in cells if bool(cell.slots) is wanted] for wanted in (False, True))
     return [_largest(config, decoder, on, mesh, kind) for kind in kinds if kind]
 
@@ -71,9 +76,9 @@ def _largest(
     on: Slice,
     mesh: Mesh,
     cells: list[PackedCell],
-) -> Scoring:
+) -> EvaluationMemory:
     cell = max(cells, key=_tokens)
-    dtype, layout = estimate.compute_type(config), mesh_lib.param_shardings(mesh, decoder)
+    dtype, layout = estimate.compute_dtype(config), mesh_lib.param_shardings(mesh, decoder)
     shapes = jax.tree.map(lambda x: x.update(dtype=dtype), decoder_lib.shapes(decoder))
     weights = estimate.held_bytes(shapes, layout)
     params = jax.tree.map(_shape, shapes, layout)
@@ -84,17 +89,19 @@ def _largest(
     try:
         with jax.set_mesh(mesh):
             if cell.slots:
-                state = device.run(programs.start, cell.slots.number, cell.slots.size)
+                state = device.run(
+                    programs["init_slots"], cell.slots.num_slots, cell.slots.slot_tokens
+                )
                 cache = device.held - weights
                 stops = Stops._make((_numbers(1), _numbers(decoder.vocab_size, dtype=jnp.uint8)))
                 _generate(device, programs, cell.slots, params, batch, state, stops)
             else:
-                device.run(programs.logprobs, params, batch)
+                device.run(programs["token_logprobs"], params, batch)
     except _RefusedError:
         refused = True
-    return Scoring(
-        dataset=cell.setting.dataset.name,
-        shots=cell.setting.shots,
+    return EvaluationMemory(
+        dataset=cell.cell.dataset.name,
+        shots=cell.cell.shots,
         generates=bool(cell.slots),
         shape=cell.shape,
         weights=weights,
@@ -105,28 +112,36 @@ def _largest(
 
 
 def _tokens(cell: PackedCell) -> int:
-    """Of a batch, and in the slots of generations."""
-    slots = cell.slots.number * cell.slots.size if cell.slots else 0
+    """Count the tokens of a batch and of the slots of the KV cache."""
+    slots = cell.slots.num_slots * cell.slots.slot_tokens if cell.slots else 0
     return cell.shape.rows * cell.shape.row_length + slots
 
 
 class _Device:
-    """What a device holds while programs run on it, one after the other, in bytes."""
+    """The bytes that a device holds while programs run on it, one after the other.
+
+    Attributes:
+      held: bytes of parameters and of what programs have returned.
+      peak: the most bytes at any moment, with what programs work in.
+    """
 
     def __init__(self, held: float):
         self.held = self.peak = held
 
     def run(self, program, *args):
-        """What a program would return: shapes and where they lie. It stays on the device.
+        """Compile a program, and count what it returns as held by the device.
+
+        Returns:
+          The shapes and layouts of what the program would return.
 
         Raises:
-          _RefusedError: the compiler finds no room for it.
+          _RefusedError: the compiler finds no room for the program.
         """
         lowered = program.lower(*args)
         try:
             compiled = lowered.compile()
         except jax.errors.JaxRuntimeError as error:
-            self.peak = self.held + estimate.refused(error)
+            self.peak = self.held + estimate.refused_bytes(error)
             raise _RefusedError from None
         stats = compiled.memory_analysis()
         assert stats
@@ -136,22 +151,28 @@ class _Device:
 
 
 class _RefusedError(Exception):
-    """There is no room for a program."""
+    """A program for which the compiler finds no room."""
 
 
 def _generate(
-    device: _Device, programs: compiled.Programs, slots: Slots, params, batch, state, stops: Stops
+    device: _Device,
+    programs: dict[str, Wrapped],
+    sizes: SlotSizes,
+    params,
+    batch,
+    state,
+    stops: Stops,
 ) -> None:
-    """All that `decoding.tokens` runs after it has its slots."""
+    """Run all programs of `generation.generate_tokens` after that which creates its slots."""
     before = device.held
-    prefix = device.run(programs.prefill, params, batch)
-    trees = device.held - before
-    trunk = device.run(programs.trunk, slots.trunk_size, prefix, _numbers())
-    arrivals = jax.tree.map(lambda x: _numbers(*x.shape), generation.nobody(slots))
-    device.run(programs.admit, state, prefix, arrivals, stops)
-    device.run(programs.decode, params, state, trunk, stops, _numbers(slots.shards))
-    device.held -= trees  # slots are given up when the last prompts have come in
-    device.run(programs.keep, state, arrivals.slot_I)
+    prefilled = device.run(programs["prefill"], params, batch)
+    batch_bytes = device.held - before
+    prefix = device.run(programs["prefix_cache"], sizes.prefix_size, prefilled, _numbers())
+    prompts = jax.tree.map(lambda x: _numbers(*x.shape), generation.no_prompts(sizes))
+    device.run(programs["insert"], state, prefilled, prompts, stops)
+    device.run(programs["decode"], params, state, prefix, stops, _numbers(sizes.shards))
+    device.held -= batch_bytes  # slots are compacted when the last prompts are inserted
+    device.run(programs["compact"], state, prompts.slot_I)
 
 
 def _shape(x, layout) -> jax.ShapeDtypeStruct:

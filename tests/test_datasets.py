@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from jft.data import datasets, mappings, readers
+from jft.data import datasets, mappings
+from jft.data.dataset_ref import DatasetRef
 from jft.errors import UserError
 from jft.evaluation import loop as eval_loop
 from jft.tasks import TASKS
@@ -18,6 +19,24 @@ ROWS = [
     {"input": "so, so\ngood", "output": "positive"},
     {"input": 'a "bad" one', "output": "negative"},
 ]
+
+
+@pytest.mark.parametrize(
+    ("text", "task", "is_own", "name", "title"),
+    [
+        ("paws", "", False, "paws", "paws"),
+        ("paws_test_500", "", False, "paws", "paws_test_500"),
+        ("detection/paws_test_500", "", False, "paws", "paws_test_500"),
+        ("a/mails_train.jsonl", "", True, "mails", "mails_train"),
+        ("detection:a/mails_test_9.csv", "detection", True, "mails", "mails_test_9"),
+        ("hf:glue/sst2/train", "", True, "glue-sst2", "glue-sst2"),
+        ("sentiment:hf:nobody/sst2/train", "sentiment", True, "nobody-sst2", "nobody-sst2"),
+        ("sentiment:tfds:glue/sst2:test", "sentiment", True, "glue-sst2", "glue-sst2"),
+    ],
+)
+def test_every_way_to_name_a_dataset(text, task, is_own, name, title):
+    ref = DatasetRef.parse(text, "eval.datasets", TASKS)
+    assert (ref.task, ref.is_own, ref.name, ref.title) == (task, is_own, name, title)
 
 
 def write_file(path: Path) -> None:
@@ -42,15 +61,15 @@ def write_file(path: Path) -> None:
 def test_files(suffix, config, tmp_path):
     path = tmp_path / f"mine_test_2{suffix}"
     write_file(path)
-    dataset = datasets.suite(config.data).test(f"sentiment:{path}")
-    assert (dataset.name, dataset.rows) == ("mine", ROWS)
+    dataset = datasets.suite(config.data).test_set(f"sentiment:{path}")
+    assert (dataset.name, dataset.examples) == ("mine", ROWS)
 
 
 def test_csv_of_a_spreadsheet_with_an_article_in_a_field(config, tmp_path):
     article = "word " * 40_000
     file = tmp_path / "sheet.csv"
     file.write_text(f"input,output\n{article},positive\n", encoding="utf-8-sig")
-    assert datasets.suite(config.data).test(f"sentiment:{file}").rows[0]["input"] == article
+    assert datasets.suite(config.data).test_set(f"sentiment:{file}").examples[0]["input"] == article
 
 
 @pytest.mark.parametrize(
@@ -74,12 +93,13 @@ def test_csv_of_a_spreadsheet_with_an_article_in_a_field(config, tmp_path):
 def test_damaged_files(name, content, message, config, tmp_path):
     (tmp_path / name).write_text(content)
     with pytest.raises(UserError, match=message):
-        datasets.suite(config.data).test(f"sentiment:{tmp_path / name}")
+        datasets.suite(config.data).test_set(f"sentiment:{tmp_path / name}")
 
 
 def test_a_public_name_does_not_hide_the_fields_of_a_file(config, tmp_path):
     (tmp_path / "sst2.json").write_text(json.dumps(ROWS))
-    assert datasets.suite(config.data).test(f"sentiment:{tmp_path / 'sst2.json'}").rows == ROWS
+    dataset = datasets.suite(config.data).test_set(f"sentiment:{tmp_path / 'sst2.json'}")
+    assert dataset.examples == ROWS
 
 
 @pytest.fixture
@@ -105,31 +125,31 @@ def hub_folder(tmp_path):
 
 def test_a_folder_of_datasets_with_a_ready_mapping(config, hub_folder):
     suite = datasets.suite(config.data)
-    dataset = suite.test(f"sentiment:hf:{hub_folder}/sst2/test")
+    dataset = suite.test_set(f"sentiment:hf:{hub_folder}/sst2/test")
     assert dataset.name == "sst2"
-    assert dataset.rows == [
+    assert dataset.examples == [
         {"input": "so good", "output": "positive"},
         {"input": "a bad one", "output": "negative"},
     ]
-    assert readers.name_of(f"hf:{hub_folder}/sst2/train") == dataset.name
+    assert DatasetRef.parse(f"hf:{hub_folder}/sst2/train").name == dataset.name
     with pytest.raises(UserError, match="sst2/nope"):
-        suite.test(f"sentiment:hf:{hub_folder}/sst2/nope")
+        suite.test_set(f"sentiment:hf:{hub_folder}/sst2/nope")
 
 
 def test_a_mapping_of_ones_own(config, hub_folder):
     config.data.train = f"hf:{hub_folder}/plain/train"
     config.data.fields = ("input=sentence", "output=label")
     config.data.labels = ("1=positive", "0=negative")
-    assert datasets.suite(config.data).training().rows[0] == {
+    assert datasets.suite(config.data).training_set().examples[0] == {
         "input": "so good",
         "output": "positive",
     }
     config.data.fields = ("input=text", "output=label")
     with pytest.raises(UserError, match="no column 'text' for the field 'input'"):
-        datasets.suite(config.data).training()
+        datasets.suite(config.data).training_set()
     config.data.fields = ("input",)
     with pytest.raises(UserError, match=r"data\.fields=input: is written field=column"):
-        datasets.suite(config.data).training()
+        datasets.suite(config.data).training_set()
 
 
 TFDS = """
@@ -162,26 +182,26 @@ def test_tensorflow_datasets(config, tmp_path, monkeypatch):
     )
     assert written.returncode == 0, written.stderr
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
-    dataset = datasets.suite(config.data).test("sentiment:tfds:sst2:test")
+    dataset = datasets.suite(config.data).test_set("sentiment:tfds:sst2:test")
     assert dataset.name == "sst2"
-    assert sorted((row["input"], row["output"]) for row in dataset.rows) == [
+    assert sorted((row["input"], row["output"]) for row in dataset.examples) == [
         ("row 0 ü", "negative"),
         ("row 1 ü", "positive"),
         ("row 2 ü", "negative"),
     ]
     with pytest.raises(UserError, match="tfds:sst2:nope"):
-        datasets.suite(config.data).test("sentiment:tfds:sst2:nope")
+        datasets.suite(config.data).test_set("sentiment:tfds:sst2:nope")
     assert "tensorflow" not in sys.modules
 
 
 def test_every_ready_mapping_is_of_some_task():
     fields = [{*task.fields, "output"} for task in TASKS.values()]
-    for name, mapping in mappings.READY.items():
+    for name, mapping in mappings.PUBLIC.items():
         assert {*mapping.columns} in fields, name
         labels = {*mapping.labels.values()}
         assert not labels or any(labels <= {*task.labels} for task in TASKS.values()), name
     row = {"context": "c", "answerA": "x", "answerB": "y", "answerC": "z", "label": "2"}
-    mapped = mappings.ready("allenai-social_i_qa").apply(
+    mapped = mappings.for_public_dataset("allenai-social_i_qa").apply(
         row | {"question": "q"}, TASKS["question"], ""
     )
     assert mapped == {"input": "c", "answer": "y", "output": "q"}
@@ -202,12 +222,14 @@ def test_a_task_of_ones_own_by_config_alone(config, tmp_path):
     config.eval.datasets = (f"mail:{tmp_path / 'mails_test.jsonl'}", "shops")
     config.eval.shots, config.eval.prompts = (0,), (0,)
     eval_loop.evaluate(config, str(tmp_path / "eval"))
-    cells = [json.loads(line) for line in (tmp_path / "eval" / "cells.jsonl").open()]
+    cells = [
+        json.loads(line) for line in (tmp_path / "eval" / "cells.jsonl").read_text().splitlines()
+    ]
     assert [(c["task"], c["dataset"], c["relation"], c["n"]) for c in cells] == [
         ("mail", "mails", "in-domain", 12),
         ("sentiment", "shops", "out-of-task", 20),
     ]
-    row = json.loads((tmp_path / "eval" / "rows.jsonl").open().readline())
+    row = json.loads((tmp_path / "eval" / "rows.jsonl").read_text().splitlines()[0])
     assert set(row["scores"]) == {"spam", "ham"}
 
 

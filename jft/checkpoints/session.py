@@ -1,0 +1,87 @@
+"""The session of a program: its model, and the devices and precision that it computes with."""
+
+from __future__ import annotations
+
+import functools
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from jft import config as config_lib
+from jft.checkpoints import model_ref
+from jft.checkpoints.model_ref import ModelRef
+from jft.checkpoints.tokenizer import Tokenizer
+from jft.model import mesh as mesh_lib
+
+
+@dataclass(frozen=True)
+class Session:
+    """What training, evaluation, studies, plans, exports and benchmarks set up alike.
+
+    Devices and tokenizer are set up when they are first asked for: a program that finds its work
+    done needs neither.
+
+    Attributes:
+      config: of the program.
+      model: the one that `model.path` names, not loaded.
+      devices: those to lay out as a mesh, such as chips that are only compiled for; None: all.
+    """
+
+    config: config_lib.Config
+    model: ModelRef
+    devices: tuple[jax.Device, ...] | None = None
+
+    @functools.cached_property
+    def mesh(self) -> Mesh:
+        """The devices, as the config lays them out.
+
+        Raises:
+          UserError: sizes of the mesh that do not multiply to the number of devices.
+        """
+        _keep_compiled()
+        if self.dtype == jnp.float32 and jax.default_backend() != "cpu":
+            # Accelerators would round the factors of float32 products to fewer bits.
+            jax.config.update("jax_default_matmul_precision", "highest")
+        devices = None if self.devices is None else list(self.devices)
+        return mesh_lib.make_mesh(self.config.mesh, devices)
+
+    @functools.cached_property
+    def dtype(self) -> jnp.dtype:
+        """The type to compute in."""
+        on_cpu = self.devices is None and jax.default_backend() == "cpu"
+        automatic = "float32" if on_cpu else "bfloat16"
+        wanted = self.config.model.dtype
+        return jnp.dtype(automatic if wanted == "auto" else wanted)
+
+    @functools.cached_property
+    def tokenizer(self) -> Tokenizer:
+        """The model's tokenizer."""
+        return self.model.tokenizer()
+
+    @property
+    def row_shards(self) -> int:
+        """How many devices share the rows of a batch."""
+        return mesh_lib.row_shards(self.mesh)
+
+
+def open_session(
+    config: config_lib.Config,
+    model: ModelRef | None = None,
+    devices: tuple[jax.Device, ...] | None = None,
+) -> Session:
+    """Resolve the model of a config, unless it is given, for a program to compute with.
+
+    Raises:
+      UserError: no such model.
+    """
+    return Session(config, model or model_ref.resolve(config.model.path), devices)
+
+
+def _keep_compiled() -> None:
+    """Keep compiled programs in the user's cache folder."""
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    jax.config.update("jax_compilation_cache_dir", str(Path(cache) / "jft" / "xla"))

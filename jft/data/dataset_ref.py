@@ -1,0 +1,136 @@
+"""References to datasets: every way in which a config names one."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Collection
+from pathlib import Path
+from typing import NamedTuple
+
+from jft.data import readers
+from jft.errors import UserError
+
+
+class DatasetRef(NamedTuple):
+    """A dataset as a config names it.
+
+    A set of the suite, by its own name or its file's, with or without its task:
+
+        paws    paws_test_500    detection/paws    detection/paws_test_500
+
+    Examples of the user's own, in a file or in a library:
+
+        PATH.json    PATH.jsonl    PATH.csv    PATH.parquet
+        hf:NAME[/CONFIG]/SPLIT       NAME: on the Hugging Face hub, or a local folder
+        tfds:NAME[/CONFIG]:SPLIT     in TensorFlow Datasets
+
+    Their task is the config's, or stands before them:
+
+        detection:PATH.jsonl    detection:hf:NAME/SPLIT
+
+    Attributes:
+      text: the reference without a task before a colon.
+      task: the name of the task before the colon; empty where there is none.
+      key: the config key that has the reference as its value, for messages.
+    """
+
+    text: str
+    task: str = ""
+    key: str = ""
+
+    @classmethod
+    def parse(cls, text: str, key: str = "", tasks: Collection[str] = ()) -> DatasetRef:
+        """Parse a reference; one of `tasks` may stand before a colon.
+
+        Raises:
+          UserError: something else stands there, neither a task nor a library.
+        """
+        before, colon, after = text.partition(":")
+        if colon and before in tasks:
+            return cls(after, before, key)
+        if tasks and colon and not cls(text).library and not cls(text).path.exists():
+            raise UserError(
+                f"{key}={text}: no task {before}{nearest(before, tasks)} (one of your own "
+                "needs data.task, data.template and data.labels in every command)"
+            )
+        return cls(text, "", key)
+
+    @property
+    def library(self) -> str:
+        """The library, `hf` or `tfds`; empty for a file and for a set of the suite."""
+        before = self.text.partition(":")[0]
+        return before if before in readers.LIBRARIES else ""
+
+    @property
+    def is_own(self) -> bool:
+        """True for examples of the user's own, False for a set of the suite."""
+        return bool(self.library) or Path(self.text).suffix in readers.FORMATS
+
+    @property
+    def name(self) -> str:
+        """The name of the dataset: `paws` for `paws_train_2000`, `paws_test.jsonl`, `hf:paws/test`.
+
+        All splits of a dataset have one name, so that a test set of the training set's name is
+        in-domain.
+        """
+        if self.library == "hf":
+            *place, _ = self._place.rstrip("/").split("/")
+            folder, inside = readers.local_folder("/".join(place))
+            return "-".join([folder.name, *inside] if folder else place)
+        if self.library == "tfds":
+            return self._place.rpartition(":")[0].replace("/", "-")
+        return set_name(Path(self.text))
+
+    @property
+    def title(self) -> str:
+        """The name of a training set in results, which tells its sizes apart: `paws_train_2000`."""
+        return self.name if self.library else Path(self.text).stem
+
+    @property
+    def path(self) -> Path:
+        """The file, where it is one."""
+        return Path(self.text).expanduser()
+
+    @property
+    def _place(self) -> str:
+        return self.text.partition(":")[2]
+
+    def files(self) -> list[Path]:
+        """List the files that it reads and that are the user's own, none of a library's cache."""
+        if self.library == "hf":
+            folder, _ = readers.local_folder(self._place.rpartition("/")[0])
+            return [path for path in folder.rglob("*") if path.is_file()] if folder else []
+        return [self.path] if self.path.is_file() else []
+
+    def matches(self, task: str, path: Path) -> bool:
+        """Check whether it means this file of the suite, of a task."""
+        names = (set_name(path), path.stem)
+        return self.text in (*names, *(f"{task}/{name}" for name in names))
+
+    def read(self) -> readers.Raw:
+        """Read all examples of the user's own.
+
+        Raises:
+          UserError: nothing is there, or it does not hold examples.
+        """
+        where = f"{self.key}={self.text}"
+        if self.library:
+            return readers.read_library(self.library, self._place, where)
+        return readers.read_file(self.path, where)
+
+
+def set_name(path: Path) -> str:
+    """Return the name of the set in a file, such as `paws` of `paws_train_2000.json`."""
+    return re.sub(r"_(train|test|few_shot)(_\d+)?$", "", path.stem)
+
+
+def nearest(name: str, known: Collection[str]) -> str:
+    """Suggest the nearest of the known names, or list them, as the end of a message."""
+    found = difflib.get_close_matches(name, known, n=1, cutoff=0.3)
+    return f"; did you mean {found[0]}?" if found else f"; there is {listing(known)}"
+
+
+def listing(names: Collection[str]) -> str:
+    """List names in a message."""
+    return ", ".join(names) or "none"

@@ -1,0 +1,226 @@
+"""Models that were scored: their cells and items, and what is known about their training."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from jft.errors import UserError
+from jft.runtime.records import Key
+
+
+class ScoredItem(NamedTuple):
+    """A scored item.
+
+    Attributes:
+      request: a hash of all that the model was given.
+      gold: the answer of the data.
+      prediction: the model's answer.
+      value: of the metric, in [0, 1].
+    """
+
+    request: str
+    gold: str
+    prediction: str
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredCell:
+    """One model on one dataset at one number of shots with one prompt.
+
+    Attributes:
+      key: equal for the same cell of another model.
+      metric: the name of the metric.
+      relation: of the dataset to the model's training set.
+      value, stderr: the metric's mean and its standard error, in [0, 1].
+      n, skipped: items scored, and left out for want of a gold label.
+      cautions: what else the evaluation counted, by name (shortened inputs, leaked items).
+      items: by index in the dataset.
+    """
+
+    key: Key
+    metric: str
+    relation: str
+    value: float
+    stderr: float
+    n: int
+    skipped: int
+    cautions: dict[str, int]
+    items: dict[int, ScoredItem]
+
+
+class Evaluation(NamedTuple):
+    """The workdir of an evaluation.
+
+    Attributes:
+      keys: the cells that were scored there.
+      config: the text of its config, empty where there is none.
+      data_findings: what the checks of its data said.
+    """
+
+    keys: list[Key]
+    config: str
+    data_findings: list[dict]
+
+
+class Run(NamedTuple):
+    """The workdir of a training.
+
+    Attributes:
+      config: its `config.json`.
+      steps: how many it was to take.
+      drift: its `drift.json`, how far the weights went from the base's.
+      probes: its `probes.jsonl`, by step and dataset.
+      data_findings: what the checks of its data said.
+    """
+
+    config: dict
+    steps: int | None
+    drift: dict | None
+    probes: list[dict]
+    data_findings: list[dict]
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredModel:
+    """A model that was scored.
+
+    Attributes:
+      name: unique in the report.
+      own_name: the name in the records of its evaluations.
+      path, step: which checkpoint.
+      base, base_sha256: the model that it was tuned from, and its weights then; a base's own.
+      train, train_task, train_shots: its training set, None for a base; 0 shots = FT, k = FTICL.
+      seed: of its training.
+      adapters: what kind of them was trained, such as `LoRA-16`; empty: all weights.
+      examples: distinct examples it was trained on.
+      recipe: equal for models that differ in nothing but their seed.
+      plain_recipe: equal for those that differ in their demonstrations, too.
+      sha256: of the weights.
+      evaluations: by folder.
+      run: its training, where that lies on this machine.
+      cells: by what they are compared by.
+    """
+
+    name: str
+    own_name: str
+    path: str
+    step: int | None
+    base: str | None
+    base_sha256: str
+    train: str | None
+    train_task: str | None
+    train_shots: int
+    seed: int
+    adapters: str
+    examples: int | None
+    recipe: str | None
+    plain_recipe: str | None
+    sha256: str
+    evaluations: dict[str, Evaluation]
+    run: Run | None
+    cells: dict[Key, ScoredCell]
+
+    @property
+    def recipe_and_step(self) -> tuple[str, int | None]:
+        """Equal for models that are compared as seeds of one training."""
+        return (self.recipe or self.path, self.step)
+
+    @property
+    def is_base(self) -> bool:
+        """True for a model that was not fine-tuned here."""
+        return all(cell.relation == "base" for cell in self.cells.values())
+
+    @property
+    def drift(self) -> dict | None:
+        """The `drift.json` of its training, if the model is that training's last step."""
+        return self.run.drift if self.run and self.run.steps == self.step else None
+
+    @property
+    def distance(self) -> float | None:
+        """The distance of all its weights from the base's, over the base's norm."""
+        return self.drift["all"]["relative_norm"] if self.drift else None
+
+
+def merge(evaluated: Iterable[ScoredModel]) -> list[ScoredModel]:
+    """Merge the evaluations of the same weights, and give each model a name of its own.
+
+    Args:
+      evaluated: a model for each evaluation.
+
+    Returns:
+      Bases first, then by training set, size, demonstrations and seed.
+
+    Raises:
+      UserError: two evaluations score a cell differently, or a model has changed between them.
+    """
+    models: dict[tuple, ScoredModel] = {}
+    for model in evaluated:
+        # Wherever the weights lay.
+        identity = (model.name, model.sha256)
+        models[identity] = _merge(models[identity], model) if identity in models else model
+    _check_unchanged(models.values())
+    order = sorted(models.values(), key=_order)
+    return [dataclasses.replace(m, name=_unique_name(m, order)) for m in order]
+
+
+def merge_cells(models: Iterable[ScoredModel]) -> dict[Key, ScoredCell]:
+    """Merge the cells of several evaluations of one model.
+
+    Raises:
+      UserError: two of them score a cell differently.
+    """
+    cells: dict[Key, ScoredCell] = {}
+    for model in models:
+        for key, cell in model.cells.items():
+            if cells.setdefault(key, cell).items != cell.items:
+                raise UserError(
+                    f"{', '.join(model.evaluations)}: scores {model.path} on {key} differently "
+                    "from another folder of this report; leave one of them out"
+                )
+    return cells
+
+
+def _merge(first: ScoredModel, second: ScoredModel) -> ScoredModel:
+    return dataclasses.replace(
+        first,
+        evaluations=first.evaluations | second.evaluations,
+        cells=merge_cells((first, second)),
+    )
+
+
+def _check_unchanged(models: Iterable[ScoredModel]) -> None:
+    known: dict[tuple, ScoredModel] = {}
+    for model in models:
+        first = known.setdefault((model.name, model.path, model.step), model)
+        if first is not model:
+            raise UserError(
+                f"{model.path} has changed between its evaluations {min(first.evaluations)} and "
+                f"{min(model.evaluations)}; leave one of them out, or score it again in a new "
+                "workdir"
+            )
+
+
+def _order(model: ScoredModel) -> tuple:
+    training = (model.train_task or "", model.train or "", model.examples or 0, model.train_shots)
+    seed = model.seed
+    return (not model.is_base, *training, seed, model.name, model.path, model.step or 0)
+
+
+def _unique_name(model: ScoredModel, models: list[ScoredModel]) -> str:
+    """Add as much of the end of its path as tells a model from those of the same name."""
+    namesakes = [m for m in models if m.name == model.name and m is not model]
+    if not namesakes:
+        return model.name
+    parts = [m.path.rstrip("/").split("/") for m in (model, *namesakes)]
+    ends = [part for part in parts if part != parts[0]]
+    length = 1
+    while length < len(parts[0]) and any(e[-length:] == parts[0][-length:] for e in ends):
+        length += 1
+    label = "/".join(parts[0][-length:])
+    if any(m.path == model.path for m in namesakes):
+        label += f" at step {model.step}"
+    return f"{model.name} ({label})"

@@ -1,0 +1,186 @@
+"""Reads what evaluations, and the trainings of the models scored, left in their workdirs."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from jft.data.dataset_ref import DatasetRef
+from jft.errors import UserError
+from jft.evaluation import metrics
+from jft.reporting.models import Evaluation, Run, ScoredCell, ScoredItem, ScoredModel, merge
+from jft.runtime import records as records_lib
+from jft.runtime import workdir
+from jft.runtime.records import Key
+from jft.tasks import RELATIONS
+
+# What an evaluation counts beside its metric.
+CAUTIONS = ("shortened", "demos_among_items", "items_trained_on")
+DRIFT = {"relative_norm": int | float | None}
+WEIGHT = DRIFT | {"kind": str, "layer": int | None, "full_rank": int | None}
+
+
+def read_models(dirs: Sequence[str]) -> list[ScoredModel]:
+    """Read the models scored in these folders and the folders inside them, bases first.
+
+    Raises:
+      UserError: no evaluation in a folder; files that are damaged, incomplete or contradictory; or
+        two evaluations of a model that has changed between them.
+    """
+    folders = dict.fromkeys(folder for path in dirs for folder in _workdirs(path))
+    return merge(map(_read_evaluation, folders))
+
+
+def _workdirs(path: str) -> list[Path]:
+    root = Path(path).expanduser()
+    found = sorted(file.parent.resolve() for file in root.rglob("cells.jsonl"))
+    if not found:
+        problem = "holds no cells.jsonl" if root.is_dir() else "is not a folder"
+        raise UserError(f"{path} {problem}; give the --workdir of a finished python -m jft.eval")
+    return found
+
+
+def _read_evaluation(folder: Path) -> ScoredModel:
+    """Read the workdir of an evaluation: a model with the cells that were scored there."""
+    records, first = _cells(folder), records_lib.read_scored_model(folder)
+    items = _items(folder, {records_lib.key(r): r["metric"] for r in records})
+    evaluation = Evaluation(
+        [records_lib.key(r) for r in records], _config(folder), _data_findings(folder)
+    )
+    tuned = any(record["relation"] != "base" for record in records)
+    return ScoredModel(
+        name=first["model"],
+        own_name=first["model"],
+        path=first["model_path"],
+        step=first["step"],
+        base=first["base"],
+        base_sha256=first["base_sha256"] or first["model_sha256"],
+        train=first["train"] and DatasetRef.parse(first["train"]).title,
+        train_task=first["train_task"],
+        train_shots=first["train_shots"] or 0,
+        seed=first["train_seed"] or 0,
+        adapters=first["adapters"],
+        examples=first["train_examples"],
+        recipe=first["recipe"],
+        plain_recipe=first["plain_recipe"],
+        sha256=first["model_sha256"],
+        evaluations={str(folder): evaluation},
+        run=_read_run(Path(first["model_path"])) if tuned else None,
+        cells={records_lib.key(r): _cell(folder, r, items) for r in records},
+    )
+
+
+def _cells(folder: Path) -> list[dict]:
+    found = records_lib.read_lines(folder, records_lib.CELLS)
+    if not found:
+        raise UserError(
+            f"{folder / records_lib.CELLS.name}: no finished cell; run python -m jft.eval on this "
+            "workdir again"
+        )
+    for line, record in enumerate(found, start=1):
+        if record["relation"] not in (*RELATIONS, "base"):
+            raise UserError(
+                f"{folder / records_lib.CELLS.name} line {line}: relation="
+                f"{record['relation']!r}; must be base, {', '.join(RELATIONS)}"
+            )
+    return found
+
+
+def _items(folder: Path, metric_of: dict[Key, str]) -> dict[Key, dict[int, ScoredItem]]:
+    """Read the items of every finished cell; those of a cell that was cut short are left out."""
+    items: dict[Key, dict[int, ScoredItem]] = {key: {} for key in metric_of}
+    file, found = folder / records_lib.ROWS.name, records_lib.read_lines(folder, records_lib.ROWS)
+    for line, record in enumerate(found, start=1):
+        key = records_lib.key(record)
+        if key in items:
+            items[key][record["index"]] = _item(f"{file} line {line}", record, metric_of[key])
+    return items
+
+
+def _item(where: str, record: dict, metric: str) -> ScoredItem:
+    field = metrics.item_field(metric)
+    value = record.get(field)
+    if not isinstance(value, bool | int | float) or not 0 <= value <= 1:
+        raise UserError(f"{where}: {field}={value!r}; must be a number from 0 to 1")
+    return ScoredItem(
+        record["request_sha256"], record["output"], record["prediction"], float(value)
+    )
+
+
+def _cell(folder: Path, record: dict, items_of: dict[Key, dict[int, ScoredItem]]) -> ScoredCell:
+    key, metric = records_lib.key(record), record["metric"]
+    items = items_of[key]
+    if len(items) != record["n"]:
+        raise UserError(
+            f"{folder / 'cells.jsonl'}: the cell {key} has n={record['n']}, but "
+            f"{folder / 'rows.jsonl'} holds {len(items)} rows of it; run python -m jft.eval again "
+            "in a new workdir"
+        )
+    if not items:
+        raise UserError(
+            f"{folder / 'cells.jsonl'}: the cell {key} has no items; every row was skipped, so "
+            "leave this dataset out of eval.datasets"
+        )
+    value = math.fsum(item.value for item in items.values()) / len(items)
+    if metric == metrics.ACCURACY and not abs(value - record["value"]) <= 1e-6:
+        raise UserError(
+            f"{folder / 'cells.jsonl'}: the cell {key} has accuracy {record['value']}, but its "
+            f"rows in rows.jsonl give {value}; run python -m jft.eval again in a new workdir"
+        )
+    cautions = {name: record[name] or 0 for name in CAUTIONS}
+    stderr = math.nan if record["stderr"] is None else record["stderr"]
+    return ScoredCell(
+        key, metric, record["relation"], record["value"], stderr, record["n"],
+        record["skipped"], cautions, items,
+    )  # fmt: skip
+
+
+def _config(folder: Path) -> str:
+    """Read the text of `config.json` and indent it; the report only shows it."""
+    file = folder / "config.json"
+    if not file.is_file():
+        return ""
+    try:
+        return json.dumps(json.loads(file.read_text(encoding="utf-8")), indent=2)
+    except ValueError as error:
+        raise UserError(f"{file}: not valid JSON: {error}; restore or remove it") from None
+
+
+def _read_run(folder: Path) -> Run | None:
+    """Read the workdir of a training; None for any other model, or if it is not on this machine."""
+    if not workdir.is_workdir(folder):
+        return None
+    return Run(
+        config=workdir.read_json(folder / workdir.CONFIG),
+        steps=_read_json(folder / "model.json").get("steps"),
+        drift=_drift(folder / "drift.json"),
+        probes=records_lib.read_lines(folder, records_lib.PROBES),
+        data_findings=_data_findings(folder),
+    )
+
+
+def _drift(file: Path) -> dict | None:
+    found = _read_json(file)
+    try:
+        if found:
+            workdir.check(str(file), found, {"all": dict, "weights": list})
+            workdir.check(str(file), found["all"], DRIFT)
+            for weight in found["weights"]:
+                workdir.check(str(file), weight, WEIGHT)
+    except UserError:
+        return None
+    return found or None
+
+
+def _data_findings(folder: Path) -> list[dict]:
+    return _read_json(folder / "data_report.json").get("findings") or []
+
+
+def _read_json(file: Path) -> dict:
+    """Read a file that the report can do without: empty where it is missing or damaged."""
+    try:
+        return workdir.read_json(file) if file.exists() else {}
+    except UserError:
+        return {}  # the program that wrote it will say what is wrong
