@@ -82,7 +82,7 @@ def trainer(
     optimizer = optim.create(config.optim, batches.steps)
     state = step_lib.create_state(params, optimizer, step_lib.shardings(decoder, optimizer, mesh))
     program = step_lib.Program(decoder, config.train.remat, dtype, optimizer, mesh)
-    layout, steps = mesh_lib.rows(mesh, leading=1), iter(range(batches.steps))
+    layout, steps = mesh_lib.row_sharding(mesh, leading=1), iter(range(batches.steps))
 
     def load(step: int) -> Batch:
         return jax.tree.map(lambda x: jax.device_put(x, layout), batches.batch(step))

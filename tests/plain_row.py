@@ -11,7 +11,7 @@ from jft.model import decoder
 
 @functools.partial(jax.jit, static_argnums=0)
 def logits(config, params, tokens_1T):
-    """At every position, [T, V]."""
+    """Compute the logits of every position, [T, V]."""
     positions_1T = jnp.arange(tokens_1T.shape[1])[None]
     everywhere_1T = jnp.full_like(positions_1T, tokens_1T.shape[1])
     batch = Batch(tokens_1T, positions_1T, everywhere_1T, *[None] * 4)

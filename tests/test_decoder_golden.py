@@ -75,7 +75,7 @@ def test_merged_adapters_give_the_logits_of_peft(name):
 
 
 @pytest.mark.parametrize("name", ADAPTERS)
-def test_slopes_of_adapters_equal_those_of_peft(name):
+def test_gradients_of_adapters_equal_those_of_peft(name):
     (config, params), expected = _golden(name)
     tokens = expected["tokens"].astype(np.int32)
     length = len(tokens)
@@ -88,12 +88,12 @@ def test_slopes_of_adapters_equal_those_of_peft(name):
         whole = lora.join(trained, frozen)
         return decoder.token_logprobs(config, whole, batch).sum()
 
-    slopes = jax.device_get(jax.jit(jax.grad(total))(trained))
-    wanted = np.load(GOLDEN / name / "slopes.npz", allow_pickle=False)
-    found = dict(tensor_names.dump_tensors(config, slopes, np.dtype("float32"), "hf"))
+    grads = jax.device_get(jax.jit(jax.grad(total))(trained))
+    wanted = np.load(GOLDEN / name / "gradients.npz", allow_pickle=False)
+    found = dict(tensor_names.dump_tensors(config, grads, np.dtype("float32"), "hf"))
     assert found.keys() == set(wanted.files)
-    for key, slope in found.items():
-        np.testing.assert_allclose(slope, wanted[key], rtol=1e-3, atol=1e-4 * np.abs(slope).max())
+    for key, grad in found.items():
+        np.testing.assert_allclose(grad, wanted[key], rtol=1e-3, atol=1e-4 * np.abs(grad).max())
 
 
 def test_variants_differ_in_what_they_are_named_for():

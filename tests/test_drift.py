@@ -29,7 +29,7 @@ def random(scale, seed):
 def measure(tuned, base, sizes=(1, 1, 1)):
     devices = np.array(jax.devices()[: int(np.prod(sizes))]).reshape(sizes)
     mesh = jax.sharding.Mesh(devices, mesh_lib.AXES)
-    layout = mesh_lib.parameters(mesh, CONFIG)
+    layout = mesh_lib.param_shardings(mesh, CONFIG)
     placed = (jax.device_put(params, layout) for params in (tuned, base))
     return drift.report(CONFIG, drift.compare(CONFIG, mesh, *placed))
 

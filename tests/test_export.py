@@ -28,7 +28,7 @@ def run(config, tmp_path):
 
 
 def trained(run, config):
-    return model_ref.resolve(str(run)).load(mesh_lib.create(config.mesh))
+    return model_ref.resolve(str(run)).load(mesh_lib.make_mesh(config.mesh))
 
 
 @pytest.mark.parametrize("shard", [5_000_000_000, 100_000], ids=["one file", "several"])

@@ -70,7 +70,7 @@ def test_tokens_equal_one_by_one(eval_config, monkeypatch, devices, batch_tokens
     eval_config.eval.batch_tokens = batch_tokens
     monkeypatch.setattr(eval_batches, "FEWEST_SLOTS", slots[0])
     monkeypatch.setattr(eval_batches, "MOST_SLOTS", slots[1])
-    mesh = mesh_lib.create(eval_config.mesh, jax.devices()[:devices])
+    mesh = mesh_lib.make_mesh(eval_config.mesh, jax.devices()[:devices])
     cell = eval_grid.all_cells(eval_config)[-1]
     plan = eval_batches.pack_cell(cell, tokenizer, eval_config, mesh_lib.row_shards(mesh))
     wanted = [one_by_one(config, params, each.sequences[0].tokens) for each in plan.encoded]
@@ -90,7 +90,7 @@ def test_a_device_holds_the_trees_of_one_batch_at_a_time(eval_config, monkeypatc
     eval_config.eval.batch_tokens = 1
     tokenizer = tokenizer_lib.load("random:llama-tiny")
     config, params = safetensors_io.load("random:llama-tiny")
-    mesh = mesh_lib.create(eval_config.mesh, jax.devices()[:1])
+    mesh = mesh_lib.make_mesh(eval_config.mesh, jax.devices()[:1])
     plan = eval_batches.pack_cell(eval_grid.all_cells(eval_config)[-1], tokenizer, eval_config)
     program = compiled.CompiledModel(config, params, mesh, jnp.float32, NEW_TOKENS)
     run, seen = program.prefill, []
@@ -111,7 +111,7 @@ def test_no_keys_and_values_go_from_one_device_to_another(eval_config):
     """When prompts are inserted, and when slots are compacted."""
     config, _ = safetensors_io.load("random:llama-tiny")
     eval_config.mesh.data, eval_config.mesh.fsdp, eval_config.mesh.tensor = 2, 2, 2
-    mesh, rows, length = mesh_lib.create(eval_config.mesh), 8, 64
+    mesh, rows, length = mesh_lib.make_mesh(eval_config.mesh), 8, 64
     programs = compiled.programs(config, mesh, jnp.dtype("float32"), NEW_TOKENS)
     shape = config.num_layers, rows, length, config.num_kv_heads, config.head_dim
     layout = NamedSharding(mesh, sharding.spec("LBTKH", shape, mesh.shape, sharding.ACTIVATIONS))

@@ -12,18 +12,18 @@ import optax
 import pytest
 from jax.experimental import topologies
 from jax.sharding import AbstractDevice, AbstractMesh, AxisType, Mesh
-from test_attention import dense, forest
+from test_attention import dense, forest, whole_mask
 
 from jft import config as config_lib
 from jft.batch import Batch
 from jft.data import prefix_tree
 from jft.model import decoder
 from jft.model import mesh as mesh_lib
-from jft.model.kernels import blocks, gpu, pairs, tpu, tree_attention
+from jft.model.kernels import blocks, gpu, tpu, tree_attention
 from jft.training import step as step_lib
 
-DRIVERS = [tree_attention.Driver(module, interpret=True) for module in (gpu, tpu)]
-every_driver = pytest.mark.parametrize("driver", DRIVERS, ids=["gpu", "tpu"])
+KERNELS = [tree_attention.Kernels(module, interpret=True) for module in (gpu, tpu)]
+all_kernels = pytest.mark.parametrize("kernels", KERNELS, ids=["gpu", "tpu"])
 TPU_CALL = 'custom_call_target="tpu_custom_call"'
 # Of the Triton backend, in JAX from 0.11 on.
 triton = pytest.mark.filterwarnings("ignore:The Pallas Triton backend:DeprecationWarning")
@@ -38,22 +38,22 @@ def trees(rows, row_length, seed=0):
 
 
 def arrays(rows, length, heads=4, kv_heads=2, size=8, dtype=jnp.float32):
-    """Query, key, value, and a slope of the result."""
+    """Query, key, value, and a gradient of the output."""
     rng = np.random.default_rng(length)
     shapes = [(rows, length, n, size) for n in (heads, kv_heads, kv_heads, heads)]
     return [jnp.asarray(rng.normal(size=shape), dtype) for shape in shapes]
 
 
-def results(attend, query, key, value, slope):
-    """What is mixed, and the slopes of query, key and value."""
-    mixed, back = jax.vjp(attend, query, key, value)
-    return mixed, *back(slope)
+def results(attend, query, key, value, d_out):
+    """The output, and the gradients of query, key and value."""
+    out, back = jax.vjp(attend, query, key, value)
+    return out, *back(d_out)
 
 
-def by_kernels(batch, driver):
+def by_kernels(batch, kernels):
     """`results` of the kernels, compiled."""
-    sight = tree_attention.sight(batch, driver)
-    return jax.jit(lambda *x: results(lambda *qkv: tree_attention.attend(*qkv, sight), *x))
+    mask = tree_attention.kernel_mask(batch, kernels)
+    return jax.jit(lambda *x: results(lambda *qkv: tree_attention.attend(*qkv, mask), *x))
 
 
 def whole(batch):
@@ -66,22 +66,22 @@ def close(got, want, **tolerance):
         np.testing.assert_allclose(np.asarray(a, np.float32), b, **tolerance)
 
 
-@every_driver
+@all_kernels
 @pytest.mark.parametrize(
     ("length", "heads", "kv_heads", "size"),
     [(389, 4, 2, 24), (256, 3, 1, 8), (7, 2, 2, 64)],
     ids=["grouped", "whole blocks", "one block"],
 )
-def test_kernels_equal_the_whole_mask(driver, length, heads, kv_heads, size):
+def test_kernels_equal_the_whole_mask(kernels, length, heads, kv_heads, size):
     batch = trees(3, length)
     inputs = arrays(3, length, heads, kv_heads, size)
-    close(by_kernels(batch, driver)(*inputs), whole(batch)(*inputs), rtol=2e-5, atol=4e-6)
+    close(by_kernels(batch, kernels)(*inputs), whole(batch)(*inputs), rtol=2e-5, atol=4e-6)
 
 
-@every_driver
-def test_bfloat16_within_its_rounding(driver):
+@all_kernels
+def test_bfloat16_within_its_rounding(kernels):
     batch, inputs = trees(2, 200), arrays(2, 200, dtype=jnp.bfloat16)
-    got = by_kernels(batch, driver)(*inputs)
+    got = by_kernels(batch, kernels)(*inputs)
     assert {x.dtype for x in got} == {jnp.dtype(jnp.bfloat16)}
     want = whole(batch)(*(x.astype(jnp.float32) for x in inputs))
     for a, b in zip(got, want, strict=True):
@@ -90,17 +90,15 @@ def test_bfloat16_within_its_rounding(driver):
 
 
 @pytest.mark.parametrize(("length", "size"), [(2048, 64), (2048, 256), (1280, 128)])
-def test_pairs_are_the_blocks_that_meet(length, size):
+def test_pairs_are_the_blocks_of_queries_and_keys_that_they_see(length, size):
     batch = trees(3, length, seed=size)
-    index = np.arange(length)
-    until = batch.visible_until_BT[:, None]
-    visible = (index[None, None] <= index[None, :, None]) & (index[None, :, None] < until)
     num_blocks = length // size
-    meets = visible.reshape(3, num_blocks, size, num_blocks, size).any(axis=(2, 4))
-    assert meets.sum() < 0.8 * 3 * num_blocks * (num_blocks + 1) / 2
+    visible = whole_mask(batch.visible_until_BT)
+    seen = visible.reshape(3, num_blocks, size, num_blocks, size).any(axis=(2, 4))
+    assert seen.sum() < 0.8 * 3 * num_blocks * (num_blocks + 1) / 2
     for most in (None, batch.key_blocks_BQW.shape[2] + batch.prefix_blocks_BU.shape[1]):
-        by_query, by_key = pairs.pairs(jnp.asarray(until[:, 0]), size, most)
-        for found, want in ((by_query, meets), (by_key, meets.swapaxes(1, 2))):
+        by_query, by_key = blocks.block_pairs(jnp.asarray(batch.visible_until_BT), size, most)
+        for found, want in ((by_query, seen), (by_key, seen.swapaxes(1, 2))):
             for row in range(3):
                 outer, inner, start = (np.asarray(x[row]) for x in found)
                 expected = np.argwhere(want[row])
@@ -115,25 +113,25 @@ def test_pairs_are_the_blocks_that_meet(length, size):
 
 def test_a_row_that_is_one_sequence_has_all_its_pairs():
     until = jnp.full((1, 320), 320, jnp.int32)
-    for found in pairs.pairs(until, 32, most=10):
-        assert found.start_BQ[0, -1] == found.outer_BS.shape[1] == 55
+    for found in blocks.block_pairs(until, 32, most=10):
+        assert found.start_BQ[0, -1] == found.outer_BZ.shape[1] == 55
 
 
 def test_float32_is_multiplied_exactly():
     with jax.default_matmul_precision("highest"):
         for dtype, exact in ((jnp.float32, True), (jnp.bfloat16, False)):
             b = jnp.zeros((8, 8), dtype)
-            program = jax.make_jaxpr(lambda a, b: blocks.product(a, b, (1, 0)))(b, b)
+            program = jax.make_jaxpr(lambda a, b: blocks.dot(a, b, (1, 0)))(b, b)
             assert ("HIGHEST" in str(program)) == exact
 
 
-@every_driver
-def test_blocks_that_nothing_sees_are_never_loaded(driver):
-    # Two trees that meet no block of each other, each of two blocks.
-    cut = 2 * driver.kernels.block_size(1)
+@all_kernels
+def test_blocks_that_nothing_sees_are_never_loaded(kernels):
+    # Two trees that see no block of each other, each of two blocks.
+    cut = 2 * kernels.module.block_size(1)
     until = np.r_[np.full(cut, cut), np.full(cut, 2 * cut)].astype(np.int32)[None]
     batch = Batch(*(None,) * 2, until, *(None,) * 4)
-    inputs, run = arrays(1, 2 * cut), by_kernels(batch, driver)
+    inputs, run = arrays(1, 2 * cut), by_kernels(batch, kernels)
     clean = run(*inputs)
     for tree in (slice(cut), slice(cut, None)):
         spoilt = run(*(x.at[:, tree].set(jnp.nan) for x in inputs))
@@ -143,14 +141,14 @@ def test_blocks_that_nothing_sees_are_never_loaded(driver):
             np.testing.assert_array_equal(a[:, other], b[:, other])
 
 
-@every_driver
+@all_kernels
 @pytest.mark.parametrize("kv_heads", [2, 1], ids=["heads apart", "heads together"])
-def test_each_device_has_its_rows_and_heads(driver, kv_heads):
+def test_each_device_has_its_rows_and_heads(kernels, kv_heads):
     batch, inputs = trees(4, 100), arrays(4, 100, kv_heads=kv_heads)
-    want = by_kernels(batch, driver)(*inputs)
-    mesh = mesh_lib.create(config_of_mesh(data=2, fsdp=2, tensor=2))
+    want = by_kernels(batch, kernels)(*inputs)
+    mesh = mesh_lib.make_mesh(config_of_mesh(data=2, fsdp=2, tensor=2))
     with jax.set_mesh(mesh):
-        program = by_kernels(batch, driver)
+        program = by_kernels(batch, kernels)
         got = program(*inputs)
         text = program.lower(*inputs).compile().as_text()
     close(got, want, rtol=1e-6, atol=1e-6)
@@ -166,8 +164,8 @@ def config_of_mesh(**sizes):
     return config
 
 
-@every_driver
-def test_a_decoder_learns_the_same(monkeypatch, decoder_config, driver):
+@all_kernels
+def test_a_decoder_learns_the_same(monkeypatch, decoder_config, kernels):
     batch = jax.tree.map(jnp.asarray, trees(2, 90))
     params = decoder.init(decoder_config, jax.random.key(0))
 
@@ -180,7 +178,7 @@ def test_a_decoder_learns_the_same(monkeypatch, decoder_config, driver):
         return jax.tree.leaves(jax.jit(loss)(params)), str(jax.make_jaxpr(loss)(params))
 
     want, plain = run()
-    monkeypatch.setattr(tree_attention, "driver", lambda head: driver)
+    monkeypatch.setattr(tree_attention, "kernels_for_mesh", lambda head_size: kernels)
     got, text = run()
     close(got, want, rtol=1e-4, atol=1e-5)
     assert "pallas_call[" in text
@@ -197,17 +195,19 @@ def abstract(platform, *sizes):
 def test_xla_takes_over_where_jax_has_lost_a_backend(monkeypatch, capsys):
     monkeypatch.setitem(tree_attention.MODULES, "gpu", "jft.model.nowhere")
     with jax.sharding.use_abstract_mesh(abstract("gpu", 1, 1, 1)):
-        assert tree_attention.driver(64) is tree_attention.driver(64) is None
+        assert tree_attention.kernels_for_mesh(64) is tree_attention.kernels_for_mesh(64) is None
     assert capsys.readouterr().out.count("jft.model.nowhere") == 1
 
 
 def test_the_mesh_decides(capsys):
-    assert tree_attention.driver(64) is None
+    assert tree_attention.kernels_for_mesh(64) is None
     for platform, module in (("cpu", None), ("gpu", gpu), ("tpu", tpu)):
         with jax.sharding.use_abstract_mesh(abstract(platform, 2, 1, 1)):
-            driver = tree_attention.driver(64)
-            assert driver == (module and tree_attention.Driver(module))
-            assert tree_attention.driver(512) is tree_attention.driver(512) is None
+            kernels = tree_attention.kernels_for_mesh(64)
+            assert kernels == (module and tree_attention.Kernels(module))
+            assert (
+                tree_attention.kernels_for_mesh(512) is tree_attention.kernels_for_mesh(512) is None
+            )
     said = capsys.readouterr().out.splitlines()
     assert len(said) == 2
     assert "128" in said[0]
@@ -220,11 +220,12 @@ def shapes(sharding, rows, length, heads=4, kv_heads=2, size=64, dtype=jnp.bfloa
     return *qkvs, jax.ShapeDtypeStruct((rows, length), jnp.int32, sharding=sharding)
 
 
-def of_mesh(query, key, value, slope, until):
+def of_mesh(query, key, value, d_out, until):
     """`results` by the kernels that the mesh's devices have."""
     batch = Batch(*(None,) * 2, until, *(None,) * 4)
-    sight = tree_attention.sight(batch, tree_attention.driver(query.shape[-1]))
-    return results(lambda *qkv: tree_attention.attend(*qkv, sight), query, key, value, slope)
+    kernels = tree_attention.kernels_for_mesh(query.shape[-1])
+    mask = tree_attention.kernel_mask(batch, kernels)
+    return results(lambda *qkv: tree_attention.attend(*qkv, mask), query, key, value, d_out)
 
 
 @triton
@@ -270,7 +271,7 @@ def test_kernels_are_compiled_for_tpus_in_memory_for_the_tokens(tpus, dtype, len
     assert memory.temp_size_in_bytes < memory.argument_size_in_bytes + memory.output_size_in_bytes
 
 
-# The forward kernel runs again in the backward pass only where nothing is kept.
+# The forward kernel runs again in the backward pass only where nothing is saved.
 @pytest.mark.parametrize(("remat", "calls"), [("attention", 3), ("full", 4)])
 def test_a_step_is_compiled_for_tpus(tpus, decoder_config, remat, calls):
     mesh = mesh_of(tpus, 2, 1, 2)

@@ -78,7 +78,7 @@ def test_they_begin_as_no_change(adapted):
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), trained)
     begun = lora.init(shapes, seed=1)
     if config.adapters.dora:
-        begun = lora.measured(begun, frozen)
+        begun = lora.init_magnitudes(begun, frozen)
     plain = dataclasses.replace(config, adapters=None)
     want = logits(plain, _without(config, frozen))
     np.testing.assert_allclose(logits(config, lora.join(begun, frozen)), want, rtol=1e-5, atol=1e-5)
@@ -106,32 +106,34 @@ def test_int8_numbers_are_the_nearest_there_are(outputs):
     kernel[1] *= 1e-4
     kernel[2] = 0
     stored = jax.jit(lora.quantize, static_argnums=1)(kernel, outputs)
-    assert (stored["int8"].dtype, stored["step"].dtype) == (jnp.int8, jnp.bfloat16)
-    step = np.asarray(stored["step"], np.float32).reshape(
-        *stored["step"].shape, *[1] * (3 - outputs)
+    assert (stored["int8"].dtype, stored["scale"].dtype) == (jnp.int8, jnp.bfloat16)
+    scale = np.asarray(stored["scale"], np.float32).reshape(
+        *stored["scale"].shape, *[1] * (3 - outputs)
     )
     error = np.abs(np.asarray(lora.dequantize(stored)) - kernel)
-    assert (error <= step / 2 * (1 + 1e-6)).all()
+    assert (error <= scale / 2 * (1 + 1e-6)).all()
     assert (np.abs(stored["int8"]).max(axis=tuple(range(outputs, 3))) >= 125).sum() >= 2
     assert not error[2].any()
 
 
 def train(config, sizes):
     """Losses and adapters of a few steps on a mesh, and the frozen parameters before and after."""
-    mesh = mesh_lib.create(config_lib.Mesh(*sizes))
+    mesh = mesh_lib.make_mesh(config_lib.Mesh(*sizes))
     settings = config_lib.get_config().optim
     settings.lr = 1e-2
     optimizer = optim.create(settings, 4)
     params = decoder.init(config, jax.random.key(0, impl="rbg"))
     before = jax.device_get(lora.split(params)[1])
-    _, frozen = lora.split(jax.tree.map(jax.device_put, params, mesh_lib.parameters(mesh, config)))
+    _, frozen = lora.split(
+        jax.tree.map(jax.device_put, params, mesh_lib.param_shardings(mesh, config))
+    )
     trained = lora.init(step_lib.shapes(config, optimizer).params, seed=0)
     if config.adapters.dora:
-        trained = lora.measured(trained, before)
+        trained = lora.init_magnitudes(trained, before)
     state = step_lib.create_state(trained, optimizer, step_lib.shardings(config, optimizer, mesh))
     program = step_lib.Program(config, "attention", jnp.float32, optimizer, mesh)
     rows, losses = batch(config, rows=8), []
-    placed = jax.tree.map(lambda x: jax.device_put(x[None], mesh_lib.rows(mesh, 1)), rows)
+    placed = jax.tree.map(lambda x: jax.device_put(x[None], mesh_lib.row_sharding(mesh, 1)), rows)
     for _ in range(4):
         state, metrics = program(state, frozen, placed)
         losses.append(float(metrics.loss))
@@ -152,10 +154,10 @@ def test_any_mesh_trains_them_alike_and_leaves_the_base(decoder_config, kind):
         jax.tree.map(close, others, adapters)
 
 
-def test_a_step_computes_no_slopes_of_what_is_frozen(decoder_config):
+def test_a_step_computes_no_gradients_of_what_is_frozen(decoder_config):
     """By the compiler's own count, which knows loops' bodies once: of one layer."""
     wide = dataclasses.replace(decoder_config, embed_dim=128, mlp_dim=512, num_layers=1)
-    mesh = mesh_lib.create(config_lib.Mesh(1, 1, 1), jax.devices()[:1])
+    mesh = mesh_lib.make_mesh(config_lib.Mesh(1, 1, 1), jax.devices()[:1])
     counts = {}
     for name in (None, "lora", "int8"):
         config = dataclasses.replace(wide, adapters=KINDS.get(name))
@@ -218,7 +220,7 @@ def test_a_checkpoint_holds_adapters_alone(tuned):
 
 def test_drift_is_that_of_the_merged_weights(tuned):
     config, run = tuned
-    mesh = mesh_lib.create(config.mesh)
+    mesh = mesh_lib.make_mesh(config.mesh)
     found = json.loads((run / "drift.json").read_text())
     shape, params = model_ref.resolve(str(run)).load(mesh)
     _, base = model_ref.resolve("random:llama-tiny").load(mesh)
@@ -255,7 +257,7 @@ def test_a_base_that_is_gone_or_another_is_named(config, tmp_path):
     folder.export("random:llama-tiny", [], str(base), "float32")
     config.model.path, config.lora.rank, config.train.steps = str(base), 2, 1
     loop.train(config, str(tmp_path / "run"))
-    mesh, run = mesh_lib.create(config.mesh), model_ref.resolve(str(tmp_path / "run"))
+    mesh, run = mesh_lib.make_mesh(config.mesh), model_ref.resolve(str(tmp_path / "run"))
     run.load(mesh)
     (base / "extra.safetensors").write_bytes(b"another model's")
     with pytest.raises(UserError, match=r"base, which is another model by now; restore it"):
@@ -270,7 +272,7 @@ def test_adapters_to_a_run_that_has_adapters(config, tmp_path):
     loop.train(config, str(tmp_path / "first"))
     config.model.path = str(tmp_path / "first")
     loop.train(config, str(tmp_path / "second"))
-    mesh = mesh_lib.create(config.mesh)
+    mesh = mesh_lib.make_mesh(config.mesh)
     runs = [model_ref.resolve(str(tmp_path / name)) for name in ("first", "second")]
     first, second = (run.load(mesh)[1] for run in runs)
     _, frozen = lora.split(runs[1].load_adapted(mesh)[1])
@@ -429,20 +431,20 @@ def test_adapters_that_were_damaged_in_writing_are_caught(tuned, tmp_path, monke
         folder.export(str(run), [], str(tmp_path / "out"), "float32", adapters=True)
 
 
-def test_a_row_of_zeros_has_no_length_to_train(decoder_config):
+def test_an_output_of_zeros_has_no_norm_to_train(decoder_config):
     config = dataclasses.replace(decoder_config, adapters=KINDS["dora"])
     trained, frozen = lora.split(decoder.init(config, jax.random.key(0, impl="rbg")))
     kernel = frozen["layers"]["mlp"]["up"]["kernel"]
     frozen["layers"]["mlp"]["up"]["kernel"] = kernel.at[:, 3].set(0)
-    trained = lora.measured(lora.init(trained, seed=0), frozen)
+    trained = lora.init_magnitudes(lora.init(trained, seed=0), frozen)
     whole = lora.join(trained, frozen)
     assert np.isfinite(logits(config, whole)).all()
-    slopes = jax.grad(
+    grads = jax.grad(
         lambda trained: decoder.token_logprobs(
             config, lora.join(trained, frozen), batch(config)
         ).sum()
     )(trained)
-    assert all(np.isfinite(x).all() for x in jax.tree.leaves(slopes))
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(grads))
     merged = lora.merge(jax.tree.map(jnp.copy, whole), config.adapters, jnp.dtype("float32"))
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(merged))
 

@@ -37,7 +37,7 @@ from jft import config
 from jft.checkpoints import model_ref
 from jft.model import mesh
 
-devices = mesh.create(config.Mesh())
+devices = mesh.make_mesh(config.Mesh())
 jax.block_until_ready(jnp.ones(8) * 2)
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 before = peak()
@@ -106,12 +106,12 @@ def test_a_7b_model_but_for_its_layers_loads_in_little_more_than_its_size(tmp_pa
 def test_a_mesh_reads_its_parts(tmp_path, decoder_config, sizes, monkeypatch):
     monkeypatch.setattr(safetensors_io, "READ_AT_ONCE", 40)  # most tensors are read in parts
     write_shards(tmp_path / "model", decoder_config, number=2)
-    mesh = mesh_lib.create(config_lib.Mesh(*sizes))
+    mesh = mesh_lib.make_mesh(config_lib.Mesh(*sizes))
     origin = model_ref.resolve(str(tmp_path / "model"))
     config, params = origin.load(mesh)
     whole = safetensors_io.load(origin.path).params
     jax.tree.map(np.testing.assert_array_equal, params, whole)
-    layout = mesh_lib.parameters(mesh, config)
+    layout = mesh_lib.param_shardings(mesh, config)
     assert jax.tree.map(lambda x: x.sharding, params) == layout
     half = origin.load(mesh, np.dtype("bfloat16"))[1]
     assert {x.dtype for x in jax.tree.leaves(half)} == {np.dtype("bfloat16")}

@@ -73,7 +73,7 @@ def test_every_kind_of_tpu_can_be_compiled_for(name):
 
 def collectives(function, of, to, *shapes):
     """What the program of a function on eight devices sends."""
-    mesh = mesh_lib.create(config_lib.Mesh(1, 8, 1))
+    mesh = mesh_lib.make_mesh(config_lib.Mesh(1, 8, 1))
     inputs, output = (
         NamedSharding(mesh, PartitionSpec(*of)),
         NamedSharding(mesh, PartitionSpec(*to)),
@@ -99,7 +99,7 @@ def test_a_collective_in_a_loop_counts_as_often_as_it_turns():
 
         return jax.lax.scan(layer, x, weights)[0]
 
-    mesh = mesh_lib.create(config_lib.Mesh(1, 8, 1))
+    mesh = mesh_lib.make_mesh(config_lib.Mesh(1, 8, 1))
     split = NamedSharding(mesh, PartitionSpec(None, "fsdp"))
     rows = NamedSharding(mesh, PartitionSpec("fsdp"))
     like = [jax.ShapeDtypeStruct(shape, np.float32) for shape in ((5, 64, 64), (8, 64))]
@@ -183,9 +183,9 @@ def test_adapters_leave_the_base_as_it_is_held(config, base, bytes_each):
     found = estimated(config)
     kernels = sum(x.size for x in jax.tree.leaves(tiny()["layers"]) if x.ndim > 2)
     rest = sum(x.size for x in jax.tree.leaves(tiny())) - kernels
-    steps = found.memory.parameters - found.memory.gradients - kernels * bytes_each - rest * 2
+    scales = found.memory.parameters - found.memory.gradients - kernels * bytes_each - rest * 2
     outputs = 2 * (64 + 32 + 32 + 64 + 128 + 128 + 64)
-    assert steps == (2 * outputs if base == "int8" else 0)
+    assert scales == (2 * outputs if base == "int8" else 0)
     assert found.memory.gradients < full.memory.gradients / 10
     assert found.memory.optimizer == 2 * found.memory.gradients + 8
     assert 0.6 < found.flops / full.flops < 0.8

@@ -47,7 +47,7 @@ def names(config):
 
 
 def load(path):
-    mesh = mesh_lib.create(mesh_lib.config_lib.Mesh())
+    mesh = mesh_lib.make_mesh(mesh_lib.config_lib.Mesh())
     return jax.device_get(model_ref.resolve(path).load(mesh)[1])
 
 
@@ -187,7 +187,7 @@ def scaled_answers(config, folder, sizes):
     session = open_session(config, devices=tuple(jax.devices()[: int(np.prod(sizes))]))
     items, schedule = plan(config, shards=session.row_shards), probes.Schedule(0, last=1, done=0)
     made = probes.Probes(session, safetensors_io.TINY, items, schedule, folder)
-    layout = mesh_lib.parameters(session.mesh, safetensors_io.TINY)
+    layout = mesh_lib.param_shardings(session.mesh, safetensors_io.TINY)
     base = safetensors_io.load(MODEL).params
     for step, params in enumerate((base, jax.tree.map(lambda x: np.float32(1.5) * x, base))):
         records = made.run(step, jax.device_put(params, layout))
@@ -252,7 +252,7 @@ def test_the_best_checkpoint_stays_and_can_be_named(config, tmp_path):
     assert (named.path, named.step, named.finished) == (str(run), best, True)
     assert model_ref.resolve(f"{run}/checkpoints/{best}").tokenizer_path == str(run / "tokenizer")
     assert model_ref.resolve(f"{run}/checkpoints") == model_ref.resolve(str(run))
-    mesh = mesh_lib.create(config.mesh)
+    mesh = mesh_lib.make_mesh(config.mesh)
     pairs = zip(
         *(jax.tree.leaves(origin.load(mesh)[1]) for origin in (named, model_ref.resolve(str(run)))),
         strict=True,

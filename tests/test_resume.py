@@ -79,7 +79,7 @@ def losses(workdir):
 
 
 def params(workdir):
-    mesh = mesh_lib.create(mesh_lib.config_lib.Mesh())
+    mesh = mesh_lib.make_mesh(mesh_lib.config_lib.Mesh())
     return jax.tree.leaves(model_ref.resolve(str(workdir)).load(mesh)[1])
 
 

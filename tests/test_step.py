@@ -51,7 +51,7 @@ def run(decoder_config, batches, remat="attention", dtype=jnp.float32, **mesh_si
     step = step_lib.Program(decoder_config, remat, dtype, optimizer, mesh)
     metrics = []
     for batch in batches:
-        placed = jax.tree.map(lambda x: jax.device_put(x, mesh_lib.rows(mesh, 1)), batch)
+        placed = jax.tree.map(lambda x: jax.device_put(x, mesh_lib.row_sharding(mesh, 1)), batch)
         state, out = step(state, {}, placed)
         metrics.append([float(x) for x in out])
     assert int(state.step) == len(batches)
@@ -120,7 +120,7 @@ def test_what_a_device_holds_of_the_state_is_its_share(decoder_config):
         mesh = jax.sharding.Mesh(np.array(jax.devices()[:fsdp]).reshape(1, -1, 1), mesh_lib.AXES)
         program = step_lib.Program(wide, "attention", jnp.float32, optimizer, mesh)
         rows = [[s] for s in examples(np.random.default_rng(0), 8)]
-        batch = mesh_lib.put(batch_of(rows, 8), mesh_lib.rows(mesh, 1))
+        batch = mesh_lib.put(batch_of(rows, 8), mesh_lib.row_sharding(mesh, 1))
         held.append(program.compile(batch).memory_analysis().argument_size_in_bytes)
     assert held[1] <= 1.05 / 8 * held[0]
 
@@ -138,7 +138,7 @@ def test_a_mesh_that_does_not_divide_the_model_is_refused(decoder_config):
     ):
         model = dataclasses.replace(decoder_config, embed_dim=20)
         with pytest.raises(UserError, match=message):
-            mesh_lib.parameters(mesh_lib.create(config_lib.Mesh(*sizes)), model)
+            mesh_lib.param_shardings(mesh_lib.make_mesh(config_lib.Mesh(*sizes)), model)
 
 
 def test_two_dimensions_on_one_axis_are_refused():
@@ -148,16 +148,17 @@ def test_two_dimensions_on_one_axis_are_refused():
 
 
 @pytest.mark.parametrize("sizes", [{}, {"data": 2}], ids=str)
-def test_the_head_in_turns_gives_the_same_numbers(
+def test_the_head_in_chunks_gives_the_same_numbers(
     monkeypatch, decoder_config, steps, expected, sizes
 ):
-    monkeypatch.setattr(decoder, "LOGITS", 6 * 61 * 7)  # 7 of the 32 entries of each row, or 14
+    # 7 of the 32 entries of each row, or 14
+    monkeypatch.setattr(decoder, "CHUNK_LOGITS", 6 * 61 * 7)
     got = run(decoder_config, [batch_of([[s] for s in step], 6) for step in steps], **sizes)
     assert_same(got, expected)
     params = decoder.shapes(decoder_config)
     rows = prefix_tree.build([[s] for s in steps[0][:6]], 6, 24, 32)
-    slope = jax.grad(lambda params: decoder.token_logprobs(decoder_config, params, rows).sum())
-    text = str(jax.make_jaxpr(slope)(params))
+    grad = jax.grad(lambda params: decoder.token_logprobs(decoder_config, params, rows).sum())
+    text = str(jax.make_jaxpr(grad)(params))
     assert "f32[6,7,61]" in text
     assert "f32[6,32,61]" not in text
 
@@ -181,8 +182,8 @@ def test_the_loss_is_the_mean_over_the_target_tokens_of_the_step(decoder_config,
 
 
 def test_parameters_are_split_as_the_table_says(decoder_config):
-    mesh = mesh_lib.create(config_lib.Mesh(data=2, fsdp=2, tensor=2))
-    layout = mesh_lib.parameters(mesh, decoder_config)
+    mesh = mesh_lib.make_mesh(config_lib.Mesh(data=2, fsdp=2, tensor=2))
+    layout = mesh_lib.param_shardings(mesh, decoder_config)
     P = jax.sharding.PartitionSpec
     assert layout["layers"]["attention"]["query"]["kernel"].spec == P(None, "tensor", None, "fsdp")
     assert layout["layers"]["mlp"]["down"]["kernel"].spec == P(None, "fsdp", "tensor")
@@ -193,11 +194,11 @@ def test_parameters_are_split_as_the_table_says(decoder_config):
 @pytest.mark.parametrize("sizes", [(3, 1, 1), (-1, -1, 1), (1, 1, 1), (-1, 3, 1), (0, 1, 1)])
 def test_a_mesh_that_does_not_fit_the_devices_is_refused(sizes):
     with pytest.raises(UserError, match=r"mesh\.data"):
-        mesh_lib.create(config_lib.Mesh(*sizes))
+        mesh_lib.make_mesh(config_lib.Mesh(*sizes))
 
 
 def test_what_is_left_of_the_devices_goes_to_the_axis_of_minus_one():
-    assert dict(mesh_lib.create(config_lib.Mesh(-1, 2, 2)).shape) == {
+    assert dict(mesh_lib.make_mesh(config_lib.Mesh(-1, 2, 2)).shape) == {
         "data": 2,
         "fsdp": 2,
         "tensor": 2,

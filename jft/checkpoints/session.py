@@ -47,7 +47,7 @@ class Session:
             # Accelerators would round the factors of float32 products to fewer bits.
             jax.config.update("jax_default_matmul_precision", "highest")
         devices = None if self.devices is None else list(self.devices)
-        return mesh_lib.create(self.config.mesh, devices)
+        return mesh_lib.make_mesh(self.config.mesh, devices)
 
     @functools.cached_property
     def dtype(self) -> jnp.dtype:

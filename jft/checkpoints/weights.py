@@ -54,7 +54,7 @@ def from_files(path: str, mesh: Mesh, dtype: jnp.dtype) -> tuple[DecoderConfig, 
       UserError: nothing is there, or it is damaged.
     """
     config, unread = safetensors_io.open_weights(path)
-    layout = mesh_lib.parameters(mesh, config)
+    layout = mesh_lib.param_shardings(mesh, config)
     place = functools.partial(mesh_lib.put_by_layer, dtype=dtype)
     return config, map(place, *map(jax.tree.leaves, (decoder.dims(config), unread, layout)))
 
@@ -68,7 +68,7 @@ def from_checkpoint(
       UserError: it is damaged.
     """
     params = restore(workdir, step, sharded_shapes(config, mesh))
-    return (lora.cast_away(x, dtype) for x in jax.tree.leaves(params))
+    return (lora.astype_donated(x, dtype) for x in jax.tree.leaves(params))
 
 
 def restore(workdir: Path, step: int, like: Params) -> Params:
@@ -86,7 +86,7 @@ def sharded_shapes(config: DecoderConfig, mesh: Mesh) -> Params:
     return jax.tree.map(
         lambda shape, sharding: shape.update(sharding=sharding),
         decoder.shapes(config),
-        mesh_lib.parameters(mesh, config),
+        mesh_lib.param_shardings(mesh, config),
     )
 
 
@@ -120,7 +120,7 @@ def frozen(
     config = replace(plain, adapters=adapters)
     if adapters.base != "int8":
         return config, in_tree(plain, arrays)
-    _, layout = lora.split(mesh_lib.parameters(mesh, config))
+    _, layout = lora.split(mesh_lib.param_shardings(mesh, config))
     dims = decoder.dims(plain)
     return config, jax.tree.map(lambda *each: _quantized(next(arrays), *each), dims, layout)
 
@@ -128,7 +128,7 @@ def frozen(
 def _quantized(x: jax.Array, dims: str, layout) -> jax.Array | dict:
     """Quantize a kernel, or cast what is none to bfloat16; the buffer of `x` is donated."""
     if not isinstance(layout, dict):
-        return lora.cast_away(x, jnp.dtype("bfloat16"))
+        return lora.astype_donated(x, jnp.dtype("bfloat16"))
     outputs = 1 if dims.startswith("LD") else len(dims) - 2
     held = jax.block_until_ready(_quantize(outputs, *layout.values())(x))
     x.delete()
@@ -139,5 +139,5 @@ def _quantized(x: jax.Array, dims: str, layout) -> jax.Array | dict:
 def _quantize(outputs: int, numbers, scale) -> Callable[[jax.Array], dict]:
     return jax.jit(
         lambda x_L: jax.lax.map(lambda x: lora.quantize(x, outputs), x_L),
-        out_shardings={"int8": numbers, "step": scale},
+        out_shardings={"int8": numbers, "scale": scale},
     )

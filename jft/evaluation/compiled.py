@@ -93,7 +93,7 @@ class CompiledModel:
     ):
         """Take parameters that are on the mesh in `dtype`, the type to compute in."""
         self.vocab_size, self.max_new_tokens = config.vocab_size, max_new_tokens
-        self._params, self._mesh, self._rows = params, mesh, mesh_lib.rows(mesh, leading=0)
+        self._params, self._mesh, self._rows = params, mesh, mesh_lib.row_sharding(mesh, leading=0)
         self._programs = programs(config, mesh, dtype, max_new_tokens)
 
     def token_logprobs(self, batch: Batch) -> jax.Array:

@@ -125,7 +125,7 @@ class _Slots:
 
     @property
     def busy(self) -> bool:
-        """Whether any generation is unfinished."""
+        """True while any generation is unfinished."""
         return any(item is not None for item in self._items)
 
     def have_room(self, group: PromptGroup) -> bool:

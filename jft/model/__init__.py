@@ -1,1 +1,1 @@
-"""The transformer, and getting its weights from and to files."""
+"""Parameters and batches to numbers: the decoder, its attention, adapters and generation."""

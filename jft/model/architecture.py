@@ -1,4 +1,4 @@
-"""What a decoder is made of: its sizes, and what is added to it for training."""
+"""The architecture of a decoder: its sizes, and the adapters that are trained beside it."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ class Adapters:
     """Low-rank changes of some projections, trained while the rest is frozen.
 
     W becomes W + alpha / rank * up @ down (LoRA: Hu et al. 2021, arXiv 2106.09685); with `dora`
-    each of its outputs has a trained length, too (DoRA: Liu et al. 2024, arXiv 2402.09353).
+    the weights of each output have a trained norm, too (DoRA: Liu et al. 2024, arXiv 2402.09353).
 
     Attributes:
       rank: J, the inner dimension.
-      alpha: as above.
-      targets: the projections: of `query`, `key`, `value`, `out`, `gate`, `up`, `down`.
-      dora: as above.
-      base: the type that the rest is held in: float32, bfloat16, or int8: the kernels of the
-        layers as int8 numbers with a step for each output, all else in bfloat16.
+      alpha: numerator of the scale above.
+      targets: the projections that have an adapter: some of `query`, `key`, `value`, `out`, `gate`,
+        `up`, `down`.
+      dora: whether magnitudes are trained.
+      base: the type of frozen parameters: float32, bfloat16, or int8. With int8 the kernels of the
+        layers are int8 numbers with a scale for each output, and all else is bfloat16.
     """
 
     rank: int
@@ -29,12 +30,12 @@ class Adapters:
 
     @property
     def dtype(self) -> str:
-        """Of what is frozen, int8 numbers aside."""
+        """The type of frozen parameters that are not int8 numbers."""
         return "bfloat16" if self.base == "int8" else self.base
 
     @property
     def scale(self) -> float:
-        """By which the product of the two matrices is multiplied."""
+        """The factor of `up @ down`."""
         return self.alpha / self.rank
 
 
@@ -43,13 +44,22 @@ class DecoderConfig:
     """The shape of a decoder.
 
     Attributes:
+      vocab_size: V.
+      embed_dim: D.
+      num_layers: L.
+      num_heads: N, query heads.
+      num_kv_heads: K, key-value heads.
+      head_dim: H.
+      mlp_dim: F.
+      norm_eps: added to the mean square in norms.
       rope_theta: base of the rotary frequencies.
       rope_factors: head_dim / 2 divisors of the rotary frequencies (Llama-3 or linear scaling);
         empty: none.
       tied_head: the head's kernel is the embedding.
       attention_bias: biases on query, key, value and output projections.
+      mlp_bias: biases on gate, up and down projections.
       max_positions: the longest sequence the model was trained on.
-      adapters: what is trained instead of all parameters; None: nothing.
+      adapters: trained instead of all parameters; None: there are none.
     """
 
     vocab_size: int
@@ -70,11 +80,11 @@ class DecoderConfig:
 
     @property
     def limits(self) -> tuple[int, int]:
-        """How many tokens it knows, and the longest sequence it was made for."""
+        """The size of the vocabulary, and the longest sequence that it was trained on."""
         return self.vocab_size, self.max_positions
 
     def size(self, dim: str) -> int:
-        """The size of the dimension that the letter names."""
+        """Return the size of a dimension, such as `D`."""
         return {
             "V": self.vocab_size,
             "D": self.embed_dim,

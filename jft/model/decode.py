@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 
 from jft.batch import Array, Batch
-from jft.model import attention, decode_attention, decoder, sharding
+from jft.model import decode_attention, decoder, sharding
 from jft.model.decode_attention import PrefixCache, SlotCache
 from jft.model.decoder import DecoderConfig, Params
 from jft.model.sharding import constrain
@@ -108,19 +108,9 @@ class DecodeState(NamedTuple):
 
 def prefill(config: DecoderConfig, params: Params, batch: Batch) -> PrefilledBatch:
     """Compute a batch of prompts, whose last tokens are `batch.loss_index_BM`."""
-    sight = attention.sight(batch, config.num_heads, config.head_dim)
-    run = decoder.layer(config)
-    x_BTD, rope_2BTH = decoder.embed(config, params, batch.tokens_BT, batch.positions_BT)
-
-    def attend(query_BTNH, key_BTKH, value_BTKH):
-        return attention.attend(query_BTNH, key_BTKH, value_BTKH, sight), (key_BTKH, value_BTKH)
-
-    def body(x_BTD, layer_params):
-        return run(layer_params, x_BTD, rope_2BTH, attend)
-
-    x_BTD, (keys_LBTKH, values_LBTKH) = jax.lax.scan(body, x_BTD, params["layers"])
-    hidden_BMD = jnp.take_along_axis(x_BTD, batch.loss_index_BM[..., None], axis=1)
-    return PrefilledBatch(keys_LBTKH, values_LBTKH, _greedy_token(config, params, hidden_BMD))
+    hidden_BTD, cache = decoder.apply(config, params, batch, keep_cache=True)
+    hidden_BMD = jnp.take_along_axis(hidden_BTD, batch.loss_index_BM[..., None], axis=1)
+    return PrefilledBatch(*cache, _greedy_token(config, params, hidden_BMD))
 
 
 def prefix_cache(size: int, prefilled: PrefilledBatch, length: Array) -> PrefixCache:
@@ -254,8 +244,8 @@ def decode(
         return (active > max_active).any()
 
     def step(state: DecodeState) -> DecodeState:
-        hidden_RD, cache = _forward(config, params, prefix, state)
-        token_R = _greedy_token(config, params, hidden_RD[:, None])[:, 0]
+        hidden_R1D, cache = _forward(config, params, prefix, state)
+        token_R = _greedy_token(config, params, hidden_R1D)[:, 0]
         generated = append_tokens(state.generated, token_R, stops)
         return _constrain_state(DecodeState(generated, cache))
 
@@ -290,7 +280,7 @@ def append_tokens(generated: Generated, token_R: jax.Array, stops: Stops) -> Gen
 def _forward(
     config: DecoderConfig, params: Params, prefix: PrefixCache, state: DecodeState
 ) -> tuple[jax.Array, SlotCache]:
-    """Compute the hidden states of the newest tokens, [R, D], and add their keys and values."""
+    """Compute the hidden states of the newest tokens, [R, 1, D], and add their keys and values."""
     generated, cache = state
     slot_R = jnp.arange(len(cache.length_R))
     token_R = generated.tokens_RO[slot_R, generated.count_R - 1]
@@ -327,12 +317,12 @@ def _forward(
         cache.values_LRKPH.at[:, slot_R, :, at_R].set(values_RLKH, mode="drop"),
         cache.length_R + 1,
     )
-    return x_R1D[:, 0], cache
+    return decoder.final_norm(config, params, x_R1D), cache
 
 
 def _greedy_token(config: DecoderConfig, params: Params, hidden_BMD: jax.Array) -> jax.Array:
-    """Find the most likely token after hidden states of the last layer, [B, M], or `NOT_FINITE`."""
-    logits_BMV = decoder.logits(config, params, decoder.final_norm(config, params, hidden_BMD))
+    """Find the most likely token after normed hidden states, [B, M], or `NOT_FINITE`."""
+    logits_BMV = decoder.logits(config, params, hidden_BMD)
     token_BM = jnp.argmax(logits_BMV, axis=-1).astype(jnp.int32)  # the first NaN, if there is one
     largest_BM1 = jnp.take_along_axis(logits_BMV, token_BM[..., None], axis=-1)
     return jnp.where(jnp.isfinite(largest_BM1[..., 0]), token_BM, NOT_FINITE)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, Literal, overload
+from typing import Any, overload
 
 import jax
 import jax.numpy as jnp
@@ -23,20 +23,21 @@ from jft.model.linear import REMAT_POLICIES, linear, save_for_backward
 from jft.model.rotary import rotary, rotate
 from jft.model.sharding import constrain, gather
 
-# Scores of the head that a device holds at once, 1 GB; turns cost the head's forward pass again.
-LOGITS = 1 << 28
+# Logits that a device holds at once: 1 GB. Chunks compute the head's forward pass twice.
+CHUNK_LOGITS = 1 << 28
 
 HEAD = "head"
 
 Params = dict  # nested: name -> array or Params
-# Query, key and value of one layer -> what each query takes from the values, and what to remember.
+Cache = tuple[jax.Array, jax.Array]  # keys_LBTKH and values_LBTKH
+# (query, key, value) of a layer -> (attention output, keys and values for a KV cache or None)
 Attend = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, Any]]
 
 
 class Projection(nnx.Module):
-    """A linear map. Its letters give shape, initial scale and sharding at once.
+    """A linear map. The letters of its dims give shape, initial scale and sharding at once.
 
-    Where the config says so it has an adapter, and int8 numbers for a kernel.
+    The config decides whether it has an adapter, and whether its kernel is `Int8`.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Projection(nnx.Module):
         shape = tuple(map(c.size, inputs + outputs))
         fan_in = int(np.prod(shape[: len(inputs)]))
         kernel = jax.random.normal(rngs.params(), shape) * fan_in**-0.5
+        # Drawn with the inputs first; stored with the outputs first, as checkpoints are.
         axes = range(len(shape))
         kernel = kernel.transpose(*axes[self.inputs :], *axes[: self.inputs])
         if c.adapters and c.adapters.base == "int8" and name != HEAD:
@@ -66,16 +68,16 @@ class Projection(nnx.Module):
 
 
 class Int8(nnx.Module):
-    """A kernel of int8 numbers, with a step for each output."""
+    """A kernel of int8 numbers, with a scale for each output."""
 
     def __init__(self, kernel: jax.Array, outputs: str, inputs: str):
-        numbers = lora.quantize(kernel, len(outputs))
-        self.int8 = nnx.Param(numbers["int8"], dims=outputs + inputs)
-        self.step = nnx.Param(numbers["step"], dims=outputs)
+        stored = lora.quantize(kernel, len(outputs))
+        self.int8 = nnx.Param(stored["int8"], dims=outputs + inputs)
+        self.scale = nnx.Param(stored["scale"], dims=outputs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        numbers, step = self.int8[...].astype(x.dtype), self.step[...]
-        return linear(x, numbers, numbers.ndim - step.ndim) * step[None, None]
+        numbers, scale = self.int8[...].astype(x.dtype), self.scale[...]
+        return linear(x, numbers, numbers.ndim - scale.ndim) * scale[None, None]
 
 
 class Adapter(nnx.Module):
@@ -96,10 +98,10 @@ class Adapter(nnx.Module):
         if not self.c.dora:
             return y
         magnitude, adapter = self.magnitude[...], {"up": self.up[...], "down": self.down[...]}
-        # Their slope through the lengths is left out, as DoRA's authors do, and PEFT.
+        # Norms are constants of the backward pass, as DoRA's authors and PEFT have it.
         plain = {"kernel": kernel, lora.ADAPTER: adapter}
-        lengths = jax.lax.stop_gradient(lora.lengths(lora.kernel(plain, self.c), magnitude.ndim))
-        return y * lora.ratio(magnitude, lengths).astype(y.dtype)[None, None]
+        norms = jax.lax.stop_gradient(lora.norms(lora.kernel(plain, self.c), magnitude.ndim))
+        return y * lora.norm_ratio(magnitude, norms).astype(y.dtype)[None, None]
 
 
 class Norm(nnx.Module):
@@ -129,8 +131,8 @@ class Attention(nnx.Module):
         query_BTNH = constrain(rotate(save_for_backward(self.query(x_BTD)), rope_2BTH), "BTNH")
         key_BTKH = constrain(rotate(save_for_backward(self.key(x_BTD)), rope_2BTH), "BTKH")
         value_BTKH = constrain(save_for_backward(self.value(x_BTD)), "BTKH")
-        mixed_BTNH, memory = attend(query_BTNH, key_BTKH, value_BTKH)
-        return self.out(mixed_BTNH), memory
+        out_BTNH, kv = attend(query_BTNH, key_BTKH, value_BTKH)
+        return self.out(out_BTNH), kv
 
 
 class Mlp(nnx.Module):
@@ -156,14 +158,14 @@ class Layer(nnx.Module):
         self.mlp = Mlp(c, rngs)
 
     def __call__(self, x_BTD: jax.Array, rope_2BTH: jax.Array, attend: Attend):
-        mixed_BTD, memory = self.attention(self.attention_norm(x_BTD), rope_2BTH, attend)
-        x_BTD = save_for_backward(x_BTD + mixed_BTD)
+        out_BTD, kv = self.attention(self.attention_norm(x_BTD), rope_2BTH, attend)
+        x_BTD = save_for_backward(x_BTD + out_BTD)
         x_BTD = x_BTD + self.mlp(self.mlp_norm(x_BTD))
-        return constrain(x_BTD, "BTD"), memory
+        return constrain(x_BTD, "BTD"), kv
 
 
-class Ends(nnx.Module):
-    """What stands before and after the layers."""
+class EmbedAndHead(nnx.Module):
+    """The parameters before and after the layers: embedding, final norm, head unless it is tied."""
 
     def __init__(self, c: DecoderConfig, rngs: nnx.Rngs):
         table_VD = jax.random.normal(rngs.params(), (c.vocab_size, c.embed_dim)) * 0.02
@@ -175,15 +177,15 @@ class Ends(nnx.Module):
 
 @functools.partial(jax.jit, static_argnums=0)
 def init(config: DecoderConfig, key: jax.Array) -> Params:
-    """Random float32 parameters: kernels of unit output variance, norms 1, biases 0.
+    """Draw float32 parameters: kernels of unit output variance, norms 1, biases 0.
 
-    Adapters change nothing; what they let be frozen is in the type that it is held in.
+    Adapters change nothing yet; beside them, frozen parameters have the type of `Adapters.base`.
     """
-    ends_key, layers_key = jax.random.split(key)
+    outer_key, layers_key = jax.random.split(key)
     layer_keys = jax.random.split(layers_key, config.num_layers)
-    ends = _dict(Ends(config, rngs=nnx.Rngs(params=ends_key)))
+    outer = _dict(EmbedAndHead(config, rngs=nnx.Rngs(params=outer_key)))
     layers = jax.vmap(lambda key: _dict(Layer(config, rngs=nnx.Rngs(params=key))))(layer_keys)
-    params = ends | {"layers": layers}
+    params = outer | {"layers": layers}
     if not config.adapters:
         return params
     trained, frozen = lora.split(params)
@@ -191,42 +193,27 @@ def init(config: DecoderConfig, key: jax.Array) -> Params:
 
 
 def shapes(config: DecoderConfig) -> Params:
-    """The parameters as `jax.ShapeDtypeStruct`s: float32, but for what adapters let be frozen."""
+    """Return the parameters of `init` as `jax.ShapeDtypeStruct`s."""
     return jax.eval_shape(functools.partial(init, config), jax.random.key(0))
 
 
 def dims(config: DecoderConfig) -> Params:
-    """The dimension letters of every parameter, such as `LDNH`, in the structure of `init`."""
+    """Return the dimension letters of every parameter, such as `LNHD`, structured as `init`."""
 
     def names(module, prefix):
         state = nnx.state(nnx.eval_shape(lambda: module(config, rngs=nnx.Rngs(0))))
         flat = {path: prefix + leaf.get_metadata("dims") for path, leaf in nnx.to_flat_state(state)}
         return _nest(flat)
 
-    return names(Ends, "") | {"layers": names(Layer, "L")}
+    return names(EmbedAndHead, "") | {"layers": names(Layer, "L")}
 
 
 @overload
-def apply(
-    config: DecoderConfig,
-    params: Params,
-    batch: Batch,
-    remat: str = ...,
-    keep_cache: Literal[False] = ...,
-) -> jax.Array: ...
-
-
+def apply(config: DecoderConfig, params: Params, batch: Batch, remat: str = ...) -> jax.Array: ...
 @overload
 def apply(
-    config: DecoderConfig,
-    params: Params,
-    batch: Batch,
-    remat: str = ...,
-    *,
-    keep_cache: Literal[True],
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]: ...
-
-
+    config: DecoderConfig, params: Params, batch: Batch, remat: str = ..., *, keep_cache: bool
+) -> tuple[jax.Array, Cache]: ...
 def apply(config, params, batch, remat="attention", keep_cache=False):
     """Compute the normed hidden states, [B, T, D], in the type of the parameters.
 
@@ -235,14 +222,13 @@ def apply(config, params, batch, remat="attention", keep_cache=False):
       params: as `init` returns them; computing in bfloat16 means casting them first.
       batch: of which tokens, positions and visibility are read.
       remat: one of `REMAT_POLICIES`, which says what the backward pass computes again.
-      keep_cache: return `(hidden_BTD, (keys_LBTKH, values_LBTKH))`, with the keys and values of
-        every layer, which generations continue from.
+      keep_cache: return also the keys and values of every layer, (hidden_BTD, `Cache`).
     """
-    sight = attention.sight(batch, config.num_heads, config.head_dim)
+    mask = attention.block_mask(batch, config.num_heads, config.head_dim)
 
     def attend(query_BTNH, key_BTKH, value_BTKH):
-        mixed_BTNH = attention.attend(query_BTNH, key_BTKH, value_BTKH, sight)
-        return mixed_BTNH, (key_BTKH, value_BTKH) if keep_cache else None
+        out_BTNH = attention.attend(query_BTNH, key_BTKH, value_BTKH, mask)
+        return out_BTNH, (key_BTKH, value_BTKH) if keep_cache else None
 
     run = layer(config)
     x_BTD, rope_2BTH = embed(config, params, batch.tokens_BT, batch.positions_BT)
@@ -259,60 +245,57 @@ def apply(config, params, batch, remat="attention", keep_cache=False):
 def token_logprobs(
     config: DecoderConfig, params: Params, batch: Batch, remat: str = "attention"
 ) -> jax.Array:
-    """The log-probability of every loss target, [B, M] in float32.
+    """Compute the log-probability of every loss target, [B, M] in float32.
 
-    Training sums them by weight, evaluation by slot. Where the scores of all entries would take
-    more memory than `LOGITS`, they are computed in turns, and again in the backward pass.
+    Training sums them by weight, evaluation by sequence. If the logits of all entries take more
+    memory than `CHUNK_LOGITS`, they are computed in chunks, and again in the backward pass.
     """
-    hidden_BMD, target_BM = _entries(config, params, batch, remat), batch.loss_target_BM
+    hidden_BMD, target_BM = _entry_hidden(config, params, batch, remat), batch.loss_target_BM
     rows, entries = target_BM.shape
-    turns = -(-sharding.local_size("BMV", (rows, entries, config.vocab_size)) // LOGITS)
-    if turns == 1:
+    chunks = -(-sharding.local_size("BMV", (rows, entries, config.vocab_size)) // CHUNK_LOGITS)
+    if chunks == 1:
         return target_logprobs(logits(config, params, hidden_BMD), target_BM)
-    at_once = -(-entries // turns)
-    turns = -(-entries // at_once)
+    size = -(-entries // chunks)
+    chunks = -(-entries // size)
 
-    def split(x_BMZ):
-        """[A, B, C, ...]: the C entries of each turn."""
-        fill = [(0, 0)] * x_BMZ.ndim
-        fill[1] = (0, turns * at_once - entries)
-        return jnp.pad(x_BMZ, fill).reshape(rows, turns, at_once, *x_BMZ.shape[2:]).swapaxes(0, 1)
+    def split(x_BM):
+        """Cut entries into chunks, [B, M, ...] to [A, B, C, ...]: `lax.map` loops over axis 0."""
+        fill = [(0, 0)] * x_BM.ndim
+        fill[1] = (0, chunks * size - entries)
+        return jnp.pad(x_BM, fill).reshape(rows, chunks, size, *x_BM.shape[2:]).swapaxes(0, 1)
 
     @jax.checkpoint
-    def turn(of_turn):
-        hidden_BCD, target_BC = of_turn
+    def one_chunk(chunk):
+        hidden_BCD, target_BC = chunk
         return target_logprobs(logits(config, params, hidden_BCD), target_BC)
 
-    logprobs_ABC = jax.lax.map(turn, (split(hidden_BMD), split(target_BM)))
+    logprobs_ABC = jax.lax.map(one_chunk, (split(hidden_BMD), split(target_BM)))
     return logprobs_ABC.swapaxes(0, 1).reshape(rows, -1)[:, :entries]
 
 
 def entry_logits(
     config: DecoderConfig, params: Params, batch: Batch, remat: str = "attention"
 ) -> jax.Array:
-    """The scores of the whole vocabulary at every loss entry, [B, M, V] in float32.
-
-    The head, a product with the whole vocabulary, runs on the listed positions only.
-    """
-    return logits(config, params, _entries(config, params, batch, remat))
+    """Compute the logits of every loss entry, [B, M, V] in float32; of no other position."""
+    return logits(config, params, _entry_hidden(config, params, batch, remat))
 
 
-def _entries(config: DecoderConfig, params: Params, batch: Batch, remat: str) -> jax.Array:
-    """The normed hidden states of the loss entries, [B, M, D]."""
+def _entry_hidden(config: DecoderConfig, params: Params, batch: Batch, remat: str) -> jax.Array:
+    """Compute the normed hidden states of the loss entries, [B, M, D]."""
     hidden_BTD = apply(config, params, batch, remat)
     return jnp.take_along_axis(hidden_BTD, batch.loss_index_BM[..., None], axis=1)
 
 
 def target_logprobs(logits_BMV: jax.Array, target_BM) -> jax.Array:
-    """The log-probability of every loss target, [B, M], under the logits of its entry."""
+    """Compute the log-probability of each target, [B, M], under the logits of its entry."""
     target_BM1 = jnp.take_along_axis(logits_BMV, target_BM[..., None], axis=-1)
     return target_BM1[..., 0] - jax.nn.logsumexp(logits_BMV, axis=-1)
 
 
 def layer(config: DecoderConfig) -> Callable[..., tuple[jax.Array, Any]]:
-    """One layer as a pure function: (its parameters, x_BTD, rope_2BTH, attend) -> (x_BTD, memory).
+    """Make a pure function of one layer: (its params, x_BTD, rope_2BTH, attend) -> (x_BTD, kv).
 
-    `attend` mixes the values, and so decides what a query sees; `memory` is what it returns beside.
+    `attend` computes attention, and so decides which keys a query sees; it returns `kv`, too.
     """
     graph, _ = nnx.split(nnx.eval_shape(lambda: Layer(config, rngs=nnx.Rngs(0))))
     names = jax.tree.map(lambda name: name.removeprefix("L"), dims(config)["layers"])
@@ -326,20 +309,20 @@ def layer(config: DecoderConfig) -> Callable[..., tuple[jax.Array, Any]]:
 def embed(
     config: DecoderConfig, params: Params, tokens_BT, positions_BT
 ) -> tuple[jax.Array, jax.Array]:
-    """What the first layer takes: x_BTD and the rotary angles."""
+    """Compute the input of the first layer, x_BTD, and the rotary angles, rope_2BTH."""
     x_BTD = constrain(params["embed"][tokens_BT], "BTD", sharding.LOOKED_UP)
     return constrain(x_BTD, "BTD"), rotary(config, jnp.asarray(positions_BT))
 
 
 def final_norm(config: DecoderConfig, params: Params, x_BTD: jax.Array) -> jax.Array:
-    """The norm after the last layer."""
+    """Apply the norm that follows the last layer."""
     graph, _ = nnx.split(nnx.eval_shape(lambda: Norm(config)))
-    of_norm = jax.tree.map(gather, dims(config)["final_norm"], params["final_norm"])
-    return _merge(graph, of_norm)(x_BTD)
+    norm_params = jax.tree.map(gather, dims(config)["final_norm"], params["final_norm"])
+    return _merge(graph, norm_params)(x_BTD)
 
 
 def logits(config: DecoderConfig, params: Params, hidden_BMD: jax.Array) -> jax.Array:
-    """The head: float32 scores of the whole vocabulary, [B, M, V]."""
+    """Apply the head: float32 logits of the whole vocabulary, [B, M, V]."""
     head_VD = gather("VD", params["embed"] if config.tied_head else params["head"]["kernel"])
     logits_BMV = jnp.einsum("BMD,VD->BMV", hidden_BMD, head_VD, preferred_element_type=jnp.float32)
     return constrain(logits_BMV, "BMV")

@@ -1,7 +1,10 @@
-"""Low-rank adapters as arrays: where they begin, and what a projection is with them.
+"""Low-rank adapters and int8 kernels as arrays: initial values, merging, quantization.
 
-They stand in the parameters beside the kernel that they change, as `adapter`: `down` of the letters
-J and the kernel's inputs, `up` of its outputs and J, and DoRA's `magnitude` of its outputs.
+An adapter lies in the parameters beside the kernel that it changes. The query projection, with int8
+numbers for a kernel and a DoRA adapter, in one layer:
+
+    kernel    int8_NHD, scale_NH
+    adapter   down_JD, up_NHJ, magnitude_NH
 """
 
 from __future__ import annotations
@@ -19,53 +22,54 @@ from jax import lax
 from jft.model.architecture import Adapters
 
 ADAPTER = "adapter"
-# The largest step of an int8 number. Its range is symmetric, so that zero stays zero.
-STEPS = 127
+# The largest int8 number in use. The range is symmetric, so that zero stays zero.
+INT8_MAX = 127
 
 
 def split(params: dict) -> tuple[dict, dict]:
-    """What is trained, and what is frozen: adapters and the rest; all and nothing without them."""
-    adapters, rest = _part(params, True), _part(params, False)
+    """Split parameters into what is trained and what is frozen.
+
+    Adapters are trained and the rest is frozen. Without adapters, everything is trained.
+    """
+    adapters, rest = _select(params, True), _select(params, False)
     return (adapters, rest) if adapters else (rest, {})
 
 
-def _part(params: dict, adapters: bool) -> dict:
+def _select(params: dict, adapters: bool) -> dict:
+    """Take the adapters, or all but the adapters, without the dicts that are left empty."""
     found = {}
     for name, value in params.items():
         if name == ADAPTER:
-            part = value if adapters else {}
+            selected = value if adapters else {}
         elif isinstance(value, dict):
-            part = _part(value, adapters)
+            selected = _select(value, adapters)
         else:
-            part = {} if adapters else value
-        if not isinstance(part, dict) or part:
-            found[name] = part
+            selected = {} if adapters else value
+        if not isinstance(selected, dict) or selected:
+            found[name] = selected
     return found
 
 
 def join(trained: dict, frozen: dict) -> dict:
-    """The inverse of `split`."""
+    """Join what `split` returns."""
     both = trained.keys() & frozen.keys()
     return trained | frozen | {name: join(trained[name], frozen[name]) for name in both}
 
 
 def cast(params: dict, dtype: jnp.dtype) -> dict:
-    """In the type to compute in, but for int8 numbers, of which each layer casts its own."""
+    """Cast to the type to compute in; int8 numbers stay, since each layer casts its own."""
     return jax.tree.map(lambda x: x if x.dtype == jnp.int8 else x.astype(dtype), params)
 
 
 def init(shapes: dict, seed: int) -> dict:
-    """Adapters that change nothing yet: `up` is zero, `down` uniform as PEFT draws it.
+    """Draw adapters that change nothing yet, as NumPy arrays in float32.
 
-    Drawn by the seed and a parameter's path, so that neither the mesh nor the other targets matter.
-    Magnitudes are for `measured` to set.
+    `up` is zero, and `down` uniform as in PEFT. Each parameter is drawn by the seed and its own
+    path, so that neither the mesh nor the other targets matter. `init_magnitudes` sets magnitudes.
 
     Args:
       shapes: the adapters' `jax.ShapeDtypeStruct`s.
-      seed: of the drawing.
-
-    Returns:
-      NumPy arrays, in float32.
+      seed: any integer from 0.
     """
 
     def draw(path, shape):
@@ -79,81 +83,84 @@ def init(shapes: dict, seed: int) -> dict:
     return jax.tree_util.tree_map_with_path(draw, shapes)
 
 
-def measured(adapters: dict, frozen: dict) -> dict:
-    """The adapters with the lengths of the frozen kernels as their magnitudes."""
+def init_magnitudes(adapters: dict, frozen: dict) -> dict:
+    """Return DoRA adapters with the norms of the frozen kernels as their magnitudes."""
     if ADAPTER not in adapters:
-        return {name: measured(value, frozen[name]) for name, value in adapters.items()}
+        return {name: init_magnitudes(value, frozen[name]) for name, value in adapters.items()}
     adapter = adapters[ADAPTER]
-    outputs = adapter["magnitude"].ndim - 1
-    found = lax.map(lambda projection: lengths(kernel(projection), outputs), frozen)
-    return {ADAPTER: adapter | {"magnitude": found}}
+    outputs = adapter["magnitude"].ndim - 1  # without the axis of layers
+    magnitude = lax.map(lambda projection: norms(kernel(projection), outputs), frozen)
+    return {ADAPTER: adapter | {"magnitude": magnitude}}
 
 
 def kernel(projection: dict, adapters: Adapters | None = None) -> jax.Array:
-    """A projection's kernel of one layer, in float32, with its adapter where there is one."""
+    """Compute the kernel of a projection of one layer, in float32, with its adapter if any."""
     stored = projection["kernel"]
     plain = dequantize(stored) if isinstance(stored, dict) else stored.astype(jnp.float32)
     if ADAPTER not in projection:
         return plain
     assert adapters
     adapter = jax.tree.map(lambda x: x.astype(jnp.float32), projection[ADAPTER])
-    changed = plain + adapters.scale * product_of(adapter)
+    changed = plain + adapters.scale * low_rank_update(adapter)
     if "magnitude" not in adapter:
         return changed
     magnitude = adapter["magnitude"]
-    return changed * _over_inputs(ratio(magnitude, lengths(changed, magnitude.ndim)), changed)
+    ratio = norm_ratio(magnitude, norms(changed, magnitude.ndim))
+    return changed * _expand_inputs(ratio, changed)
 
 
-def product_of(adapter: dict) -> jax.Array:
-    """`up @ down`, shaped as the kernel that it changes."""
+def low_rank_update(adapter: dict) -> jax.Array:
+    """Compute `up @ down`, in the shape of the kernel that it changes."""
     # Exact on accelerators, too: it is small, and models are written with it.
     return jnp.tensordot(adapter["up"], adapter["down"], 1, precision=lax.Precision.HIGHEST)
 
 
-def lengths(kernel: jax.Array, outputs: int) -> jax.Array:
-    """The Euclidean length of the weights of each output, of so many dimensions."""
+def norms(kernel: jax.Array, outputs: int) -> jax.Array:
+    """Compute the Euclidean norm of the weights of each output; the first `outputs` axes stay."""
     return jnp.sqrt(jnp.sum(kernel * kernel, axis=range(outputs, kernel.ndim)))
 
 
-def ratio(magnitude: jax.Array, lengths: jax.Array) -> jax.Array:
-    """By which DoRA stretches each output; one whose weights are all zero has no direction."""
-    zero = lengths == 0
-    return jnp.where(zero, 1.0, magnitude / jnp.where(zero, 1.0, lengths))
+def norm_ratio(magnitude: jax.Array, norms: jax.Array) -> jax.Array:
+    """Compute the factor by which DoRA scales each output; 1 where all its weights are zero."""
+    zero = norms == 0
+    # The inner `where` keeps 0 / 0 out of the gradient.
+    return jnp.where(zero, 1.0, magnitude / jnp.where(zero, 1.0, norms))
 
 
 def merge(params: dict, adapters: Adapters, dtype: jnp.dtype) -> dict:
-    """The parameters of a decoder without adapters that computes the same, in one type.
+    """Compute the parameters of a decoder without adapters that computes the same, in one type.
 
-    What is given is given up, one array after the other: there may be no room for both.
+    The given arrays are deleted, one after the other: there may be no room for both models.
     """
     if not isinstance(params, dict):
-        return cast_away(params, dtype)
-    if not is_changed(params):
+        return astype_donated(params, dtype)
+    if not has_adapter_or_int8(params):
         return {name: merge(value, adapters, dtype) for name, value in params.items()}
     projection = {name: value for name, value in params.items() if name != "bias"}
     held = jax.tree.leaves(params["kernel"])
     whole = jax.block_until_ready(_merged(adapters, dtype, held[0].sharding)(projection))
     for array in held:
         array.delete()
-    bias = {"bias": cast_away(params["bias"], dtype)} if "bias" in params else {}
+    bias = {"bias": astype_donated(params["bias"], dtype)} if "bias" in params else {}
     return {"kernel": whole} | bias
 
 
-def is_changed(projection: dict) -> bool:
-    """Whether some parameters are a projection whose kernel is not what stands there."""
-    return ADAPTER in projection or isinstance(projection.get("kernel"), dict)
+def has_adapter_or_int8(params: dict) -> bool:
+    """Check whether some parameters are a projection whose kernel has to be computed."""
+    return ADAPTER in params or isinstance(params.get("kernel"), dict)
 
 
 @functools.lru_cache
 def _merged(adapters: Adapters, dtype: jnp.dtype, layout) -> Callable[[dict], jax.Array]:
+    """Compile the merging of one projection of all layers, layer by layer."""
     return jax.jit(
         functools.partial(lax.map, lambda node: kernel(node, adapters).astype(dtype)),
         out_shardings=layout,
     )
 
 
-def cast_away(x: jax.Array, dtype: jnp.dtype) -> jax.Array:
-    """In another type; what it was before is given up."""
+def astype_donated(x: jax.Array, dtype: jnp.dtype) -> jax.Array:
+    """Cast an array and delete the original: there may be no room for both."""
     if x.dtype == dtype:
         return x
     cast = jax.block_until_ready(x.astype(dtype))
@@ -162,25 +169,32 @@ def cast_away(x: jax.Array, dtype: jnp.dtype) -> jax.Array:
 
 
 def quantize(kernel: jax.Array, outputs: int) -> dict:
-    """A kernel of one layer as int8 numbers, with a bfloat16 step for each output.
+    """Round the kernel of one layer to int8 numbers, with a bfloat16 scale for each output.
 
-    The step is what the largest weight of the output asks for, rounded up to what bfloat16 has, so
-    that the numbers are the nearest to the weights that there are.
+    The scale maps the largest weight of the output to `INT8_MAX`. It is rounded up to bfloat16
+    before the weights are divided by it, so that each number is the nearest to its weight.
+
+    Args:
+      kernel: float32, outputs first.
+      outputs: the number of its output axes.
+
+    Returns:
+      `int8`, shaped as the kernel, and `scale`, shaped as its outputs.
     """
     largest = jnp.max(jnp.abs(kernel), axis=range(outputs, kernel.ndim))
-    up = jnp.maximum(largest / STEPS, jnp.finfo(jnp.float32).tiny) * (1 + 2**-8)
-    # A cast to bfloat16 and back is something that XLA leaves out.
-    step = lax.reduce_precision(up, exponent_bits=8, mantissa_bits=7)
-    numbers = jnp.round(kernel / _over_inputs(step, kernel))
-    return {"int8": numbers.astype(jnp.int8), "step": step.astype(jnp.bfloat16)}
+    above = jnp.maximum(largest / INT8_MAX, jnp.finfo(jnp.float32).tiny) * (1 + 2**-8)
+    # XLA would leave out a cast to bfloat16 and back.
+    scale = lax.reduce_precision(above, exponent_bits=8, mantissa_bits=7)
+    numbers = jnp.round(kernel / _expand_inputs(scale, kernel))
+    return {"int8": numbers.astype(jnp.int8), "scale": scale.astype(jnp.bfloat16)}
 
 
 def dequantize(stored: dict) -> jax.Array:
-    """The kernel that int8 numbers stand for, in float32."""
+    """Compute the float32 kernel of what `quantize` returns."""
     numbers = stored["int8"].astype(jnp.float32)
-    return numbers * _over_inputs(stored["step"].astype(jnp.float32), numbers)
+    return numbers * _expand_inputs(stored["scale"].astype(jnp.float32), numbers)
 
 
-def _over_inputs(of_outputs: jax.Array, kernel: jax.Array) -> jax.Array:
-    """With dimensions of size one for the kernel's inputs, which come last."""
-    return jnp.expand_dims(of_outputs, range(of_outputs.ndim, kernel.ndim))
+def _expand_inputs(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Append axes of size one for the inputs of the kernel to an array shaped as its outputs."""
+    return jnp.expand_dims(x, range(x.ndim, kernel.ndim))

@@ -1,4 +1,4 @@
-"""Devices in a (data, fsdp, tensor) mesh, and where arrays lie on it."""
+"""Devices in a (data, fsdp, tensor) mesh, the shardings of arrays on it, and placing them there."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ AXES = ("data", "fsdp", "tensor")
 Tree = TypeVar("Tree")
 
 
-def create(config: config_lib.Mesh, devices: list[jax.Device] | None = None) -> Mesh:
-    """Devices as the config lays them out: all of them, those of all processes.
+def make_mesh(config: config_lib.Mesh, devices: list[jax.Device] | None = None) -> Mesh:
+    """Lay devices out as the config says; by default all devices of all processes.
 
     Raises:
       UserError: sizes that do not multiply to the number of devices.
@@ -44,27 +44,27 @@ def create(config: config_lib.Mesh, devices: list[jax.Device] | None = None) -> 
 
 
 def row_shards(mesh: Mesh) -> int:
-    """How many devices share the rows of a batch."""
+    """Count the shards that the rows of a batch are split into."""
     return mesh.shape["data"] * mesh.shape["fsdp"]
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """On every device, whole."""
+    """Return the sharding of arrays that every device holds whole."""
     return NamedSharding(mesh, PartitionSpec())
 
 
-def split(mesh: Mesh) -> NamedSharding:
-    """One element for each device."""
+def one_per_device(mesh: Mesh) -> NamedSharding:
+    """Return the sharding of an array with one element for each device."""
     return NamedSharding(mesh, PartitionSpec(AXES))
 
 
-def parameters(mesh: Mesh, config: decoder.DecoderConfig) -> decoder.Params:
-    """The sharding of every parameter.
+def param_shardings(mesh: Mesh, config: decoder.DecoderConfig) -> decoder.Params:
+    """Return the sharding of every parameter, structured as `decoder.init`.
 
     Raises:
       UserError: a size of the model that the mesh does not divide.
     """
-    sharding.check({dim: config.size(dim) for dim in "DNKFV"}, mesh.shape)
+    sharding.check_mesh({dim: config.size(dim) for dim in "DNKFV"}, mesh.shape)
     return jax.tree.map(
         lambda dims, shape: NamedSharding(
             mesh, sharding.spec(dims, shape.shape, mesh.shape, sharding.PARAMETERS)
@@ -74,37 +74,35 @@ def parameters(mesh: Mesh, config: decoder.DecoderConfig) -> decoder.Params:
     )
 
 
-def rows(mesh: Mesh, leading: int) -> NamedSharding:
-    """Of a batch's arrays: the rows split, after `leading` whole axes."""
+def row_sharding(mesh: Mesh, leading: int) -> NamedSharding:
+    """Return the sharding of a batch's arrays: the rows split, after `leading` axes kept whole."""
     return NamedSharding(mesh, PartitionSpec(*[None] * leading, ("data", "fsdp")))
 
 
 def put_by_layer(dims: str, source, layout: NamedSharding, dtype: jnp.dtype) -> jax.Array:
-    """A parameter of which any part can be read, laid out in a type.
-
-    Of what is stacked no more than one layer is read before it is where it belongs.
+    """Read a parameter onto devices. Of stacked layers, the host holds one at a time.
 
     Args:
-      letters: of its dimensions.
-      source: a NumPy array, or what has `shape` and parts like one.
-      layout: where it goes.
-      dtype: its type there.
+      dims: letters of its dimensions; the first is L if layers are stacked.
+      source: a NumPy array, or an object with `shape`, `astype` and slices like one.
+      layout: the sharding to place it with.
+      dtype: the type to cast it to.
     """
     if not dims.startswith("L"):
         return _put_part(source, (), layout, dtype)
     mesh, spec = layout.mesh, layout.spec
-    of_layer = NamedSharding(mesh, PartitionSpec(*spec[1:]))
+    layer_layout = NamedSharding(mesh, PartitionSpec(*spec[1:]))
     zeros, set_layer = _by_layer(layout)
     array = zeros(source.shape, dtype)
     for i in range(source.shape[0]):
-        part = _put_part(source, (slice(i, i + 1),), of_layer, dtype)
-        # One after the other: parts would be read faster than they are put away.
+        part = _put_part(source, (slice(i, i + 1),), layer_layout, dtype)
+        # Wait: the host would read layers faster than devices take them, and hold them all.
         array = jax.block_until_ready(set_layer(array, part, np.int32(i)))
     return array
 
 
 def _put_part(source, first: tuple[slice, ...], layout: NamedSharding, dtype) -> jax.Array:
-    """What `source[first]` is, without the dimensions that `first` takes one of."""
+    """Place `source[first]`, whose leading axes of size 1, one for each slice, are dropped."""
 
     def read(index):
         part = source.astype(dtype, copy=False)[first + index]
@@ -115,7 +113,7 @@ def _put_part(source, first: tuple[slice, ...], layout: NamedSharding, dtype) ->
 
 @functools.lru_cache
 def _by_layer(layout: NamedSharding) -> tuple[Callable[..., jax.Array], Callable[..., jax.Array]]:
-    """Programs that make a stacked array, and that set one of its layers in place."""
+    """Compile programs that make a stacked array of zeros, and that set one layer in place."""
     zeros = jax.jit(jnp.zeros, static_argnums=(0, 1), out_shardings=layout)
     set_layer = jax.jit(
         lambda array, part, i: jax.lax.dynamic_update_index_in_dim(array, part, i, 0),
@@ -126,12 +124,12 @@ def _by_layer(layout: NamedSharding) -> tuple[Callable[..., jax.Array], Callable
 
 
 def put_shards(build: Callable[[int], Tree], layout: NamedSharding, shards: int) -> Tree:
-    """Arrays of which a process has its devices' rows only, laid out.
+    """Place a batch of which each process builds only the rows of its own devices.
 
     Args:
-      build: the arrays of one shard of the rows, [A, B / shards, ...].
-      layout: as `rows` gives it, after one whole axis.
-      shards: how many there are.
+      build: returns the arrays of one shard of the rows, [A, B / shards, ...].
+      layout: `row_sharding(mesh, leading=1)`.
+      shards: the number of shards, `row_shards(mesh)`.
     """
     order = layout.addressable_devices_indices_map((1, shards))
     places = {device: index[1].start or 0 for device, index in order.items() if index}
@@ -147,7 +145,7 @@ def put_shards(build: Callable[[int], Tree], layout: NamedSharding, shards: int)
 
 
 def put(tree: Tree, layout: NamedSharding) -> Tree:
-    """Arrays that every process has, laid out: each sends its devices their parts."""
+    """Place arrays that every process holds whole: each sends its devices their parts."""
 
     def one(array):
         return jax.make_array_from_callback(array.shape, layout, lambda index: array[index])

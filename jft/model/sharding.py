@@ -1,4 +1,9 @@
-"""Which mesh axis each dimension letter lies on: one table for weights, one for activations."""
+"""Sharding by dimension letters: one table of mesh axes for weights, one for activations.
+
+Example, on a mesh of data=4, fsdp=2, tensor=2: a kernel NHD is split as (tensor, -, fsdp) where it
+is stored, and gathered over fsdp where a layer computes with it; activations BTNH are split as
+((data, fsdp), -, tensor, -).
+"""
 
 from __future__ import annotations
 
@@ -11,22 +16,27 @@ from jax.sharding import PartitionSpec
 
 from jft.errors import UserError
 
-# Letters: B rows, T tokens, D embedding, N heads, K key-value heads, H head size, F feed-forward,
-# V vocabulary, L layers, M loss entries. A letter that is not listed is not split.
+# Dimension letter (`jft.batch`) -> mesh axes that split it. Other dimensions are not split.
 PARAMETERS = {"D": "fsdp", "N": "tensor", "K": "tensor", "F": "tensor", "V": "tensor"}
 ACTIVATIONS = {"B": ("data", "fsdp"), "N": "tensor", "K": "tensor", "F": "tensor", "V": "tensor"}
-# Of tokens that were looked up: each device has its part of the embedding of its group's tokens, so
-# that these move, not the table.
+# Embeddings that were just looked up are split as the table is. So these few tokens move between
+# devices, and the table does not.
 LOOKED_UP = {"B": "data", "D": "fsdp"}
-# Dimensions that a mesh has to divide; of the others it splits those that it divides: three
-# key-value heads on two tensor shards are kept by both, and so is an odd vocabulary.
+# Dimensions that a mesh has to divide, and their names in messages. Any other stays whole where the
+# mesh does not divide it, such as three key-value heads on two tensor shards, or an odd vocabulary.
 DIVIDED = {"D": "embedding", "N": "heads", "F": "feed-forward"}
 
 
 def spec(dims: str, shape: tuple[int, ...], mesh_shape, table) -> PartitionSpec:
-    """The partition of an array whose dimensions the letters name.
+    """Choose the partition of an array.
 
-    A dimension that its mesh axes do not divide stays whole; `check` says which may.
+    A dimension that its mesh axes do not divide stays whole; `check_mesh` refuses some of these.
+
+    Args:
+      dims: the letters of its dimensions.
+      shape: their sizes.
+      mesh_shape: sizes of the mesh's axes.
+      table: `PARAMETERS`, `ACTIVATIONS` or `LOOKED_UP`.
 
     Raises:
       ValueError: the table has two of the dimensions on one axis.
@@ -47,11 +57,11 @@ def spec(dims: str, shape: tuple[int, ...], mesh_shape, table) -> PartitionSpec:
     return PartitionSpec(*axes)
 
 
-def check(sizes: dict[str, int], mesh_shape: Mapping[str, int]) -> None:
-    """See that a mesh divides what it has to.
+def check_mesh(sizes: dict[str, int], mesh_shape: Mapping[str, int]) -> None:
+    """Check that a mesh divides the dimensions of `DIVIDED`.
 
     Args:
-      sizes: of each letter of `DIVIDED`, for a model.
+      sizes: the model's size of each of these letters.
       mesh_shape: sizes of the mesh's axes.
 
     Raises:
@@ -69,7 +79,7 @@ def check(sizes: dict[str, int], mesh_shape: Mapping[str, int]) -> None:
 
 
 def local_size(dims: str, shape: tuple[int, ...]) -> int:
-    """Elements of an activation that a device of the ambient mesh holds."""
+    """Count the elements of an activation that a device of the ambient mesh holds."""
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty:
         return math.prod(shape)
@@ -78,7 +88,7 @@ def local_size(dims: str, shape: tuple[int, ...]) -> int:
 
 
 def constrain(x: jax.Array, dims: str, table=ACTIVATIONS) -> jax.Array:
-    """Pin an array to its layout on the ambient mesh; without a mesh, do nothing."""
+    """Constrain an array to its layout on the ambient mesh; without a mesh, do nothing."""
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or mesh.size == 1:
         return x
@@ -86,13 +96,14 @@ def constrain(x: jax.Array, dims: str, table=ACTIVATIONS) -> jax.Array:
 
 
 def on_devices(function, inputs: tuple[str, ...], outputs: tuple[str, ...], *arrays):
-    """A function of activations, of which each device computes its own part from its own parts.
+    """Call a function on each device's own parts of some activations (`jax.shard_map`).
 
     Args:
-      function: of arrays of any size along the dimensions that the mesh splits.
-      inputs: letters of the arrays.
-      outputs: letters of its results.
-      arrays: what it is called with.
+      function: takes arrays of any size along the dimensions that the mesh splits, and returns a
+        tuple of arrays.
+      inputs: dimension letters of each array that it takes.
+      outputs: dimension letters of each array that it returns.
+      arrays: its arguments.
     """
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or mesh.size == 1:
@@ -104,18 +115,16 @@ def on_devices(function, inputs: tuple[str, ...], outputs: tuple[str, ...], *arr
             for names, x in zip(dims, tree, strict=True)
         )
 
-    places = specs(inputs, arrays), specs(outputs, jax.eval_shape(function, *arrays))
-    return jax.shard_map(function, in_specs=places[0], out_specs=places[1], check_vma=False)(
-        *arrays
-    )
+    in_specs, out_specs = specs(inputs, arrays), specs(outputs, jax.eval_shape(function, *arrays))
+    return jax.shard_map(function, in_specs=in_specs, out_specs=out_specs, check_vma=False)(*arrays)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def gather(dims: str, x: jax.Array) -> jax.Array:
-    """A weight as layers compute with it: its shards over `fsdp` put together.
+    """Gather the shards of a weight over `fsdp`, as layers compute with it.
 
-    Left alone, the partitioner may move the activations instead, which are larger. The slope goes
-    back to where the weight is kept.
+    Without it, the partitioner may move the activations instead, which are larger. The gradient is
+    scattered back to the shards.
     """
     return constrain(x, dims)
 
@@ -124,8 +133,8 @@ def _gather_forward(dims, x):
     return gather(dims, x), None
 
 
-def _gather_backward(dims, _, slope):
-    return (constrain(slope, dims, PARAMETERS),)
+def _gather_backward(dims, _, grad):
+    return (constrain(grad, dims, PARAMETERS),)
 
 
 gather.defvjp(_gather_forward, _gather_backward)

@@ -108,8 +108,10 @@ def estimate_training(
     Raises:
       UserError: data or mesh that do not fit.
     """
-    mesh = mesh_lib.create(config.mesh, devices)
-    mesh_lib.parameters(mesh, decoder)  # refuses what the mesh does not divide, before slow work
+    mesh = mesh_lib.make_mesh(config.mesh, devices)
+    mesh_lib.param_shardings(
+        mesh, decoder
+    )  # refuses what the mesh does not divide, before slow work
     batches = batches_lib.plan_run(config, tokenizer, mesh_lib.row_shards(mesh))
     dtype = compute_dtype(config)
     decoder = replace(decoder, adapters=weights.adapters_of(config.lora, dtype))
@@ -190,7 +192,7 @@ def _compile(
     shapes = step_lib.shapes(decoder, optimizer)
     layout = step_lib.shardings(decoder, optimizer, mesh)
     memory = Memory(
-        parameters=held_bytes(decoder_lib.shapes(decoder), mesh_lib.parameters(mesh, decoder)),
+        parameters=held_bytes(decoder_lib.shapes(decoder), mesh_lib.param_shardings(mesh, decoder)),
         optimizer=held_bytes(shapes.opt_state, layout.opt_state),
         gradients=held_bytes(shapes.params, layout.params),  # they are sharded as parameters are
         batch=_nbytes(batch) / mesh_lib.row_shards(mesh),
@@ -227,7 +229,7 @@ def _memory_traffic(
     decoder: DecoderConfig, mesh: Mesh, dtype: jnp.dtype, memory: Memory, micro_batches: float
 ) -> float:
     """Count the bytes that the memory of a device moves in a mean step, at the least."""
-    layout = mesh_lib.parameters(mesh, decoder)
+    layout = mesh_lib.param_shardings(mesh, decoder)
     own = held_bytes(decoder_lib.shapes(decoder), layout, dtype.itemsize)
     gathered = own * mesh.shape["fsdp"]
     saved = 2 * memory.temporary  # what is saved is written once and read once

@@ -60,8 +60,10 @@ def evaluation_memory(
     Raises:
       UserError: data or mesh that do not fit.
     """
-    mesh = mesh_lib.create(config.mesh, devices)
-    mesh_lib.parameters(mesh, decoder)  # refuses what the mesh does not divide, before slow work
+    mesh = mesh_lib.make_mesh(config.mesh, devices)
+    mesh_lib.param_shardings(
+        mesh, decoder
+    )  # refuses what the mesh does not divide, before slow work
     shards = mesh_lib.row_shards(mesh)
     cells = [eval_batches.pack_cell(cell, tokenizer, config, shards) for cell in all_cells(config)]
     kinds = ([cell for cell in cells if bool(cell.slots) is wanted] for wanted in (False, True))
@@ -76,11 +78,11 @@ def _largest(
     cells: list[PackedCell],
 ) -> EvaluationMemory:
     cell = max(cells, key=_tokens)
-    dtype, layout = estimate.compute_dtype(config), mesh_lib.parameters(mesh, decoder)
+    dtype, layout = estimate.compute_dtype(config), mesh_lib.param_shardings(mesh, decoder)
     shapes = jax.tree.map(lambda x: x.update(dtype=dtype), decoder_lib.shapes(decoder))
     weights = estimate.held_bytes(shapes, layout)
     params = jax.tree.map(_shape, shapes, layout)
-    rows = mesh_lib.rows(mesh, leading=0)
+    rows = mesh_lib.row_sharding(mesh, leading=0)
     batch = jax.tree.map(lambda x: _shape(x, rows), next(cell.batches())[0])
     programs = compiled.programs(decoder, mesh, dtype, config.eval.max_new_tokens)
     device, cache, refused = _Device(weights), 0.0, False

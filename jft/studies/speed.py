@@ -69,7 +69,7 @@ def measure(
 
 def _training(session: Session, run: Batches) -> float:
     """Time a token of one micro-batch, with its share of the update of the weights."""
-    config, layout = session.config, mesh_lib.rows(session.mesh, leading=1)
+    config, layout = session.config, mesh_lib.row_sharding(session.mesh, leading=1)
     batch = jax.tree.map(lambda x: jax.device_put(x[:1], layout), run.batch(0))
     optimizer = optim.create(config.optim, run.steps)
     decoder, state, frozen = start.begin(session, config, optimizer)

@@ -101,7 +101,7 @@ def compare(
 ) -> dict:
     """Compute the `Sums` of every parameter in float32, in the structure of the parameters."""
     dims = decoder.dims(config)
-    layout = mesh_lib.parameters(mesh, config)
+    layout = mesh_lib.param_shardings(mesh, config)
     program = jax.jit(
         lambda tuned, base: jax.tree.map(_sums, dims, tuned, base),
         in_shardings=(layout, layout),
@@ -116,7 +116,7 @@ def compare_adapted(config: decoder.DecoderConfig, mesh: Mesh, params: decoder.P
     assert config.adapters
     program = jax.jit(
         functools.partial(_sums_adapted, config.adapters, _plain_dims(config)),
-        in_shardings=(mesh_lib.parameters(mesh, config),),
+        in_shardings=(mesh_lib.param_shardings(mesh, config),),
         out_shardings=mesh_lib.replicated(mesh),
     )
     with jax.set_mesh(mesh):
@@ -134,7 +134,7 @@ def _sums_adapted(adapters: Adapters, dims: dict, params: decoder.Params) -> dic
     for name, names in dims.items():
         if isinstance(names, dict):
             found[name] = _sums_adapted(adapters, names, params[name])
-        elif name == "kernel" and lora.is_changed(params):
+        elif name == "kernel" and lora.has_adapter_or_int8(params):
             found[name] = jax.lax.map(of_layer, params)
         else:
             found[name] = _sums(names, params[name], params[name])

@@ -198,7 +198,9 @@ def _loader(batches: Batches, mesh) -> Callable[[int], Batch]:
     """A step's batch, of which each process builds the rows that its devices hold."""
     shards = mesh_lib.row_shards(mesh)
     return lambda step: mesh_lib.put_shards(
-        lambda shard: batches.batch(step, shard, shards), mesh_lib.rows(mesh, leading=1), shards
+        lambda shard: batches.batch(step, shard, shards),
+        mesh_lib.row_sharding(mesh, leading=1),
+        shards,
     )
 
 

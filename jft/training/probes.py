@@ -94,7 +94,7 @@ class Probes:
         self.file = folder / "probes.npz"
         self.batches = list(items.probe_batches())
         self.item_E = np.concatenate([b.items_BE[b.items_BE >= 0] for b in self.batches])
-        self.rows = mesh_lib.rows(session.mesh, leading=0)
+        self.rows = mesh_lib.row_sharding(session.mesh, leading=0)
         with phase("Compiling the probe"):
             self.program = compile_probe(model, session.dtype, session.mesh, self.batches[0])
         self.base = self._read_base() if schedule.done else None
@@ -174,10 +174,10 @@ def compile_probe(
     model: decoder.DecoderConfig, dtype: jnp.dtype, mesh: Mesh, example: ProbeBatch
 ) -> Program:
     """Compile `answers` for batches of the shape of an example."""
-    rows = mesh_lib.rows(mesh, leading=0)
+    rows = mesh_lib.row_sharding(mesh, leading=0)
     program = jax.jit(
         functools.partial(answers, model, dtype),
-        in_shardings=(mesh_lib.parameters(mesh, model), rows, rows),
+        in_shardings=(mesh_lib.param_shardings(mesh, model), rows, rows),
         out_shardings=mesh_lib.replicated(mesh),
     )
     given = jax.tree.map(

@@ -50,7 +50,7 @@ def begin(
     drawn = lora.init(step_lib.shapes(decoder, optimizer).params, config.data.seed)
     params = jax.tree.map(mesh_lib.put, drawn, layout.params)
     if adapters.dora:
-        params = jax.jit(lora.measured, out_shardings=layout.params)(params, frozen)
+        params = jax.jit(lora.init_magnitudes, out_shardings=layout.params)(params, frozen)
     return Start(decoder, step_lib.create_state(params, optimizer, layout), frozen)
 
 

@@ -96,7 +96,7 @@ def shardings(
     config: decoder.DecoderConfig, optimizer: optax.GradientTransformation, mesh: Mesh
 ) -> TrainState:
     """Where each part of the state lies: moments with their weights, counters everywhere."""
-    params, _ = lora.split(mesh_lib.parameters(mesh, config))
+    params, _ = lora.split(mesh_lib.param_shardings(mesh, config))
     opt_state = optax.tree_utils.tree_map_params(
         optimizer,
         lambda _, sharding: sharding,
@@ -130,10 +130,10 @@ class Program:
         self.mesh, self.shapes = mesh, shapes(config, optimizer)
         _, self.frozen = lora.split(decoder.shapes(config))
         layout = shardings(config, optimizer, mesh)
-        _, frozen = lora.split(mesh_lib.parameters(mesh, config))
+        _, frozen = lora.split(mesh_lib.param_shardings(mesh, config))
         self.step = jax.jit(
             functools.partial(train_step, config, remat, dtype, optimizer),
-            in_shardings=(layout, frozen, mesh_lib.rows(mesh, leading=1)),
+            in_shardings=(layout, frozen, mesh_lib.row_sharding(mesh, leading=1)),
             out_shardings=(layout, mesh_lib.replicated(mesh)),
             donate_argnums=0,
         )

@@ -37,7 +37,7 @@ class Stop:
     def __init__(self, mesh: Mesh, grace: float):
         self.asked, self._votes, self._grace = False, None, grace
         self._when, self._name = 0.0, ""
-        self._everyone = mesh_lib.split(mesh)
+        self._everyone = mesh_lib.one_per_device(mesh)
         self._any = jax.jit(jnp.any, out_shardings=mesh_lib.replicated(mesh))
         self._before: dict[int, Any] = {}
 

@@ -1,4 +1,4 @@
-"""Writes the tiny checkpoints beside this file, and the logits that Transformers gives for them.
+"""Write the tiny checkpoints beside this file, and the logits that Transformers gives for them.
 
 Needs PyTorch, which jft and its tests do not:
 
@@ -6,8 +6,8 @@ Needs PyTorch, which jft and its tests do not:
     python tests/golden/make_golden.py
 
 Every variant is a folder: the checkpoint as Transformers saves it, and expected.npz with `tokens`
-[T], `positions` [T] up to several thousand, `at` [P] (indices into the sequence) and `logits`
-[P, V], computed in float32. Rerunning it changes the files only in the last bits.
+[T], `positions` [T] up to several thousand, `at` [M] (indices into the sequence) and `logits`
+[M, V], computed in float32. Rerunning it changes the files only in the last bits.
 """
 
 import json
@@ -74,11 +74,11 @@ def main() -> None:
         shutil.rmtree(folder, ignore_errors=True)
         write_adapters(folder, load(variant), settings)
         write_expected(folder, PeftModel.from_pretrained(load(variant), folder).eval())
-        write_slopes(folder, PeftModel.from_pretrained(load(variant), folder, is_trainable=True))
+        write_gradients(folder, PeftModel.from_pretrained(load(variant), folder, is_trainable=True))
 
 
 def write_adapters(folder: Path, base: torch.nn.Module, settings: dict) -> None:
-    """Random adapters that change a good deal."""
+    """Save random adapters that change a good deal."""
     model = get_peft_model(base, LoraConfig(task_type="CAUSAL_LM", **settings))
     for key, parameter in model.named_parameters():
         if "lora_magnitude" in key:
@@ -94,30 +94,30 @@ def write_adapters(folder: Path, base: torch.nn.Module, settings: dict) -> None:
     file.write_text(json.dumps(raw, indent=2) + "\n")
 
 
-def write_slopes(folder: Path, model: torch.nn.Module) -> None:
-    """Of every adapter: the slope of the summed log-probability of token 0 after some tokens."""
+def write_gradients(folder: Path, model: torch.nn.Module) -> None:
+    """Write the gradients of adapters: of the log-probability of token 0, summed over positions."""
     tokens = np.load(folder / "expected.npz", allow_pickle=False)["tokens"]
     logits = model.eval()(input_ids=torch.tensor(tokens)[None]).logits
     torch.log_softmax(logits, -1)[..., 0].sum().backward()
-    slopes = {
+    grads = {
         name.replace(".default", "").removesuffix(".weight" if "magnitude" in name else ""): (
             parameter.grad.numpy()
         )
         for name, parameter in model.named_parameters()
         if parameter.grad is not None
     }
-    np.savez(folder / "slopes.npz", **slopes)
+    np.savez(folder / "gradients.npz", **grads)
 
 
 def load(name: str) -> torch.nn.Module:
-    """A variant's model."""
+    """Load the model of a variant."""
     _, model = classes(name)
     folder = HERE / name
     return model.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
 
 
 def write_checkpoint(name: str, folder: Path) -> None:
-    """A random model whose attention is far from uniform and whose norms and biases matter."""
+    """Save a random model whose attention is far from uniform and whose norms and biases matter."""
     config, model = classes(name)
     model = model(config(**SHAPE | VARIANTS[name]))
     for key, parameter in model.named_parameters():
@@ -143,7 +143,7 @@ def use_old_spelling(file: Path) -> None:
 
 
 def write_expected(folder: Path, model: torch.nn.Module) -> None:
-    """Logits of one sequence whose positions leap ahead, as they do in no short text."""
+    """Save the logits of one sequence whose positions leap ahead, as in no short text."""
     rng = np.random.default_rng(0)
     tokens = rng.integers(0, SHAPE["vocab_size"], 40)
     positions = np.sort(rng.choice(np.arange(6000), 40, replace=False))
@@ -163,7 +163,7 @@ def write_expected(folder: Path, model: torch.nn.Module) -> None:
 
 
 def classes(name: str):
-    """The config and model class of a variant."""
+    """Return the config and model class of a variant."""
     if name == "mistral":
         return MistralConfig, MistralForCausalLM
     return LlamaConfig, LlamaForCausalLM

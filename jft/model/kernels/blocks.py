@@ -1,6 +1,7 @@
-"""What a kernel computes of one block of queries, `X`, and one block of keys, `Y`, in float32.
+"""Pairs of a block of queries, X, and a block of keys, Y: which to compute, and what of each.
 
-Both blocks have the same size. Equations: FlashAttention-2 (Dao 2023, arXiv 2307.08691).
+Both blocks have the same size, and everything here is float32. Equations: FlashAttention-2 (Dao
+2023, arXiv 2307.08691).
 """
 
 from __future__ import annotations
@@ -10,74 +11,135 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-# The score of a key that the query does not see. It is finite, so that a query may meet a block of
-# which it sees nothing: what it takes there is lost to rounding as soon as it sees itself.
-NOT_SEEN = -1e30
+from jft.batch import sees
+
+# The score of a key that the query does not see. It is finite, so that a query may be computed with
+# a block of which it sees nothing: what it adds up there is scaled to zero at its first visible
+# key, since exp(MASKED - score) is 0. Every query sees itself.
+MASKED = -1e30
 
 
-class Taken(NamedTuple):
-    """What the queries of a block have taken from the blocks of keys that they have met.
+class BlockPairs(NamedTuple):
+    """The pairs of blocks that hold a query and a key which it sees, sorted by one side.
+
+    Example: three blocks, where block 2 sees nothing of block 1. By query, Z = 5:
+
+        outer  0  1  1  2  2      block of queries
+        inner  0  0  1  0  2      block of keys
+        start  0  1  3  5
 
     Attributes:
-      top_X1: the largest score.
-      total_X1: the sum of the exponentials, each divided by that of `top_X1`.
-      mixed_XH: the sum of the values, weighted so.
+      outer_BZ: the side by which they are sorted; a shorter list is filled up with its last pair.
+      inner_BZ: the other side.
+      start_BQ: where the pairs of each outer block begin; the last of Q + 1 is where they end.
     """
 
-    top_X1: jax.Array
-    total_X1: jax.Array
-    mixed_XH: jax.Array
+    outer_BZ: jax.Array
+    inner_BZ: jax.Array
+    start_BQ: jax.Array
 
 
-def nothing(size: int, head: int) -> Taken:
-    """Before the first block of keys."""
-    top_X1 = jnp.full((size, 1), NOT_SEEN, jnp.float32)
-    return Taken(top_X1, jnp.zeros((size, 1), jnp.float32), jnp.zeros((size, head), jnp.float32))
+def block_pairs(
+    until_BT: jax.Array, size: int, most: int | None = None
+) -> tuple[BlockPairs, BlockPairs]:
+    """List the pairs of blocks that have to be computed, by query and by key.
+
+    Args:
+      until_BT: `Batch.visible_until_BT`, T a multiple of the block size.
+      size: tokens of a block.
+      most: W + U of `Batch`, the most key blocks that a block of `BLOCK` queries needs; None: all.
+        Larger blocks need no more: what a block sees before its own tokens, its first query sees.
+    """
+    rows, length = until_BT.shape
+    num_blocks = length // size
+    until_BQ1 = until_BT.reshape(rows, num_blocks, size).max(axis=2)[..., None]
+    block_Q = jnp.arange(num_blocks)
+    # By (key, query): the rule for the first tokens of both blocks, with the latest end of a key.
+    first_Q = block_Q * size
+    seen_BQQ = sees(first_Q[None, None], first_Q[None, :, None], until_BQ1)
+    most = min(most or num_blocks, num_blocks)
+    listed = sum(min(q + 1, most) for q in range(num_blocks))
+    return _sorted_pairs(seen_BQQ.swapaxes(1, 2), listed), _sorted_pairs(seen_BQQ, listed)
+
+
+def _sorted_pairs(seen_BQQ: jax.Array, most: int) -> BlockPairs:
+    """List the pairs of which `seen_BQQ` is true, by (outer, inner)."""
+    rows, num_blocks, _ = seen_BQQ.shape
+    ends_BQ = seen_BQQ.sum(axis=2, dtype=jnp.int32).cumsum(axis=1)
+    start_BQ = jnp.pad(ends_BQ, ((0, 0), (1, 0)))
+    # A stable sort by "not seen" puts the seen pairs first and leaves them in order.
+    order_BZ = jnp.argsort(~seen_BQQ.reshape(rows, -1), axis=1, stable=True)[:, :most]
+    place_BZ = jnp.minimum(jnp.arange(most)[None], start_BQ[:, -1:] - 1)
+    pair_BZ = jnp.take_along_axis(order_BZ, place_BZ, axis=1).astype(jnp.int32)
+    return BlockPairs(pair_BZ // num_blocks, pair_BZ % num_blocks, start_BQ)
+
+
+class SoftmaxState(NamedTuple):
+    """Online softmax of a block of queries over the key blocks so far.
+
+    Attributes:
+      max_X1: the largest score.
+      sum_X1: the sum of exp(score - max).
+      out_XH: the sum of the values, weighted by exp(score - max).
+    """
+
+    max_X1: jax.Array
+    sum_X1: jax.Array
+    out_XH: jax.Array
+
+
+def init_state(size: int, head_size: int) -> SoftmaxState:
+    """Make the state before the first block of keys."""
+    max_X1, sum_X1 = jnp.full((size, 1), MASKED, jnp.float32), jnp.zeros((size, 1), jnp.float32)
+    return SoftmaxState(max_X1, sum_X1, jnp.zeros((size, head_size), jnp.float32))
+
+
+def update_state(state: SoftmaxState, scores_XY, value_YH) -> SoftmaxState:
+    """Add a block of keys."""
+    max_X1 = jnp.maximum(state.max_X1, scores_XY.max(axis=1, keepdims=True))
+    rescale_X1, weight_XY = jnp.exp(state.max_X1 - max_X1), jnp.exp(scores_XY - max_X1)
+    sum_X1 = state.sum_X1 * rescale_X1 + weight_XY.sum(axis=1, keepdims=True)
+    out_XH = state.out_XH * rescale_X1 + dot(weight_XY, value_YH, (1, 0))
+    return SoftmaxState(max_X1, sum_X1, out_XH)
+
+
+def finish(state: SoftmaxState) -> tuple[jax.Array, jax.Array]:
+    """Compute the attention output, [X, H], and the log-sum-exp of the scores, [X, 1]."""
+    return state.out_XH / state.sum_X1, state.max_X1 + jnp.log(state.sum_X1)
 
 
 def visible(until, query_block, key_block, size: int, query_axis: int) -> jax.Array:
-    """The mask rule, `k <= q < visible_until[k]`, [X, Y], or [Y, X] where queries are axis 1."""
+    """Apply the mask rule to a pair: [X, Y], or [Y, X] where queries are axis 1."""
     shape = (size, size)
     query = query_block * size + jax.lax.broadcasted_iota(jnp.int32, shape, query_axis)
     key = key_block * size + jax.lax.broadcasted_iota(jnp.int32, shape, 1 - query_axis)
-    return (key <= query) & (query < jnp.broadcast_to(until, shape))
+    return sees(query, key, jnp.broadcast_to(until, shape))
 
 
-def scores(rows, columns, visible, scale: float) -> jax.Array:
-    """Of queries with keys, [X, Y], or of keys with queries, [Y, X]."""
-    return jnp.where(visible, product(rows, columns, (1, 1)) * scale, NOT_SEEN)
+def scores(a_XH, b_YH, visible, scale: float) -> jax.Array:
+    """Compute the scores of queries with keys, [X, Y], or of keys with queries, [Y, X]."""
+    return jnp.where(visible, dot(a_XH, b_YH, (1, 1)) * scale, MASKED)
 
 
-def take(taken: Taken, scores_XY, value_YH) -> Taken:
-    """One block of keys further."""
-    top_X1 = jnp.maximum(taken.top_X1, scores_XY.max(axis=1, keepdims=True))
-    shrink_X1, weight_XY = jnp.exp(taken.top_X1 - top_X1), jnp.exp(scores_XY - top_X1)
-    total_X1 = taken.total_X1 * shrink_X1 + weight_XY.sum(axis=1, keepdims=True)
-    mixed_XH = taken.mixed_XH * shrink_X1 + product(weight_XY, value_YH, (1, 0))
-    return Taken(top_X1, total_X1, mixed_XH)
-
-
-def result(taken: Taken) -> tuple[jax.Array, jax.Array]:
-    """The mixed values, and the logarithm of the sum of exponentials, [X, 1]."""
-    return taken.mixed_XH / taken.total_X1, taken.top_X1 + jnp.log(taken.total_X1)
-
-
-def slopes(scores, log_total, of_weight, shared, scale: float) -> tuple[jax.Array, jax.Array]:
-    """The weights, and the slope of the products of queries with keys.
+def score_gradients(scores, lse, d_weight, delta, scale: float) -> tuple[jax.Array, jax.Array]:
+    """Compute the attention weights again, and the gradient of the products of query and key.
 
     Args:
-      scores: in either order of the axes, as the others.
-      log_total: as `result` gives it.
-      of_weight: the slope of the weights.
-      shared: what the softmax takes off: the slope of the weights' sum, which stays 1.
-      scale: of the scores.
+      scores: [X, Y] or [Y, X], as the others, or broadcast to it.
+      lse: log-sum-exp of each query, as `finish` gives it.
+      d_weight: gradient of the weights.
+      delta: FlashAttention-2's D, dot(d_out, out) of each query.
+      scale: factor of the scores.
     """
-    weight = jnp.exp(scores - log_total)
-    return weight, weight * (of_weight - shared) * scale
+    weight = jnp.exp(scores - lse)
+    return weight, weight * (d_weight - delta) * scale
 
 
-def product(a, b, axes: tuple[int, int]) -> jax.Array:
-    """A float32 product over one axis of each; the first factor is cast to the second's type."""
+def dot(a, b, axes: tuple[int, int]) -> jax.Array:
+    """Contract one axis of each in the type of `b`, with a float32 result.
+
+    Float32 is multiplied exactly: by default, accelerators would round the factors.
+    """
     exact = b.dtype == jnp.float32
     return jax.lax.dot_general(
         a.astype(b.dtype),

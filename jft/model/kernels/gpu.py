@@ -1,6 +1,7 @@
-"""Attention's kernels for GPUs: each program has one block, and loops over those that it meets.
+"""Attention kernels for GPUs, compiled by Triton.
 
-They are compiled by Triton.
+Each program has one block of queries, or of keys, and loops over its pairs. Arguments of the
+kernels are in the order of the array names in `forward`, `backward_query` and `backward_key`.
 """
 
 from __future__ import annotations
@@ -13,52 +14,61 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 
 from jft.model.kernels import blocks
-from jft.model.kernels.pairs import Pairs
+from jft.model.kernels.blocks import BlockPairs
 
-# Larger blocks, or heads, would not leave the backward pass its shared memory.
+# Tokens of a block, and head size. Larger ones would leave the backward pass too little shared
+# memory.
 SIZE = 64
 LARGEST_HEAD = 128
+# The smallest inner dimension of a product in Triton.
 SMALLEST_HEAD = 16
 
 
 def block_size(length: int) -> int:
-    """Queries, and keys, of a block in rows of so many tokens."""
+    """Return the tokens of a block in rows of `length` tokens."""
     del length
     return SIZE
 
 
-def padded_head(head: int) -> int:
-    """The head size that the kernels take: a power of two, as Triton wants all sizes to be."""
-    return max(SMALLEST_HEAD, 1 << (head - 1).bit_length())
+def padded_head(head_size: int) -> int:
+    """Return the head size that the kernels take: Triton wants all sizes to be powers of two."""
+    return max(SMALLEST_HEAD, 1 << (head_size - 1).bit_length())
 
 
-def forward(inputs, by_query: Pairs, scale: float, interpret: bool):
-    """The mixed values, [B, N, T, H], and the logarithms of the sums, [B, N, 1, T]."""
+def forward(inputs, by_query: BlockPairs, scale: float, interpret: bool):
+    """Compute out_BNTH and lse_BN1T from (until_B1T, query_BNTH, key_BKTH, value_BKTH)."""
     _, query_BNTH, key_BKTH, _ = inputs
     rows, heads, length, head = query_BNTH.shape
     group = heads // key_BKTH.shape[1]
-    query, key, number = _block(head), _whole(length, head, group), _numbers_of_block()
+    query, key, vector = _own_block(head), _whole_row(length, head, group), _own_vector()
     return _call(
         functools.partial(_forward, scale=scale),
         (*by_query, *inputs),
-        (*_lists(by_query), _until(length), query, key, key),
-        (query, number),
+        (*_pair_lists(by_query), _until(length), query, key, key),
+        (query, vector),
         (query_BNTH, jax.ShapeDtypeStruct((rows, heads, 1, length), jnp.float32)),
         (length // SIZE, heads, rows),
         interpret,
     )
 
 
-def backward_query(inputs, by_query: Pairs, scale: float, interpret: bool):
-    """The slope of the queries, [B, N, T, H]."""
+def backward_query(inputs, by_query: BlockPairs, scale: float, interpret: bool):
+    """Compute d_query_BNTH.
+
+    Args:
+      inputs: until_B1T, query_BNTH, key_BKTH, value_BKTH, d_out_BNTH, lse_BN1T, delta_BN1T.
+      by_query: the pairs of the batch.
+      scale: factor of the scores.
+      interpret: for tests.
+    """
     _, query_BNTH, key_BKTH, *_ = inputs
     rows, heads, length, head = query_BNTH.shape
     group = heads // key_BKTH.shape[1]
-    query, key, number = _block(head), _whole(length, head, group), _numbers_of_block()
+    query, key, vector = _own_block(head), _whole_row(length, head, group), _own_vector()
     return _call(
         functools.partial(_backward_query, scale=scale),
         (*by_query, *inputs),
-        (*_lists(by_query), _until(length), query, key, key, query, number, number),
+        (*_pair_lists(by_query), _until(length), query, key, key, query, vector, vector),
         (query,),
         (query_BNTH,),
         (length // SIZE, heads, rows),
@@ -66,20 +76,20 @@ def backward_query(inputs, by_query: Pairs, scale: float, interpret: bool):
     )[0]
 
 
-def backward_key(inputs, by_key: Pairs, scale: float, interpret: bool):
-    """The slopes of the keys and of the values, [B, K, T, H] each."""
+def backward_key(inputs, by_key: BlockPairs, scale: float, interpret: bool):
+    """Compute d_key_BKTH and d_value_BKTH from the inputs of `backward_query`."""
     _, query_BNTH, key_BKTH, *_ = inputs
     rows, heads, length, head = query_BNTH.shape
     kv_heads = key_BKTH.shape[1]
     group = heads // kv_heads
-    # A program takes the queries of its keys' whole group.
+    # A program sums over all query heads of its key-value head: it gets them as [G, T, H], [G, T].
     queries = pl.BlockSpec((None, group, length, head), lambda q, h, b: (b, h, 0, 0))
-    numbers = pl.BlockSpec((None, group, None, length), lambda q, h, b: (b, h, 0, 0))
-    key = _block(head)
+    vectors = pl.BlockSpec((None, group, None, length), lambda q, h, b: (b, h, 0, 0))
+    key = _own_block(head)
     return _call(
         functools.partial(_backward_key, scale=scale),
         (*by_key, *inputs),
-        (*_lists(by_key), _until(length), queries, key, key, queries, numbers, numbers),
+        (*_pair_lists(by_key), _until(length), queries, key, key, queries, vectors, vectors),
         (key, key),
         (key_BKTH, key_BKTH),
         (length // SIZE, kv_heads, rows),
@@ -87,28 +97,38 @@ def backward_key(inputs, by_key: Pairs, scale: float, interpret: bool):
     )
 
 
-def _block(head: int) -> pl.BlockSpec:
+# The grid has a program for each block q (of queries; in `backward_key` of keys), head h (a query
+# head; there a key-value head) and row b. Index maps take (q, h, b) and return which block of the
+# array the program gets, in units of the block's shape; None squeezes an axis of size 1.
+
+
+def _own_block(head: int) -> pl.BlockSpec:
+    """Take the program's block of tokens, [SIZE, H]."""
     return pl.BlockSpec((None, None, SIZE, head), lambda q, h, b: (b, h, q, 0))
 
 
-def _numbers_of_block() -> pl.BlockSpec:
+def _own_vector() -> pl.BlockSpec:
+    """Take a number for each token of the program's block, [SIZE]."""
     return pl.BlockSpec((None, None, None, SIZE), lambda q, h, b: (b, h, 0, q))
 
 
-def _whole(length: int, head: int, group: int) -> pl.BlockSpec:
-    """All keys of a row, of which the kernel loads what it meets."""
+def _whole_row(length: int, head: int, group: int) -> pl.BlockSpec:
+    """Take the keys of a row, [T, H], for a query head; the kernel loads its pairs' blocks only."""
     return pl.BlockSpec((None, None, length, head), lambda q, h, b: (b, h // group, 0, 0))
 
 
 def _until(length: int) -> pl.BlockSpec:
+    """Take `visible_until` of a row, [T]."""
     return pl.BlockSpec((None, None, length), lambda q, h, b: (b, 0, 0))
 
 
-def _lists(pairs: Pairs) -> list[pl.BlockSpec]:
+def _pair_lists(pairs: BlockPairs) -> list[pl.BlockSpec]:
+    """Take the lists of a row, [Z], [Z] and [Q + 1]."""
     return [pl.BlockSpec((None, x.shape[1]), lambda q, h, b: (b, 0)) for x in pairs]
 
 
 def _call(kernel, arrays, inputs, outputs, like, grid, interpret):
+    """Run a kernel; profiles show it as `attention_forward`, `attention_backward_query`, ..."""
     head = like[0].shape[-1]
     return pl.pallas_call(
         kernel,
@@ -122,71 +142,72 @@ def _call(kernel, arrays, inputs, outputs, like, grid, interpret):
     )(*arrays)
 
 
-def _met(start, body, carry):
-    """`body` for each place in the list of the program's own block."""
+def _loop_over_pairs(start, body, carry):
+    """Call `body` with the place of each pair of the program's block in the lists."""
     own = pl.program_id(0)
     return jax.lax.fori_loop(start[own], start[own + 1], body, carry)
 
 
-def _part(block):
-    """Where a block's tokens are."""
+def _tokens(block):
+    """Slice the tokens of a block."""
     return pl.ds(block * SIZE, SIZE)
 
 
-def _forward(_, inner, start, until, query, key, value, mixed, log_total, *, scale):
+def _forward(_, inner, start, until, query, key, value, out, lse, *, scale):
     own, query_XH = pl.program_id(0), query[...]
 
-    def turn(s, taken):
-        part = _part(inner[s])
-        visible = blocks.visible(until[part][None], own, inner[s], SIZE, query_axis=0)
-        scores = blocks.scores(query_XH, key[part], visible, scale)
-        return blocks.take(blocks.Taken(*taken), scores, value[part])
+    def pair(z, state):
+        keys = _tokens(inner[z])
+        visible = blocks.visible(until[keys][None], own, inner[z], SIZE, query_axis=0)
+        scores = blocks.scores(query_XH, key[keys], visible, scale)
+        return blocks.update_state(blocks.SoftmaxState(*state), scores, value[keys])
 
-    taken = _met(start, turn, blocks.nothing(*query_XH.shape))
-    mixed_XH, log_total_X1 = blocks.result(taken)
-    mixed[...] = mixed_XH.astype(mixed.dtype)
-    log_total[...] = log_total_X1.reshape(SIZE)
+    state = _loop_over_pairs(start, pair, blocks.init_state(*query_XH.shape))
+    out_XH, lse_X1 = blocks.finish(state)
+    out[...] = out_XH.astype(out.dtype)
+    lse[...] = lse_X1.reshape(SIZE)
 
 
 def _backward_query(*refs, scale):
-    _, inner, start, until, query, key, value, slope, log_total, shared, of_query = refs
-    own, query_XH, slope_XH = pl.program_id(0), query[...], slope[...]
-    log_total_X1, shared_X1 = log_total[...][:, None], shared[...][:, None]
+    _, inner, start, until, query, key, value, d_out, lse, delta, d_query = refs
+    own, query_XH, d_out_XH = pl.program_id(0), query[...], d_out[...]
+    lse_X1, delta_X1 = lse[...][:, None], delta[...][:, None]
 
-    def turn(s, sums):
-        part = _part(inner[s])
-        key_YH = key[part]
-        visible = blocks.visible(until[part][None], own, inner[s], SIZE, query_axis=0)
+    def pair(z, sum_XH):
+        keys = _tokens(inner[z])
+        key_YH = key[keys]
+        visible = blocks.visible(until[keys][None], own, inner[z], SIZE, query_axis=0)
         scores = blocks.scores(query_XH, key_YH, visible, scale)
-        of_weight = blocks.product(slope_XH, value[part], (1, 1))
-        _, of_score = blocks.slopes(scores, log_total_X1, of_weight, shared_X1, scale)
-        return sums + blocks.product(of_score, key_YH, (1, 0))
+        d_weight = blocks.dot(d_out_XH, value[keys], (1, 1))
+        _, d_score = blocks.score_gradients(scores, lse_X1, d_weight, delta_X1, scale)
+        return sum_XH + blocks.dot(d_score, key_YH, (1, 0))
 
-    sums = _met(start, turn, jnp.zeros(query_XH.shape, jnp.float32))
-    of_query[...] = sums.astype(of_query.dtype)
+    sum_XH = _loop_over_pairs(start, pair, jnp.zeros(query_XH.shape, jnp.float32))
+    d_query[...] = sum_XH.astype(d_query.dtype)
 
 
 def _backward_key(*refs, scale):
-    _, inner, start, until, query, key, value, slope, log_total, shared, of_key, of_value = refs
+    _, inner, start, until, query, key, value, d_out, lse, delta, d_key, d_value = refs
     own, key_YH, value_YH = pl.program_id(0), key[...], value[...]
-    until_Y1 = until[_part(own)][:, None]
+    until_Y1 = until[_tokens(own)][:, None]
 
-    def turn(s, sums):
-        part = _part(inner[s])
-        visible = blocks.visible(until_Y1, inner[s], own, SIZE, query_axis=1)
+    def pair(z, sums):
+        queries = _tokens(inner[z])
+        visible = blocks.visible(until_Y1, inner[z], own, SIZE, query_axis=1)
 
-        def member(g, sums):
-            query_XH, slope_XH = query[g, part], slope[g, part]
+        def head(g, sums):
+            # Scores are [Y, X] here, so that no product transposes them.
+            query_XH, d_out_XH = query[g, queries], d_out[g, queries]
             scores = blocks.scores(key_YH, query_XH, visible, scale)
-            of_weight = blocks.product(value_YH, slope_XH, (1, 1))
-            numbers = log_total[g, part][None], of_weight, shared[g, part][None]
-            weight, of_score = blocks.slopes(scores, *numbers, scale)
-            key_sums = sums[0] + blocks.product(of_score, query_XH, (1, 0))
-            return key_sums, sums[1] + blocks.product(weight, slope_XH, (1, 0))
+            d_weight = blocks.dot(value_YH, d_out_XH, (1, 1))
+            vectors = lse[g, queries][None], d_weight, delta[g, queries][None]
+            weight, d_score = blocks.score_gradients(scores, *vectors, scale)
+            key_sum_YH = sums[0] + blocks.dot(d_score, query_XH, (1, 0))
+            return key_sum_YH, sums[1] + blocks.dot(weight, d_out_XH, (1, 0))
 
-        return jax.lax.fori_loop(0, query.shape[0], member, sums)
+        return jax.lax.fori_loop(0, query.shape[0], head, sums)
 
     zeros = jnp.zeros(key_YH.shape, jnp.float32)
-    key_sums, value_sums = _met(start, turn, (zeros, zeros))
-    of_key[...] = key_sums.astype(of_key.dtype)
-    of_value[...] = value_sums.astype(of_value.dtype)
+    key_sum_YH, value_sum_YH = _loop_over_pairs(start, pair, (zeros, zeros))
+    d_key[...] = key_sum_YH.astype(d_key.dtype)
+    d_value[...] = value_sum_YH.astype(d_value.dtype)

@@ -1,9 +1,10 @@
-"""Attention's kernels for TPUs: each turn of the grid is a pair of blocks that meet.
+"""Attention kernels for TPUs: each step of the grid computes one pair of blocks.
 
-The lists of pairs lie in scalar memory, so the blocks of a turn are loaded while the turn before is
-computed. Arrays that have one number for each query or key lie along the lanes, where they
-take no more memory than they must; a kernel that needs them down a column turns a block of them
-once for all of its pairs.
+The lists of pairs lie in scalar memory, so that the blocks of a step are loaded while the step
+before is computed. Vectors with one number for each query or key lie along the lanes, [1, T], where
+they take the least memory. A kernel that needs one as a column, [X, 1], transposes it once for all
+pairs of a block. Arguments of the kernels are in the order of the array names in `forward`,
+`backward_query` and `backward_key`; scratch comes last.
 """
 
 from __future__ import annotations
@@ -17,126 +18,138 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
 from jft.model.kernels import blocks
-from jft.model.kernels.pairs import Pairs
+from jft.model.kernels.blocks import BlockPairs
 
 LARGEST_HEAD = 256
-# A turn costs something beside its products, which tells in small blocks; in large ones, more of
+# Tokens of a block. Small blocks pay more for the overhead of a grid step; of large ones, more of
 # the products are of queries with keys that they do not see.
 SIZES = (128, 256, 512)
-# The sides of a pair: their places in `Pairs`.
+# The sides of a pair: their places in `BlockPairs`.
 OUTER, INNER = 0, 1
 
 
 def block_size(length: int) -> int:
-    """Queries, and keys, of a block in rows of so many tokens."""
+    """Choose the tokens of a block in rows of `length` tokens."""
     return next((size for size in SIZES if length <= 8 * size), SIZES[-1])
 
 
-def padded_head(head: int) -> int:
-    """The head size that the kernels take."""
-    return head
+def padded_head(head_size: int) -> int:
+    """Return the head size that the kernels take: any."""
+    return head_size
 
 
-def forward(inputs, by_query: Pairs, scale: float, interpret: bool):
-    """The mixed values, [B, N, T, H], and the logarithms of the sums, [B, N, 1, T]."""
+def forward(inputs, by_query: BlockPairs, scale: float, interpret: bool):
+    """Compute out_BNTH and lse_BN1T from (until_B1T, query_BNTH, key_BKTH, value_BKTH)."""
     _, query_BNTH, key_BKTH, _ = inputs
-    at = _Place(query_BNTH, key_BKTH, by_query, members=1)
-    query, key, number = at.query(OUTER), at.key(INNER), at.number(OUTER)
-    return at.call(
+    grid = _Grid(query_BNTH, key_BKTH, by_query, members=1)
+    query, key, vector = grid.query(OUTER), grid.key(INNER), grid.vector(OUTER)
+    return grid.call(
         functools.partial(_forward, scale=scale),
         inputs,
-        (at.until(INNER), query, key, key),
-        (query, number),
-        (query_BNTH, jax.ShapeDtypeStruct(at.numbers, jnp.float32)),
-        (at.column, at.column, at.block),
+        (grid.until(INNER), query, key, key),
+        (query, vector),
+        (query_BNTH, jax.ShapeDtypeStruct(grid.vector_shape, jnp.float32)),
+        (grid.column, grid.column, grid.block),
         interpret,
     )
 
 
-def backward_query(inputs, by_query: Pairs, scale: float, interpret: bool):
-    """The slope of the queries, [B, N, T, H]."""
+def backward_query(inputs, by_query: BlockPairs, scale: float, interpret: bool):
+    """Compute d_query_BNTH.
+
+    Args:
+      inputs: until_B1T, query_BNTH, key_BKTH, value_BKTH, d_out_BNTH, lse_BN1T, delta_BN1T.
+      by_query: the pairs of the batch.
+      scale: factor of the scores.
+      interpret: for tests.
+    """
     _, query_BNTH, key_BKTH, *_ = inputs
-    at = _Place(query_BNTH, key_BKTH, by_query, members=1)
-    query, key, number = at.query(OUTER), at.key(INNER), at.number(OUTER)
-    return at.call(
+    grid = _Grid(query_BNTH, key_BKTH, by_query, members=1)
+    query, key, vector = grid.query(OUTER), grid.key(INNER), grid.vector(OUTER)
+    return grid.call(
         functools.partial(_backward_query, scale=scale),
         inputs,
-        (at.until(INNER), query, key, key, query, number, number),
+        (grid.until(INNER), query, key, key, query, vector, vector),
         (query,),
         (query_BNTH,),
-        (at.column, at.column, at.block),
+        (grid.column, grid.column, grid.block),
         interpret,
     )[0]
 
 
-def backward_key(inputs, by_key: Pairs, scale: float, interpret: bool):
-    """The slopes of the keys and of the values, [B, K, T, H] each."""
+def backward_key(inputs, by_key: BlockPairs, scale: float, interpret: bool):
+    """Compute d_key_BKTH and d_value_BKTH from the inputs of `backward_query`."""
     _, query_BNTH, key_BKTH, *_ = inputs
-    at = _Place(query_BNTH, key_BKTH, by_key, members=query_BNTH.shape[1] // key_BKTH.shape[1])
-    query, key, number = at.query(INNER), at.key(OUTER), at.number(INNER)
-    return at.call(
+    group = query_BNTH.shape[1] // key_BKTH.shape[1]
+    grid = _Grid(query_BNTH, key_BKTH, by_key, group)
+    query, key, vector = grid.query(INNER), grid.key(OUTER), grid.vector(INNER)
+    return grid.call(
         functools.partial(_backward_key, scale=scale),
         inputs,
-        (at.until(OUTER), query, key, key, query, number, number),
+        (grid.until(OUTER), query, key, key, query, vector, vector),
         (key, key),
         (key_BKTH, key_BKTH),
-        (pltpu.VMEM((at.size, 1), jnp.int32), at.block, at.block),
+        (pltpu.VMEM((grid.size, 1), jnp.int32), grid.block, grid.block),
         interpret,
     )
 
 
-class _Place:
-    """The grid of a kernel over pairs: rows, heads, turns, and members of a head's group.
+class _Grid:
+    """The grid of a kernel: (row b, head h, pair z, member g of the head).
 
-    There is a head of the grid for so many `members` of the queries' heads.
+    Where a kernel writes queries, h counts query heads and G = 1. Where it writes keys, h counts
+    key-value heads, and the G query heads of each are computed one after the other.
+
+    Index maps take (b, h, z, g, *pairs) and return which block of the array a step gets, in units
+    of the block's shape; None squeezes an axis of size 1. `pairs` are the lists of `BlockPairs`.
     """
 
-    def __init__(self, query_BNTH, key_BKTH, pairs: Pairs, members: int):
+    def __init__(self, query_BNTH, key_BKTH, pairs: BlockPairs, members: int):
         rows, heads, length, head = query_BNTH.shape
         self.pairs, self.members, self.head = pairs, members, head
         self.size = length // (pairs.start_BQ.shape[1] - 1)
         self.group = heads // key_BKTH.shape[1]
-        # As many turns as the longest list of these rows has, which no shape says.
+        # The number of pairs is data: the longest list of these rows, not the room for lists.
         self.grid = (rows, heads // members, pairs.start_BQ[:, -1].max(), members)
-        self.numbers = (rows, heads, 1, length)
+        self.vector_shape = (rows, heads, 1, length)
         self.column = pltpu.VMEM((self.size, 1), jnp.float32)
         self.block = pltpu.VMEM((self.size, head), jnp.float32)
 
     def query(self, side: int) -> pl.BlockSpec:
-        """Of an array like the queries."""
+        """Take a block of queries [X, H], of an array [B, N, T, H], at that side of the pair."""
         return pl.BlockSpec(
             (None, None, self.size, self.head),
-            lambda b, h, s, g, *p: (b, h * self.members + g, p[side][b, s], 0),
+            lambda b, h, z, g, *pairs: (b, h * self.members + g, pairs[side][b, z], 0),
         )
 
     def key(self, side: int) -> pl.BlockSpec:
-        """Of an array like the keys."""
+        """Take a block of keys [Y, H], of an array [B, K, T, H], at that side of the pair."""
         return pl.BlockSpec(
             (None, None, self.size, self.head),
-            lambda b, h, s, g, *p: (
+            lambda b, h, z, g, *pairs: (
                 b,
                 jax.lax.div(h * self.members, self.group),
-                p[side][b, s],
+                pairs[side][b, z],
                 0,
             ),
         )
 
-    def number(self, side: int) -> pl.BlockSpec:
-        """Of an array that has a number for each query."""
+    def vector(self, side: int) -> pl.BlockSpec:
+        """Take a number for each query of a block, [1, X], of an array [B, N, 1, T]."""
         return pl.BlockSpec(
             (None, None, 1, self.size),
-            lambda b, h, s, g, *p: (b, h * self.members + g, 0, p[side][b, s]),
+            lambda b, h, z, g, *pairs: (b, h * self.members + g, 0, pairs[side][b, z]),
         )
 
     def until(self, side: int) -> pl.BlockSpec:
-        """Of the array that has a number for each key of a row."""
+        """Take `visible_until` of a block of keys, [1, Y], of the array [B, 1, T]."""
         return pl.BlockSpec(
             (None, 1, self.size),
-            lambda b, h, s, g, *p: (b, 0, p[side][b, s]),
+            lambda b, h, z, g, *pairs: (b, 0, pairs[side][b, z]),
         )
 
     def call(self, kernel, arrays, inputs, outputs, like, scratch, interpret):
-        """The kernel's outputs."""
+        """Run a kernel; profiles show it as `attention_forward`, `attention_backward_query`, ..."""
         return pl.pallas_call(
             kernel,
             grid_spec=pltpu.PrefetchScalarGridSpec(
@@ -147,6 +160,8 @@ class _Place:
                 scratch_shapes=scratch,
             ),
             out_shape=[jax.ShapeDtypeStruct(x.shape, x.dtype) for x in like],
+            # Rows and heads are independent. The pairs of an outer block, and the members of a
+            # head, add to the same scratch, so their steps run in order.
             compiler_params=pltpu.CompilerParams(
                 dimension_semantics=("parallel", "parallel", "arbitrary", "arbitrary")
             ),
@@ -155,98 +170,103 @@ class _Place:
         )(*self.pairs, *arrays)
 
 
-class _Turn(NamedTuple):
-    """Which blocks meet, and whether the first or last time for the outer one.
+class _GridStep(NamedTuple):
+    """The pair of blocks that a step of the grid computes.
 
     Attributes:
-      listed: false where the row's list is at its end, and another's is not.
+      outer, inner: the blocks, as in `BlockPairs`.
+      first, last: whether it is the first and the last step for the outer block.
+      in_list: false past the end of a row's list, where another row's is longer.
     """
 
     outer: jax.Array
     inner: jax.Array
     first: jax.Array
     last: jax.Array
-    listed: jax.Array
+    in_list: jax.Array
 
 
-def _turn(outer_BS, inner_BS, start_BQ) -> _Turn:
-    b, s, g = pl.program_id(0), pl.program_id(2), pl.program_id(3)
-    outer, members = outer_BS[b, s], pl.num_programs(3)
-    return _Turn(
+def _grid_step(outer_BZ, inner_BZ, start_BQ) -> _GridStep:
+    b, z, g = pl.program_id(0), pl.program_id(2), pl.program_id(3)
+    outer, members = outer_BZ[b, z], pl.num_programs(3)
+    return _GridStep(
         outer,
-        inner_BS[b, s],
-        first=(s == start_BQ[b, outer]) & (g == 0),
-        last=(s + 1 == start_BQ[b, outer + 1]) & (g == members - 1),
-        listed=s < start_BQ[b, start_BQ.shape[1] - 1],
+        inner_BZ[b, z],
+        first=(z == start_BQ[b, outer]) & (g == 0),
+        last=(z + 1 == start_BQ[b, outer + 1]) & (g == members - 1),
+        in_list=z < start_BQ[b, start_BQ.shape[1] - 1],
     )
 
 
 def _forward(*refs, scale):
-    until, query, key, value, mixed, log_total, top, total, sums = refs[3:]
-    turn, size = _turn(*refs[:3]), query.shape[0]
+    until, query, key, value, out, lse, max_score, sum_exp, sums = refs[3:]
+    step, size = _grid_step(*refs[:3]), query.shape[0]
 
-    @pl.when(turn.first)
+    @pl.when(step.first)
     def _():
-        for ref, zero in zip((top, total, sums), blocks.nothing(*query.shape), strict=True):
-            ref[...] = zero
+        state = blocks.init_state(*query.shape)
+        for ref, x in zip((max_score, sum_exp, sums), state, strict=True):
+            ref[...] = x
 
-    @pl.when(turn.listed)
+    @pl.when(step.in_list)
     def _():
-        visible = blocks.visible(until[...], turn.outer, turn.inner, size, query_axis=0)
+        visible = blocks.visible(until[...], step.outer, step.inner, size, query_axis=0)
         scores = blocks.scores(query[...], key[...], visible, scale)
-        taken = blocks.take(blocks.Taken(top[...], total[...], sums[...]), scores, value[...])
-        top[...], total[...], sums[...] = taken
+        state = blocks.SoftmaxState(max_score[...], sum_exp[...], sums[...])
+        state = blocks.update_state(state, scores, value[...])
+        max_score[...], sum_exp[...], sums[...] = state
 
-    @pl.when(turn.last)
+    @pl.when(step.last)
     def _():
-        mixed_XH, log_total_X1 = blocks.result(blocks.Taken(top[...], total[...], sums[...]))
-        mixed[...] = mixed_XH.astype(mixed.dtype)
-        log_total[...] = log_total_X1.T
+        state = blocks.SoftmaxState(max_score[...], sum_exp[...], sums[...])
+        out_XH, lse_X1 = blocks.finish(state)
+        out[...] = out_XH.astype(out.dtype)
+        lse[...] = lse_X1.T
 
 
 def _backward_query(*refs, scale):
-    until, query, key, value, slope, log_total, shared, of_query, *scratch = refs[3:]
-    log_total_X1, shared_X1, sums = scratch
-    turn, size = _turn(*refs[:3]), query.shape[0]
+    until, query, key, value, d_out, lse, delta, d_query, lse_X1, delta_X1, sums = refs[3:]
+    step, size = _grid_step(*refs[:3]), query.shape[0]
 
-    @pl.when(turn.first)
+    @pl.when(step.first)
     def _():
-        log_total_X1[...], shared_X1[...] = log_total[...].T, shared[...].T
+        lse_X1[...], delta_X1[...] = lse[...].T, delta[...].T
         sums[...] = jnp.zeros_like(sums)
 
-    @pl.when(turn.listed)
+    @pl.when(step.in_list)
     def _():
-        visible = blocks.visible(until[...], turn.outer, turn.inner, size, query_axis=0)
+        visible = blocks.visible(until[...], step.outer, step.inner, size, query_axis=0)
         scores = blocks.scores(query[...], key[...], visible, scale)
-        of_weight = blocks.product(slope[...], value[...], (1, 1))
-        _, of_score = blocks.slopes(scores, log_total_X1[...], of_weight, shared_X1[...], scale)
-        sums[...] += blocks.product(of_score, key[...], (1, 0))
+        d_weight = blocks.dot(d_out[...], value[...], (1, 1))
+        _, d_score = blocks.score_gradients(scores, lse_X1[...], d_weight, delta_X1[...], scale)
+        sums[...] += blocks.dot(d_score, key[...], (1, 0))
 
-    @pl.when(turn.last)
+    @pl.when(step.last)
     def _():
-        of_query[...] = sums[...].astype(of_query.dtype)
+        d_query[...] = sums[...].astype(d_query.dtype)
 
 
 def _backward_key(*refs, scale):
-    until, query, key, value, slope, log_total, shared, of_key, of_value, *scratch = refs[3:]
+    until, query, key, value, d_out, lse, delta, d_key, d_value, *scratch = refs[3:]
     until_Y1, key_sums, value_sums = scratch
-    turn, size = _turn(*refs[:3]), key.shape[0]
+    step, size = _grid_step(*refs[:3]), key.shape[0]
 
-    @pl.when(turn.first)
+    @pl.when(step.first)
     def _():
         until_Y1[...] = until[...].T
         key_sums[...], value_sums[...] = jnp.zeros_like(key_sums), jnp.zeros_like(value_sums)
 
-    @pl.when(turn.listed)
+    @pl.when(step.in_list)
     def _():
-        visible = blocks.visible(until_Y1[...], turn.inner, turn.outer, size, query_axis=1)
+        # Scores are [Y, X] here, so that no product transposes them.
+        visible = blocks.visible(until_Y1[...], step.inner, step.outer, size, query_axis=1)
         scores = blocks.scores(key[...], query[...], visible, scale)
-        of_weight = blocks.product(value[...], slope[...], (1, 1))
-        weight, of_score = blocks.slopes(scores, log_total[...], of_weight, shared[...], scale)
-        key_sums[...] += blocks.product(of_score, query[...], (1, 0))
-        value_sums[...] += blocks.product(weight, slope[...], (1, 0))
+        d_weight = blocks.dot(value[...], d_out[...], (1, 1))
+        weight, d_score = blocks.score_gradients(scores, lse[...], d_weight, delta[...], scale)
+        key_sums[...] += blocks.dot(d_score, query[...], (1, 0))
+        value_sums[...] += blocks.dot(weight, d_out[...], (1, 0))
 
-    @pl.when(turn.last)
+    @pl.when(step.last)
     def _():
-        of_key[...] = key_sums[...].astype(of_key.dtype)
-        of_value[...] = value_sums[...].astype(of_value.dtype)
+        d_key[...] = key_sums[...].astype(d_key.dtype)
+        d_value[...] = value_sums[...].astype(d_value.dtype)

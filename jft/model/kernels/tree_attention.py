@@ -1,8 +1,8 @@
-"""Attention under the mask rule by kernels for GPUs and TPUs, which load only blocks that meet.
+"""Attention along prefix trees by Pallas kernels for GPUs and TPUs, which skip unseen blocks.
 
-Memory is in proportion to the tokens: scores exist for one pair of blocks at a time, forward and
-backward. The kernels differ in how they find a block's pairs; what they compute of one is in
-`blocks.py`. The slopes are written out, since JAX has none for kernels.
+Memory is in proportion to the tokens: forward and backward, scores exist for one pair of blocks at
+a time. The kernels differ in how they find the pairs of a block; what they compute of a pair is in
+`blocks.py`. JAX does not differentiate kernels, so the gradients are kernels, too.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from jax.sharding import PartitionSpec
 
 from jft.batch import Batch
 from jft.model import sharding
-from jft.model.kernels.pairs import Pairs, pairs
+from jft.model.kernels.blocks import BlockPairs, block_pairs
 from jft.model.linear import save_for_backward
 from jft.runtime import progress
 
@@ -28,36 +28,43 @@ MODULES = {"gpu": "jft.model.kernels.gpu", "tpu": "jft.model.kernels.tpu"}
 
 
 @dataclasses.dataclass(frozen=True)
-class Driver:
-    """The kernels for one kind of device; `interpret` runs them on any, slowly, to test them."""
+class Kernels:
+    """The kernels for one kind of device.
 
-    kernels: ModuleType
+    Attributes:
+      module: `gpu` or `tpu`, with `forward`, `backward_query`, `backward_key`, `block_size`,
+        `padded_head` and `LARGEST_HEAD`.
+      interpret: run them on any device, slowly, for tests.
+    """
+
+    module: ModuleType
     interpret: bool = False
 
 
-class Lists(NamedTuple):
-    """What the kernels know of a batch, whose rows are filled up to whole blocks.
+class MaskArrays(NamedTuple):
+    """The mask of a batch, whose rows are filled up to whole blocks, as kernels read it.
 
     Attributes:
-      until_B1T: `Batch.visible_until_BT`; what fills up sees itself, so that no softmax is empty.
-      by_query, by_key: the pairs of blocks that meet.
+      until_B1T: `Batch.visible_until_BT`; filled-up tokens see themselves, so that no softmax is
+        over nothing.
+      by_query, by_key: the pairs of blocks that hold a query and a key which it sees.
     """
 
     until_B1T: jax.Array
-    by_query: Pairs
-    by_key: Pairs
+    by_query: BlockPairs
+    by_key: BlockPairs
 
 
 @dataclasses.dataclass(frozen=True)
-class Sight:
-    """What the queries of a batch see, for the kernels of a driver; the same for all layers."""
+class KernelMask:
+    """The mask of a batch, and the kernels that take it; the same for all layers."""
 
-    driver: Driver
-    lists: Lists
+    kernels: Kernels
+    arrays: MaskArrays
 
 
-def driver(head: int) -> Driver | None:
-    """The kernels for the devices of the ambient mesh, by head size; None: there are none.
+def kernels_for_mesh(head_size: int) -> Kernels | None:
+    """Find the kernels for the devices of the ambient mesh and a head size; None: there are none.
 
     The mesh decides, not what this machine has: a program may be compiled for other devices.
     """
@@ -65,91 +72,92 @@ def driver(head: int) -> Driver | None:
     if device is None or device.platform not in MODULES:
         return None
     try:
-        kernels = importlib.import_module(MODULES[device.platform])
-    except ImportError as error:  # JAX means to give Pallas's Triton backend up
+        module = importlib.import_module(MODULES[device.platform])
+    except ImportError as error:  # JAX has deprecated Pallas's Triton backend
         _say_once(f"attention goes without kernels: {error}")
         return None
-    if head > kernels.LARGEST_HEAD:
-        _say_once(
-            f"attention goes without kernels: they take heads of up to {kernels.LARGEST_HEAD}"
-        )
+    if head_size > module.LARGEST_HEAD:
+        _say_once(f"attention goes without kernels: they take heads of up to {module.LARGEST_HEAD}")
         return None
-    return Driver(kernels)
+    return Kernels(module)
 
 
+# Attention gets much slower without kernels, so the user should know, and only here is it known.
+# JAX traces the model for every program and shape: the line is printed the first time alone.
 _say_once = functools.cache(progress.say)
 
 
-def sight(batch: Batch, driver: Driver) -> Sight:
-    """The lists of the blocks that meet."""
+def kernel_mask(batch: Batch, kernels: Kernels) -> KernelMask:
+    """Make the mask of a batch, once for all layers."""
     until_BT = jnp.asarray(batch.visible_until_BT)
     length = until_BT.shape[1]
-    size = driver.kernels.block_size(length)
+    size = kernels.module.block_size(length)
     fill = jnp.arange(length, length + -length % size, dtype=until_BT.dtype) + 1
     fill_BT = jnp.broadcast_to(fill, (len(until_BT), len(fill)))
     until_BT = jnp.concatenate([until_BT, fill_BT], axis=1)
-    meets = [batch.key_blocks_BQW, batch.prefix_blocks_BU]
-    most = None if meets[0] is None else sum(x.shape[-1] for x in meets if x is not None)
-    return Sight(driver, Lists(until_BT[:, None], *pairs(until_BT, size, most)))
+    lists = [batch.key_blocks_BQW, batch.prefix_blocks_BU]
+    most = None if lists[0] is None else sum(x.shape[-1] for x in lists if x is not None)
+    return KernelMask(kernels, MaskArrays(until_BT[:, None], *block_pairs(until_BT, size, most)))
 
 
-def attend(query_BTNH, key_BTKH, value_BTKH, sight: Sight) -> jax.Array:
-    """Grouped-query attention, softmax in float32, scaled by the root of H: [B, T, N, H]."""
-    return _attend(sight.driver, query_BTNH, key_BTKH, value_BTKH, sight.lists)
+def attend(query_BTNH, key_BTKH, value_BTKH, mask: KernelMask) -> jax.Array:
+    """Compute grouped-query attention, [B, T, N, H]: softmax in float32, scores over sqrt(H)."""
+    return _attend(mask.kernels, query_BTNH, key_BTKH, value_BTKH, mask.arrays)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _attend(driver: Driver, query_BTNH, key_BTKH, value_BTKH, lists: Lists) -> jax.Array:
-    return _forward(driver, query_BTNH, key_BTKH, value_BTKH, lists)[0]
+def _attend(kernels: Kernels, query_BTNH, key_BTKH, value_BTKH, mask: MaskArrays) -> jax.Array:
+    return _forward(kernels, query_BTNH, key_BTKH, value_BTKH, mask)[0]
 
 
-def _forward(driver: Driver, query_BTNH, key_BTKH, value_BTKH, lists: Lists):
-    def of_device(query_BTNH, key_BTKH, value_BTKH, lists):
-        inputs = _by_head(driver, lists, query_BTNH, key_BTKH, value_BTKH)
+def _forward(kernels: Kernels, query_BTNH, key_BTKH, value_BTKH, mask: MaskArrays):
+    def on_device(query_BTNH, key_BTKH, value_BTKH, mask):
+        inputs = _by_head(kernels, mask, query_BTNH, key_BTKH, value_BTKH)
         scale = query_BTNH.shape[-1] ** -0.5
-        mixed_BNTH, log_total_BN1T = driver.kernels.forward(
-            (lists.until_B1T, *inputs), lists.by_query, scale, driver.interpret
+        out_BNTH, lse_BN1T = kernels.module.forward(
+            (mask.until_B1T, *inputs), mask.by_query, scale, kernels.interpret
         )
-        return _by_token(mixed_BNTH, query_BTNH), log_total_BN1T
+        return _by_token(out_BNTH, query_BTNH), lse_BN1T
 
-    inputs, tokens, numbers = _places(query_BTNH, key_BTKH)
-    of_devices = _on_mesh(of_device, inputs, (tokens, numbers))
-    outputs = of_devices(query_BTNH, key_BTKH, value_BTKH, lists)
-    mixed_BTNH, log_total_BN1T = map(save_for_backward, outputs)
-    residuals = query_BTNH, key_BTKH, value_BTKH, lists, mixed_BTNH, log_total_BN1T
-    return mixed_BTNH, residuals
+    inputs, tokens, vectors = _specs(query_BTNH, key_BTKH)
+    outputs = _shard_map(on_device, inputs, (tokens, vectors))(
+        query_BTNH, key_BTKH, value_BTKH, mask
+    )
+    out_BTNH, lse_BN1T = map(save_for_backward, outputs)
+    return out_BTNH, (query_BTNH, key_BTKH, value_BTKH, mask, out_BTNH, lse_BN1T)
 
 
-def _backward(driver: Driver, residuals, slope_BTNH):
-    def of_device(query_BTNH, key_BTKH, value_BTKH, lists, mixed_BTNH, log_total_BN1T, slope_BTNH):
-        *inputs, slope_BNTH, mixed_BNTH = _by_head(
-            driver, lists, query_BTNH, key_BTKH, value_BTKH, slope_BTNH, mixed_BTNH
+def _backward(kernels: Kernels, residuals, d_out_BTNH):
+    def on_device(query_BTNH, key_BTKH, value_BTKH, mask, out_BTNH, lse_BN1T, d_out_BTNH):
+        *inputs, d_out_BNTH, out_BNTH = _by_head(
+            kernels, mask, query_BTNH, key_BTKH, value_BTKH, d_out_BTNH, out_BTNH
         )
-        shared_BN1T = jnp.einsum(
-            "BNTH,BNTH->BNT", slope_BNTH, mixed_BNTH, preferred_element_type=jnp.float32
+        # FlashAttention-2's D: see `jft.model.attention._backward`.
+        delta_BN1T = jnp.einsum(
+            "BNTH,BNTH->BNT", d_out_BNTH, out_BNTH, preferred_element_type=jnp.float32
         )[:, :, None]
-        arrays = (lists.until_B1T, *inputs, slope_BNTH, log_total_BN1T, shared_BN1T)
-        options = query_BTNH.shape[-1] ** -0.5, driver.interpret
-        of_query_BNTH = driver.kernels.backward_query(arrays, lists.by_query, *options)
-        of_key_BKTH, of_value_BKTH = driver.kernels.backward_key(arrays, lists.by_key, *options)
-        slopes = of_query_BNTH, of_key_BKTH, of_value_BKTH
-        return tuple(map(_by_token, slopes, (query_BTNH, key_BTKH, value_BTKH)))
+        arrays = (mask.until_B1T, *inputs, d_out_BNTH, lse_BN1T, delta_BN1T)
+        options = query_BTNH.shape[-1] ** -0.5, kernels.interpret
+        d_query_BNTH = kernels.module.backward_query(arrays, mask.by_query, *options)
+        d_key_BKTH, d_value_BKTH = kernels.module.backward_key(arrays, mask.by_key, *options)
+        grads = d_query_BNTH, d_key_BKTH, d_value_BKTH
+        return tuple(map(_by_token, grads, (query_BTNH, key_BTKH, value_BTKH)))
 
-    inputs, tokens, numbers = _places(*residuals[:2])
-    of_devices = _on_mesh(of_device, (*inputs, tokens, numbers, tokens), (tokens,) * 3)
-    return *of_devices(*residuals, slope_BTNH), None
+    inputs, tokens, vectors = _specs(*residuals[:2])
+    on_mesh = _shard_map(on_device, (*inputs, tokens, vectors, tokens), (tokens,) * 3)
+    return *on_mesh(*residuals, d_out_BTNH), None
 
 
 _attend.defvjp(_forward, _backward)
 
 
-def _by_head(driver: Driver, lists: Lists, *arrays_BTNH) -> list[jax.Array]:
-    """Arrays as the kernels want them, [B, N, T, H], filled up to their sizes."""
-    length = lists.until_B1T.shape[2]
+def _by_head(kernels: Kernels, mask: MaskArrays, *arrays_BTNH) -> list[jax.Array]:
+    """Lay arrays out as the kernels take them, [B, N, T, H], filled up to their sizes."""
+    length = mask.until_B1T.shape[2]
 
     def by_head(x_BTNH):
         _, tokens, _, head = x_BTNH.shape
-        fill = driver.kernels.padded_head(head) - head
+        fill = kernels.module.padded_head(head) - head
         x_BTNH = jnp.pad(x_BTNH, ((0, 0), (0, length - tokens), (0, 0), (0, fill)))
         return x_BTNH.swapaxes(1, 2)
 
@@ -157,14 +165,15 @@ def _by_head(driver: Driver, lists: Lists, *arrays_BTNH) -> list[jax.Array]:
 
 
 def _by_token(x_BNTH, like_BTNH) -> jax.Array:
-    """What `_by_head` was."""
+    """Undo `_by_head`: lay an array out as `like_BTNH` is."""
     return x_BNTH.swapaxes(1, 2)[:, : like_BTNH.shape[1], :, : like_BTNH.shape[3]]
 
 
-def _places(query_BTNH, key_BTKH):
-    """Partitions of (query, key, value, lists), of an array [B, T, N, H], and of one [B, N, 1, T].
+def _specs(query_BTNH, key_BTKH):
+    """Choose partitions: of (query, key, value, mask), of any [B, T, N, H], of any [B, N, 1, T].
 
-    A group of heads stays with its key-value head: heads are split where both numbers allow it.
+    The query heads of a group stay with their key-value head: heads are split where both numbers
+    allow it.
     """
     mesh_shape = jax.sharding.get_abstract_mesh().shape
     if not mesh_shape:
@@ -174,12 +183,12 @@ def _places(query_BTNH, key_BTKH):
         sharding.spec("K", key_BTKH.shape[2:3], mesh_shape, sharding.ACTIVATIONS),
     )
     heads = heads and kv_heads
-    tokens, lists = PartitionSpec(rows, None, heads), PartitionSpec(rows)
-    return (tokens, tokens, tokens, lists), tokens, PartitionSpec(rows, heads)
+    tokens, mask = PartitionSpec(rows, None, heads), PartitionSpec(rows)
+    return (tokens, tokens, tokens, mask), tokens, PartitionSpec(rows, heads)
 
 
-def _on_mesh(function, inputs, outputs):
-    """The function of each device's own rows and heads, since XLA does not split kernels."""
+def _shard_map(function, inputs, outputs):
+    """Apply a function to each device's own rows and heads, since XLA does not split kernels."""
     if jax.sharding.get_abstract_mesh().size <= 1:
         return function
     return jax.shard_map(function, in_specs=inputs, out_specs=outputs, check_vma=False)
