@@ -224,9 +224,9 @@ def test_the_folder_holds_plots_and_tables(tmp_path):
     report.main(write_seeds(tmp_path, 2), str(out))
     names = {file.name for file in out.iterdir()}
     assert {f"{name}.png" for name in ("shots", "probes", "drift", "layers")} <= names
-    weights = list(csv.DictReader((out / "drift.csv").open()))
+    weights = list(csv.DictReader((out / "drift.csv").read_text().splitlines()))
     assert [w["kind"] for w in weights[:2]] == ["all", "query"]
-    cells = list(csv.DictReader((out / "cells.csv").open()))
+    cells = list(csv.DictReader((out / "cells.csv").read_text().splitlines()))
     assert len(cells) == sum(len(m.cells) for m in gather([str(tmp_path)]).report.models)
     page = (out / "report.html").read_text()
     assert page.count("<svg role=") == 4

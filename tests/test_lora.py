@@ -182,7 +182,9 @@ def scores(config, model, workdir):
     """What an evaluation of a model says of a few items."""
     config.model.path, config.eval.limit = str(model), 4
     eval_loop.evaluate(config, str(workdir))
-    return [json.loads(line)["scores"] for line in (workdir / "rows.jsonl").open()]
+    return [
+        json.loads(line)["scores"] for line in (workdir / "rows.jsonl").read_text().splitlines()
+    ]
 
 
 def test_a_run_an_export_and_a_folder_of_adapters_score_alike(tuned, tmp_path):
