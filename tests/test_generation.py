@@ -231,7 +231,7 @@ def test_generated_rows_have_the_libraries_own_numbers(dtype, eval_config, tmp_p
     rows, cells = (
         [
             json.loads(line)
-            for line in (tmp_path / "eval" / f"{name}.jsonl").read_text().splitlines()
+            for line in (tmp_path / "eval" / f"{name}.jsonl").read_bytes().splitlines()
         ]
         for name in ("rows", "cells")
     )

@@ -43,11 +43,11 @@ def _silence_orbax() -> None:
     # "Task exception was never retrieved", for the other files of a failed save.
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     # "RuntimeError: Event loop is closed", from tasks of a failed save that end after their loop.
-    others = sys.unraisablehook
+    previous = sys.unraisablehook
 
     def hook(unraisable) -> None:
         if str(unraisable.exc_value) != "Event loop is closed":
-            others(unraisable)
+            previous(unraisable)
 
     sys.unraisablehook = hook
 

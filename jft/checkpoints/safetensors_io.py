@@ -169,7 +169,7 @@ def open_files(label: str, shards: list[Path], skip: Callable[[str], bool]) -> S
     Args:
       label: the model's path, for messages.
       shards: the files.
-      skip: tells by its name whether to leave a tensor out.
+      skip: tells by the name of a tensor whether to leave it out.
 
     Raises:
       UserError: a file is missing or damaged, or holds a tensor that is not of floats.
@@ -243,5 +243,5 @@ def _open_safetensors(file: Path):
 
 
 def _is_redundant(config: DecoderConfig, name: str) -> bool:
-    """Check for tensors that old checkpoints repeat: rotary frequencies, and a tied head."""
+    """Check for a tensor that old checkpoints repeat: rotary frequencies, or a tied head."""
     return name.endswith("rotary_emb.inv_freq") or (config.tied_head and name == "lm_head.weight")

@@ -1,9 +1,9 @@
 """Tokenizers: text <-> token ids, with one policy for special tokens.
 
 Every text begins with the tokens that the tokenizer itself puts before a text (`prefix`: BOS, or
-nothing), and none is put after it. EOS is added by the caller, at the end of an answer. A special
-token that is spelled out in a text, such as `<|im_end|>`, is read as that token. Decoding leaves
-special tokens out.
+nothing), and no token is put after it. EOS is added by the caller, at the end of an answer. A
+special token that is spelled out in a text, such as `<|im_end|>`, is read as that token. Decoding
+leaves special tokens out.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ class Tokenizer:
         self.prefix = _prefix(backend)
 
     def encode(self, texts: list[str]) -> list[np.ndarray]:
-        """Return the int32 ids of each text, after `prefix`.
+        """Return `prefix` and the ids of each text, int32.
 
-        They equal those of Transformers' `tokenizer(text, add_special_tokens=False)`, which reads a
-        special token spelled out in the text, such as `<|im_end|>`, as that token.
+        The ids after `prefix` equal Transformers' `tokenizer(text, add_special_tokens=False)`,
+        which reads a special token spelled out in the text, such as `<|im_end|>`, as that token.
         """
         encodings = self._backend.encode_batch_fast(texts, add_special_tokens=False)
         return [np.array([*self.prefix, *each.ids], np.int32) for each in encodings]

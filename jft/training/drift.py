@@ -38,8 +38,8 @@ class Sums(NamedTuple):
       base: |W0|^2, the squared Frobenius norm.
       product: <W - W0, W0>, the sum of the products of their numbers.
       change: |W - W0|^2.
-      concentration: tr(G^2) / tr(G)^2, where G = D D^T is the Gram matrix of the change D = W - W0
-        as a matrix; nan for a vector, or where nothing has changed.
+      concentration: tr(G^2) / tr(G)^2, where G is the Gram matrix of the change W - W0, as a matrix
+        [D, rest] or its transpose; nan for a vector, or where nothing has changed.
     """
 
     base: Number

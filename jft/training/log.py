@@ -28,7 +28,7 @@ class Log:
       folder: the workdir.
       config: the run's config.
       batches: the run's batches.
-      done: the number of steps that the newest checkpoint has trained.
+      done: steps that the newest checkpoint has trained; 0 without one.
     """
 
     def __init__(self, folder: Path, config: config_lib.Config, batches: Batches, done: int):
