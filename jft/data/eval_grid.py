@@ -63,9 +63,7 @@ def all_cells(config: config_lib.Config) -> list[Cell]:
     ]
 
 
-def _cell(
-    source: Suite, dataset: Dataset, shots: int, prompt: int, draw: int, demos: str
-) -> Cell:
+def _cell(source: Suite, dataset: Dataset, shots: int, prompt: int, draw: int, demos: str) -> Cell:
     """Make one cell, with the demonstrations of `demos`; if that is empty, of the dataset."""
     template = source.template(dataset.task, prompt, "eval.prompts")
     found = source.demos(dataset.task, demos or dataset.name, shots, "eval.shots")
