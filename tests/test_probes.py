@@ -185,10 +185,8 @@ def scaled_answers(config, folder, sizes):
         setattr(config.mesh, axis, size)
     config.model.dtype = "float32"
     session = open_session(config, devices=tuple(jax.devices()[: int(np.prod(sizes))]))
-    items, schedule = (
-        plan(config, shards=session.row_shards),
-        probes.ProbeSchedule(0, last=1, done=0),
-    )
+    items = plan(config, shards=session.row_shards)
+    schedule = probes.ProbeSchedule(every=0, last=1, done=0)
     made = probes.Probes(session, safetensors_io.TINY, items, schedule, folder)
     layout = mesh_lib.parameters(session.mesh, safetensors_io.TINY)
     base = safetensors_io.load(MODEL).params

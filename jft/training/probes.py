@@ -93,7 +93,7 @@ class Probes:
         self.file = folder / "probes.npz"
         self.batches = list(items.probe_batches())
         self.item_E = np.concatenate([b.items_BE[b.items_BE >= 0] for b in self.batches])
-        self.rows = mesh_lib.rows(session.mesh, leading=0)
+        self.sharding = mesh_lib.rows(session.mesh, leading=0)
         with phase("Compiling the probe"):
             self.program = compile_probe(session, model, self.batches[0])
         self.base = self._read_base() if schedule.done else None
@@ -124,7 +124,7 @@ class Probes:
         scores = [np.zeros(len(encoded.sequences)) for encoded in self.items.encoded]
         distributions: list[np.ndarray] = []
         for each in self.batches:
-            placed = mesh_lib.put((each.batch, each.entries_BE), self.rows)
+            placed = mesh_lib.put((each.batch, each.entries_BE), self.sharding)
             logprobs_BM, logprobs_BEV = jax.device_get(self.program(params, *placed))
             for (item, sequence), value in sum_by_sequence(each.batch, logprobs_BM, each.rows):
                 scores[item][sequence] = value
