@@ -83,10 +83,10 @@ def test_numbers_equal_plain_forward_passes(probed, tmp_path):
     for record in records[:4] + records[8:]:
         params = base if record["step"] == 0 else tuned
         task = source.tasks[record["task"]]
-        rows = source.test_set(f"{task.name}/{record['dataset']}").examples[:3]
+        examples = source.test_set(f"{task.name}/{record['dataset']}").examples[:3]
         template = source.template(task, 1)
         items = [
-            by_hand(base, params, task, prompts.fill(template, row), row["output"]) for row in rows
+            by_hand(base, params, task, prompts.fill(template, e), e["output"]) for e in examples
         ]
         nll, kl, correct = zip(*items, strict=True)
         assert record["nll"] == pytest.approx(np.mean(nll), rel=1e-5)
