@@ -1,4 +1,4 @@
-"""Datasets of the user's own: files, `datasets`, `tensorflow_datasets`, and tasks made by a config."""
+"""Datasets: files, `datasets`, `tensorflow_datasets`, names of sets, and tasks made by a config."""
 
 import csv
 import json
