@@ -11,11 +11,11 @@ from jft.checkpoints.files import RANDOM_MODEL
 
 
 def parser(name: str, doc: str | None) -> argparse.ArgumentParser:
-    """With `--model` and `--data`, whose paths hold in any folder.
+    """Make a parser with `--model` and `--data`, whose paths it makes absolute.
 
     Args:
-      name: of the module in this package.
-      doc: what `--help` says of it.
+      name: name of the module in this package.
+      doc: its docstring, for `--help`.
     """
     command = argparse.ArgumentParser(
         prog=f"python -m benchmarks.{name}",
@@ -28,7 +28,7 @@ def parser(name: str, doc: str | None) -> argparse.ArgumentParser:
 
 
 def run(main: Callable[[], None]) -> None:
-    """Until it ends or is interrupted."""
+    """Call `main`, and end with exit code 130 if the user interrupts it."""
     try:
         main()
     except KeyboardInterrupt:
@@ -36,7 +36,7 @@ def run(main: Callable[[], None]) -> None:
 
 
 def positive(text: str) -> int:
-    """A number of things of which there is at least one."""
+    """Parse a whole number from 1 on."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text}: give a whole number from 1 on")
     return int(text)

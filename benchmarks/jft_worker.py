@@ -1,4 +1,4 @@
-"""The work as jft does it."""
+"""The work, done by jft."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from jft.training import step as step_lib
 
 
 def prepare(spec: dict) -> Callable[[], list]:
-    """One round of the work that `spec` names, on its model and data."""
+    """Return a function that does one round of the work that `spec` names."""
     work, config = WORKS[spec["work"]], configure(spec)
     session = open_session(config)
     mesh, dtype, tokenizer = session.mesh, session.dtype, session.tokenizer
@@ -44,30 +44,30 @@ def prepare(spec: dict) -> Callable[[], list]:
 
 
 def configure(spec: dict) -> config_lib.Config:
-    """The work that `spec` names, as a config of jft's programs."""
+    """Describe the work that `spec` names as a config of jft's programs."""
     work, config = WORKS[spec["work"]], config_lib.get_config()
     config.model.path, config.data.root = spec["model"], spec["data"]
     config.data.task, config.data.max_length = work.task, MAX_LENGTH
     if work.kind == "train":
-        config.data.train, config.data.shots, config.data.shuffle = work.rows, work.shots, False
+        config.data.train, config.data.shots, config.data.shuffle = work.file, work.shots, False
         config.train.batch_size, config.train.steps = work.amount, spec["rounds"]
         config.optim.lr = LEARNING_RATE
     else:
-        config.eval.datasets, config.eval.shots = (f"{work.task}:{work.rows}",), (work.shots,)
+        config.eval.datasets, config.eval.shots = (f"{work.task}:{work.file}",), (work.shots,)
         config.eval.limit, config.eval.max_new_tokens = work.amount, MAX_NEW_TOKENS
         config.eval.max_length, config.data.demos = MAX_PROMPT, work.demos
     return config
 
 
 def load_tokenizer(config: config_lib.Config) -> Tokenizer:
-    """The model's."""
+    """Load the tokenizer of the config's model."""
     return model_ref.resolve(config.model.path).tokenizer()
 
 
 def plan_cell(config: config_lib.Config, tokenizer: Tokenizer, shards: int) -> items_lib.PackedCell:
-    """The one cell of an evaluation."""
-    (cell,) = eval_grid.all_cells(config)
-    return items_lib.pack_cell(cell, tokenizer, config, shards)
+    """Plan the only cell of an evaluation."""
+    (setting,) = eval_grid.all_cells(config)
+    return items_lib.pack_cell(setting, tokenizer, config, shards)
 
 
 def trainer(
@@ -78,7 +78,7 @@ def trainer(
     mesh: Mesh,
     dtype: jax.numpy.dtype,
 ) -> tuple[Callable[[], None], Callable[[], list]]:
-    """Functions that compile all steps of a run, and that do its next one."""
+    """Return a function that compiles all steps of a run, and one that does the next step."""
     optimizer = optim.create(config.optim, batches.steps)
     state = step_lib.create_state(params, optimizer, step_lib.shardings(decoder, optimizer, mesh))
     program = step_lib.Program(decoder, config.train.remat, dtype, optimizer, mesh)

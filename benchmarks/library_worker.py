@@ -1,4 +1,4 @@
-"""The work as well-known libraries do it: TRL's SFTTrainer, and lm-evaluation-harness's models.
+"""The work, done by well-known libraries: TRL's SFTTrainer, and lm-evaluation-harness's models.
 
 It runs in the environment of `torch_worker`, with trl, datasets and lm-eval besides.
 """
@@ -18,7 +18,7 @@ from benchmarks.work import LEARNING_RATE, MAX_LENGTH, WORKS
 
 
 def prepare(spec: dict) -> Callable[[], list]:
-    """One round of the work that `spec` names, on its model and data."""
+    """Return a function that does one round of the work that `spec` names."""
     torch.set_num_threads(spec["threads"])
     work = WORKS[spec["work"]]
     peer = Peer(work, spec["model"], spec["data"])
@@ -26,7 +26,7 @@ def prepare(spec: dict) -> Callable[[], list]:
 
 
 def _train(peer: Peer, rounds: int) -> Callable[[], list]:
-    """Optimizer steps of a trainer that waits, in a thread of its own, until it may do the next."""
+    """Start a trainer in a thread of its own; the function lets it do its next optimizer step."""
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
 
@@ -42,8 +42,8 @@ def _train(peer: Peer, rounds: int) -> Callable[[], list]:
             return torch.tensor(losses[-1])
 
     work, wanted = peer.work, rounds * peer.work.amount
-    rows = itertools.islice(itertools.cycle(peer.rows), wanted)
-    examples = [{"prompt": peer.prompt(row), "completion": row["output"]} for row in rows]
+    found = itertools.islice(itertools.cycle(peer.examples), wanted)
+    examples = [{"prompt": peer.prompt(each), "completion": each["output"]} for each in found]
     config = SFTConfig(
         output_dir=tempfile.mkdtemp(),
         max_steps=rounds,
@@ -101,10 +101,10 @@ def _score(peer: Peer) -> Callable[[], list]:
     model = HFLM(pretrained=peer.model, tokenizer=peer.tokenizer, batch_size=work.peer_batch)
 
     def do_round() -> list:
-        rows = [row for row in peer.rows[: work.amount] if row["output"] in labels]
+        examples = [each for each in peer.examples[: work.amount] if each["output"] in labels]
         requests = [
-            Instance("loglikelihood", row, (peer.prompt(row), label), 0)
-            for row in rows
+            Instance("loglikelihood", each, (peer.prompt(each), label), 0)
+            for each in examples
             for label in labels
         ]
         found = model.loglikelihood(requests, disable_tqdm=True)

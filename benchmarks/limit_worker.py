@@ -1,7 +1,7 @@
 """The matrix products that the work cannot do without, and nothing else: the machine's own limit.
 
-They are those of the tokens that are really needed: no padding, no attention, no norms, no update,
-the head on loss entries alone. Each is XLA's product of two whole matrices, one after the other.
+Only tokens that are really needed count: no padding, no attention, no norms, no update, the head on
+loss entries alone. Each product is XLA's of two whole matrices, one after the other.
 """
 
 from __future__ import annotations
@@ -22,7 +22,11 @@ from jft.model.decoder import DecoderConfig
 
 
 class Product(NamedTuple):
-    """Activations [tokens, inputs] with a kernel [outputs, inputs], so many times."""
+    """A product of activations [tokens, inputs] with a kernel [outputs, inputs].
+
+    Attributes:
+      times: how many times the work needs it.
+    """
 
     tokens: int
     outputs: int
@@ -31,7 +35,7 @@ class Product(NamedTuple):
 
 
 def prepare(spec: dict) -> Callable[[], list]:
-    """One round of the products of the work that `spec` names."""
+    """Return a function that does one round of the products of the work that `spec` names."""
     config, training = jft_worker.configure(spec), WORKS[spec["work"]].kind == "train"
     session = open_session(config)
     tokenizer, decoder = session.tokenizer, session.model.decoder
@@ -54,7 +58,7 @@ def prepare(spec: dict) -> Callable[[], list]:
 
 
 def products(decoder: DecoderConfig, counts: prefix_tree.Counts) -> list[Product]:
-    """Of one forward pass."""
+    """List the products of one forward pass."""
     width, layers = decoder.embed_dim, decoder.num_layers
     heads = decoder.num_heads * decoder.head_dim
     kv_heads = decoder.num_kv_heads * decoder.head_dim
@@ -69,18 +73,18 @@ def products(decoder: DecoderConfig, counts: prefix_tree.Counts) -> list[Product
 
 
 def _program(product: Product, training: bool) -> Callable[[], list[jax.Array]]:
-    """The product and, in training, those of its two slopes, compiled."""
+    """Compile a product and, in training, the products of its two gradients."""
     tokens, outputs, inputs, _ = product
     x = jax.random.normal(jax.random.key(0), (tokens, inputs))
     kernel = jax.random.normal(jax.random.key(1), (outputs, inputs))
-    slope = jax.random.normal(jax.random.key(2), (tokens, outputs))
+    grad = jax.random.normal(jax.random.key(2), (tokens, outputs))
     forward = jax.jit(lambda x, kernel: jnp.einsum("ti,oi->to", x, kernel))
-    of_x = jax.jit(lambda slope, kernel: jnp.einsum("to,oi->ti", slope, kernel))
-    of_kernel = jax.jit(lambda slope, x: jnp.einsum("to,ti->oi", slope, x))
+    grad_x = jax.jit(lambda grad, kernel: jnp.einsum("to,oi->ti", grad, kernel))
+    grad_kernel = jax.jit(lambda grad, x: jnp.einsum("to,ti->oi", grad, x))
 
     def run() -> list[jax.Array]:
-        slopes = [of_x(slope, kernel), of_kernel(slope, x)] if training else []
-        return [forward(x, kernel), *slopes]
+        grads = [grad_x(grad, kernel), grad_kernel(grad, x)] if training else []
+        return [forward(x, kernel), *grads]
 
     jax.block_until_ready(run())
     return run

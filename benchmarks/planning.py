@@ -1,4 +1,4 @@
-"""How much padding the planned runs of the paper hold, and what planning a large one takes.
+"""The share of padding in planned runs of the paper, and the time to plan a large run.
 
     python -m benchmarks.planning --model=DIR --data=DIR [--sequences=1000000]
 
@@ -23,7 +23,7 @@ SHOTS = {"sentiment": (0, 2, 4), "detection": (0, 2, 4), "inference": (0, 3, 5)}
 
 
 def padding(config: config_lib.Config, shards: int) -> float:
-    """The share of what a run computes that is padding."""
+    """Compute the share of a run's computed tokens that is padding."""
     batches = batches_lib.plan_run(config, jft_worker.load_tokenizer(config), shards)
     computed = sum(n * shape.rows * shape.row_length for shape, n in batches.micro_batches.items())
     needed = sum(prefix_tree.count(step.sequences).row_tokens for step in batches.packed)
@@ -31,7 +31,7 @@ def padding(config: config_lib.Config, shards: int) -> float:
 
 
 def random_steps(number: int, examples: int = 16) -> list[list[prefix_tree.TokenSequence]]:
-    """Steps of sequences that share nothing."""
+    """Draw steps of sequences that share nothing."""
     rng = np.random.default_rng(0)
     lengths = np.clip(rng.lognormal(4, 0.5, number), 8, 1000).astype(int)
     sequences = [

@@ -28,13 +28,20 @@ from benchmarks.work import WORKS
 
 REPO = Path(__file__).parent.parent
 LIBRARIES = {"train": "TRL", "score": "lm-eval"}
-# Bytes that a round may ask for.
+# Bytes that a round may allocate.
 HELD = 4 << 30
 UNITS = {"train": "examples/s", "score": "items/s", "generate": "items/s"}
 
 
 class Side(NamedTuple):
-    """What one side did: amounts per second, results by round, and bytes at their highest."""
+    """The measurement of one side.
+
+    Attributes:
+      start, first: seconds of its start and of its first round.
+      speeds: amounts per second of each later round.
+      results: results of every round.
+      peak_bytes: the most bytes that it held.
+    """
 
     start: float
     first: float
@@ -44,7 +51,7 @@ class Side(NamedTuple):
 
 
 class Process:
-    """A worker, which answers a line with a line, and ends with its context."""
+    """A worker process, which answers a line with a line, and is ended with its context."""
 
     def __init__(self, python: str, module: str, spec: dict):
         self.module = module
@@ -53,7 +60,7 @@ class Process:
         self._process = subprocess.Popen(
             [python, "-m", module, json.dumps(spec)],
             cwd=REPO, env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            start_new_session=True,  # an interrupt is ours alone, and the end of its input stops it
+            start_new_session=True,  # Ctrl-C reaches this process alone; its end ends the worker
         )  # fmt: skip
 
     def __enter__(self) -> Process:
@@ -64,7 +71,7 @@ class Process:
         self._process.communicate()  # closes its pipes
 
     def answer(self) -> dict:
-        """The next line."""
+        """Read the next answer."""
         assert self._process.stdout
         line = self._process.stdout.readline()
         if not line:
@@ -72,16 +79,16 @@ class Process:
         return json.loads(line)
 
     def ask(self) -> dict:
-        """One round."""
+        """Have it do one round, and return its answer."""
         assert self._process.stdin
-        with contextlib.suppress(BrokenPipeError):  # then its end is the answer
+        with contextlib.suppress(BrokenPipeError):  # it has ended, which `answer` reports
             self._process.stdin.write("\n")
             self._process.stdin.flush()
         return self.answer()
 
 
 def compare(name: str, args: argparse.Namespace) -> dict[str, Side]:
-    """Both sides of one work, in turns."""
+    """Measure all sides of one work, round by round."""
     spec = {
         "work": name,
         "model": args.model,
@@ -90,7 +97,7 @@ def compare(name: str, args: argparse.Namespace) -> dict[str, Side]:
         "threads": len(os.sched_getaffinity(0)),
     }
     sides = {"jft": (sys.executable, "benchmarks.jft_worker")}
-    if WORKS[name].kind != "generate":  # its products are small, and wait for memory
+    if WORKS[name].kind != "generate":  # decoding is limited by memory bandwidth
         sides["limit"] = (sys.executable, "benchmarks.limit_worker")
     if args.peer:
         sides["PyTorch"] = (args.peer, "benchmarks.torch_worker")
@@ -109,11 +116,11 @@ def compare(name: str, args: argparse.Namespace) -> dict[str, Side]:
 
 
 def _hold_memory() -> None:
-    """Have the machine hold the memory that a round will ask for.
+    """Allocate the memory that a round will need, and free it again.
 
-    What a process frees, a virtual machine gives back to its host if nobody wants it for seconds,
-    such as while the others do their rounds; to get it again would take a step as long as its work.
-    Steps that follow one another, as they do in a run, never wait for it.
+    A virtual machine returns memory to its host that has been free for seconds, as it is while the
+    other sides do their rounds. Getting it back takes as long as the work of a step; steps that
+    follow one another, as in a run, never have to.
     """
     free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     subprocess.run([sys.executable, "-c", f"b'1' * {min(free // 2, HELD)}"], check=True)
@@ -131,7 +138,7 @@ def _side(answers: list[dict], amount: int) -> Side:
 
 
 def differences(mine: list, theirs: list) -> str:
-    """How far the results of two sides are from one another."""
+    """Describe how far the results of two sides are from one another."""
     if isinstance(mine[0], str):
         equal = sum(a == b for a, b in zip(mine, theirs, strict=True))
         return f"{equal} of {len(mine)} texts equal"
@@ -143,10 +150,10 @@ def _numbers(results: list) -> list[float]:
     return [x for each in results for x in (each if isinstance(each, list) else [each])]
 
 
-def row(name: str, sides: dict[str, Side]) -> list[str]:
-    """The line of a work."""
+def table_cells(name: str, sides: dict[str, Side]) -> list[str]:
+    """Format the line of a work in the table."""
     work, jft = WORKS[name], sides["jft"]
-    what = f"{work.kind}, {work.rows}, {work.shots} shots"
+    what = f"{work.kind}, {work.file}, {work.shots} shots"
     cells = [name, what, UNITS[work.kind], f"{statistics.median(jft.speeds):.2f}"]
     cells.append(_ratio(jft, sides["limit"]) if "limit" in sides else "-")
     cells += [f"{jft.peak_bytes / 1e9:.1f}", _times(jft)]
@@ -161,7 +168,7 @@ def _beside(jft: Side, peer: Side) -> list[str]:
 
 
 def _ratio(mine: Side, other: Side) -> str:
-    """Median, and extremes, over rounds that followed one another."""
+    """Format the median and the extremes of the ratios of speeds, round by round."""
     ratios = sorted(a / b for a, b in zip(mine.speeds, other.speeds, strict=True))
     return f"{statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
 
@@ -201,7 +208,7 @@ def main() -> None:
     print(f"{platform.processor() or platform.machine()}, {cores} cores; {packages}\n", flush=True)
     print(f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}", flush=True)
     for name in args.work.split(","):
-        print(f"| {' | '.join(row(name, compare(name, args)))} |", flush=True)
+        print(f"| {' | '.join(table_cells(name, compare(name, args)))} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""How the cost of a training step grows with shots, examples, lengths and the model's size.
+"""The cost of a training step by shots, examples, lengths and the model's size.
 
     python -m benchmarks.scaling --model=DIR --data=DIR [--rounds=3] [--out=scaling.svg]
 
-Each series changes one thing about a step of FTICL on PAWS, or of FT on XSum where lengths are what
-changes. Its law is a line through the medians: seconds of a step over the tokens that it computes
-or, where the model grows, over its parameters.
+Each series changes one thing about a step of FTICL on PAWS, or, for lengths, of FT on XSum. Its law
+is a line through the medians: seconds of a step over the tokens that it computes or, for the sizes
+of models, over their parameters.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from jft.data import prefix_tree
 from jft.data import train_batches as batches_lib
 from jft.model import decoder as decoder_lib
 
-# Shapes that others have, of Llama's family, as parts of SmolLM2's (Allal et al. 2025, arXiv
-# 2502.02737): layers, width, heads, key-value heads, feed-forward.
+# Layers, width, heads, key-value heads, and feed-forward width of SmolLM2 135M and 360M (Allal et
+# al. 2025, arXiv 2502.02737), the former also with fewer layers.
 SIZES = ((8, 576, 9, 3, 1536), (16, 576, 9, 3, 1536), (30, 576, 9, 3, 1536), (32, 960, 15, 5, 2560))
 
 
 class Point(NamedTuple):
-    """One step, measured.
+    """A measured step.
 
     Attributes:
-      value: of what the series changes.
-      sequence_tokens: of the examples with their demonstrations.
-      tokens: that are computed, padding included; what is shared counts once.
-      parameters: of the model, the embedding left out.
-      seconds: of a step, the median.
+      value: value of the quantity that the series changes.
+      sequence_tokens: tokens of the examples with their demonstrations.
+      tokens: tokens that are computed, padding included; what is shared counts once.
+      parameters: parameters of the model's layers.
+      seconds: median of the seconds of a step.
     """
 
     value: int
@@ -50,7 +50,7 @@ class Point(NamedTuple):
 
 
 class Law(NamedTuple):
-    """Seconds of a step: `fixed + each * x`; `fit` is the share of variance that it explains."""
+    """A line, `fixed + each * x` seconds; `fit` is the share of variance that it explains."""
 
     fixed: float
     each: float
@@ -58,14 +58,14 @@ class Law(NamedTuple):
 
 
 def law(x: list[float], seconds: list[float]) -> Law:
-    """The line of least squares."""
+    """Fit a line by least squares."""
     each, fixed = np.polyfit(x, seconds, 1)
     left = np.var(seconds - (fixed + each * np.asarray(x)))
     return Law(float(fixed), float(each), float(1 - left / np.var(seconds)))
 
 
 def series(model: str, data: str, rounds: int) -> Iterator[tuple[str, Point]]:
-    """All points, by the name of their series, as they are measured."""
+    """Measure all points, each with the name of its series."""
     xsum = {"task": "summary", "train": "xsum_train_2000"}
     for shots in (0, 1, 2, 4, 6):
         yield "shots", measure(_config(model, data, rounds, shots=shots), shots)
@@ -92,7 +92,7 @@ def _config(model: str, data: str, rounds: int, batch_size: int = 16, **of_data)
 
 
 def measure(config: config_lib.Config, value: int, shape: tuple[int, ...] | None = None) -> Point:
-    """A step of this run; with a shape, of a random model of it."""
+    """Time the steps of a run; with a shape, those of a random model of that shape."""
     session = open_session(config)
     mesh, dtype = session.mesh, session.dtype
     batches = batches_lib.plan_run(config, session.tokenizer, session.row_shards)
@@ -124,7 +124,7 @@ def measure(config: config_lib.Config, value: int, shape: tuple[int, ...] | None
 
 
 def sentence(name: str, points: list[Point]) -> str:
-    """The law of a series, in words."""
+    """Word the law of a series."""
     seconds = [point.seconds for point in points]
     if name == "model":
         found = law([point.parameters / 1e6 for point in points], seconds)
@@ -136,7 +136,7 @@ def sentence(name: str, points: list[Point]) -> str:
 
 
 def draw(found: dict[str, list[Point]], file: Path) -> None:
-    """A panel for each series: seconds of a step, and what they would be without sharing."""
+    """Plot a panel for each series: seconds of a step, and what they would be without sharing."""
     from matplotlib import figure
 
     picture = figure.Figure(figsize=(3 * len(found), 3), layout="constrained")

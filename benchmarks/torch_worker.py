@@ -1,4 +1,4 @@
-"""The work as a script on Transformers and PyTorch does it: the paper's recipe, row by row.
+"""The work, done by a script on Transformers and PyTorch: the paper's recipe, without packing.
 
 It runs in an environment of its own, with torch, transformers and gguf, and without jft.
 """
@@ -25,7 +25,13 @@ NO_TARGET = -100
 
 
 class Peer:
-    """A model with its tokenizer, and the rows of the work as token ids."""
+    """A model with its tokenizer, and the examples of the work.
+
+    Attributes:
+      template: the prompt of the task.
+      examples: examples of the work's file.
+      context: the demonstrations, as text before each prompt.
+    """
 
     def __init__(self, work: Work, model: str, data: str):
         path, options = Path(model), {}
@@ -38,22 +44,22 @@ class Peer:
             self.model.hf_quantizer, self.model.is_quantized = None, False
         folder = Path(data) / work.task
         self.template = json.loads((Path(data) / "prompt_map.json").read_text())[0][work.task]
-        self.rows = json.loads((folder / f"{work.rows}.json").read_text())
+        self.examples = json.loads((folder / f"{work.file}.json").read_text())
         demos = json.loads((folder / "few_shot" / f"{work.demos}_few_shot.json").read_text())
         self.context = "".join(
             self.template.format_map(demo) + demo["output"] + "\n\n" for demo in demos[: work.shots]
         )
 
-    def prompt(self, row: dict) -> str:
-        """Demonstrations and input."""
-        return self.context + self.template.format_map(row)
+    def prompt(self, example: dict) -> str:
+        """Write the demonstrations and the input."""
+        return self.context + self.template.format_map(example)
 
     def ids(self, text: str) -> list[int]:
-        """Token ids, without special ones."""
+        """Encode a text without special tokens."""
         return self.tokenizer(text, add_special_tokens=False).input_ids
 
     def losses(self, sequences: list[tuple[list[int], int]]) -> torch.Tensor:
-        """Minus the log-probability of every token from each sequence's start on; 0 elsewhere."""
+        """Compute minus the log-probability of every token from its sequence's start on; else 0."""
         longest = max(len(ids) for ids, _ in sequences)
         tokens = torch.full((len(sequences), longest), 0)
         targets = torch.full((len(sequences), longest), NO_TARGET)
@@ -70,7 +76,7 @@ class Peer:
 
 
 def prepare(spec: dict) -> Callable[[], list]:
-    """One round of the work that `spec` names, on its model and data."""
+    """Return a function that does one round of the work that `spec` names."""
     torch.set_num_threads(spec["threads"])
     work = WORKS[spec["work"]]
     peer = Peer(work, spec["model"], spec["data"])
@@ -85,13 +91,13 @@ def _train(peer: Peer, rounds: int) -> Callable[[], list]:
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / rounds)
     peer.model.train()
-    rows = itertools.cycle(peer.rows)
+    examples = itertools.cycle(peer.examples)
 
     def do_round() -> list:
         sequences = []
-        for row in itertools.islice(rows, work.amount):
-            whole = [*peer.ids(peer.prompt(row) + row["output"]), peer.tokenizer.eos_token_id]
-            sequences.append((whole[:MAX_LENGTH], len(peer.ids(peer.prompt(row)))))
+        for each in itertools.islice(examples, work.amount):
+            whole = [*peer.ids(peer.prompt(each) + each["output"]), peer.tokenizer.eos_token_id]
+            sequences.append((whole[:MAX_LENGTH], len(peer.ids(peer.prompt(each)))))
         targets = sum(len(ids) - start for ids, start in sequences)
         total = 0.0
         for at in range(0, work.amount, work.peer_batch):
@@ -112,10 +118,10 @@ def _score(peer: Peer, _rounds: int) -> Callable[[], list]:
     @torch.no_grad()
     def do_round() -> list:
         sequences = []
-        rows = [row for row in peer.rows[: work.amount] if row["output"] in labels]  # as jft does
-        for row in rows:
-            start = len(peer.ids(peer.prompt(row)))
-            sequences += [(peer.ids(peer.prompt(row) + label), start) for label in labels]
+        for each in peer.examples[: work.amount]:
+            if each["output"] in labels:  # jft leaves the others out, too
+                start = len(peer.ids(peer.prompt(each)))
+                sequences += [(peer.ids(peer.prompt(each) + label), start) for label in labels]
         sums = [
             -peer.losses(sequences[at : at + work.peer_batch]).sum(dim=1)
             for at in range(0, len(sequences), work.peer_batch)
@@ -132,7 +138,7 @@ def _generate(peer: Peer, _rounds: int) -> Callable[[], list]:
 
     @torch.no_grad()
     def do_round() -> list:
-        prompts, texts = [peer.prompt(row) for row in peer.rows[: work.amount]], []
+        prompts, texts = [peer.prompt(each) for each in peer.examples[: work.amount]], []
         for at in range(0, len(prompts), work.peer_batch):
             batch = prompts[at : at + work.peer_batch]
             batch = tokenizer(batch, add_special_tokens=False, return_tensors="pt", padding=True)

@@ -1,4 +1,4 @@
-"""The work that is measured: the paper's, on the paper's data."""
+"""The work that is measured: that of the paper, on its data."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ class Work(NamedTuple):
 
     Attributes:
       kind: `train`, `score` or `generate`.
-      task: of the rows, a folder of the data.
-      rows: their file in it, without `.json`.
-      demos: the dataset whose demonstrations stand before each.
-      shots: how many of them.
+      task: task of the examples, a folder of the data.
+      file: file of the examples in it, without `.json`.
+      demos: dataset of the demonstrations before each example.
+      shots: number of demonstrations.
       amount: examples of an optimizer step, or items that are scored or generated for.
-      peer_batch: sequences that the peer computes at once; of 2 to 48, what was fastest here.
+      peer_batch: sequences that the peer computes at once; of 2 to 48, the number that was fastest
+        on the machine of `RESULTS.md`.
     """
 
     kind: str
     task: str
-    rows: str
+    file: str
     demos: str
     shots: int
     amount: int
@@ -37,7 +38,7 @@ WORKS = {
     "generate": Work("generate", "question", "socialqa_test_500", "socialqa", 2, 48, 48),
     "generate-xsum": Work("generate", "summary", "xsum_test_500", "xsum", 1, 16, 16),
 }
-# As the paper generates, and trains.
+# The paper's own values.
 MAX_NEW_TOKENS, MAX_LENGTH, LEARNING_RATE = 60, 1024, 2e-5
-# More than any prompt has that is scored or completed: no side shortens them.
+# More tokens than any prompt has that is scored or completed, so that no side shortens one.
 MAX_PROMPT = 2048

@@ -1,4 +1,4 @@
-"""One side of a comparison: it prepares itself, then does a round of the work when told to."""
+"""One side of a comparison: a process that prepares itself, then does rounds of work when asked."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from typing import Any
 
 
 def serve(prepare: Callable[[dict], Callable[[], list]]) -> None:
-    """Answer on the standard output, a line of JSON for the start and for every line of input.
+    """Answer on the standard output: a line of JSON for the start and for every line of input.
 
     Args:
-      prepare: from what the first argument says, a function that does one round and returns its
-        results: losses, log-probabilities or texts.
+      prepare: function that takes the program's first argument, a JSON object, and returns a
+        function that does one round of work and returns its results: losses, log-probabilities or
+        texts.
     """
     answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # whatever else is printed is for people
+    os.dup2(2, 1)  # all else that is printed goes to the standard error
     rounds: queue.SimpleQueue[str] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(rounds,), daemon=True).start()
     began = time.monotonic()
@@ -36,7 +37,7 @@ def serve(prepare: Callable[[dict], Callable[[], list]]) -> None:
 def _listen(rounds: queue.SimpleQueue[str]) -> None:
     for line in sys.stdin:
         rounds.put(line)
-    os._exit(0)  # who asked is gone, whatever it was that ended it
+    os._exit(0)  # the parent process has ended
 
 
 def _answer(answers: Any, began: float, results: list) -> None:

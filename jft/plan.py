@@ -23,8 +23,7 @@ def main(config: Config, topology: str, search: bool) -> None:
     """Print the plan of a run."""
     from jft.planning import planner  # here, so that --help need not wait for jax
 
-    planner.check_topology(topology)
-    sys.exit(not planner.plan(config, topology, search))
+    sys.exit(not planner.plan_run(config, topology, search))
 
 
 if __name__ == "__main__":

@@ -14,8 +14,9 @@ from jft.runtime import cli
 
 
 def main(config: Config, workdir: str, dry_run: bool) -> None:
-    """Run a study, or go on with it, in a workdir; a dry run tells what it would take."""
-    # Here, so that --help need not wait; and apart, since a study leaves the devices to its jobs.
+    """Run a study, or resume it, in a workdir; a dry run says what it would take."""
+    # Imported here, so that --help need not wait for jax; and one at a time, since a study itself
+    # must not start the devices, which its jobs need.
     if dry_run:
         from jft.studies import dry_run as estimates
 
@@ -23,7 +24,7 @@ def main(config: Config, workdir: str, dry_run: bool) -> None:
     else:
         from jft.studies import run
 
-        run.run(config, workdir)
+        run.run_study(config, workdir)
 
 
 if __name__ == "__main__":

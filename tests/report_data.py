@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from jft.runtime import records
 from jft.tasks import TASKS, relation
 
 DATASETS = (
@@ -44,22 +45,25 @@ def write_evaluation(
     """Write one model's rows, cells and config; half of each answer depends on the item alone."""
     folder.mkdir(parents=True, exist_ok=True)
     rng, rows, cells = np.random.default_rng([seed, len(name)]), [], []
-    origin = {
-        "base": base,
-        "base_sha256": base if train else None,
+    model = {
+        "model": name,
         "model_path": model_path or base,
         "step": 30 if train else 0,
-    }
-    training = {"train": train, "train_task": train and "sentiment", "train_shots": train_shots}
-    training |= {
-        "train_seed": train_seed if train else None,
+        "model_sha256": model_path or base,
+        "bos": False,
+        "base": base,
+        "base_sha256": base if train else None,
         "adapters": adapters,
+        "train": train,
+        "train_task": train and "sentiment",
+        "train_shots": train_shots,
+        "train_seed": train_seed if train else None,
         "train_examples": examples if train else None,
         "recipe": f"{train} {examples} {train_shots}" if train else None,
         "plain_recipe": f"{train} {examples}" if train else None,
     }
-    training |= {f"{name}_sha256": model_path or base for name in ("model", "rows", "prompt")}
-    training |= {"bos": False, "sequence_tokens": 9, "row_tokens": 9}
+    inputs = {f"{of}_sha256": model_path or base for of in ("rows", "prompt")}
+    inputs |= {"sequence_tokens": 9, "row_tokens": 9}
     for task, dataset in datasets:
         difficulty = np.random.default_rng(list(dataset.encode())).random(n)
         gold = np.random.default_rng(list(dataset.encode()[::-1])).integers(0, 9, n)
@@ -78,12 +82,12 @@ def write_evaluation(
                     | {"relation": related, "metric": "accuracy", "value": right.mean().item()}
                     | {"stderr": right.std(ddof=1).item() / math.sqrt(n), "n": n, "skipped": 0}
                     | {"shortened": 0, "demos_among_items": 0, "items_trained_on": None}
-                    | training
-                    | origin
+                    | inputs
                 )
-    write_jsonl(folder / "rows.jsonl", rows)
-    write_jsonl(folder / "cells.jsonl", cells)
-    config = {"model": {"path": origin["model_path"]}, "data": {"root": "mini"}}
+    records.append(folder, records.ROWS, rows)
+    records.append(folder, records.CELLS, cells)
+    records.write(folder, records.SCORED_MODEL, model)
+    config = {"model": {"path": model["model_path"]}, "data": {"root": "mini"}}
     (folder / "config.json").write_text(json.dumps(config))
     return folder
 
@@ -104,6 +108,23 @@ def write_study(root: Path, **options) -> list[str]:
         **tuned,
     )
     return [str(root / name) for name in ("base", "ft", "fticl")]
+
+
+def edit_model(folder: Path | str, **facts) -> None:
+    """Change what an evaluation says of its model."""
+    records.write(
+        Path(folder), records.SCORED_MODEL, records.read_scored_model(Path(folder)) | facts
+    )
+
+
+def make_version_1(folder: Path | str) -> None:
+    """Rewrite an evaluation as version 1 was: facts of the model on each line, no model.json."""
+    folder = Path(folder)
+    facts = records.read_scored_model(folder)
+    for name, more in (("rows.jsonl", {}), ("cells.jsonl", facts)):
+        old = [record | more for record in read_jsonl(folder / name)]
+        write_jsonl(folder / name, [{k: v for k, v in x.items() if k != "version"} for x in old])
+    (folder / "model.json").unlink()
 
 
 def read_jsonl(path: Path) -> list[dict]:

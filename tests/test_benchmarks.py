@@ -69,7 +69,7 @@ def test_ratios_are_of_rounds_that_follow_one_another():
     mine = run.Side(1.0, 2.0, [4.0, 8.0, 2.0], [[1.0], [0.5], [0.25]], 2 * 10**9)
     theirs = run.Side(1.0, 2.0, [2.0, 2.0, 2.0], [[1.0], [0.5], [0.251]], 10**9)
     limit = run.Side(1.0, 2.0, [5.0, 8.0, 8.0], [[], [], []], 10**9)
-    line = run.row("ft", {"jft": mine, "limit": limit, "PyTorch": theirs})
+    line = run.table_cells("ft", {"jft": mine, "limit": limit, "PyTorch": theirs})
     assert line[3:5] == ["4.00", "0.80 (0.25 to 1.00)"]
     assert line[5:] == ["2.0", "1.0 + 2.0", "2.00 (1.00 to 4.00)", "1.0", "1.0e-03", "-", "-", "-"]
 

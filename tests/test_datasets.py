@@ -222,12 +222,14 @@ def test_a_task_of_ones_own_by_config_alone(config, tmp_path):
     config.eval.datasets = (f"mail:{tmp_path / 'mails_test.jsonl'}", "shops")
     config.eval.shots, config.eval.prompts = (0,), (0,)
     eval_loop.evaluate(config, str(tmp_path / "eval"))
-    cells = [json.loads(line) for line in (tmp_path / "eval" / "cells.jsonl").open()]
+    cells = [
+        json.loads(line) for line in (tmp_path / "eval" / "cells.jsonl").read_text().splitlines()
+    ]
     assert [(c["task"], c["dataset"], c["relation"], c["n"]) for c in cells] == [
         ("mail", "mails", "in-domain", 12),
         ("sentiment", "shops", "out-of-task", 20),
     ]
-    row = json.loads((tmp_path / "eval" / "rows.jsonl").open().readline())
+    row = json.loads((tmp_path / "eval" / "rows.jsonl").read_text().splitlines()[0])
     assert set(row["scores"]) == {"spam", "ham"}
 
 

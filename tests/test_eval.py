@@ -18,8 +18,8 @@ from jft.tasks import relation
 from jft.training import loop
 
 ROW_KEYS = {
-    "model", "task", "dataset", "shots", "prompt", "draw", "index", "request_sha256", "output",
-    "prediction", "scores", "correct",
+    "version", "model", "task", "dataset", "shots", "prompt", "draw", "index", "request_sha256",
+    "output", "prediction", "scores", "correct",
 }  # fmt: skip
 CELL_KEYS = {
     "model", "dataset", "shots", "prompt", "draw", "relation", "metric", "value", "stderr", "n",

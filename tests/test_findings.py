@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from report_data import BASE, FT, read_jsonl, write_evaluation, write_jsonl, write_study
+from report_data import BASE, FT, edit_model, read_jsonl, write_evaluation, write_jsonl, write_study
 
 from jft import config as config_lib
 from jft import report
@@ -37,8 +37,8 @@ def write_run(folder, distance):
     drift = {"all": {"relative_norm": distance, "cosine": 0.9}, "weights": weights}
     (folder / "drift.json").write_text(json.dumps(drift))
     place = {"task": "sentiment", "dataset": "films", "relation": "out-of-domain", "n": 8}
-    errors = {"nll_change_stderr": 0.1, "kl_stderr": 0.0}
-    probes = [place | {"step": s, "nll_change": -s, "kl": 0.1 * s} | errors for s in (0, 1)]
+    values = {"accuracy": 0.5, "nll": 1.0, "nll_change_stderr": 0.1, "kl_stderr": 0.0}
+    probes = [place | {"step": s, "nll_change": -s, "kl": 0.1 * s} | values for s in (0, 1)]
     write_jsonl(folder / "probes.jsonl", probes)
     (folder / "model.json").write_text(json.dumps({"steps": 30}))
     return str(folder)
@@ -109,10 +109,7 @@ def test_each_ft_run_counts_once_however_many_it_is_compared_with(tmp_path, undr
             folders.append(str(folder))
     for folder in folders[1:]:
         earlier = Path(shutil.copytree(folder, f"{folder}-earlier"))
-        cells = [
-            c | {"step": 15, "model_sha256": folder} for c in read_jsonl(earlier / "cells.jsonl")
-        ]
-        write_jsonl(earlier / "cells.jsonl", cells)
+        edit_model(earlier, step=15, model_sha256=folder)
         folders.append(str(earlier))
     content = gather(folders)
     assert "in 2 of 2 trainings" in content.findings[3].evidence[0].text
@@ -187,9 +184,8 @@ def test_draws_move_a_mean_as_far_as_its_cells_have_demonstrations(tmp_path):
 def test_models_of_another_recipe_are_not_contrasted(tmp_path):
     """Such as another size, or another learning rate."""
     folders = write_seeds(tmp_path, 1)
-    cells = Path(folders[2]) / "cells.jsonl"
     assert len(compare(read_models(folders)).contrasts) == 1
-    write_jsonl(cells, [c | {"plain_recipe": "lr 1"} for c in read_jsonl(cells)])
+    edit_model(folders[2], plain_recipe="lr 1")
     assert compare(read_models(folders)).contrasts == []
 
 
@@ -226,9 +222,9 @@ def test_the_folder_holds_plots_and_tables(tmp_path):
     report.main(write_seeds(tmp_path, 2), str(out))
     names = {file.name for file in out.iterdir()}
     assert {f"{name}.png" for name in ("shots", "probes", "drift", "layers")} <= names
-    weights = list(csv.DictReader((out / "drift.csv").open()))
+    weights = list(csv.DictReader((out / "drift.csv").read_text().splitlines()))
     assert [w["kind"] for w in weights[:2]] == ["all", "query"]
-    cells = list(csv.DictReader((out / "cells.csv").open()))
+    cells = list(csv.DictReader((out / "cells.csv").read_text().splitlines()))
     assert len(cells) == sum(len(m.cells) for m in gather([str(tmp_path)]).report.models)
     page = (out / "report.html").read_text()
     assert page.count("<svg role=") == 4

@@ -229,7 +229,10 @@ def test_generated_rows_have_the_libraries_own_numbers(dtype, eval_config, tmp_p
     eval_config.model.dtype = dtype
     loop.evaluate(eval_config, str(tmp_path / "eval"))
     rows, cells = (
-        [json.loads(line) for line in (tmp_path / "eval" / f"{name}.jsonl").open()]
+        [
+            json.loads(line)
+            for line in (tmp_path / "eval" / f"{name}.jsonl").read_text().splitlines()
+        ]
         for name in ("rows", "cells")
     )
     assert [(c["shots"], c["prompt"], c["n"]) for c in cells] == [

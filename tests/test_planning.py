@@ -15,8 +15,12 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jft import config as config_lib
 from jft.errors import UserError
 from jft.evaluation import generation
+from jft.model import decoder as decoder_lib
 from jft.model import mesh as mesh_lib
-from jft.planning import chips, estimate, hlo, models, planner, scoring, search
+from jft.model.decoder import DecoderConfig
+from jft.planning import chips, hlo, models, planner, search
+from jft.planning.estimate import estimate_training
+from jft.planning.evaluation_memory import evaluation_memory
 
 REPO = Path(__file__).parent.parent
 needs_libtpu = pytest.mark.skipif(
@@ -38,7 +42,7 @@ needs_libtpu = pytest.mark.skipif(
     ],
 )
 def test_slices_are_called_by_topology_or_by_accelerator_type(name, kind, number, topology):
-    found = chips.parse(name)
+    found = chips.parse_slice(name)
     assert (found.kind, found.number, found.topology) == (kind, number, topology)
 
 
@@ -57,13 +61,13 @@ def test_slices_are_called_by_topology_or_by_accelerator_type(name, kind, number
 )
 def test_a_slice_that_is_not_there_is_refused(name, message):
     with pytest.raises(UserError, match=message):
-        chips.parse(name)
+        chips.parse_slice(name)
 
 
 @needs_libtpu
 @pytest.mark.parametrize("name", ["v4:2x2x1", "v5e:2x2", "v5p:2x2x1", "v6e:2x2", "v5e:1x1"])
 def test_every_kind_of_tpu_can_be_compiled_for(name):
-    found = chips.parse(name)
+    found = chips.parse_slice(name)
     assert len(found.devices()) == found.number
 
 
@@ -149,10 +153,10 @@ def test_groups_are_read_in_all_their_notations(groups, number):
 
 
 def estimated(config, name="cpu:8"):
-    on = chips.parse(name)
-    decoder = models.shape(config.model.path)
+    on = chips.parse_slice(name)
+    decoder = models.decoder_config(config.model.path)
     tokenizer = models.tokenizer(config.model.path, decoder.vocab_size)
-    return estimate.training(config, decoder, tokenizer, on, on.devices())
+    return estimate_training(config, decoder, tokenizer, on, on.devices())
 
 
 def test_the_parts_of_a_devices_memory(config):
@@ -189,9 +193,8 @@ def test_adapters_leave_the_base_as_it_is_held(config, base, bytes_each):
 
 def tiny():
     from jft.checkpoints import safetensors_io
-    from jft.model import decoder
 
-    return decoder.shapes(safetensors_io.TINY)
+    return decoder_lib.shapes(safetensors_io.TINY)
 
 
 def test_rematerialization_costs_time_and_spares_memory(config):
@@ -207,10 +210,10 @@ def test_rematerialization_costs_time_and_spares_memory(config):
 
 def test_a_batch_of_an_evaluation_is_planned_too(config):
     config.mesh.data, config.mesh.fsdp, config.eval.shots = 1, 8, (0, 2)
-    on, decoder = chips.parse("cpu:8"), models.shape(config.model.path)
+    on, decoder = chips.parse_slice("cpu:8"), models.decoder_config(config.model.path)
     tokenizer = models.tokenizer(config.model.path, decoder.vocab_size)
     config.data.root, config.eval.datasets = "mini", ("sentiment:gadgets", "summary:town")
-    scored, generated = scoring.plan(config, decoder, tokenizer, on, on.devices())
+    scored, generated = evaluation_memory(config, decoder, tokenizer, on, on.devices())
     assert (scored.dataset, generated.dataset) == ("gadgets", "town")
     for found in (scored, generated):
         assert found.fits
@@ -222,7 +225,7 @@ def test_a_batch_of_an_evaluation_is_planned_too(config):
     trees = generated.shape.rows // 8 * generated.shape.row_length * numbers * 2
     assert generated.peak > generated.weights + generated.cache + trees
     config.eval.max_new_tokens += 512
-    _, longer = scoring.plan(config, decoder, tokenizer, on, on.devices())
+    _, longer = evaluation_memory(config, decoder, tokenizer, on, on.devices())
     slots, devices = 16, 8  # of a device, for its share of 120 prompts; all hold all tokens
     more = 512 * slots * (numbers * 2 + devices * 4)
     assert longer.cache - generated.cache == pytest.approx(more, rel=0.01)
@@ -232,9 +235,9 @@ def generated(config, max_new_tokens):
     """Of summaries so long, on four chips."""
     config.mesh.data, config.mesh.fsdp, config.data.root = 1, 4, "mini"
     config.eval.datasets, config.eval.max_new_tokens = ("summary:town",), max_new_tokens
-    on, decoder = chips.parse("v5e:2x2"), models.shape(config.model.path)
+    on, decoder = chips.parse_slice("v5e:2x2"), models.decoder_config(config.model.path)
     tokenizer = models.tokenizer(config.model.path, decoder.vocab_size)
-    (found,) = scoring.plan(config, decoder, tokenizer, on, on.devices())
+    (found,) = evaluation_memory(config, decoder, tokenizer, on, on.devices())
     return found, on.chip
 
 
@@ -261,7 +264,40 @@ def test_a_folder_with_a_config_alone_is_enough(config, tmp_path):
     assert estimated(config).fits
     config.model.path = "shape:llama-9-7b"
     with pytest.raises(UserError, match=r"model\.path=shape:llama-9-7b: there are llama-2-7b, "):
-        models.shape(config.model.path)
+        models.decoder_config(config.model.path)
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes", "rope_theta", "tied", "parameters"),
+    [
+        ("llama-2-7b", (32000, 4096, 32, 32, 32, 128, 11008, 4096), 10000, False, 6738415616),
+        ("llama-2-13b", (32000, 5120, 40, 40, 40, 128, 13824, 4096), 10000, False, 13015864320),
+        ("llama-3.2-1b", (128256, 2048, 16, 32, 8, 64, 8192, 131072), 500000, True, 1235814400),
+        ("llama-3.1-8b", (128256, 4096, 32, 32, 8, 128, 14336, 131072), 500000, False, 8030261248),
+        ("smollm2-135m", (49152, 576, 30, 9, 3, 64, 1536, 8192), 100000, True, 134515008),
+    ],
+)
+def test_shapes_are_those_of_the_published_models(name, sizes, rope_theta, tied, parameters):
+    vocab_size, embed_dim, num_layers, num_heads, num_kv_heads, head_dim, mlp_dim, longest = sizes
+    found = models.decoder_config(f"shape:{name}")
+    assert found == DecoderConfig(
+        vocab_size=vocab_size,
+        embed_dim=embed_dim,
+        num_layers=num_layers,
+        num_heads=num_heads,
+        num_kv_heads=num_kv_heads,
+        head_dim=head_dim,
+        mlp_dim=mlp_dim,
+        rope_theta=rope_theta,
+        tied_head=tied,
+        max_positions=longest,
+    )
+    assert sum(x.size for x in jax.tree.leaves(decoder_lib.shapes(found))) == parameters
+
+
+def test_every_shape_has_its_name():
+    files = Path(models.__file__).parent.glob("shapes/*.json")
+    assert sorted(file.stem for file in files) == sorted(models.SHAPES)
 
 
 def test_words_stand_for_tokens():
@@ -274,7 +310,7 @@ def test_words_stand_for_tokens():
 def test_what_does_not_fit_is_said_with_what_to_change(config, capsys, monkeypatch):
     small = chips.Chip(1e12, 1 << 20, 1e9, 1e9)
     monkeypatch.setitem(chips.CHIPS, "cpu", small)
-    planner.plan(config, "cpu:8", searching=False)
+    planner.plan_run(config, "cpu:8", searching=False)
     text = capsys.readouterr().out
     assert "does not fit" in text
     assert "--config.train.remat=full" in text
@@ -283,8 +319,8 @@ def test_what_does_not_fit_is_said_with_what_to_change(config, capsys, monkeypat
 
 def test_search_finds_what_fits_and_the_fastest_first(config, capsys, monkeypatch):
     config.plan.price = 2.0
-    decoder = models.shape(config.model.path)
-    on, tried = chips.parse("cpu:8"), []
+    decoder = models.decoder_config(config.model.path)
+    on, tried = chips.parse_slice("cpu:8"), []
 
     def compiled(changed):
         tried.append(changed)
@@ -293,12 +329,12 @@ def test_search_finds_what_fits_and_the_fastest_first(config, capsys, monkeypatc
     changed, found = search.best(config, decoder, on, 256, compiled)
     assert found.fits
     assert len(tried) == 1
-    planner.plan(config, "cpu:8", searching=True)
+    planner.plan_run(config, "cpu:8", searching=True)
     text = capsys.readouterr().out
     assert f"--config.train.remat={changed.train.remat}" in text
     assert "dollars" in text
     monkeypatch.setitem(chips.CHIPS, "cpu", chips.Chip(1e12, 1000.0, 1e9, 1e9))
-    assert search.best(config, decoder, chips.parse("cpu:8"), 256, estimated) is None
+    assert search.best(config, decoder, chips.parse_slice("cpu:8"), 256, estimated) is None
 
 
 @needs_libtpu

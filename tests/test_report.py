@@ -13,7 +13,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from report_data import BASE, FT, read_jsonl, write_evaluation, write_jsonl, write_study
+from report_data import (
+    BASE,
+    FT,
+    edit_model,
+    make_version_1,
+    read_jsonl,
+    write_evaluation,
+    write_jsonl,
+    write_study,
+)
 from rich.console import Console
 
 from jft import report
@@ -248,7 +257,7 @@ def test_a_snapshot_of_a_training_is_no_further_training(study, tmp_path):
         tmp_path / "early", "FT gadgets_train_400", BASE | FT, model_path="/runs/ft at 15",
         train="gadgets_train_400", train_shots=0,
     )  # fmt: skip
-    edit(early / "cells.jsonl", lambda cell: cell | {"step": 15, "model_path": "/runs/ft"})
+    edit_model(early, step=15, model_path="/runs/ft")
     alone, both = (compare(read_models([*study, *more])) for more in ([], [str(early)]))
     groups = {group.members[0].name: len(group.members) for group in both.groups}
     assert groups == {
@@ -269,7 +278,7 @@ def test_seeds_are_named_together_beside_snapshots(study, tmp_path):
             folder, f"FT gadgets_train_400{suffix}", BASE | FT, model_path=f"/runs/{seed} {step}",
             train="gadgets_train_400", train_shots=0, train_seed=seed,
         )  # fmt: skip
-        edit(folder / "cells.jsonl", lambda c: c | {"step": step, "model_path": f"/runs/{seed}"})
+        edit_model(folder, step=step, model_path=f"/runs/{seed}")
         return str(folder)
 
     def names(folders):
@@ -347,20 +356,20 @@ def test_other_words_under_one_name_are_an_error(study):
 
 def test_a_model_that_has_changed_between_its_evaluations_is_an_error(study, tmp_path):
     more = write_evaluation(tmp_path / "more", "tiny", BASE, datasets=[("detection", "twins")])
-    edit(more / "cells.jsonl", lambda cell: cell | {"model_sha256": "trained on"})
+    edit_model(more, model_sha256="trained on")
     with pytest.raises(UserError, match="models/base has changed between its evaluations"):
         read_models([study[0], str(more)])
 
 
 def test_a_model_moved_elsewhere_is_the_same_model(study, tmp_path):
     more = write_evaluation(tmp_path / "more", "tiny", BASE, datasets=[("detection", "twins")])
-    edit(more / "cells.jsonl", lambda cell: cell | {"model_path": "/moved", "base": "/moved"})
+    edit_model(more, model_path="/moved", base="/moved")
     [base] = read_models([study[0], str(more)])
     assert len(base.cells) == 24
 
 
 def test_a_base_that_was_trained_on_since_is_no_base_any_more(study):
-    edit(Path(study[1]) / "cells.jsonl", lambda cell: cell | {"base_sha256": "before"})
+    edit_model(study[1], base_sha256="before")
     found = compare(read_models(study[:2]))
     assert found.gaps == [
         "FT gadgets_train_400: /models/base is not any more what it was tuned from."
@@ -435,11 +444,7 @@ DAMAGE = {
     "a list for an index": ("rows.jsonl", lambda r: r | {"index": [1]}, "line 1: index="),
     "no object": ("rows.jsonl", lambda r: 5, "line 1: must be an object, not int"),
     "a wrong relation": ("cells.jsonl", lambda c: c | {"relation": "x"}, "relation='x'"),
-    "two models": (
-        "cells.jsonl",
-        lambda c: c | {"step": c["shots"]},
-        "line 3: step=2, but line 1 has 0",
-    ),
+    "a newer version": ("cells.jsonl", lambda c: c | {"version": 3}, "version=3, but this jft"),
     "a metric out of range": ("rows.jsonl", lambda r: r | {"correct": 7}, "correct=7"),
     "no cells": ("cells.jsonl", lambda c: None, "no finished cell"),
 }
@@ -450,6 +455,23 @@ def test_damaged_files_are_named(study, kind):
     name, change, message = DAMAGE[kind]
     edit(Path(study[1]) / name, change)
     with pytest.raises(UserError, match=message):
+        read_models(study)
+
+
+def test_evaluations_of_version_1_give_the_same_report(study, tmp_path):
+    new = written(study, tmp_path / "new")
+    for folder in study:
+        make_version_1(folder)
+    assert written(study, tmp_path / "old") == {
+        name: text.replace(str(tmp_path / "new"), str(tmp_path / "old"))
+        for name, text in new.items()
+    }
+
+
+def test_in_version_1_a_workdir_of_two_models_is_an_error(study):
+    make_version_1(study[1])
+    edit(Path(study[1]) / "cells.jsonl", lambda c: c | {"step": c["shots"]})
+    with pytest.raises(UserError, match="line 3: step=2, but line 1 has 0"):
         read_models(study)
 
 
@@ -529,6 +551,7 @@ def test_text_from_data_is_escaped(study, tmp_path):
 
     edit(Path(study[1]) / "rows.jsonl", change)
     edit(Path(study[1]) / "cells.jsonl", change)
+    edit_model(study[1], model=evil)
     files = written(study, tmp_path / "out")
     assert "script" not in Structure(files["report.html"]).tags
     assert evil in "".join(Structure(files["report.html"]).text)
@@ -590,7 +613,7 @@ def test_skipped_rows_and_leaked_demonstrations_are_caveats(study, tmp_path):
         return cell | {
             "skipped": 3,
             "demos_among_items": 2 * (cell["shots"] > 0),
-            "items_trained_on": 4 if cell["train"] else None,
+            "items_trained_on": None if cell["relation"] == "base" else 4,
         }
 
     for folder in study[:2]:

@@ -1,4 +1,4 @@
-"""A study: its parts, what they cost, and that nothing is lost or done twice."""
+"""A study: its entries, what they take, and that nothing is lost or done twice."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from jft.data import eval_grid
 from jft.errors import UserError
 from jft.runtime import workdir
 from jft.studies import dry_run
-from jft.studies.parts import parts
+from jft.studies.entries import entries
 
 PAPER = Path(__file__).parents[2] / "shared" / "data"
 
@@ -36,10 +36,10 @@ def study(config):
 
 
 def names(config):
-    return [part.name for part in parts(config, Path("/study"))]
+    return [entry.name for entry in entries(config, Path("/study"))]
 
 
-def test_parts(study):
+def test_entries(study):
     study.study.train, study.study.sizes = ("shops_train_20", "detection/pairs_train_20"), (8, 0)
     study.study.task_shots, study.study.seeds = ("detection=0",), (0, 1)
     assert names(study) == ["base"] + [
@@ -52,10 +52,10 @@ def test_parts(study):
         for size in ("-first-8", "")
         for seed in ("", "-seed-1")
     ]
-    _, part, *_ = parts(study, Path("/study"))
-    assert part.training.config.data.examples == 8
-    assert part.training.config.data.shots == 0
-    assert part.scoring.config.model.path == "/study/runs/FT-sentiment-shops_train_20-first-8"
+    _, entry, *_ = entries(study, Path("/study"))
+    assert entry.training.config.data.examples == 8
+    assert entry.training.config.data.shots == 0
+    assert entry.scoring.config.model.path == "/study/runs/FT-sentiment-shops_train_20-first-8"
 
 
 def test_without_names_a_study_takes_every_training_set(study):
@@ -101,10 +101,28 @@ def test_an_empty_grid_and_the_keys_of_one_training_are_refused(study):
 def test_the_papers_grid():
     config = paper.get_config()
     config.data.root = str(PAPER)
-    found = parts(config, Path("/study"))
+    found = entries(config, Path("/study"))
     sets = len(list(PAPER.glob("*/*_train_*.json")))
     assert len(found) == 1 + 3 * sets
     assert len(eval_grid.all_cells(found[1].scoring.config)) == 18 * 4 * 2
+
+
+def test_the_dry_run_measures_each_kind_of_work(config, tmp_path, capsys):
+    config.data.root, config.data.train, config.probe.limit = "mini", "", 1
+    config.study.train, config.study.shots = ("sentiment/gadgets_train_480",), (0,)
+    config.eval.datasets, config.eval.shots = ("films", "neighbours"), (0,)
+    config.eval.limit, config.eval.max_new_tokens = 3, 4
+    dry_run.dry_run(config, str(tmp_path / "study"))
+    found = workdir.read_json(tmp_path / "study" / "dry_run.json")
+    of_token, of_job = found["token_seconds"], found["job_seconds"]
+    assert set(of_token) == {"training", "scoring", "generation"}
+    assert min(of_token.values()) > 0 < of_job
+    base, training, scoring = found["jobs"]
+    assert base["seconds"] == scoring["seconds"] > of_job + of_token["generation"] * 12
+    assert base["new_tokens"] == 12  # for the three items of neighbours
+    assert training["seconds"] > of_job + of_token["training"] * training["row_tokens"]
+    assert found["seconds"] == sum(job["seconds"] for job in found["jobs"])
+    assert "2 models, each scored on 2 cells" in capsys.readouterr().out
 
 
 def run(config, folder, *overrides, **options):

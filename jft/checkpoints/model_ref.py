@@ -26,6 +26,7 @@ from jft.errors import UserError
 from jft.model import lora
 from jft.model import mesh as mesh_lib
 from jft.model.architecture import Adapters, DecoderConfig
+from jft.runtime import records
 from jft.runtime import workdir as workdir_lib
 
 # Types of the fields of a decoder's shape, by their annotation.
@@ -285,7 +286,7 @@ def write_model(workdir: Path, saved: ModelRecord) -> None:
     """Write `model.json` beside the checkpoints; adapters are described by `config.json`."""
     shape = asdict(saved.decoder)
     del shape["adapters"]
-    workdir_lib.write_json(workdir / "model.json", saved._asdict() | {"decoder": shape})
+    records.write(workdir, records.TRAINED_MODEL, saved._asdict() | {"decoder": shape})
 
 
 def read_model(workdir: Path) -> ModelRecord:
@@ -295,7 +296,7 @@ def read_model(workdir: Path) -> ModelRecord:
       UserError: it is missing or damaged.
     """
     file = workdir / "model.json"
-    raw = workdir_lib.read_json(file)
+    raw = records.read(workdir, records.TRAINED_MODEL)
     try:
         shape = DecoderConfig(**raw["decoder"])
         shape = replace(shape, rope_factors=tuple(map(float, shape.rope_factors)))

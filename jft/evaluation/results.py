@@ -1,4 +1,4 @@
-"""The records of a scored cell, and what it was made from."""
+"""The results of an evaluation: records of its model, its cells and their items."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ from jft.data.prompts import Encoded
 from jft.errors import UserError
 from jft.evaluation import metrics
 from jft.evaluation.stats import standard_error
+from jft.runtime import records
 from jft.runtime import workdir as workdir_lib
 from jft.runtime.records import Key
 from jft.tasks import method, relation
 
-# The sections of a config that say how a model is trained; of their keys those that do not (the
-# base is known by its weights), and those that training with demonstrations changes: which they
-# are, and the room that they need.
+# Sections of a config that say how a model is trained; keys of them that do not (the base is known
+# by its weights); and keys that training with demonstrations changes: those that choose the
+# demonstrations, and the room that they need.
 RECIPE = ("model", "data", "train", "optim", "lora")
 NO_RECIPE = ("model.path", "model.name", "data.seed")
 OF_DEMONSTRATIONS = tuple(
@@ -33,14 +34,14 @@ OF_DEMONSTRATIONS = tuple(
 )
 
 
-def key(setting: Cell) -> Key:
-    """The cell that a setting asks for."""
-    dataset = setting.dataset
-    return Key(dataset.task.name, dataset.name, setting.shots, setting.prompt, setting.draw)
+def cell_key(cell: Cell) -> Key:
+    """Make the key that records of a cell have."""
+    dataset = cell.dataset
+    return Key(dataset.task.name, dataset.name, cell.shots, cell.prompt, cell.draw)
 
 
 def model_name(config: config_lib.Config, ref: ModelRef) -> str:
-    """What results call a model: its own name, or how it was trained and on what."""
+    """Name a model in results: by `model.name`, or by how it was trained and on what."""
     if config.model.name:
         return config.model.name
     if ref.run is None:
@@ -53,120 +54,155 @@ def model_name(config: config_lib.Config, ref: ModelRef) -> str:
 
 
 def _adapters(config: config_lib.Lora) -> str:
-    """What kind of adapters were trained, such as `LoRA-16 int8`; empty for all weights."""
+    """Name the kind of adapters that were trained, such as `LoRA-16 int8`; empty without any."""
     if not config.rank:
         return ""
     base = f" {config.base}" if config.base != "auto" else ""
     return f"{'DoRA' if config.dora else 'LoRA'}-{config.rank}{base}"
 
 
-def label_rows(model: str, items: PackedCell, scores: np.ndarray) -> list[dict]:
-    """One record for each item that was scored; ties go to the label that comes first.
+def model_record(config: config_lib.Config, ref: ModelRef, bos: bool) -> dict:
+    """Make the record of a scored model, `records.SCORED_MODEL`: what is true of all its cells.
+
+    Args:
+      config: of the evaluation.
+      ref: the model.
+      bos: whether its tokenizer puts a token before every text.
+
+    Raises:
+      UserError: a file of its training is damaged.
+    """
+    run, saved = ref.run, ref.record
+    facts = {
+        "model": model_name(config, ref),
+        "model_path": ref.path,
+        "step": ref.step,
+        "model_sha256": ref.fingerprint(),
+        "bos": bos,
+        "base": saved.base if saved else ref.path,
+        "base_sha256": saved.base_sha256 if saved else None,
+    }
+    if run is None:
+        return {name: facts.get(name) for name in records.SCORED_MODEL.fields} | {"adapters": ""}
+    report = _data_report(ref.folder)
+    return facts | {
+        "adapters": _adapters(run.lora),
+        "train": run.data.train,
+        "train_task": run.data.task,
+        "train_shots": run.data.shots,
+        "train_seed": run.data.seed,
+        "train_examples": report.get("rows_trained_on"),
+        "recipe": _recipe(ref, report),
+        "plain_recipe": _recipe(ref, report, OF_DEMONSTRATIONS),
+    }
+
+
+def _data_report(folder: Path) -> dict:
+    """Read what a training says of its data; empty where that was deleted."""
+    if not (folder / records.DATA_REPORT.name).exists():
+        return {}
+    return records.read(folder, records.DATA_REPORT)
+
+
+def _recipe(ref: ModelRef, report: dict, without: Collection[str] = ()) -> str:
+    """Hash what runs have in common that differ only in seed, machine, and the keys `without`."""
+    assert ref.run
+    assert ref.record
+    keys = {
+        path: value
+        for path, field, value in config_lib.keys(ref.run)
+        if path.partition(".")[0] in RECIPE and not field.metadata["runtime"]
+        if path not in (*without, *NO_RECIPE)
+    }
+    return workdir_lib.sha256([keys, report.get("rows_sha256"), ref.record.base_sha256])[:16]
+
+
+def label_records(model: str, packed: PackedCell, scores: np.ndarray) -> list[dict]:
+    """Make a record for each item whose labels were scored; of equal scores the first label wins.
+
+    Args:
+      model: its name in results.
+      packed: the cell.
+      scores: log-probabilities, [items, labels].
 
     Raises:
       UserError: a score that is not a number, which would make the first label every answer.
     """
-    dataset, labels = items.cell.dataset, items.cell.dataset.task.labels
-    records = []
-    for i, (index, values) in enumerate(zip(items.indices, scores, strict=True)):
+    dataset, labels = packed.cell.dataset, packed.cell.dataset.task.labels
+    found = []
+    for i, (index, values) in enumerate(zip(packed.indices, scores, strict=True)):
         if not np.isfinite(values).all():
             raise UserError(
                 f"{dataset.where(index)}: the model gives {values.tolist()} for "
                 f"{', '.join(labels)}; its weights are damaged, or too large for model.dtype"
             )
         prediction = labels[int(values.argmax())]
-        records.append(
-            _row(model, items, i, prediction)
+        found.append(
+            _item(model, packed, i, prediction)
             | {"scores": dict(zip(labels, values.tolist(), strict=True))}
             | {"correct": prediction == dataset.examples[index]["output"]}
         )
-    return records
+    return found
 
 
-def text_rows(model: str, items: PackedCell, texts: list[str], max_new_tokens: int) -> list[dict]:
-    """One record for each item that a text of at most so many tokens was generated for."""
-    rows = items.cell.dataset.examples
+def text_records(
+    model: str, packed: PackedCell, texts: list[str], max_new_tokens: int
+) -> list[dict]:
+    """Make a record for each item that a text of at most `max_new_tokens` was generated for."""
+    examples = packed.cell.dataset.examples
     return [
-        _row(model, items, i, text, max_new_tokens)
+        _item(model, packed, i, text, max_new_tokens)
         | {"generation": text}
-        | {"rougeL": metrics.rouge_l(text, rows[index]["output"])}
-        | {"bleu": metrics.sentence_bleu(text, rows[index]["output"])}
-        for i, (index, text) in enumerate(zip(items.indices, texts, strict=True))
+        | {"rougeL": metrics.rouge_l(text, examples[index]["output"])}
+        | {"bleu": metrics.sentence_bleu(text, examples[index]["output"])}
+        for i, (index, text) in enumerate(zip(packed.indices, texts, strict=True))
     ]
 
 
-class Training:
-    """What a run's workdir says of its training.
+def cell_record(model: dict, packed: PackedCell, items: list[dict], ref: ModelRef) -> dict:
+    """Make the record of a cell from the records of its items.
 
-    Raises:
-      UserError: a file of it is damaged.
+    Args:
+      model: its record, as `model_record` makes it.
+      packed: the cell.
+      items: records of all its items.
+      ref: the model.
     """
-
-    def __init__(self, ref: ModelRef):
-        assert ref.run
-        assert ref.record
-        file = ref.folder / "data_report.json"
-        report = workdir_lib.read_json(file) if file.exists() else {}
-        self.run, self.rows_sha256 = ref.run, report.get("rows_sha256")
-        self.examples = report.get("rows_trained_on")
-        self.saved, self.seen = ref.record, ref.trained_on
-
-    def recipe(self, without: Collection[str] = ()) -> str:
-        """What runs have in common that differ only in their seed, their machine, and `without`."""
-        keys = {
-            path: value
-            for path, field, value in config_lib.keys(self.run)
-            if path.partition(".")[0] in RECIPE and not field.metadata["runtime"]
-            if path not in (*without, *NO_RECIPE)
-        }
-        return workdir_lib.sha256([keys, self.rows_sha256, self.saved.base_sha256])[:16]
-
-
-def record(
-    model: str,
-    ref: ModelRef,
-    items: PackedCell,
-    rows: list[dict],
-    training: Training | None,
-) -> dict:
-    """The record of a cell, of which its rows are known, and how the model was trained."""
-    setting, run = items.cell, ref.run
-    dataset, counts = setting.dataset, prefix_tree.count(items.sequences)
-    scored = [dataset.examples[i] for i in items.indices]
-    train = (run.data.task, DatasetRef.parse(run.data.train).name) if run else None
-    return _identity(model, setting) | {
+    cell, seen = packed.cell, ref.trained_on
+    dataset, counts = cell.dataset, prefix_tree.count(packed.sequences)
+    scored = [dataset.examples[i] for i in packed.indices]
+    train = (model["train_task"], DatasetRef.parse(model["train"]).name) if ref.run else None
+    return _identity(model["model"], cell) | {
         "relation": relation(train, (dataset.task.name, dataset.name)),
-        **(_mean(metrics.ACCURACY, rows) if dataset.task.labels else _rouge_l(rows)),
-        "n": len(rows),
-        "skipped": items.skipped,
+        **(_mean(metrics.ACCURACY, items) if dataset.task.labels else _rouge_l(items)),
+        "n": len(items),
+        "skipped": packed.skipped,
         "sequence_tokens": counts.sequence_tokens,
         "row_tokens": counts.row_tokens,
-        "shortened": sum(encoded.shortened for encoded in items.encoded),
-        "demos_among_items": len(checks.overlap(dataset.task, scored, setting.demos)),
-        "items_trained_on": len(trained_on.among(dataset.task, scored, training.seen))
-        if training and training.seen is not None
+        "shortened": sum(encoded.shortened for encoded in packed.encoded),
+        "demos_among_items": len(checks.overlap(dataset.task, scored, cell.demos)),
+        "items_trained_on": len(trained_on.among(dataset.task, scored, seen))
+        if seen is not None
         else None,
-        "train": run.data.train if run else None,
-        "train_task": run.data.task if run else None,
-        "train_shots": run.data.shots if run else None,
-        "train_seed": run.data.seed if run else None,
-        "adapters": _adapters(run.lora) if run else "",
-        "train_examples": training.examples if training else None,
-        "recipe": training.recipe() if training else None,
-        "plain_recipe": training.recipe(OF_DEMONSTRATIONS) if training else None,
-        "base": training.saved.base if training else ref.path,
-        "base_sha256": training.saved.base_sha256 if training else None,
-        "model_path": ref.path,
     }
 
 
-def _rouge_l(rows: list[dict]) -> dict:
-    texts, references = [row["generation"] for row in rows], [row["output"] for row in rows]
-    return _mean(metrics.ROUGE_L, rows) | {"bleu": metrics.corpus_bleu(texts, references)}
+def cell_inputs(cell: Cell, limit: int) -> dict:
+    """Hash what the scores of a cell depend on besides model and config, to notice changes."""
+    examples = cell.dataset.examples[: limit or None]
+    return {
+        "rows_sha256": workdir_lib.sha256(examples),
+        "prompt_sha256": workdir_lib.sha256([cell.template, cell.demos]),
+    }
 
 
-def _mean(metric: str, rows: list[dict]) -> dict:
-    values = [float(row[metrics.item_field(metric)]) for row in rows]
+def _rouge_l(items: list[dict]) -> dict:
+    texts, references = [item["generation"] for item in items], [item["output"] for item in items]
+    return _mean(metrics.ROUGE_L, items) | {"bleu": metrics.corpus_bleu(texts, references)}
+
+
+def _mean(metric: str, items: list[dict]) -> dict:
+    values = [float(item[metrics.item_field(metric)]) for item in items]
     stderr = standard_error(values)
     return {
         "metric": metric,
@@ -175,29 +211,19 @@ def _mean(metric: str, rows: list[dict]) -> dict:
     }
 
 
-def inputs(ref: ModelRef, model_digest: str, setting: Cell, limit: int) -> dict:
-    """What a cell's scores depend on besides the config, to find out when it changes."""
-    rows = setting.dataset.examples[: limit or None]
-    return {
-        "step": ref.step,
-        "model_sha256": model_digest,
-        "rows_sha256": workdir_lib.sha256(rows),
-        "prompt_sha256": workdir_lib.sha256([setting.template, setting.demos]),
-    }
-
-
-def _row(model: str, items: PackedCell, i: int, prediction: str, max_new_tokens: int = 0) -> dict:
-    index = items.indices[i]
-    return _identity(model, items.cell) | {
+def _item(model: str, packed: PackedCell, i: int, prediction: str, max_new_tokens: int = 0) -> dict:
+    """Make what records of labels and of texts have in common."""
+    index = packed.indices[i]
+    return _identity(model, packed.cell) | {
         "index": index,
-        "request_sha256": _request(items.encoded[i], max_new_tokens),
-        "output": items.cell.dataset.examples[index]["output"],
+        "request_sha256": _request_sha256(packed.encoded[i], max_new_tokens),
+        "output": packed.cell.dataset.examples[index]["output"],
         "prediction": prediction,
     }
 
 
-def _request(encoded: Encoded, max_new_tokens: int) -> str:
-    """What the model was asked: equal where data, template, demonstrations and limits are."""
+def _request_sha256(encoded: Encoded, max_new_tokens: int) -> str:
+    """Hash what the model was asked: equal where data, template, demonstrations and limits are."""
     digest = hashlib.sha256()
     for sequence in encoded.sequences:
         sizes = [len(sequence.tokens), sequence.start, max_new_tokens]
@@ -207,11 +233,4 @@ def _request(encoded: Encoded, max_new_tokens: int) -> str:
 
 
 def _identity(model: str, cell: Cell) -> dict:
-    return {
-        "model": model,
-        "task": cell.dataset.task.name,
-        "dataset": cell.dataset.name,
-        "shots": cell.shots,
-        "prompt": cell.prompt,
-        "draw": cell.draw,
-    }
+    return {"model": model} | cell_key(cell)._asdict()

@@ -1,1 +1,1 @@
-"""A model in the form that other programs load."""
+"""Export of models as folders that other programs load, with a model card."""

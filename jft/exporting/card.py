@@ -1,4 +1,4 @@
-"""The model card: what a model was trained on, and what training did to it, by its own records."""
+"""The model card: how a model was trained, and what training did to it, from its own records."""
 
 from __future__ import annotations
 
@@ -8,19 +8,17 @@ from pathlib import Path
 from jft import config as config_lib
 from jft.checkpoints.model_ref import ModelRef
 from jft.errors import UserError
-from jft.runtime import records, workdir
-
-PROBE = {"step": int, "dataset": str, "relation": str, "n": int, "nll_change": int | float}
+from jft.runtime import records
 
 
-def render(ref: ModelRef, scored: list[dict], name: str, dtype: str, adapters: bool) -> str:
-    """Markdown with the header that the Hugging Face hub reads.
+def model_card(ref: ModelRef, cells: list[dict], name: str, dtype: str, adapters: bool) -> str:
+    """Write Markdown with the header that the Hugging Face hub reads.
 
     Args:
       ref: the model.
-      scored: cells, as `scored` gives them.
-      name: what the model is to be called.
-      dtype: of the exported weights.
+      cells: records of cells, as `read_cells` returns them.
+      name: title of the card.
+      dtype: type of the exported weights.
       adapters: whether these alone are exported, in float32.
     """
     dtype = "float32" if adapters else dtype
@@ -30,13 +28,13 @@ def render(ref: ModelRef, scored: list[dict], name: str, dtype: str, adapters: b
     if ref.run is None:
         lines.append(f"Converted by jft from `{Path(ref.path).name}`, in {dtype}.")
     else:
-        lines += _training(ref, ref.run, dtype)
-        lines += _probes(ref.folder, ref.step)
-    lines += _scores(scored)
+        lines += _training_lines(ref, ref.run, dtype)
+        lines += _probe_lines(ref.folder, ref.step)
+    lines += _score_lines(cells)
     return "\n".join(lines) + "\n"
 
 
-def _training(ref: ModelRef, run: config_lib.Config, dtype: str) -> Iterator[str]:
+def _training_lines(ref: ModelRef, run: config_lib.Config, dtype: str) -> Iterator[str]:
     saved, data = ref.record, run.data
     assert saved
     kind = f"with {data.shots} demonstrations in the prompt" if data.shots else "plainly"
@@ -56,10 +54,11 @@ def _training(ref: ModelRef, run: config_lib.Config, dtype: str) -> Iterator[str
         "seed": str(data.seed),
     }
     for fact, value in facts.items():
-        yield f"| {fact} | {_cell(value)} |"
+        yield f"| {fact} | {_escaped(value)} |"
 
 
 def _trained(adapters: config_lib.Lora) -> str:
+    """Name the weights that were trained."""
     if not adapters.rank:
         return "all weights"
     kind, base = "DoRA" if adapters.dora else "LoRA", adapters.base
@@ -68,8 +67,8 @@ def _trained(adapters: config_lib.Lora) -> str:
     return f"{kind} of rank {adapters.rank}, alpha {adapters.alpha:g}, of {targets}{held}"
 
 
-def _probes(folder: Path, step: int) -> Iterator[str]:
-    found = workdir.read_jsonl(folder / "probes.jsonl", PROBE)
+def _probe_lines(folder: Path, step: int) -> Iterator[str]:
+    found = records.read_lines(folder, records.PROBES)
     last = [each for each in found if each["step"] == step and step]
     if not last:
         return
@@ -81,47 +80,50 @@ def _probes(folder: Path, step: int) -> Iterator[str]:
     yield "|---|---|---|---|---|"
     for each in last:
         kl = f"{each['kl']:.4f}" if isinstance(each.get("kl"), float) else "-"
-        name, relation = _cell(each["dataset"]), each["relation"]
+        name, relation = _escaped(each["dataset"]), each["relation"]
         yield f"| {name} | {relation} | {each['n']} | {each['nll_change']:+.4f} | {kl} |"
 
 
-def scored(ref: ModelRef, evaluations: list[str]) -> list[dict]:
-    """The cells in workdirs of jft.eval, for the card of a model.
+def read_cells(ref: ModelRef, evaluations: list[str]) -> list[dict]:
+    """Read the records of cells in workdirs of jft.eval, for the card of a model.
 
     Raises:
-      UserError: there are none in one of them, or they are of neither the model nor its base.
+      UserError: a workdir has none, or scores of neither the model nor its base.
     """
     known = {ref.fingerprint()} if evaluations else set()
     if evaluations and ref.record:
         known.add(ref.record.base_sha256)
     found: list[dict] = []
     for folder in evaluations:
-        cells = workdir.read_jsonl(Path(folder).expanduser() / "cells.jsonl", records.CELL)
+        workdir = Path(folder).expanduser()
+        cells = records.read_lines(workdir, records.CELLS)
         if not cells:
             raise UserError(f"{folder}: no scores there; jft.eval makes them")
-        if cells[0]["model_sha256"] not in known:
+        model = records.read_scored_model(workdir)
+        if model["model_sha256"] not in known:
             raise UserError(
-                f"{folder}: holds scores of {cells[0]['model']} at step {cells[0]['step']}, which "
-                "is neither this model nor its base"
+                f"{folder}: holds scores of {model['model']} at step {model['step']}, which is "
+                "neither this model nor its base"
             )
         found += cells
     return found
 
 
-def _scores(found: list[dict]) -> Iterator[str]:
-    if not found:
+def _score_lines(cells: list[dict]) -> Iterator[str]:
+    if not cells:
         return
     yield ""
     yield "| model | dataset | relation | shots | prompt | metric | value | std. error | items |"
     yield "|---|---|---|---|---|---|---|---|---|"
-    for cell in found:
+    for cell in cells:
         error = "-" if cell["stderr"] is None else f"{cell['stderr']:.4f}"
         yield (
-            f"| {_cell(cell['model'])} | {_cell(cell['dataset'])} | {cell['relation']} | "
+            f"| {_escaped(cell['model'])} | {_escaped(cell['dataset'])} | {cell['relation']} | "
             f"{cell['shots']} | {cell['prompt']} | {cell['metric']} | {cell['value']:.4f} | "
             f"{error} | {cell['n']} |"
         )
 
 
-def _cell(text: str) -> str:
+def _escaped(text: str) -> str:
+    """Escape a text for a cell of a Markdown table."""
     return text.replace("|", "\\|").replace("\n", " ")

@@ -1,4 +1,4 @@
-"""Write a model as a Hugging Face folder, and read it again before anyone else does."""
+"""Writing a model as a Hugging Face folder, and checking it before it gets its name."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from jft.model.decoder import DecoderConfig, Params
 from jft.runtime.progress import phase, say
 from jft.runtime.workdir import is_workdir
 
-# In a folder that is being written.
+# A file that marks a folder as an export that is being written.
 MARK = ".jft-export"
-# The model is asked for the scores after so many sequences of so many tokens.
+# Random sequences, and tokens of each, on which the model and its export are compared.
 SEQUENCES, TOKENS = 2, 24
-# By the type of the weights: how far scores may differ where one is written as another.
+# The largest relative difference of logits that is rounding, by the type of the exported weights.
 TOLERANCE = {"float32": 1e-5, "bfloat16": 2e-2, "float16": 5e-3}
 
 
@@ -42,28 +42,24 @@ def export(
 ) -> None:
     """Write a model to a folder, with tokenizer, generation config and model card.
 
-    The folder gets its name when what is in it has been read again, and gives the same scores.
+    The folder gets its name when its content has been read again and gives the same logits.
 
     Args:
       model: as `model.path`.
       evaluations: workdirs of jft.eval for the card.
       out: the folder.
-      dtype: of the weights.
+      dtype: type of the weights.
       adapters: write these alone, in the format of the PEFT library.
 
     Raises:
-      UserError: no such model; the folder is there already; what was read again is another model.
+      UserError: there is no such model; the folder exists; what is read again is another model.
     """
-    try:
-        target = Path(out).expanduser().resolve()
-    except RuntimeError as error:
-        raise UserError(f"--out={out}: {error}; choose another") from None
-    _check_place(target, out)
+    target = _new_target(out)
     session = _session(model)
     if adapters and not session.model.has_adapters:
         raise UserError(f"--adapters: {model} has none; without this flag the model is exported")
-    scored = card.scored(session.model, evaluations)
-    with _part(target) as part:
+    cells = card.read_cells(session.model, evaluations)
+    with _unfinished(target) as folder:
         with phase("Loading the model"):
             load = session.model.load_adapted if adapters else session.model.load
             decoder, params = load(session.mesh)
@@ -71,20 +67,20 @@ def export(
         with phase("Writing adapters" if adapters else f"Writing {dtype} weights"):
             if adapters:
                 base = session.model.base.step_path
-                peft.write_adapters(decoder, lora.split(params)[0], part, base)
+                peft.write_adapters(decoder, lora.split(params)[0], folder, base)
             else:
-                safetensors_io.save(decoder, params, str(part), dtype, tokenizer.eos_id)
-                _write_generation(part, tokenizer)
-            tokenizer.save(str(part))
-            text = card.render(session.model, scored, target.name, dtype, adapters)
-            (part / "README.md").write_text(text, encoding="utf-8")
+                safetensors_io.save(decoder, params, str(folder), dtype, tokenizer.eos_id)
+                _write_generation_config(folder, tokenizer)
+            tokenizer.save(str(folder))
+            text = card.model_card(session.model, cells, target.name, dtype, adapters)
+            (folder / "README.md").write_text(text, encoding="utf-8")
         with phase("Reading it again"):
-            again = (
-                _with_adapters_of(part, decoder, params)
-                if adapters
-                else safetensors_io.load(str(part))
-            )
-            _check(part, scores(decoder, params), scores(*again), "float32" if adapters else dtype)
+            if adapters:
+                again = _with_adapters_of(folder, decoder, params)
+            else:
+                again = safetensors_io.load(str(folder))
+            tolerance = TOLERANCE["float32" if adapters else dtype]
+            _compare(folder, _logits(decoder, params), _logits(*again), tolerance)
     say(f"Exported to {target}")
     if adapters:
         _say_what_base(decoder, base)
@@ -96,26 +92,31 @@ def _session(model: str) -> Session:
     return open_session(config)
 
 
-def _check_place(target: Path, out: str) -> None:
-    """Refuse to overwrite anything, or to spoil a run.
+def _new_target(out: str) -> Path:
+    """Resolve `--out`, and refuse to overwrite anything, or to spoil a run.
 
     Raises:
-      UserError: the folder is there already, or is one of a run's checkpoints.
+      UserError: the folder is not empty, or is among the checkpoints of a run.
     """
+    try:
+        target = Path(out).expanduser().resolve()
+    except RuntimeError as error:
+        raise UserError(f"--out={out}: {error}; choose another") from None
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UserError(f"--out={out} is there already; choose a new folder, or remove it")
     if any(each.name == "checkpoints" and is_workdir(each.parent) for each in target.parents):
         raise UserError(f"--out={out} is among the checkpoints of a run; choose another folder")
+    return target
 
 
 @contextlib.contextmanager
-def _part(target: Path) -> Iterator[Path]:
-    """A folder beside the target that gets its name when all has gone well.
+def _unfinished(target: Path) -> Iterator[Path]:
+    """Create a folder beside the target, and rename it to the target when all has gone well.
 
-    What a kill has left of an export goes first; it is known by the mark in it.
+    What a killed export has left there is removed first; it is recognized by its mark.
 
     Raises:
-      UserError: a folder of that name is somebody's, or another export is writing there.
+      UserError: a folder of that name is no export's, or another export is writing there.
     """
     part = target.with_name(target.name + ".part")
     mark = part / MARK
@@ -133,12 +134,12 @@ def _part(target: Path) -> Iterator[Path]:
         yield part
         mark.unlink()
         if target.exists():
-            target.rmdir()  # empty, as seen before
+            target.rmdir()  # it is empty: see `_new_target`
         part.rename(target)
 
 
 def _say_what_base(decoder: DecoderConfig, base: str) -> None:
-    """Where others will put the adapters on something else than they were trained beside."""
+    """Warn where other programs would put the adapters on another base than in training."""
     assert decoder.adapters
     if decoder.adapters.base == "int8":
         say(
@@ -155,8 +156,8 @@ def _say_what_base(decoder: DecoderConfig, base: str) -> None:
         )
 
 
-def _write_generation(folder: Path, tokenizer: Tokenizer) -> None:
-    """Greedy, as jft generates, to the same end."""
+def _write_generation_config(folder: Path, tokenizer: Tokenizer) -> None:
+    """Ask other programs for greedy decoding to the end-of-sequence token, which jft does."""
     prefix = [int(i) for i in tokenizer.prefix]
     content = {
         "bos_token_id": prefix[0] if prefix else None,
@@ -170,21 +171,21 @@ def _write_generation(folder: Path, tokenizer: Tokenizer) -> None:
 def _with_adapters_of(
     folder: Path, decoder: DecoderConfig, params: Params
 ) -> tuple[DecoderConfig, Params]:
-    """A model with the adapters that a folder holds instead of its own."""
+    """Replace the adapters of a model by those that a folder holds."""
     assert decoder.adapters
     _, adapters = peft.describe(str(folder), decoder.adapters.base)
     config = replace(decoder, adapters=adapters)
     return config, lora.join(peft.read_adapters(str(folder), config), lora.split(params)[1])
 
 
-def _check(folder: Path, wanted: np.ndarray, found: np.ndarray, dtype: str) -> None:
-    """See that what the folder holds gives the scores that the model gives.
+def _compare(folder: Path, wanted: np.ndarray, found: np.ndarray, tolerance: float) -> None:
+    """Compare the logits of the exported model with those of the model.
 
     Raises:
-      UserError: its scores are others.
+      UserError: they differ by more than rounding.
     """
     worst = float(np.max(np.abs(wanted - found)) / np.max(np.abs(wanted)))
-    if not worst <= TOLERANCE[dtype]:
+    if not worst <= tolerance:  # or not a number
         raise UserError(
             f"{folder}: the exported model gives other scores than the model (they differ by "
             f"{worst:.1e} of the largest); it is left there to look at, and must not be used"
@@ -192,8 +193,8 @@ def _check(folder: Path, wanted: np.ndarray, found: np.ndarray, dtype: str) -> N
     say(f"The exported model gives the same scores, to {worst:.1e} of the largest")
 
 
-def scores(config: DecoderConfig, params: Params) -> np.ndarray:
-    """Float32 scores of the whole vocabulary after some tokens, [entries, V]."""
+def _logits(config: DecoderConfig, params: Params) -> np.ndarray:
+    """Compute float32 logits after random sequences of tokens, [B * M, V]."""
     rng = np.random.default_rng(0)
     ids = rng.integers(0, config.vocab_size, (SEQUENCES, TOKENS), np.int32)
     batch: Batch = prefix_tree.build(

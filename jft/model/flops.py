@@ -1,7 +1,7 @@
-"""Arithmetic of the decoder: floating-point operations of its matrix products.
+"""Arithmetic of the decoder: parameters and floating-point operations of its matrix products.
 
-A product of [a, b] and [b, c] counts 2 a b c. Attention counts all keys that the programs
-compute: of blocks that are seen, and in decoding whatever there is room for.
+A product of [a, b] and [b, c] counts 2 a b c. Attention counts all keys that are computed: those of
+visible blocks, and in decoding all that the KV cache has room for.
 """
 
 from __future__ import annotations
@@ -11,53 +11,69 @@ from jft.model.decoder import DecoderConfig
 
 
 def forward(config: DecoderConfig, shape: Shape) -> float:
-    """One forward pass of one batch, padding included; the head runs on its entries.
+    """Count the FLOPs of one forward pass over one micro-batch, padding included.
 
-    Adapters are merged, as they are in evaluations.
+    The head runs on loss entries only; adapters are merged, as they are in evaluations.
     """
     tokens, entries = shape.rows * shape.row_length, shape.rows * shape.num_entries
-    keys = BLOCK * (shape.num_key_blocks + shape.num_prefix_blocks)
-    return tokens * _token(config, keys) + entries * _head(config)
+    layer = 2 * layer_parameters(config) + _attention(config, _keys(shape))
+    return tokens * config.num_layers * layer + 2 * entries * head_parameters(config)
 
 
-def training(config: DecoderConfig, shape: Shape) -> float:
-    """Forward and backward over one batch; of what is frozen there are no slopes to compute."""
+def forward_backward(config: DecoderConfig, shape: Shape, remat: str = "none") -> float:
+    """Count the FLOPs of the forward and backward pass over one micro-batch, padding included.
+
+    Gradients are those of the activations and of what is trained, so kernels that are frozen beside
+    adapters take two products instead of three. With `remat="full"` the forward pass counts twice.
+    """
     tokens, entries = shape.rows * shape.row_length, shape.rows * shape.num_entries
-    keys = BLOCK * (shape.num_key_blocks + shape.num_prefix_blocks)
-    frozen = 2 if config.adapters else 3
-    layer = frozen * _kernels(config) + 3 * (_attention(config, keys) + _adapters(config))
-    return tokens * config.num_layers * layer + frozen * entries * _head(config)
+    products = 2 if config.adapters else 3
+    layer = 2 * products * layer_parameters(config)
+    layer += 3 * (2 * adapter_parameters(config) + _attention(config, _keys(shape)))
+    once = tokens * config.num_layers * layer + 2 * products * entries * head_parameters(config)
+    return once + (forward(config, shape) if remat == "full" else 0)
 
 
 def new_token(config: DecoderConfig, keys: int) -> float:
-    """One token that is generated, and meets so many keys."""
-    return _token(config, keys) + _head(config)
+    """Count the FLOPs of generating one token that attends to `keys` keys."""
+    layer = 2 * layer_parameters(config) + _attention(config, keys)
+    return config.num_layers * layer + 2 * head_parameters(config)
 
 
-def _token(config: DecoderConfig, keys: int) -> float:
-    return config.num_layers * (_kernels(config) + _attention(config, keys))
+def parameters(config: DecoderConfig) -> int:
+    """Count the numbers of all kernels and the embedding, adapters, norms and biases left out."""
+    ends = 1 if config.tied_head else 2
+    return config.num_layers * layer_parameters(config) + ends * head_parameters(config)
 
 
-def _kernels(config: DecoderConfig) -> float:
-    heads = config.num_heads * config.head_dim
-    projections = config.embed_dim * 2 * (heads + config.num_kv_heads * config.head_dim)
-    return 2 * (projections + 3 * config.embed_dim * config.mlp_dim)
+def layer_parameters(config: DecoderConfig) -> int:
+    """Count the numbers in the kernels of one layer, adapters and norms left out."""
+    heads = 2 * (config.num_heads + config.num_kv_heads) * config.head_dim
+    return config.embed_dim * (heads + 3 * config.mlp_dim)
 
 
-def _attention(config: DecoderConfig, keys: int) -> float:
+def head_parameters(config: DecoderConfig) -> int:
+    """Count the numbers of the head, which are those of the embedding, too, if it is tied."""
+    return config.vocab_size * config.embed_dim
+
+
+def adapter_parameters(config: DecoderConfig) -> int:
+    """Count the numbers in the adapters of one layer, magnitudes left out."""
+    adapters = config.adapters
+    if adapters is None:
+        return 0
+    queries, values = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
+    other = {"query": queries, "key": values, "value": values, "out": queries}
+    # One side of every projection is the embedding, the other heads or the feed-forward layer.
+    sides = sum(config.embed_dim + other.get(name, config.mlp_dim) for name in adapters.targets)
+    return adapters.rank * sides
+
+
+def _attention(config: DecoderConfig, keys: int) -> int:
+    """Count the FLOPs of one query token in one layer: scores, and the sum of values."""
     return 4 * config.num_heads * config.head_dim * keys
 
 
-def _adapters(config: DecoderConfig) -> float:
-    adapters = config.adapters
-    if adapters is None:
-        return 0.0
-    queries, values = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
-    other = {"query": queries, "key": values, "value": values, "out": queries}
-    # Of all of them one side is the embedding.
-    sides = sum(config.embed_dim + other.get(name, config.mlp_dim) for name in adapters.targets)
-    return 2.0 * adapters.rank * sides
-
-
-def _head(config: DecoderConfig) -> float:
-    return 2 * config.embed_dim * config.vocab_size
+def _keys(shape: Shape) -> int:
+    """Count the keys that each query is scored against."""
+    return BLOCK * (shape.num_key_blocks + shape.num_prefix_blocks)

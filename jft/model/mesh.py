@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TypeVar
 
 import jax
@@ -19,19 +18,6 @@ from jft.model import decoder, sharding
 
 AXES = ("data", "fsdp", "tensor")
 Tree = TypeVar("Tree")
-
-CACHE_SWITCH = "jax_enable_compilation_cache"
-
-
-@contextlib.contextmanager
-def without_cache() -> Iterator[None]:
-    """Switch the compilation cache off for a while."""
-    before = getattr(jax.config, CACHE_SWITCH)
-    jax.config.update(CACHE_SWITCH, False)
-    try:
-        yield
-    finally:
-        jax.config.update(CACHE_SWITCH, before)
 
 
 def create(config: config_lib.Mesh, devices: list[jax.Device] | None = None) -> Mesh:

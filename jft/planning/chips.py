@@ -1,4 +1,4 @@
-"""Accelerators that a run can be planned for: what they have, and how a slice of them is called.
+"""Accelerators that a run can be planned for, and slices of them.
 
 Figures are those of the makers' data sheets; usable memory is what XLA reports as available.
 """
@@ -25,11 +25,11 @@ class Chip:
     Attributes:
       flops: bfloat16 operations per second, at most.
       memory: usable bytes.
-      memory_bandwidth: bytes per second, of its own memory.
-      link_bandwidth: bytes per second, in and out together, to its neighbours.
-      slices: for TPUs the topologies by their number of chips; none for others.
-      cores: by which Google counts chips in the names of accelerator types, of each.
-      config: how libtpu is told to show a chip as one device.
+      memory_bandwidth: bytes per second of its own memory.
+      link_bandwidth: bytes per second to its neighbours, in and out together.
+      slices: topologies of TPUs, the smallest first; none for other accelerators.
+      cores: cores of a chip, which are what names of accelerator types count: v5p-16 has 8 chips.
+      config: name by which libtpu shows a chip as one device.
     """
 
     flops: float
@@ -51,20 +51,28 @@ CHIPS = {
     "a100": Chip(312e12, 79.1 * GIB, 2039e9, 600e9),
     "h100": Chip(989e12, 79.1 * GIB, 3350e9, 900e9),
     "h200": Chip(989e12, 139.8 * GIB, 4800e9, 900e9),
-    # A machine of no particular kind: for the layout alone.
+    # A machine of no particular kind, to look at a layout.
     "cpu": Chip(1e12, 64 * GIB, 50e9, 10e9),
 }
-STAND_IN = "v5p"
-# What else they are called.
+# Other names of kinds, as accelerator types have them.
 ALIASES = {"v5litepod": "v5e", "v5lite": "v5e"}
-# Without topologies of their own: a process stands for them all.
+# TPUs that a run on GPUs is compiled for where there are no GPUs.
+STAND_IN = "v5p"
+# The most chips of a kind without topologies: a device of this process stands for each.
 MOST = 512
 USAGE = "v5e:4x4, v5p:2x2x4, an accelerator type such as v5litepod-16, or h100:8"
 
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """Chips that work together: of which kind, and how TPUs are connected."""
+    """Chips that work together.
+
+    Attributes:
+      name: the slice as the user names it.
+      kind: key of `CHIPS`.
+      number: number of chips.
+      topology: how TPUs are connected, such as 4x4; empty for other chips.
+    """
 
     name: str
     kind: str
@@ -73,11 +81,11 @@ class Slice:
 
     @property
     def chip(self) -> Chip:
-        """One of them."""
+        """One of the chips."""
         return CHIPS[self.kind]
 
     def devices(self) -> list[jax.Device]:
-        """Devices to compile for; see `stand_in` for GPUs that are not here."""
+        """Return devices to compile for, those of `stand_in` where the slice's are not here."""
         if self.topology:
             return _tpus(self)
         if jax.default_backend() == "gpu" and len(jax.devices()) >= self.number:
@@ -88,10 +96,10 @@ class Slice:
 
     @property
     def stand_in(self) -> Slice | None:
-        """As many TPUs of much memory, whose compiler is nearer to that of GPUs than CPUs' is.
+        """The slice of as many TPUs, whose compiler is nearer to that of GPUs than the CPUs' is.
 
-        That one computes in float32 what is bfloat16, on copies of the weights. None where there
-        is no slice of so many, or no libtpu.
+        XLA:CPU computes in float32 what is bfloat16, on copies of the weights. None where TPUs have
+        no slice of this number, or without libtpu.
         """
         shapes = {_chips(shape): shape for shape in ("1x1x1", *CUBES)}
         if self.kind == "cpu" or self.number not in shapes or not find_spec("libtpu"):
@@ -99,11 +107,11 @@ class Slice:
         return Slice(self.name, STAND_IN, self.number, shapes[self.number])
 
 
-def parse(topology: str) -> Slice:
-    """The slice that `--topology` names.
+def parse_slice(topology: str) -> Slice:
+    """Parse `--topology`, which `USAGE` shows in all its notations.
 
     Raises:
-      UserError: a kind of chip, or a shape, that is not known.
+      UserError: an unknown kind of chip, or a slice that this kind does not have.
     """
     match = re.fullmatch(r"([a-z0-9]+)[:-]([0-9]+(?:x[0-9]+)*)", topology.lower())
     kind = ALIASES.get(match[1], match[1]) if match else ""

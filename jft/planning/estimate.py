@@ -1,9 +1,10 @@
-"""A run on a slice: what the compiler says of its step, and what follows for time and money."""
+"""A training on a slice: the memory of its compiled step, and the time of the run."""
 
 from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import jax
@@ -28,17 +29,25 @@ from jft.training import optim
 from jft.training import step as step_lib
 
 UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
-# Passes over the weights of a micro-batch, in the type to compute in; bytes that the optimizer
-# reads and writes of each: gradient, two moments and the weight, and the last three again.
-PASSES, OPTIMIZER_BYTES = 3, 28
+# A micro-batch reads all weights three times, in the type to compute in: in the forward pass, and
+# in the backward pass for the gradients of its input and of the weights.
+WEIGHT_PASSES = 3
+# The optimizer reads the gradient, both moments and the weight, and writes all but the first, each
+# a float32.
+OPTIMIZER_BYTES = 28
 
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Bytes of a device, of which a step needs the sum.
+    """Bytes that a step takes on a device.
 
-    `temporary` is what the compiler wants for all else: activations that are kept, gathered
-    weights, and what the kernels work in. None where it refused before it had counted.
+    Attributes:
+      parameters: trained and frozen weights.
+      optimizer: moments and counters.
+      gradients: gradients of what is trained.
+      batch: tokens and what belongs to them.
+      temporary: all else that the compiler asks for: saved activations, gathered weights, and
+        working memory of the kernels.
     """
 
     parameters: float
@@ -49,31 +58,30 @@ class Memory:
 
     @property
     def peak(self) -> float:
-        """All of it."""
+        """Bytes in all."""
         return self.parameters + self.optimizer + self.gradients + self.batch + self.temporary
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate:
-    """What planning a run finds.
+class TrainingEstimate:
+    """What a training takes on a slice.
 
     Attributes:
-      sizes: of the mesh.
-      remat, micro_batch_tokens: as the config's.
-      shape: of the largest micro-batch, which decides the memory.
-      memory: of a device.
-      fits: whether the compiler has found room for it.
-      flops: of a mean step, over all devices.
-      traffic: of one micro-batch and device, by kind of collective.
-      compute, memory_time, link_time: seconds of a mean step, each if it were the only limit.
-      steps: of the run.
-      tokens: of the run's rows, padding aside.
-      filled: which share of the rows they are.
+      sizes: size of each axis of the mesh.
+      shape: shape of the largest micro-batch, which decides the memory.
+      memory: bytes of a device.
+      fits: whether the compiler has found room for the step.
+      flops: FLOPs of a mean step on all devices, those computed again by `remat` left out.
+      traffic: collectives of one micro-batch on one device, by kind.
+      compute: seconds of a mean step, if computing were its only limit.
+      memory_time: seconds of a mean step, if the bandwidth of the memory were.
+      link_time: seconds of a mean step, if the links between devices were.
+      steps: steps of the run.
+      tokens: tokens in the rows of the run, padding left out.
+      filled: share of the rows that these tokens fill.
     """
 
     sizes: dict[str, int]
-    remat: str
-    micro_batch_tokens: int
     shape: Shape
     memory: Memory
     fits: bool
@@ -88,13 +96,13 @@ class Estimate:
 
     @property
     def step_time(self) -> float:
-        """Seconds of a step at the least: the slowest of the three, if they overlap wholly."""
+        """Seconds of a step at the least: of the slowest of the three, if they overlap fully."""
         return max(self.compute, self.memory_time, self.link_time)
 
 
-def training(
+def estimate_training(
     config: config_lib.Config, decoder: DecoderConfig, tokenizer: Encoder, on: Slice, devices: list
-) -> Estimate:
+) -> TrainingEstimate:
     """Plan the data, compile the largest step, and read off what it takes.
 
     Raises:
@@ -103,109 +111,125 @@ def training(
     mesh = mesh_lib.create(config.mesh, devices)
     mesh_lib.parameters(mesh, decoder)  # refuses what the mesh does not divide, before slow work
     batches = batches_lib.plan_run(config, tokenizer, mesh_lib.row_shards(mesh))
-    shape = max(batches.shapes, key=lambda each: each.rows * each.row_length)
-    optimizer = optim.create(config.optim, batches.steps)
-    dtype = compute_type(config)
+    dtype = compute_dtype(config)
     decoder = replace(decoder, adapters=weights.adapters_of(config.lora, dtype))
-    program = step_lib.Program(decoder, config.train.remat, dtype, optimizer, mesh)
-    batch = _shapes(batches.batch(batches.shapes.index(shape)))
-    parts = _state_bytes(decoder, optimizer, mesh)
-    held = Memory(*parts, batch=_nbytes(batch) / mesh_lib.row_shards(mesh), temporary=0.0)
-    traffic: dict[str, Traffic] = {}
-    try:
-        compiled = program.compile(batch)
-    except jax.errors.JaxRuntimeError as error:
-        held, fits = replace(held, temporary=refused(error) - held.gradients), False
-    else:
-        stats, traffic = compiled.memory_analysis(), hlo.collectives(compiled.as_text() or "")
-        assert stats
-        temporary = stats.temp_size_in_bytes + stats.generated_code_size_in_bytes
-        held = replace(held, temporary=max(0.0, temporary - held.gradients))
-        fits = held.peak <= on.chip.memory
+    shape = max(batches.shapes, key=lambda each: each.rows * each.row_length)
+    batch = _structs(batches.batch(batches.shapes.index(shape)))
+    optimizer = optim.create(config.optim, batches.steps)
+    memory, traffic = _compile(config, decoder, optimizer, dtype, mesh, batch)
     counts = batches.micro_batches
-    needed = sum(flops.training(decoder, each) * number for each, number in counts.items())
-    done = needed
-    if config.train.remat == "full":  # the forward pass once more
-        done += sum(flops.forward(decoder, each) * number for each, number in counts.items())
     micro_batches = sum(counts.values()) / batches.steps
-    filled = sum(prefix_tree.count(step.sequences).row_tokens for step in batches.packed)
-    held_weights, chip = _own_weights(decoder, mesh), on.chip
-    bandwidth = _weight_traffic(held_weights, held, micro_batches, dtype, mesh)
-    return Estimate(
+    tokens = sum(prefix_tree.count(step.sequences).row_tokens for step in batches.packed)
+    moved = _memory_traffic(decoder, mesh, dtype, memory, micro_batches)
+    sent = micro_batches * sum(each.bytes for each in (traffic or {}).values())
+    computed = _mean_flops(decoder, counts, batches.steps, config.train.remat)
+    return TrainingEstimate(
         sizes=dict(mesh.shape),
-        remat=config.train.remat,
-        micro_batch_tokens=config.train.micro_batch_tokens,
         shape=shape,
-        memory=held,
-        fits=fits,
-        flops=needed / batches.steps,
-        traffic=traffic,
-        compute=done / batches.steps / (on.number * chip.flops),
-        memory_time=bandwidth / chip.memory_bandwidth,
-        link_time=micro_batches * sum(x.bytes for x in traffic.values()) / chip.link_bandwidth,
+        memory=memory,
+        fits=traffic is not None and memory.peak <= on.chip.memory,
+        flops=_mean_flops(decoder, counts, batches.steps),
+        traffic=traffic or {},
+        compute=computed / (on.number * on.chip.flops),
+        memory_time=moved / on.chip.memory_bandwidth,
+        link_time=sent / on.chip.link_bandwidth,
         steps=batches.steps,
-        tokens=filled,
-        filled=filled / sum(each.rows * each.row_length * n for each, n in counts.items()),
+        tokens=tokens,
+        filled=tokens / sum(each.rows * each.row_length * n for each, n in counts.items()),
     )
 
 
-def compute_type(config: config_lib.Config) -> jnp.dtype:
-    """What a chip computes in."""
+def compute_dtype(config: config_lib.Config) -> jnp.dtype:
+    """Return the type that accelerators compute in."""
     return jnp.dtype("bfloat16" if config.model.dtype == "auto" else config.model.dtype)
 
 
-def _shapes(batch):
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), batch)
+def held_bytes(tree, layout, itemsize: int | None = None) -> float:
+    """Count the bytes that a device holds of arrays with these shardings.
 
-
-def held_bytes(tree, layout) -> float:
-    """Bytes that a device has of arrays with these shardings."""
+    Args:
+      tree: the arrays, or `jax.ShapeDtypeStruct`s.
+      layout: their shardings, in the same structure.
+      itemsize: bytes of a number; None: those of each array's own type.
+    """
     sizes = jax.tree.map(
-        lambda x, sharding: math.prod(sharding.shard_shape(x.shape)) * x.dtype.itemsize,
+        lambda x, sharding: (
+            math.prod(sharding.shard_shape(x.shape)) * (itemsize or x.dtype.itemsize)
+        ),
         tree,
         layout,
     )
     return float(sum(jax.tree.leaves(sizes)))
 
 
-def _own_weights(decoder: DecoderConfig, mesh: Mesh) -> float:
-    """How many of the decoder's numbers a device holds."""
-    sizes = jax.tree.map(
-        lambda x, sharding: math.prod(sharding.shard_shape(x.shape)),
-        decoder_lib.shapes(decoder),
-        mesh_lib.parameters(mesh, decoder),
-    )
-    return float(sum(jax.tree.leaves(sizes)))
+def refused_bytes(error: Exception) -> float:
+    """Read how many bytes a program would need beside its arguments, from a compiler's refusal.
+
+    Raises:
+      UserError: it has refused for another reason than lack of memory.
+    """
+    text = str(error)
+    if "RESOURCE_EXHAUSTED" not in text:
+        first = text.splitlines()[0]
+        raise UserError(f"the step cannot be compiled for these devices: {first}") from None
+    # Such as "Ran out of memory in memory space hbm. Used 16.52G of 15.75G hbm." on TPUs.
+    match = re.search(r"(?:\(|Used )([\d.]+)([KMG])", text)
+    return float(match[1]) * UNITS[match[2]] if match else math.inf
 
 
-def _state_bytes(decoder: DecoderConfig, optimizer, mesh: Mesh) -> tuple[float, float, float]:
-    """Of a device: parameters, optimizer, and gradients, which lie as the parameters do."""
+def _compile(
+    config: config_lib.Config,
+    decoder: DecoderConfig,
+    optimizer,
+    dtype: jnp.dtype,
+    mesh: Mesh,
+    batch,
+) -> tuple[Memory, dict[str, Traffic] | None]:
+    """Compile a step: its memory, and its collectives, or None where the compiler refuses it."""
+    program = step_lib.Program(decoder, config.train.remat, dtype, optimizer, mesh)
     shapes = step_lib.shapes(decoder, optimizer)
     layout = step_lib.shardings(decoder, optimizer, mesh)
-    parameters = held_bytes(decoder_lib.shapes(decoder), mesh_lib.parameters(mesh, decoder))
-    gradients = held_bytes(shapes.params, layout.params)
-    return parameters, held_bytes(shapes.opt_state, layout.opt_state), gradients
+    memory = Memory(
+        parameters=held_bytes(decoder_lib.shapes(decoder), mesh_lib.parameters(mesh, decoder)),
+        optimizer=held_bytes(shapes.opt_state, layout.opt_state),
+        gradients=held_bytes(shapes.params, layout.params),  # they are sharded as parameters are
+        batch=_nbytes(batch) / mesh_lib.row_shards(mesh),
+        temporary=0.0,
+    )
+    try:
+        compiled = program.compile(batch)
+    except jax.errors.JaxRuntimeError as error:
+        return replace(memory, temporary=refused_bytes(error) - memory.gradients), None
+    stats = compiled.memory_analysis()
+    assert stats
+    # The compiler counts gradients among what is temporary.
+    temporary = stats.temp_size_in_bytes + stats.generated_code_size_in_bytes - memory.gradients
+    return replace(memory, temporary=max(0.0, temporary)), hlo.collectives(compiled.as_text() or "")
+
+
+def _structs(batch):
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), batch)
 
 
 def _nbytes(batch) -> float:
     return float(sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(batch)))
 
 
-def refused(error: Exception) -> float:
-    """The bytes that the compiler says it would have needed beside its arguments."""
-    text = str(error)
-    if "RESOURCE_EXHAUSTED" not in text:
-        first = text.splitlines()[0]
-        raise UserError(f"the step cannot be compiled for these devices: {first}") from None
-    match = re.search(r"(?:\(|Used )([\d.]+)([KMG])", text)
-    return float(match[1]) * UNITS[match[2]] if match else math.inf
-
-
-def _weight_traffic(
-    weights: float, held: Memory, micro_batches: float, dtype: jnp.dtype, mesh: Mesh
+def _mean_flops(
+    decoder: DecoderConfig, counts: Mapping[Shape, int], steps: int, remat: str = "none"
 ) -> float:
-    """Bytes that the memory of a device with so many weights moves in a step, at the least."""
-    whole = weights * mesh.shape["fsdp"] * dtype.itemsize
-    kept = 2 * held.temporary  # what is kept is written once and read once
-    # Gradients are float32, one for each number that is trained.
-    return micro_batches * (PASSES * whole + kept) + OPTIMIZER_BYTES * held.gradients / 4
+    """Count the FLOPs of a mean step from the number of micro-batches of each shape."""
+    each = (flops.forward_backward(decoder, shape, remat) * n for shape, n in counts.items())
+    return sum(each) / steps
+
+
+def _memory_traffic(
+    decoder: DecoderConfig, mesh: Mesh, dtype: jnp.dtype, memory: Memory, micro_batches: float
+) -> float:
+    """Count the bytes that the memory of a device moves in a mean step, at the least."""
+    layout = mesh_lib.parameters(mesh, decoder)
+    own = held_bytes(decoder_lib.shapes(decoder), layout, dtype.itemsize)
+    gathered = own * mesh.shape["fsdp"]
+    saved = 2 * memory.temporary  # what is saved is written once and read once
+    optimizer = OPTIMIZER_BYTES * memory.gradients / 4  # a float32 for each number that is trained
+    return micro_batches * (WEIGHT_PASSES * gathered + saved) + optimizer

@@ -1,81 +1,28 @@
-"""What is planned for: a model by its shape alone, and a tokenizer, or what stands for one."""
+"""The model that is planned for: its shape without weights, and its tokenizer or a stand-in."""
 
 from __future__ import annotations
 
 import re
 import zlib
+from pathlib import Path
 
 import numpy as np
 
-from jft.checkpoints import model_ref
+from jft.checkpoints import hf_config, model_ref
+from jft.checkpoints.files import read_json
 from jft.data.prompts import Encoder
 from jft.errors import UserError
 from jft.model.decoder import DecoderConfig
 from jft.runtime.progress import say
 
 PREFIX = "shape:"
-SHAPES = {
-    "llama-2-7b": DecoderConfig(
-        vocab_size=32000,
-        embed_dim=4096,
-        num_layers=32,
-        num_heads=32,
-        num_kv_heads=32,
-        head_dim=128,
-        mlp_dim=11008,
-        tied_head=False,
-        max_positions=4096,
-    ),
-    "llama-2-13b": DecoderConfig(
-        vocab_size=32000,
-        embed_dim=5120,
-        num_layers=40,
-        num_heads=40,
-        num_kv_heads=40,
-        head_dim=128,
-        mlp_dim=13824,
-        tied_head=False,
-        max_positions=4096,
-    ),
-    "llama-3.2-1b": DecoderConfig(
-        vocab_size=128256,
-        embed_dim=2048,
-        num_layers=16,
-        num_heads=32,
-        num_kv_heads=8,
-        head_dim=64,
-        mlp_dim=8192,
-        rope_theta=500000.0,
-        max_positions=131072,
-    ),
-    "llama-3.1-8b": DecoderConfig(
-        vocab_size=128256,
-        embed_dim=4096,
-        num_layers=32,
-        num_heads=32,
-        num_kv_heads=8,
-        head_dim=128,
-        mlp_dim=14336,
-        tied_head=False,
-        rope_theta=500000.0,
-        max_positions=131072,
-    ),
-    "smollm2-135m": DecoderConfig(
-        vocab_size=49152,
-        embed_dim=576,
-        num_layers=30,
-        num_heads=9,
-        num_kv_heads=3,
-        head_dim=64,
-        mlp_dim=1536,
-        rope_theta=100000.0,
-        max_positions=8192,
-    ),
-}
+# Names after the prefix; each is a config.json in `shapes/` without rope scaling, which changes no
+# shape.
+SHAPES = ("llama-2-7b", "llama-2-13b", "llama-3.2-1b", "llama-3.1-8b", "smollm2-135m")
 
 
-def shape(path: str) -> DecoderConfig:
-    """The decoder of `model.path`, of which no weights are needed; or one of `SHAPES`.
+def decoder_config(path: str) -> DecoderConfig:
+    """Find the decoder of `model.path`, of which no weights are needed, or one of `SHAPES`.
 
     Raises:
       UserError: there is no such model.
@@ -84,12 +31,13 @@ def shape(path: str) -> DecoderConfig:
         name = path.removeprefix(PREFIX)
         if name not in SHAPES:
             raise UserError(f"model.path={path}: there are {', '.join(SHAPES)}")
-        return SHAPES[name]
+        file = Path(__file__).parent / "shapes" / f"{name}.json"
+        return hf_config.from_json(read_json(file), file)
     return model_ref.resolve(path).decoder
 
 
 def tokenizer(path: str, vocab_size: int) -> Encoder:
-    """The model's, or what counts about as many tokens where there is none."""
+    """Load the tokenizer of `model.path`, or `Words` where it has none."""
     if not path.startswith(PREFIX):
         try:
             return model_ref.resolve(path).tokenizer()
@@ -99,7 +47,12 @@ def tokenizer(path: str, vocab_size: int) -> Encoder:
 
 
 class Words:
-    """Stands for a tokenizer: words are a token for each four letters begun, marks one each."""
+    """A stand-in for a tokenizer, which gives about as many tokens.
+
+    Every four letters of a word, or what is left of it, are a token, and so is every other sign:
+
+        The house.  ->  The| hous|e|.
+    """
 
     eos_id = 2
 
@@ -107,7 +60,7 @@ class Words:
         self._vocab_size = vocab_size
 
     def encode(self, texts: list[str]) -> list[np.ndarray]:
-        """Ids by hash, so that what begins alike has ids that begin alike."""
+        """Encode texts by hashes of their pieces: texts that begin alike have ids that do."""
         return [np.array([1, *map(self._id, self._pieces(text))], np.int32) for text in texts]
 
     def _pieces(self, text: str) -> list[str]:

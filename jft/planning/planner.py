@@ -12,43 +12,53 @@ from jft import config as config_lib
 from jft.data.prompts import Encoder
 from jft.errors import UserError
 from jft.model.decoder import DecoderConfig
-from jft.planning import chips, estimate, models, scoring, search
+from jft.planning import chips, models, search
 from jft.planning.chips import GIB, Slice
-from jft.planning.estimate import Estimate
-from jft.planning.scoring import Scoring
+from jft.planning.estimate import TrainingEstimate, estimate_training
+from jft.planning.evaluation_memory import EvaluationMemory, evaluation_memory
 from jft.runtime.progress import count, phase, say
 
-# Below this share of rows that hold anything, most of what is paid for is padding.
+# Rows that are filled to a smaller share are worth a note: most of what is paid for is padding.
 WASTEFUL = 0.5
 
 
-def plan(config: config_lib.Config, topology: str, searching: bool) -> bool:
-    """Print what a run takes on a slice; whether it fits, or something was found that does.
+def plan_run(config: config_lib.Config, topology: str, searching: bool) -> bool:
+    """Print what a run takes on a slice.
+
+    Args:
+      config: config of the run.
+      topology: the slice, as `chips.parse_slice` takes it.
+      searching: whether to look for the fastest mesh, micro-batch and rematerialization that fit.
+
+    Returns:
+      Whether the run fits, or something was found that does.
 
     Raises:
-      UserError: model, data, mesh or slice are not fit for it.
+      UserError: model, data, mesh or slice are unfit for a run.
     """
-    on = chips.parse(topology)
+    if not topology:
+        raise UserError(f"--topology is missing; {chips.USAGE}")
+    on = chips.parse_slice(topology)
     _prepare(on)
-    decoder = models.shape(config.model.path)
-    tokenizer = Remembering(models.tokenizer(config.model.path, decoder.vocab_size))
+    decoder = models.decoder_config(config.model.path)
+    tokenizer = CachedTokenizer(models.tokenizer(config.model.path, decoder.vocab_size))
     devices = on.devices()
     if not on.topology and devices[0].platform != "gpu" and on.kind != "cpu":
         what = f"{on.stand_in.kind} TPUs" if on.stand_in else "CPUs, which takes far more"
         say(f"note: no {on.kind} here to compile for; temporary memory is a guess, that of {what}")
     say(f"{on.name}: {count(on.number, 'chip')} of {on.chip.memory / GIB:.2f} GiB")
 
-    def compiled(changed: config_lib.Config) -> Estimate:
-        with phase(f"Compiling the step: {_way(changed)}"):
-            return estimate.training(changed, decoder, tokenizer, on, devices)
+    def compiled(changed: config_lib.Config) -> TrainingEstimate:
+        with phase(f"Compiling the step: {_keys(changed)}"):
+            return estimate_training(changed, decoder, tokenizer, on, devices)
 
     found = compiled(config)
-    _show(config, decoder, on, found)
+    _show(config, on, found)
     try:
         with phase("Compiling a batch of the evaluation"):
-            scored = scoring.plan(config, decoder, tokenizer, on, devices)
-        for each in scored:
-            _show_scoring(each, on)
+            evaluated = evaluation_memory(config, decoder, tokenizer, on, devices)
+        for each in evaluated:
+            _show_evaluation(each, on)
     except UserError as error:
         say(f"note: no evaluation is planned: {error}")
     if not found.fits and not searching:
@@ -56,22 +66,22 @@ def plan(config: config_lib.Config, topology: str, searching: bool) -> bool:
     return _search(config, decoder, on, found, compiled) if searching else found.fits
 
 
-class Remembering:
-    """A tokenizer that is asked for the same texts again and again."""
+class CachedTokenizer:
+    """A tokenizer with a cache, for a search that plans the same data again and again."""
 
     def __init__(self, inner: Encoder):
         self.eos_id, self._inner = inner.eos_id, inner
         self._known: dict[str, np.ndarray] = {}
 
     def encode(self, texts: list[str]) -> list[np.ndarray]:
-        """As the tokenizer does."""
+        """Encode texts as the tokenizer does."""
         new = [text for text in dict.fromkeys(texts) if text not in self._known]
         self._known |= dict(zip(new, self._inner.encode(new), strict=True))
         return [self._known[text] for text in texts]
 
 
 def _prepare(on: Slice) -> None:
-    """Have as many devices as are planned for; before JAX looks which there are."""
+    """Have JAX show as many devices as are planned for; it must not have started them yet."""
     if on.topology:
         os.environ.setdefault("JAX_PLATFORMS", "cpu")
         return
@@ -79,7 +89,8 @@ def _prepare(on: Slice) -> None:
         jax.config.update("jax_num_cpu_devices", on.number)
 
 
-def _search(config, decoder: DecoderConfig, on: Slice, found: Estimate, compiled) -> bool:
+def _search(config, decoder: DecoderConfig, on: Slice, found: TrainingEstimate, compiled) -> bool:
+    """Print the fastest way to run that fits, and return whether there is one."""
     longest = found.shape.row_length
     best = search.best(config, decoder, on, min(longest, config.data.max_length), compiled)
     if best is None:
@@ -87,12 +98,13 @@ def _search(config, decoder: DecoderConfig, on: Slice, found: Estimate, compiled
         say(f"Nothing fits {on.name}; take more or larger chips, or --config.{less}")
         return False
     changed, estimated = best
-    say(f"\nThe fastest that was found to fit: {_way(changed, ' --config.')}")
-    _show(changed, decoder, on, estimated)
+    say(f"\nThe fastest that was found to fit: {_keys(changed, ' --config.')}")
+    _show(changed, on, estimated)
     return True
 
 
-def _way(config: config_lib.Config, between: str = " ") -> str:
+def _keys(config: config_lib.Config, between: str = " ") -> str:
+    """Format the keys that a search changes, with their values."""
     mesh, train = config.mesh, config.train
     keys = {
         "mesh.data": mesh.data,
@@ -105,12 +117,13 @@ def _way(config: config_lib.Config, between: str = " ") -> str:
     return between.strip() + text if between.strip() else text
 
 
-def _show(config: config_lib.Config, decoder: DecoderConfig, on: Slice, found: Estimate) -> None:
+def _show(config: config_lib.Config, on: Slice, found: TrainingEstimate) -> None:
+    """Print memory, collectives, times and costs of a training."""
     memory, shape = found.memory, found.shape
     sizes = " x ".join(f"{axis} {size}" for axis, size in found.sizes.items())
     say(
         f"\n{found.steps} steps on {sizes}; largest micro-batch: {count(shape.rows, 'row')} of "
-        f"{shape.row_length} tokens; remat: {found.remat}; rows are {found.filled:.0%} full"
+        f"{shape.row_length} tokens; remat: {config.train.remat}; rows are {found.filled:.0%} full"
     )
     if found.filled < WASTEFUL:
         say(
@@ -133,7 +146,8 @@ def _show(config: config_lib.Config, decoder: DecoderConfig, on: Slice, found: E
     _show_costs(config, on, found)
 
 
-def _show_scoring(found: Scoring, on: Slice) -> None:
+def _show_evaluation(found: EvaluationMemory, on: Slice) -> None:
+    """Print the memory that an evaluation takes."""
     rows = f"{count(found.shape.rows, 'row')} of {found.shape.row_length} tokens"
     what, remedy = "Scoring", "lower eval.batch_tokens, or raise mesh.fsdp"
     if found.generates:
@@ -150,7 +164,8 @@ def _show_scoring(found: Scoring, on: Slice) -> None:
     say(f"  {'peak':<12}{found.peak / GIB:>10.2f} of {on.chip.memory / GIB:.2f} GiB: {verdict}")
 
 
-def _show_costs(config: config_lib.Config, on: Slice, found: Estimate) -> None:
+def _show_costs(config: config_lib.Config, on: Slice, found: TrainingEstimate) -> None:
+    """Print how long a run takes, and what that costs."""
     if not found.fits:
         return
     share = config.plan.utilization
@@ -169,18 +184,19 @@ def _show_costs(config: config_lib.Config, on: Slice, found: Estimate) -> None:
         say("With --config.plan.price, in dollars for a chip and hour, it says what that costs")
 
 
-def _verdict(found: Estimate, on: Slice) -> str:
+def _verdict(found: TrainingEstimate, on: Slice) -> str:
     if found.fits:
         return f"fits: {found.memory.peak / on.chip.memory:.0%} of it"
     return "does not fit"
 
 
-def _remedies(config: config_lib.Config, found: Estimate, on: Slice) -> str:
+def _remedies(config: config_lib.Config, found: TrainingEstimate, on: Slice) -> str:
+    """Name the changes that may make a run fit."""
     remedies = []
-    if found.remat != "full":
+    if config.train.remat != "full":
         remedies.append("--config.train.remat=full")
     if found.shape.row_length > 1024:
-        half = found.micro_batch_tokens // 2
+        half = config.train.micro_batch_tokens // 2
         remedies.append(f"--config.train.micro_batch_tokens={half}")
     if found.sizes["fsdp"] * found.sizes["tensor"] < on.number:
         remedies.append(f"--config.mesh.data=1 --config.mesh.fsdp={on.number}")
@@ -188,13 +204,3 @@ def _remedies(config: config_lib.Config, found: Estimate, on: Slice) -> str:
         remedies.append("--config.lora.rank=16, to train adapters alone")
     remedies.append("more chips, or --search, which tries what there is")
     return f"It does not fit {on.name}; change one or more: {'; '.join(remedies)}"
-
-
-def check_topology(topology: str) -> None:
-    """Refuse a run without one.
-
-    Raises:
-      UserError: it is missing.
-    """
-    if not topology:
-        raise UserError(f"--topology is missing; {chips.USAGE}")

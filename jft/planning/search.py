@@ -1,34 +1,53 @@
-"""The best mesh, micro-batch and rematerialization that fit: guessed for all, tried for a few."""
+"""The search for the fastest mesh, micro-batch and rematerialization that fit.
+
+Time and memory are guessed for all candidates; the few that look best are compiled.
+"""
 
 from __future__ import annotations
 
 import copy
 import itertools
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import NamedTuple
 
+import jax.numpy as jnp
+
 from jft import config as config_lib
+from jft.batch import Shape
+from jft.checkpoints import weights
+from jft.model import flops
 from jft.model.decoder import DecoderConfig
 from jft.model.sharding import DIVIDED, PARAMETERS
-from jft.planning.chips import Slice
-from jft.planning.estimate import Estimate
+from jft.planning.chips import Chip, Slice
+from jft.planning.estimate import TrainingEstimate, compute_dtype
 
 TENSOR = (1, 2, 4, 8)
 TOKENS = (1024, 2048, 4096, 8192, 16384)
 REMAT = ("none", "attention", "full")
-# Bytes of a parameter that is trained: float32 weight, gradient and moments, and a copy to compute
-# with; and of one that is frozen beside adapters, by how it is held.
-TRAINED, FROZEN = 18, {"auto": 2, "bfloat16": 2, "int8": 1}
 # How far a guess of the memory may be off, and how many candidates are compiled at most.
 MARGIN, TRIES = 1.15, 6
+# Bytes of a number: of activations and of the weights that are computed with; of gradients; and of
+# a trained weight with its gradient, two moments, and a copy to compute with.
+BFLOAT16, FLOAT32, TRAINED = 2, 4, 18
 
 
 class Candidate(NamedTuple):
-    """A way to run, with the guesses by which it is tried sooner or later."""
+    """A way to run: sizes of the mesh, tokens of a micro-batch on a device, and `train.remat`."""
 
-    seconds: float
-    memory: float
-    config: config_lib.Config
+    data: int
+    fsdp: int
+    tensor: int
+    tokens: int
+    remat: str
+
+    def applied(self, config: config_lib.Config) -> config_lib.Config:
+        """Copy a config, with this way to run."""
+        changed = copy.deepcopy(config)
+        mesh, train = changed.mesh, changed.train
+        mesh.data, mesh.fsdp, mesh.tensor = self.data, self.fsdp, self.tensor
+        train.micro_batch_tokens, train.remat = self.tokens, self.remat
+        return changed
 
 
 def best(
@@ -36,74 +55,91 @@ def best(
     decoder: DecoderConfig,
     on: Slice,
     longest: int,
-    compiled: Callable[[config_lib.Config], Estimate],
-) -> tuple[config_lib.Config, Estimate] | None:
-    """The first that fits of those that ought to, the fastest first; None where none does.
+    compiled: Callable[[config_lib.Config], TrainingEstimate],
+) -> tuple[config_lib.Config, TrainingEstimate] | None:
+    """Find the fastest candidate that fits; None where none does.
 
     Args:
-      config: of the run.
-      decoder: its model's shape.
+      config: config of the run.
+      decoder: shape of its model.
       on: the chips.
-      longest: tokens of its longest sequence, of which a row must have room for one.
-      compiled: gives the estimate of a config.
+      longest: tokens of its longest sequence, which a row must hold.
+      compiled: function from a config to its estimate.
     """
-    candidates = sorted(_candidates(config, decoder, on, longest), key=lambda each: each.seconds)
-    fitting = [each for each in candidates if each.memory <= MARGIN * on.chip.memory]
-    # Where none of them does, the smallest may: guesses are guesses.
-    smallest = sorted(candidates, key=lambda each: each.memory)
-    tried = fitting[: TRIES - 1] + [
-        each for each in smallest[:TRIES] if each not in fitting[:TRIES]
-    ]
-    for each in tried[:TRIES]:
-        estimate = compiled(each.config)
+    for candidate in _to_try(config, decoder, on, longest)[:TRIES]:
+        changed = candidate.applied(config)
+        estimate = compiled(changed)
         if estimate.fits:
-            return each.config, estimate
+            return changed, estimate
     return None
 
 
-def _candidates(
+def _to_try(
     config: config_lib.Config, decoder: DecoderConfig, on: Slice, longest: int
-) -> Iterator[Candidate]:
-    axes = {PARAMETERS[dim]: decoder.size(dim) for dim in DIVIDED}
-    for tensor, tokens, remat in itertools.product(TENSOR, TOKENS, REMAT):
-        rest = on.number // tensor
-        if on.number % tensor or decoder.num_heads % tensor or axes["tensor"] % tensor:
-            continue
-        for fsdp in (size for size in range(1, rest + 1) if rest % size == 0):
-            if axes["fsdp"] % fsdp:
-                continue
-            changed = copy.deepcopy(config)
-            sizes = changed.mesh
-            sizes.data, sizes.fsdp, sizes.tensor = rest // fsdp, fsdp, tensor
-            changed.train.micro_batch_tokens, changed.train.remat = tokens, remat
-            yield _guess(changed, decoder, on, max(tokens, longest))
+) -> list[Candidate]:
+    """Order the candidates: those that seem to fit, the fastest first, then the smallest."""
+    decoder = replace(decoder, adapters=weights.adapters_of(config.lora, compute_dtype(config)))
+    candidates = list(_candidates(decoder, on.number))
+    seconds = {each: _token_seconds(each, decoder, on.chip, longest) for each in candidates}
+    memory = {each: _memory(each, decoder, longest) for each in candidates}
+    fitting = [each for each in candidates if memory[each] <= MARGIN * on.chip.memory]
+    fastest = sorted(fitting, key=seconds.__getitem__)
+    # A guess may be wrong, so the last tries are for the candidates that take least memory.
+    smallest = sorted(candidates, key=memory.__getitem__)[:TRIES]
+    return fastest[: TRIES - 1] + [each for each in smallest if each not in fastest[:TRIES]]
 
 
-def _guess(config: config_lib.Config, decoder: DecoderConfig, on: Slice, tokens: int) -> Candidate:
-    c, sizes, remat = decoder, config.mesh, config.train.remat
-    heads = (2 * c.num_heads + 2 * c.num_kv_heads) * c.head_dim
-    layer = c.embed_dim * heads + 3 * c.embed_dim * c.mlp_dim
-    parameters = c.num_layers * layer + (1 if c.tied_head else 2) * c.vocab_size * c.embed_dim
-    kept = {
+def _candidates(decoder: DecoderConfig, number: int) -> Iterator[Candidate]:
+    """List all ways to run on `number` chips with a mesh that divides the decoder's dimensions."""
+
+    def shards(axis: str, most: int) -> list[int]:
+        sizes = [most, *(decoder.size(dim) for dim in DIVIDED if PARAMETERS[dim] == axis)]
+        return [n for n in range(1, most + 1) if not any(size % n for size in sizes)]
+
+    tensors = [n for n in shards("tensor", number) if n in TENSOR]
+    for tensor, tokens, remat in itertools.product(tensors, TOKENS, REMAT):
+        for fsdp in shards("fsdp", number // tensor):
+            yield Candidate(number // tensor // fsdp, fsdp, tensor, tokens, remat)
+
+
+def _memory(candidate: Candidate, decoder: DecoderConfig, longest: int) -> float:
+    """Guess the bytes that a step takes on a device."""
+    _, fsdp, tensor, tokens, remat = candidate
+    c, adapters = decoder, decoder.adapters
+    number = jnp.dtype(adapters.base).itemsize if adapters else TRAINED  # adapters weigh nothing
+    state = number * flops.parameters(c) / (fsdp * tensor)
+    # Numbers that the backward pass needs of a token in a layer: all that is computed, the outputs
+    # of the projections, or the input of the layer.
+    heads = 2 * (c.num_heads + c.num_kv_heads) * c.head_dim
+    saved = {
         "none": 6 * c.embed_dim + 2 * heads + 4 * c.mlp_dim,
         "attention": 2 * c.embed_dim + heads + 2 * c.mlp_dim,
         "full": c.embed_dim,
     }[remat]
-    shards = sizes.fsdp * sizes.tensor
-    # Passes of a product over what it multiplies, forward and backward; adapters are next to none.
-    held, passes = (FROZEN[config.lora.base], 4) if config.lora.rank else (TRAINED, 6)
-    memory = (
-        held * parameters / shards
-        + 2 * tokens * c.num_layers * kept / sizes.tensor
-        + 4 * (layer + c.vocab_size * c.embed_dim) / sizes.tensor
-    )
-    chip, split = on.chip, sizes.tensor > 1
-    # Of a token and device, as if rows were full: computing, and what tensor shards exchange.
-    compute = (passes + 2 * (remat == "full")) * parameters / sizes.tensor / chip.flops
-    exchanged = 8 * 2 * c.embed_dim * c.num_layers / chip.link_bandwidth if split else 0.0
-    # Of a micro-batch: the weights are gathered twice, and their slopes scattered and summed.
-    gathered = passes * parameters / sizes.tensor / chip.link_bandwidth if sizes.fsdp > 1 else 0.0
-    slopes = 0 if config.lora.rank else 8 * parameters
-    summed = slopes / shards / chip.link_bandwidth if sizes.data > 1 else 0.0
-    seconds = max(compute * tokens, exchanged * tokens + gathered + summed)
-    return Candidate(seconds / tokens / (sizes.data * sizes.fsdp), memory, config)
+    activations = BFLOAT16 * max(tokens, longest) * c.num_layers * saved / tensor
+    # One layer and the head are gathered at a time, with their gradients.
+    gathered = 2 * BFLOAT16 * (flops.layer_parameters(c) + flops.head_parameters(c)) / tensor
+    return state + activations + gathered
+
+
+def _token_seconds(candidate: Candidate, decoder: DecoderConfig, chip: Chip, longest: int) -> float:
+    """Guess the seconds of a token: of computing or of sending, whichever takes longer.
+
+    Rows are taken to be full of tokens that are all predicted, and attention to cost nothing.
+    """
+    data, fsdp, tensor, tokens, remat = candidate
+    tokens = max(tokens, longest)
+    row = Shape(1, 1, tokens, num_entries=tokens, num_key_blocks=0, num_prefix_blocks=0)
+    computing = flops.forward_backward(decoder, row, remat) / tensor / chip.flops
+    weights_of_shard = flops.parameters(decoder) / tensor
+    sent = 0.0  # bytes of a micro-batch, in and out
+    if tensor > 1:
+        # Each layer sums the outputs of attention and of the feed-forward layer over the shards,
+        # forward and backward; a sum sends its numbers twice.
+        sent += 4 * 2 * BFLOAT16 * tokens * decoder.embed_dim * decoder.num_layers
+    if fsdp > 1:
+        # The weights are gathered twice; the gradients of what is trained are scattered.
+        sent += (2 if decoder.adapters else 3) * BFLOAT16 * weights_of_shard
+    if data > 1 and not decoder.adapters:
+        sent += 2 * FLOAT32 * weights_of_shard / fsdp
+    return max(computing, sent / chip.link_bandwidth) / tokens / (data * fsdp)

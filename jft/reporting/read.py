@@ -18,16 +18,6 @@ from jft.tasks import RELATIONS
 
 # What an evaluation counts beside its metric.
 CAUTIONS = ("shortened", "demos_among_items", "items_trained_on")
-# What every record of a workdir says of the model.
-OF_MODEL = (
-    *("model", "train", "train_task", "train_shots", "train_seed", "train_examples", "recipe"),
-    *("adapters", "plain_recipe", "base", "base_sha256", "model_path", "step", "model_sha256"),
-)
-PROBE = {
-    **{"step": int, "task": str, "dataset": str, "relation": str, "n": int},
-    **{"nll_change": int | float, "nll_change_stderr": int | float | None},
-    **{"kl": int | float, "kl_stderr": int | float | None},
-}
 DRIFT = {"relative_norm": int | float | None}
 WEIGHT = DRIFT | {"kind": str, "layer": int | None, "full_rank": int | None}
 
@@ -54,17 +44,11 @@ def _workdirs(path: str) -> list[Path]:
 
 def _read_evaluation(folder: Path) -> ScoredModel:
     """Read the workdir of an evaluation: a model with the cells that were scored there."""
-    file = folder / "cells.jsonl"
-    records = workdir.read_jsonl(file, records_lib.CELL)
-    if not records:
-        raise UserError(f"{file}: no finished cell; run python -m jft.eval on this workdir again")
-    for line, record in enumerate(records, start=1):
-        _check_record(f"{file} line {line}", record, records[0])
-    items = _items(folder / "rows.jsonl", {records_lib.key(r): r["metric"] for r in records})
+    records, first = _cells(folder), records_lib.read_scored_model(folder)
+    items = _items(folder, {records_lib.key(r): r["metric"] for r in records})
     evaluation = Evaluation(
         [records_lib.key(r) for r in records], _config(folder), _data_findings(folder)
     )
-    first = records[0]
     tuned = any(record["relation"] != "base" for record in records)
     return ScoredModel(
         name=first["model"],
@@ -88,23 +72,27 @@ def _read_evaluation(folder: Path) -> ScoredModel:
     )
 
 
-def _check_record(where: str, record: dict, first: dict) -> None:
-    for field in OF_MODEL:
-        if record[field] != first[field]:
-            raise UserError(
-                f"{where}: {field}={record[field]!r}, but line 1 has {first[field]!r}; "
-                "score each model in a workdir of its own"
-            )
-    if record["relation"] not in (*RELATIONS, "base"):
+def _cells(folder: Path) -> list[dict]:
+    found = records_lib.read_lines(folder, records_lib.CELLS)
+    if not found:
         raise UserError(
-            f"{where}: relation={record['relation']!r}; must be base, {', '.join(RELATIONS)}"
+            f"{folder / records_lib.CELLS.name}: no finished cell; run python -m jft.eval on this "
+            "workdir again"
         )
+    for line, record in enumerate(found, start=1):
+        if record["relation"] not in (*RELATIONS, "base"):
+            raise UserError(
+                f"{folder / records_lib.CELLS.name} line {line}: relation="
+                f"{record['relation']!r}; must be base, {', '.join(RELATIONS)}"
+            )
+    return found
 
 
-def _items(file: Path, metric_of: dict[Key, str]) -> dict[Key, dict[int, ScoredItem]]:
+def _items(folder: Path, metric_of: dict[Key, str]) -> dict[Key, dict[int, ScoredItem]]:
     """Read the items of every finished cell; those of a cell that was cut short are left out."""
     items: dict[Key, dict[int, ScoredItem]] = {key: {} for key in metric_of}
-    for line, record in enumerate(workdir.read_jsonl(file, records_lib.ROW), start=1):
+    file, found = folder / records_lib.ROWS.name, records_lib.read_lines(folder, records_lib.ROWS)
+    for line, record in enumerate(found, start=1):
         key = records_lib.key(record)
         if key in items:
             items[key][record["index"]] = _item(f"{file} line {line}", record, metric_of[key])
@@ -168,7 +156,7 @@ def _read_run(folder: Path) -> Run | None:
         config=workdir.read_json(folder / workdir.CONFIG),
         steps=_read_json(folder / "model.json").get("steps"),
         drift=_drift(folder / "drift.json"),
-        probes=workdir.read_jsonl(folder / "probes.jsonl", PROBE),
+        probes=records_lib.read_lines(folder, records_lib.PROBES),
         data_findings=_data_findings(folder),
     )
 

@@ -1,51 +1,100 @@
-"""What `rows.jsonl` and `cells.jsonl` hold, for all who read them."""
+"""The files that programs leave in workdirs: what each holds, its version, and one reader.
+
+Every JSON file, and every line of a JSON Lines file, has a `version`; none means 1. Files of older
+versions are read, newer ones are refused. `workdir.read_config` reads config.json.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import NamedTuple
 
+from jft.errors import UserError
+from jft.runtime import workdir
+from jft.runtime.workdir import Schema
+
+NUMBER = int | float
 GRID = {"task": str, "dataset": str, "shots": int, "prompt": int, "draw": int}
-ROW = GRID | {
-    "model": str,
-    "index": int,
-    "request_sha256": str,
-    "output": str,
-    "prediction": str,
-}
-CELL = GRID | {
-    "model": str,
-    "relation": str,
-    "metric": str,
-    "value": int | float,
-    "stderr": int | float | None,
-    "n": int,
-    "skipped": int,
-    "train": str | None,
-    "train_task": str | None,
-    "train_shots": int | None,
-    "train_seed": int | None,
-    "adapters": str,
-    "train_examples": int | None,
-    "recipe": str | None,
-    "plain_recipe": str | None,
-    "base": str,
-    "base_sha256": str | None,
-    "model_path": str,
-    "step": int,
-    "model_sha256": str,
-    "rows_sha256": str,
-    "prompt_sha256": str,
-    "bos": bool,
-    "sequence_tokens": int,
-    "row_tokens": int,
-    "shortened": int,
-    "demos_among_items": int,
-    "items_trained_on": int | None,
-}
+
+
+class Format(NamedTuple):
+    """A kind of file.
+
+    Attributes:
+      name: of the file in a workdir.
+      version: the one that is written.
+      fields: those that every record has, with their types.
+    """
+
+    name: str
+    version: int
+    fields: Schema
+
+
+METRICS = Format(
+    "metrics.jsonl",
+    1,
+    {
+        **{"step": int, "loss": NUMBER, "grad_norm": NUMBER, "lr": NUMBER, "seconds": NUMBER},
+        **{"examples": int, "target_tokens": int, "row_tokens": int},
+    },
+)
+PROBES = Format(
+    "probes.jsonl",
+    1,
+    {
+        **{"step": int, "task": str, "dataset": str, "relation": str, "n": int},
+        **{"accuracy": NUMBER | None, "nll": NUMBER},
+        **{"nll_change": NUMBER, "nll_change_stderr": NUMBER | None},
+        **{"kl": NUMBER, "kl_stderr": NUMBER | None},
+    },
+)
+DRIFT = Format("drift.json", 1, {"base": str, "base_step": int, "all": dict, "weights": list})
+DATA_REPORT = Format("data_report.json", 1, {"findings": list})
+TRAINED_MODEL = Format(
+    "model.json",
+    1,
+    {"decoder": dict, "steps": int, "base": str, "base_sha256": str, "base_step": int | None},
+)
+# What is true of a scored model on all its cells. Version 1 had no such file: see `read_cells`.
+SCORED_MODEL = Format(
+    "model.json",
+    2,
+    {
+        **{"model": str, "model_path": str, "step": int, "model_sha256": str, "bos": bool},
+        **{"base": str, "base_sha256": str | None, "adapters": str},
+        **{"train": str | None, "train_task": str | None, "train_shots": int | None},
+        **{"train_seed": int | None, "train_examples": int | None},
+        **{"recipe": str | None, "plain_recipe": str | None},
+    },
+)
+CELLS = Format(
+    "cells.jsonl",
+    2,
+    GRID
+    | {
+        **{"model": str, "relation": str, "metric": str, "value": NUMBER},
+        **{"stderr": NUMBER | None, "n": int, "skipped": int},
+        **{"rows_sha256": str, "prompt_sha256": str, "sequence_tokens": int, "row_tokens": int},
+        **{"shortened": int, "demos_among_items": int, "items_trained_on": int | None},
+    },
+)
+ROWS = Format(
+    "rows.jsonl",
+    1,
+    GRID | {"model": str, "index": int, "request_sha256": str, "output": str, "prediction": str},
+)
+JOBS = Format(
+    "jobs.jsonl",
+    1,
+    {"job": str, "sha256": str, "status": str, "seconds": NUMBER, "message": str},
+)
+DRY_RUN = Format("dry_run.json", 1, {"jobs": list, "seconds": NUMBER})
 
 
 class Key(NamedTuple):
-    """What a cell is of."""
+    """The identity of a cell of the grid."""
 
     task: str
     dataset: str
@@ -54,11 +103,96 @@ class Key(NamedTuple):
     draw: int
 
     def __str__(self) -> str:
-        """As messages name it."""
+        """Name the cell as messages do."""
         draw = f", draw {self.draw}" if self.draw else ""
         return f"{self.task}/{self.dataset} at {self.shots} shots, prompt {self.prompt}{draw}"
 
 
 def key(record: dict) -> Key:
-    """The cell that a record is of."""
+    """Find the cell that a record belongs to."""
     return Key(*(record[field] for field in GRID))
+
+
+def write(folder: Path, kind: Format, value: dict) -> None:
+    """Replace a JSON file atomically."""
+    workdir.write_json(folder / kind.name, {"version": kind.version} | value)
+
+
+def append(folder: Path, kind: Format, records: Iterable[dict]) -> None:
+    """Add records to a JSON Lines file; they are on disk when this returns."""
+    versioned = ({"version": kind.version} | record for record in records)
+    workdir.append_jsonl(folder / kind.name, versioned)
+
+
+def read(folder: Path, kind: Format) -> dict:
+    """Read a JSON file.
+
+    Raises:
+      UserError: it is missing, damaged, of a newer version, or lacks a field.
+    """
+    file = folder / kind.name
+    value = workdir.read_json(file)
+    _check_version(str(file), value, kind)
+    workdir.check(str(file), value, kind.fields)
+    return value
+
+
+def read_lines(folder: Path, kind: Format) -> list[dict]:
+    """Read the records of a JSON Lines file; none if there is no file.
+
+    A last line that a kill cut off is left out.
+
+    Raises:
+      UserError: a line is malformed, of a newer version, or lacks a field.
+    """
+    return _checked(folder, kind, workdir.read_jsonl(folder / kind.name, {}))
+
+
+def keep_lines(
+    folder: Path, kind: Format, wanted: Callable[[dict], bool] = lambda record: True
+) -> list[dict]:
+    """Drop the records that `wanted` refuses from a JSON Lines file, and return the others."""
+    kept = [record for record in read_lines(folder, kind) if wanted(record)]
+    if (folder / kind.name).exists():
+        workdir.write_text(folder / kind.name, workdir.to_jsonl(kept))
+    return kept
+
+
+def read_scored_model(folder: Path) -> dict:
+    """Read what an evaluation says of its model, of version 1 from the cells, where it stood.
+
+    Raises:
+      UserError: nothing is there; it is damaged; or, in version 1, cells of several models.
+    """
+    if (folder / SCORED_MODEL.name).exists():
+        return read(folder, SCORED_MODEL)
+    file = folder / CELLS.name
+    cells = workdir.read_jsonl(file, SCORED_MODEL.fields)
+    if not cells:
+        raise UserError(f"{file}: no finished cell; run python -m jft.eval on this workdir again")
+    facts = [{name: cell[name] for name in SCORED_MODEL.fields} for cell in cells]
+    for line, of_line in enumerate(facts, start=1):
+        for field, value in of_line.items():
+            if value != facts[0][field]:
+                raise UserError(
+                    f"{file} line {line}: {field}={value!r}, but line 1 has {facts[0][field]!r}; "
+                    "score each model in a workdir of its own"
+                )
+    return facts[0]
+
+
+def _checked(folder: Path, kind: Format, records: list[dict]) -> list[dict]:
+    for line, record in enumerate(records, start=1):
+        where = f"{folder / kind.name} line {line}"
+        _check_version(where, record, kind)
+        workdir.check(where, record, kind.fields)
+    return records
+
+
+def _check_version(where: str, record: dict, kind: Format) -> None:
+    version = record.get("version", 1)
+    if not isinstance(version, int) or version > kind.version:
+        raise UserError(
+            f"{where}: version={version!r}, but this jft reads {kind.name} up to version "
+            f"{kind.version}; update jft"
+        )

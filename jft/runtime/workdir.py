@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import types
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from jft import config as config_lib
@@ -203,8 +203,7 @@ def append_jsonl(path: Path, records: Iterable[dict]) -> None:
     if not processes.first():
         return
     with _naming(path), path.open("a", encoding="utf-8") as file:
-        for record in records:
-            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+        file.write(to_jsonl(records))
         file.flush()
         os.fsync(file.fileno())
 
@@ -261,11 +260,6 @@ def check(where: str, record, schema: Schema) -> None:
             raise UserError(f"{where}: {field}={record[field]!r} is not what jft writes there")
 
 
-def keep_jsonl(
-    path: Path, schema: Schema, wanted: Callable[[dict], bool] = lambda record: True
-) -> list[dict]:
-    """Drop the records that `wanted` refuses, and return the rest."""
-    records = [record for record in read_jsonl(path, schema) if wanted(record)]
-    if path.exists():
-        write_text(path, "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in records))
-    return records
+def to_jsonl(records: Iterable[dict]) -> str:
+    """Format records as JSON Lines."""
+    return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)

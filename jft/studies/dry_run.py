@@ -1,191 +1,174 @@
-"""What a study would do and take, before it does anything."""
+"""The dry run of a study: its jobs, their tokens exactly, and about how long they will take."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-from pathlib import Path
+from collections import Counter
 from typing import NamedTuple
 
 from jft import config as config_lib
-from jft.checkpoints.session import open_session
-from jft.data import checks
+from jft.checkpoints.session import Session, open_session
+from jft.data import checks, data_report, datasets, eval_batches, probe_batches, train_batches
+from jft.data.eval_batches import PackedCell
+from jft.data.eval_grid import all_cells
+from jft.data.packed import count_batches
+from jft.data.prompts import Encoder
+from jft.data.train_batches import Batches
+from jft.errors import UserError
+from jft.runtime import records
 from jft.runtime import workdir as workdir_lib
-from jft.runtime.progress import say
-from jft.studies import costs, measure
-from jft.studies.costs import Scoring, Training
-from jft.studies.measure import Speeds
-from jft.studies.parts import Part, parts
+from jft.runtime.progress import Bar, say
+from jft.studies import speed
+from jft.studies.entries import Entry, Job, entries
+
+NUMBERS = ("sequence_tokens", "row_tokens", "new_tokens", "seconds")
 
 
-class Estimate(NamedTuple):
-    """A job of the study.
+class PlannedJob(NamedTuple):
+    """A job, planned as the job itself would.
 
     Attributes:
-      job: as in `jobs.jsonl`.
-      sequence_tokens: of all its sequences, as rows without sharing hold them.
-      row_tokens: in packed rows, padding left out.
-      new_tokens: that it generates at most.
-      seconds: on this machine.
+      name: name of the job, as in `jobs.jsonl`.
+      reports: data reports, which count the tokens of its sequences and of its packed rows.
+      work: tokens by kind of work: `training` and `scoring` count those that are computed, padding
+        included, `generation` those that are generated at most.
     """
 
-    job: str
-    sequence_tokens: int
-    row_tokens: int
-    new_tokens: int
-    seconds: float
+    name: str
+    reports: list[dict]
+    work: Counter[str]
 
 
 def dry_run(config: config_lib.Config, workdir: str) -> None:
-    """Print a study's jobs with their tokens and times, and leave them in `dry_run.json`.
+    """Print a study's jobs with their tokens and times, and write them to `dry_run.json`.
 
     Raises:
-      UserError: the config is not fit for it.
+      UserError: the config is unfit for a study.
     """
     with workdir_lib.claim(workdir, config, "jft.study") as claimed:
         folder = claimed.resolve()
-        found = parts(config, folder)
+        study = entries(config, folder)
         session = open_session(config)
-        seen, shards = session.model.trained_on, session.row_shards
-        trainings, scoring = costs.plan(found, session.tokenizer, seen, shards)
-        speeds = measure.speeds(config, session, trainings, scoring.cells)
-        estimates = _estimates(config, found, trainings, scoring, speeds)
-        findings = _findings(trainings, scoring)
-        _write(folder / "dry_run.json", found, scoring, estimates, speeds, findings)
+        jobs, runs, cells, findings = _plan(study, session)
+        job_seconds, token_seconds = speed.measure(session, runs, cells)
+        found = [_record(job, job_seconds, token_seconds) for job in jobs]
+        content = {
+            "models": len(study),
+            "cells_per_model": len(cells),
+            "jobs": found,
+            "seconds": sum(record["seconds"] for record in found),
+            "findings": findings,
+            "job_seconds": job_seconds,
+            "token_seconds": token_seconds,
+        }
+        records.write(folder, records.DRY_RUN, content)
         checks.say_warnings(findings, "dry_run.json")
-        _show(found, scoring, estimates)
+        _show(len(study), len(cells), found)
 
 
-def _estimates(
-    config: config_lib.Config,
-    found: list[Part],
-    trainings: list[Training],
-    scoring: Scoring,
-    speeds: Speeds,
-) -> list[Estimate]:
-    """The jobs in the order of the study; the first of a shape has to compile it."""
-    shapes: set[Hashable] = set()
-    by_name = {training.name: training for training in trainings}
-    estimates = []  # none for a training that would fail
-    for part in found:
-        if part.training and part.name not in by_name:
-            continue
-        if part.training:
-            estimates.append(_training(config, by_name[part.name], speeds, shapes))
-        estimates.append(_scoring(config, part.name, scoring, speeds, shapes))
-    return estimates
-
-
-def _training(
-    config: config_lib.Config, training: Training, speeds: Speeds, shapes: set[Hashable]
-) -> Estimate:
-    seconds = speeds.start + training.seconds + speeds.load
-    seconds += training.flops(speeds.decoder) * speeds.training
-    seconds += training.probe_flops(speeds.decoder, config.probe.every) * speeds.scoring
-    seconds += speeds.load  # of the base again, to measure the drift of the weights
-    for shape in training.batches.micro_batches:
-        seconds += speeds.compile_training if _first(("training", shape), shapes) else 0
-    if _first(("probe", training.probe), shapes):
-        seconds += speeds.compile_scoring
-    return _estimate(f"jft.train {training.name}", [training.report], 0, seconds)
-
-
-def _scoring(
-    config: config_lib.Config,
-    name: str,
-    scoring: Scoring,
-    speeds: Speeds,
-    shapes: set[Hashable],
-) -> Estimate:
-    seconds, longest = speeds.start + scoring.seconds + speeds.load, config.eval.max_new_tokens
-    for cell in scoring.cells:
-        seconds += costs.forward_flops(cell, speeds.decoder) * speeds.scoring
-        new = _first((costs.generates(cell), cell.shape), shapes)
-        if costs.generates(cell):
-            work = costs.decoding_flops(cell, speeds.decoder, len(cell.encoded), longest)
-            seconds += work * speeds.generation
-            seconds += speeds.compile_generation if new else 0
-        else:
-            seconds += speeds.compile_scoring if new else 0
-    new_tokens = scoring.prompts * longest
-    return _estimate(f"jft.eval {name}", scoring.report["cells"], new_tokens, seconds)
-
-
-def _estimate(job: str, packed: list[dict], new_tokens: int, seconds: float) -> Estimate:
-    """The estimate of a job, whose data reports count the tokens of what is packed."""
-    return Estimate(
-        job=job,
-        sequence_tokens=sum(each["sequence_tokens"] for each in packed),
-        row_tokens=sum(each["row_tokens"] for each in packed),
-        new_tokens=new_tokens,
-        seconds=seconds,
-    )
-
-
-def _findings(trainings: list[Training], scoring: Scoring) -> list[dict]:
-    """What the checks say of all data, each thing once."""
-    reports = [*(training.report for training in trainings), scoring.report]
-    every = [finding for report in reports for finding in report["findings"]]
-    return list({(finding["where"], finding["text"]): finding for finding in every}.values())
-
-
-def _first(shape: Hashable, shapes: set[Hashable]) -> bool:
-    """Whether this is the first job of a shape."""
-    new = shape not in shapes
-    shapes.add(shape)
-    return new
-
-
-def _write(
-    file: Path,
-    found: list[Part],
-    scoring: Scoring,
-    estimates: list[Estimate],
-    speeds: Speeds,
-    findings: list[dict],
-) -> None:
-    per_flop = {name: getattr(speeds, name) for name in ("training", "scoring", "generation")}
-    content = {
-        "models": len(found),
-        "cells_per_model": len(scoring.cells),
-        "jobs": [estimate._asdict() for estimate in estimates],
-        "seconds": sum(estimate.seconds for estimate in estimates),
-        "findings": findings,
-        "gflops": {name: 1e-9 / value for name, value in per_flop.items() if value},
+def _record(job: PlannedJob, job_seconds: float, token_seconds: dict[str, float]) -> dict:
+    """Sum up the tokens of a job, and estimate its seconds on this machine."""
+    seconds = sum(number * token_seconds.get(kind, 0.0) for kind, number in job.work.items())
+    return {
+        "job": job.name,
+        "sequence_tokens": sum(report["sequence_tokens"] for report in job.reports),
+        "row_tokens": sum(report["row_tokens"] for report in job.reports),
+        "new_tokens": job.work["generation"],
+        "seconds": job_seconds + seconds,
     }
-    workdir_lib.write_json(file, content)
 
 
-def _show(found: list[Part], scoring: Scoring, estimates: list[Estimate]) -> None:
-    """A line for each training, one for the scorings, which are alike, and the sums."""
+def _plan(
+    study: list[Entry], session: Session
+) -> tuple[list[PlannedJob], list[Batches], list[PackedCell], list[dict]]:
+    """Plan all jobs, in the order in which they run; a training that would fail is named.
+
+    Returns:
+      The other jobs, the batches of each training, the cells that every model is scored on, and
+      what the checks of all data found, each thing once.
+    """
+    tokenizer, seen, shards = session.tokenizer, session.model.trained_on, session.row_shards
+    jobs: list[PlannedJob] = []
+    runs: list[Batches] = []
+    findings: list[dict] = []
+    with Bar("Planning", len(study)) as bar:
+        scoring, cells, report = _plan_scoring(study[0], tokenizer, shards)
+        bar.advance("scoring")
+        for entry in study:
+            if entry.training:
+                try:
+                    job, run = _plan_training(entry, entry.training, tokenizer, seen, shards)
+                except UserError as error:
+                    say(f"{entry.name} would fail: {error}")
+                    continue
+                finally:
+                    bar.advance(entry.name)
+                jobs.append(job)
+                runs.append(run)
+                findings += job.reports[0]["findings"]
+            jobs.append(scoring._replace(name=f"jft.eval {entry.name}"))
+    findings += report["findings"]
+    once = {(finding["where"], finding["text"]): finding for finding in findings}
+    return jobs, runs, cells, list(once.values())
+
+
+def _plan_training(
+    entry: Entry, job: Job, tokenizer: Encoder, seen: frozenset[str] | None, shards: int
+) -> tuple[PlannedJob, Batches]:
+    """Plan a training with its probes; returns its batches, too."""
+    config = job.config
+    run = train_batches.plan_run(config, tokenizer, shards)
+    probes = probe_batches.plan_probes(config, tokenizer, run.dataset, seen, shards)
+    report = data_report.training_report(run, datasets.suite(config.data), config.data)
+    work = Counter(training=speed.computed_tokens(run.micro_batches))
+    if probes:
+        probed_steps = {*range(0, run.steps, config.probe.every or run.steps), run.steps}
+        work["scoring"] = len(probed_steps) * speed.computed_tokens(count_batches([probes]))
+    return PlannedJob(f"jft.train {entry.name}", [report], work), run
+
+
+def _plan_scoring(
+    entry: Entry, tokenizer: Encoder, shards: int
+) -> tuple[PlannedJob, list[PackedCell], dict]:
+    """Plan the evaluation of a model, with its cells and its data report."""
+    config = entry.scoring.config
+    cells = [eval_batches.pack_cell(cell, tokenizer, config, shards) for cell in all_cells(config)]
+    report = data_report.evaluation_report(entry.name, cells, config, None)
+    prompts = sum(len(cell.encoded) for cell in cells if cell.slots)
+    work = Counter(
+        scoring=speed.computed_tokens(count_batches(cell for cell in cells if not cell.slots)),
+        generation=prompts * config.eval.max_new_tokens,
+    )
+    return PlannedJob(f"jft.eval {entry.name}", report["cells"], work), cells, report
+
+
+def _show(models: int, cells: int, jobs: list[dict]) -> None:
+    """Print a line for each training, one for the scorings, which are alike, and the sums."""
+    trainings, scorings = (
+        [job for job in jobs if job["job"].startswith(program)]
+        for program in ("jft.train", "jft.eval")
+    )
     lines: list[tuple[str, ...]] = [("", "tokens", "in rows", "new, at most", "time")]
-    lines += [_line(each.job, each) for each in estimates if each.job.startswith("jft.train")]
-    scorings = [each for each in estimates if each.job.startswith("jft.eval")]
-    lines.append(_line(f"jft.eval, {len(found)} models", _sum(scorings)))
-    everything = _sum(estimates)
-    lines.append(_line("in all", everything))
+    lines += [_line(record["job"], [record]) for record in trainings]
+    lines.append(_line(f"jft.eval, {models} models", scorings))
+    lines.append(_line("in all", jobs))
     width = max(len(line[0]) for line in lines)
     for name, *numbers in lines:
         say(f"{name:<{width}}" + "".join(f"{number:>13}" for number in numbers))
+    sequence_tokens, row_tokens, _, seconds = _sums(jobs)
     say(
-        f"{len(found)} models, each scored on {len(scoring.cells)} cells. Shared prefixes spare "
-        f"{1 - everything.row_tokens / everything.sequence_tokens:.0%} of the tokens. About "
-        f"{_duration(everything.seconds)} on this machine; generations that end early take less."
+        f"{models} models, each scored on {cells} cells. Shared prefixes spare "
+        f"{1 - row_tokens / sequence_tokens:.0%} of the tokens. About "
+        f"{_duration(seconds)} on this machine; generations that end early take less."
     )
 
 
-def _line(name: str, estimate: Estimate) -> tuple[str, ...]:
-    numbers = (estimate.sequence_tokens, estimate.row_tokens, estimate.new_tokens)
-    return (name, *(f"{n:,}" if n else "" for n in numbers), _duration(estimate.seconds))
+def _line(name: str, jobs: list[dict]) -> tuple[str, ...]:
+    *tokens, seconds = _sums(jobs)
+    return (name, *(f"{n:,}" if n else "" for n in tokens), _duration(seconds))
 
 
-def _sum(estimates: list[Estimate]) -> Estimate:
-    return Estimate(
-        job="",
-        sequence_tokens=sum(each.sequence_tokens for each in estimates),
-        row_tokens=sum(each.row_tokens for each in estimates),
-        new_tokens=sum(each.new_tokens for each in estimates),
-        seconds=sum(each.seconds for each in estimates),
-    )
+def _sums(jobs: list[dict]) -> list:
+    return [sum(job[name] for job in jobs) for name in NUMBERS]
 
 
 def _duration(seconds: float) -> str:

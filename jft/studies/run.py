@@ -1,45 +1,49 @@
-"""Runs a study: its jobs one after the other, each as a process of its own.
+"""Running a study: its jobs one after the other, each as a process of its own.
 
-A process of its own costs some seconds, and keeps what goes wrong in one job, or fills up the
-memory, from the others.
+A process costs some seconds to start, but a job that fails, or that fills up the memory, leaves the
+others alone.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from jft import config as config_lib
+from jft.checkpoints import model_ref
+from jft.data import datasets
+from jft.data.dataset_ref import DatasetRef
 from jft.errors import UserError
+from jft.runtime import records
 from jft.runtime import workdir as workdir_lib
 from jft.runtime.cli import FOLLOW
 from jft.runtime.progress import say
-from jft.studies import inputs
-from jft.studies.parts import Job, Part, parts
+from jft.studies.entries import Entry, Job, entries
 
-# One record of `jobs.jsonl`: how a job ended.
-RECORD = {"job": str, "sha256": str, "status": str, "seconds": int | float, "message": str}
 DONE, FAILED = "done", "failed"
 
 
-def run(config: config_lib.Config, workdir: str) -> None:
-    """Run what is not done yet, and write the report.
+def run_study(config: config_lib.Config, workdir: str) -> None:
+    """Run the jobs that are not done yet, and write the report.
 
     Raises:
-      UserError: the config is not fit for it, or jobs failed; the others were run.
+      UserError: the config is unfit for a study, or jobs failed; the others were run.
     """
     with workdir_lib.claim(workdir, config, "jft.study") as claimed, _Processes() as processes:
         folder = claimed.resolve()
-        found = parts(config, folder)
-        log = _Log(folder / "jobs.jsonl", sum(1 + (part.training is not None) for part in found))
-        for part in found:
-            _run_part(part, config, processes, log)
-        scored = [part.scoring.folder for part in found]
+        study = entries(config, folder)
+        number = sum(1 + (entry.training is not None) for entry in study)
+        log = _Log(folder, number)
+        for entry in study:
+            _run_entry(entry, config, processes, log)
+        scored = [entry.scoring.folder for entry in study]
         scored = [each for each in scored if (each / "cells.jsonl").exists()]
         if scored:
             _report(folder, scored, processes)
@@ -49,37 +53,37 @@ def run(config: config_lib.Config, workdir: str) -> None:
                 + "; ".join(f"{name}: {message}" for name, message in log.failed.items())
                 + ". The same command tries them again"
             )
-        say(f"Done: {len(found)} models in {folder}")
+        say(f"Done: {len(study)} models in {folder}")
 
 
-def _run_part(part: Part, study: config_lib.Config, processes: _Processes, log: _Log) -> None:
-    """Train and score one model; without the first there is nothing to do for the second."""
-    jobs = [job for job in (part.training, part.scoring) if job]
+def _run_entry(entry: Entry, config: config_lib.Config, processes: _Processes, log: _Log) -> None:
+    """Train and score one model; where training fails, scoring is left out."""
+    jobs = [job for job in (entry.training, entry.scoring) if job]
     for job in jobs:
-        name = f"{job.program} {part.name}"
-        digest = _digest(job, study)
-        if log.is_done(name, digest) and _is_whole(job):
+        name = f"{job.program} {entry.name}"
+        digest = _digest(job, config)
+        if log.is_done(name, digest) and _has_results(job):
             log.count += 1
             continue
         log.begin(name)
         start = time.monotonic()
         message = processes.run(_command(job))
-        if not message and not _is_whole(job):
+        if not message and not _has_results(job):
             message = "it was stopped before its last step"
         log.end(name, digest, time.monotonic() - start, message)
         if message:
             return
 
 
-def _is_whole(job: Job) -> bool:
-    """Whether a job's results are still there."""
+def _has_results(job: Job) -> bool:
+    """Check whether all results of a job are in its workdir."""
     if job.program == "jft.train":
         return workdir_lib.is_trained(job.folder)
     return all((job.folder / name).exists() for name in workdir_lib.RESULTS[job.program])
 
 
 def _command(job: Job) -> list[str]:
-    """The job as a command; its config lies beside the study's."""
+    """Write the config of a job to the study's `configs/`, and return the job's command."""
     file = job.folder.parents[1] / "configs" / f"{job.program}-{job.folder.name}.json"
     file.parent.mkdir(exist_ok=True)
     workdir_lib.write_json(file, config_lib.to_dict(job.config))
@@ -88,37 +92,78 @@ def _command(job: Job) -> list[str]:
 
 
 def _report(folder: Path, scored: list[Path], processes: _Processes) -> None:
-    """Of the models that the grid has now: it may have had others."""
+    """Write the report on the models that the grid has now; it may have had others."""
     message = processes.run(["jft.report", *map(str, scored), f"--out={folder / 'report'}"])
     if message:
         raise UserError(f"the report failed: {message}")
 
 
 def _digest(job: Job, study: config_lib.Config) -> str:
-    """Of all that a job depends on: where it has changed, the job says what that means."""
-    model = inputs.of_model(job.config.model.path)
-    return workdir_lib.sha256([config_lib.to_dict(job.config), model, inputs.of_data(study)])
+    """Hash all that a job depends on; where that has changed, the job is started again.
+
+    What the change means, the job itself says.
+    """
+    model = _model_sha256(job.config.model.path)
+    return workdir_lib.sha256([config_lib.to_dict(job.config), model, _data_sha256(study)])
+
+
+def _model_sha256(path: str) -> str:
+    """Hash the model that `model.path` means, and the bases of adapters down to one with none."""
+    try:
+        ref = model_ref.resolve(path)
+        sha256 = [ref.fingerprint()]
+        while ref.has_adapters:
+            ref = ref.base
+            sha256.append(ref.fingerprint())
+        return workdir_lib.sha256(sha256)
+    except UserError:
+        return ""  # the job will say what is wrong with it
+
+
+def _data_sha256(config: config_lib.Config) -> str:
+    """Hash the suite's files, and the user's own files that a study names.
+
+    What a change in them means, the job itself knows.
+    """
+    suite, data = datasets.suite(config.data), config.data
+    files = {suite.root / "prompt_map.json"}
+    for task in suite.tasks:
+        files.update((suite.root / task).rglob("*.json"))
+    grid = [*config.study.train, *config.eval.datasets, *config.probe.datasets]
+    for name in [data.demos, *grid]:
+        for reference in (name, name.partition(":")[2]):  # with a task before it, or without
+            files.update(DatasetRef.parse(reference).files())
+    return _files_sha256(files)
+
+
+def _files_sha256(paths: Iterable[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(paths):
+        if path.is_file():
+            digest.update(f"{path} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+    return digest.hexdigest()
 
 
 class _Log:
-    """jobs.jsonl: how every job ended, the last time."""
+    """The file `jobs.jsonl`, by which a study knows how every job ended the last time."""
 
-    def __init__(self, file: Path, total: int):
-        self.file, self.total, self.count = file, total, 0
-        self.records = {each["job"]: each for each in workdir_lib.keep_jsonl(file, RECORD)}
+    def __init__(self, folder: Path, total: int):
+        self.folder, self.total, self.count = folder, total, 0
+        self.records = {each["job"]: each for each in records.keep_lines(folder, records.JOBS)}
         self.failed: dict[str, str] = {}
 
     def is_done(self, name: str, digest: str) -> bool:
-        """Whether a job ended well, with the same config."""
+        """Check whether a job ended well, on the same inputs."""
         last = self.records.get(name, {})
         return (last.get("status"), last.get("sha256")) == (DONE, digest)
 
     def begin(self, name: str) -> None:
+        """Say which job begins."""
         self.count += 1
         say(f"\n== {self.count}/{self.total}  {name}")
 
     def end(self, name: str, digest: str, seconds: float, message: str) -> None:
-        """Record how it ended; no message means well."""
+        """Record how a job ended; an empty message means that it ended well."""
         if message:
             self.failed[name] = message
             say(f"failed: {name}: {message}")
@@ -129,11 +174,11 @@ class _Log:
             "seconds": round(seconds, 1),
             "message": message,
         }
-        workdir_lib.append_jsonl(self.file, [record])
+        records.append(self.folder, records.JOBS, [record])
 
 
 class _Processes:
-    """Runs one program at a time, and hands the signals of the study on to it."""
+    """A runner of one program at a time, which forwards the signals of the study to it."""
 
     def __init__(self):
         self._process: subprocess.Popen | None = None
@@ -149,9 +194,10 @@ class _Processes:
             signal.signal(number, handler)
 
     def run(self, command: list[str]) -> str:
-        """Run `python -m` with a command; what went wrong, or nothing."""
-        # Its standard input ends with this process, however this one ends: see `cli.FOLLOW`. A
-        # session of its own keeps Ctrl-C away from it, which is handed on once.
+        """Run `python -m` with a command, and return what went wrong, or an empty string."""
+        # The program ends when its standard input does, so with this process, however this one
+        # ends: see `cli.FOLLOW`. In a session of its own it does not get Ctrl-C from the terminal
+        # as well as from `_stop`.
         self._process = subprocess.Popen(
             [sys.executable, "-m", *command],
             env=os.environ | {FOLLOW: "1"},
@@ -174,7 +220,10 @@ class _Processes:
         return last.removeprefix("error: ") or f"ended with exit code {code}"
 
     def _stop(self, number: int, frame) -> None:
-        """Let the program save what it has; a second signal does not wait for it."""
+        """End the program, which saves what it has, then this process.
+
+        A second signal ends this process at once.
+        """
         for again in self._before:
             signal.signal(again, self._before[again])
         if self._process and self._process.poll() is None:

@@ -19,12 +19,11 @@ from jft.errors import UserError
 from jft.model import decoder, lora
 from jft.model import mesh as mesh_lib
 from jft.model.architecture import Adapters
-from jft.runtime import workdir as workdir_lib
+from jft.runtime import records
 from jft.runtime.progress import phase, say
 
 Number = jax.Array | np.ndarray | float
 
-FILE = "drift.json"
 # The names in the file of parameters whose own names would say less.
 KINDS = {"out": "output", "embed": "embedding"}
 
@@ -51,7 +50,7 @@ class Sums(NamedTuple):
 
 def write_if_missing(folder: Path, session: Session) -> None:
     """Write the drift of a finished run that was killed before it wrote it."""
-    if (folder / FILE).exists():
+    if (folder / records.DRIFT.name).exists():
         return
     run = model_ref.resolve(str(folder))
     try:
@@ -88,13 +87,13 @@ def write(
                     raise UserError(f"{base.path} is another model by now")
                 sums = compare(config, mesh, params, base.load(mesh)[1])
             begun = {"base": record.base, "base_step": record.base_step or 0}
-            workdir_lib.write_json(folder / FILE, begun | report(config, sums))
+            records.write(folder, records.DRIFT, begun | report(config, sums))
     except UserError as error:
         _say_why(error)
 
 
 def _say_why(error: UserError) -> None:
-    say(f"note: no {FILE}, which needs the base: {error}")
+    say(f"note: no {records.DRIFT.name}, which needs the base: {error}")
 
 
 def compare(

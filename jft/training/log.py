@@ -12,8 +12,7 @@ from jft import config as config_lib
 from jft.data import prefix_tree
 from jft.data.train_batches import Batches
 from jft.errors import UserError
-from jft.runtime import processes
-from jft.runtime import workdir as workdir_lib
+from jft.runtime import processes, records
 from jft.runtime.progress import Bar, say
 from jft.training import optim
 from jft.training.step import Metrics
@@ -33,13 +32,13 @@ class Log:
     """
 
     def __init__(self, folder: Path, config: config_lib.Config, batches: Batches, done: int):
-        self.metrics, self.probes = folder / "metrics.jsonl", folder / "probes.jsonl"
-        step = {"step": int}
-        kept = workdir_lib.keep_jsonl(self.metrics, step, lambda r: r["step"] <= done)
+        self.folder = folder
+        kept = records.keep_lines(folder, records.METRICS, lambda r: r["step"] <= done)
         if len(kept) != done:
-            say(f"note: {self.metrics} has {len(kept)} of the {done} steps until here")
+            file = folder / records.METRICS.name
+            say(f"note: {file} has {len(kept)} of the {done} steps until here")
         # Without a checkpoint the probe before the first step is made again, too.
-        workdir_lib.keep_jsonl(self.probes, step, lambda r: done > 0 and r["step"] <= done)
+        records.keep_lines(folder, records.PROBES, lambda r: done > 0 and r["step"] <= done)
         self.board = None
         if processes.first():
             board = str(folder / "tensorboard")
@@ -82,15 +81,15 @@ class Log:
             "lr": float(self.lr(step - 1)),
             "grad_norm": grad_norm,
         }
-        workdir_lib.append_jsonl(self.metrics, [record])
+        records.append(self.folder, records.METRICS, [record])
         for name in ("loss", "lr", "grad_norm", "seconds"):
             self._show(f"train/{name}", record[name], step)
         self.bar.advance(f"loss {loss:.4f}  {counts.row_tokens / seconds:.0f} tokens/s")
 
-    def probe(self, records: list[dict]) -> None:
+    def probe(self, probes: list[dict]) -> None:
         """Record a probe, and start measuring the seconds of the next step."""
-        workdir_lib.append_jsonl(self.probes, records)
-        for record in records:
+        records.append(self.folder, records.PROBES, probes)
+        for record in probes:
             for name in ("nll", "accuracy", "kl"):
                 if record[name] is not None:
                     tag = f"probe/{record['dataset']}/{name}"

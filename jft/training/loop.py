@@ -23,7 +23,7 @@ from jft.model import lora
 from jft.model import mesh as mesh_lib
 from jft.model.decoder import DecoderConfig
 from jft.pages import data_page
-from jft.runtime import processes
+from jft.runtime import processes, records
 from jft.runtime import workdir as workdir_lib
 from jft.runtime.progress import phase, say
 from jft.training import drift, optim, start
@@ -153,9 +153,9 @@ def _report(run: Run, done: int) -> None:
     config, session, batches, folder, _ = run
     with phase("Checking the data"):
         report = data_report.training_report(batches, datasets.suite(config.data), config.data)
-        file, page = folder / "data_report.json", folder / "data_report.html"
+        file, page = folder / records.DATA_REPORT.name, folder / "data_report.html"
         if not (done and file.exists() and page.exists()):  # the same data has the same report
-            workdir_lib.write_json(file, report)
+            records.write(folder, records.DATA_REPORT, report)
             workdir_lib.write_text(
                 page, data_page.training_page(report, batches, session.tokenizer)
             )
@@ -184,8 +184,9 @@ def _describe(folder: Path, session: Session, decoder: DecoderConfig, batches: B
 
 def _check_same_data(folder: Path, batches: Batches) -> None:
     """Half a run on some rows and half on others would be neither."""
-    file = folder / "data_report.json"
-    if file.exists() and workdir_lib.read_json(file).get("sha256") != batches.sha256():
+    file = folder / records.DATA_REPORT.name
+    known = records.read(folder, records.DATA_REPORT) if file.exists() else {}
+    if known and known.get("sha256") != batches.sha256():
         raise UserError(
             f"{folder} was begun with other data: {batches.dataset.source}, the prompt, the "
             "demonstrations or the tokenizer have changed since; restore them, remove it, or "

@@ -27,6 +27,7 @@ from jft.data.probe_batches import ProbeBatch, ProbeItems, ProbeSet
 from jft.errors import UserError
 from jft.model import decoder, lora
 from jft.model import mesh as mesh_lib
+from jft.runtime import records
 from jft.runtime import workdir as workdir_lib
 from jft.runtime.progress import phase
 
@@ -35,7 +36,6 @@ UNREADABLE = (
     *(OSError, ValueError, LookupError, EOFError, RuntimeError),
     *(zipfile.BadZipFile, zlib.error),
 )
-PROBED = {"step": int, "relation": str, "nll": int | float}
 # A probe that takes longer says so.
 NOTICED_SECONDS = 5.0
 
@@ -163,7 +163,7 @@ class Probes:
 def best_steps(folder: Path, number: int, steps: Sequence[int]) -> list[int]:
     """Choose the `number` of steps, of some, with the lowest loss on in-domain probes."""
     losses: dict[int, list[float]] = {}
-    for record in workdir_lib.read_jsonl(folder / "probes.jsonl", PROBED) if number else []:
+    for record in records.read_lines(folder, records.PROBES) if number else []:
         if record["relation"] == "in-domain" and record["step"] in steps:
             losses.setdefault(record["step"], []).append(record["nll"])
     return sorted(losses, key=lambda step: float(np.mean(losses[step])))[:number]

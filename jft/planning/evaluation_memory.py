@@ -1,4 +1,4 @@
-"""An evaluation on a slice: what its largest batches take of a device's memory."""
+"""An evaluation on a slice: the memory that its largest batches take on a device."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from jft.planning.chips import Slice
 
 
 @dataclass(frozen=True, slots=True)
-class Scoring:
-    """What an evaluation needs of a device: bytes, and whether they fit.
+class EvaluationMemory:
+    """Bytes that the largest cell of an evaluation takes on a device, and whether they fit.
 
     Attributes:
-      dataset, shots: of the cell that takes most.
-      generates: whether texts are generated for it; labels are scored otherwise.
-      shape: of a batch of it.
+      dataset, shots: dataset and number of shots of the cell.
+      generates: whether texts are generated; labels are scored otherwise.
+      shape: shape of a batch.
       weights: bytes of the parameters.
-      cache: of the keys and values of generations; 0 where they alone are refused.
-      peak: of all, at the worst moment.
-      fits: whether there is so much.
+      cache: bytes of the KV cache of generations; 0 where the compiler refuses it alone.
+      peak: bytes of all, at the worst moment.
+      fits: whether the device has that many.
     """
 
     dataset: str
@@ -48,10 +48,14 @@ class Scoring:
     fits: bool
 
 
-def plan(
+def evaluation_memory(
     config: config_lib.Config, decoder: DecoderConfig, tokenizer: Encoder, on: Slice, devices: list
-) -> list[Scoring]:
-    """Plan the cells of an evaluation, and compile the largest of those scored and generated for.
+) -> list[EvaluationMemory]:
+    """Plan the cells of an evaluation, and compile the largest of each kind.
+
+    Returns:
+      The memory for the largest cell whose labels are scored, then for the largest for which texts
+      are generated, as far as there are such cells.
 
     Raises:
       UserError: data or mesh that do not fit.
@@ -70,9 +74,9 @@ def _largest(
     on: Slice,
     mesh: Mesh,
     cells: list[PackedCell],
-) -> Scoring:
+) -> EvaluationMemory:
     cell = max(cells, key=_tokens)
-    dtype, layout = estimate.compute_type(config), mesh_lib.parameters(mesh, decoder)
+    dtype, layout = estimate.compute_dtype(config), mesh_lib.parameters(mesh, decoder)
     shapes = jax.tree.map(lambda x: x.update(dtype=dtype), decoder_lib.shapes(decoder))
     weights = estimate.held_bytes(shapes, layout)
     params = jax.tree.map(_shape, shapes, layout)
@@ -93,7 +97,7 @@ def _largest(
                 device.run(programs["token_logprobs"], params, batch)
     except _RefusedError:
         refused = True
-    return Scoring(
+    return EvaluationMemory(
         dataset=cell.cell.dataset.name,
         shots=cell.cell.shots,
         generates=bool(cell.slots),
@@ -106,28 +110,36 @@ def _largest(
 
 
 def _tokens(cell: PackedCell) -> int:
-    """Of a batch, and in the slots of generations."""
+    """Count the tokens of a batch and of the slots of the KV cache."""
     slots = cell.slots.num_slots * cell.slots.slot_tokens if cell.slots else 0
     return cell.shape.rows * cell.shape.row_length + slots
 
 
 class _Device:
-    """What a device holds while programs run on it, one after the other, in bytes."""
+    """The bytes that a device holds while programs run on it, one after the other.
+
+    Attributes:
+      held: bytes of parameters and of what programs have returned.
+      peak: the most bytes at any moment, with what programs work in.
+    """
 
     def __init__(self, held: float):
         self.held = self.peak = held
 
     def run(self, program, *args):
-        """What a program would return: shapes and where they lie. It stays on the device.
+        """Compile a program, and count what it returns as held by the device.
+
+        Returns:
+          The shapes and layouts of what the program would return.
 
         Raises:
-          _RefusedError: the compiler finds no room for it.
+          _RefusedError: the compiler finds no room for the program.
         """
         lowered = program.lower(*args)
         try:
             compiled = lowered.compile()
         except jax.errors.JaxRuntimeError as error:
-            self.peak = self.held + estimate.refused(error)
+            self.peak = self.held + estimate.refused_bytes(error)
             raise _RefusedError from None
         stats = compiled.memory_analysis()
         assert stats
@@ -137,7 +149,7 @@ class _Device:
 
 
 class _RefusedError(Exception):
-    """There is no room for a program."""
+    """A program for which the compiler finds no room."""
 
 
 def _generate(

@@ -1,4 +1,4 @@
-"""What a study consists of: one training and one evaluation for each of its models."""
+"""The entries of a study: one training and one evaluation for each of its models."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from jft.errors import UserError
 from jft.runtime.progress import say
 from jft.tasks import method
 
-# What a study says of all its trainings, by what a config says of one.
-OF_THE_GRID = {"train": "train", "examples": "sizes", "shots": "shots", "seed": "seeds"}
+# Keys of `data` for a single training, and the keys of `study` that list their values in a grid.
+GRID_KEYS = {"train": "train", "examples": "sizes", "shots": "shots", "seed": "seeds"}
 
 
 class Job(NamedTuple):
-    """A program to run: its workdir is a folder of the study's."""
+    """A program to run, its config, and its workdir, a folder of the study's workdir."""
 
     program: str
     config: config_lib.Config
     folder: Path
 
 
-class Part(NamedTuple):
-    """A model of the study.
+class Entry(NamedTuple):
+    """A model of the study: how it is trained and scored.
 
     Attributes:
-      name: what its folders are called.
-      training: None for the base.
-      scoring: on the same grid for every model.
+      name: name of its folders, such as `FTICL-2-sentiment-shops_train_20-first-8`.
+      training: job that trains it; None for the base.
+      scoring: job that scores it, on the same grid for every model.
     """
 
     name: str
@@ -43,8 +43,12 @@ class Part(NamedTuple):
     scoring: Job
 
 
-def parts(config: config_lib.Config, folder: Path) -> list[Part]:
-    """The base first, then training sets x sizes x shots x seeds.
+def entries(config: config_lib.Config, folder: Path) -> list[Entry]:
+    """List the entries of a study: the base, then training sets x sizes x shots x seeds.
+
+    Args:
+      config: config of the study.
+      folder: its workdir.
 
     Raises:
       UserError: a training set that is not there, a study without any, or two of one name.
@@ -53,15 +57,15 @@ def parts(config: config_lib.Config, folder: Path) -> list[Part]:
     _check(config)
     tasks = datasets.suite(config.data).tasks
     task_shots = sections.by_task("study.task_shots", study.task_shots, tasks)
-    found = [Part("base", None, _scoring(config, config.model.path, folder, "base"))]
+    found = [Entry("base", None, _scoring(config, config.model.path, folder, "base"))]
     found += [
-        _part(config, folder, source, size, shots, seed)
+        _entry(config, folder, source, size, shots, seed)
         for source in _training_sets(config)
         for size in _sizes(study.sizes, source)
         for shots in dict.fromkeys(task_shots.get(source.task.name, study.shots))
         for seed in dict.fromkeys(study.seeds)
     ]
-    names = [part.name for part in found]
+    names = [entry.name for entry in found]
     for name in names:
         if names.count(name) > 1:
             raise UserError(f"study.train: two parts are called {name}; rename a training set")
@@ -69,19 +73,20 @@ def parts(config: config_lib.Config, folder: Path) -> list[Part]:
 
 
 def _check(config: config_lib.Config) -> None:
-    """See that the grid is no empty one, and not asked for where a single training would be."""
+    """Refuse an empty grid, and keys of a single training that a study does not read."""
     for name in ("sizes", "shots", "seeds"):
         if not getattr(config.study, name):
             raise UserError(f"study.{name} is empty; give at least one, such as 0")
-    for single, several in OF_THE_GRID.items():
+    for single, several in GRID_KEYS.items():
         value = getattr(config.data, single)
         if value:
             raise UserError(f"data.{single}={value}: a study does not read it; set study.{several}")
 
 
-def _part(
+def _entry(
     config: config_lib.Config, folder: Path, source: Suite, size: int, shots: int, seed: int
-) -> Part:
+) -> Entry:
+    """Name one point of the grid, and make its two jobs."""
     training = _without_grid(config)
     training.eval = config_lib.Eval()
     training.data = dataclasses.replace(source.data, examples=size, shots=shots, seed=seed)
@@ -91,11 +96,14 @@ def _part(
         + ([f"seed-{seed}"] if seed else [])
     )
     run = folder / "runs" / name
-    return Part(name, Job("jft.train", training, run), _scoring(config, str(run), folder, name))
+    return Entry(name, Job("jft.train", training, run), _scoring(config, str(run), folder, name))
 
 
 def _scoring(config: config_lib.Config, model: str, folder: Path, name: str) -> Job:
-    """Every model is scored on the same grid, so on what concerns the grid alone."""
+    """Make the job that scores a model.
+
+    Its config holds nothing of how the model was trained, so that all are scored alike.
+    """
     scoring = _without_grid(config)
     scoring.model.path = model
     scoring.data = dataclasses.replace(config.data, train="", examples=0, shots=0, seed=0)
@@ -106,14 +114,14 @@ def _scoring(config: config_lib.Config, model: str, folder: Path, name: str) -> 
 
 
 def _without_grid(config: config_lib.Config) -> config_lib.Config:
-    """A copy for one program, which knows nothing of the other parts."""
+    """Copy the config for one job, which knows nothing of the grid."""
     own = copy.deepcopy(config)
     own.study = config_lib.Study()
     return own
 
 
 def _training_sets(config: config_lib.Config) -> list[Suite]:
-    """One suite for each training set."""
+    """Find the training sets, each a suite that is set up to read it."""
     source = datasets.suite(config.data)
     names = config.study.train or source.training_names()
     if not names:
@@ -122,11 +130,11 @@ def _training_sets(config: config_lib.Config) -> list[Suite]:
 
 
 def _sizes(sizes: tuple[int, ...], source: Suite) -> list[int]:
-    """The sizes that a training set has rows for."""
+    """Keep the sizes that a training set has examples for, and say which it has not."""
     try:
         have = len(source.training_set().examples)
     except UserError:
-        return list(sizes)  # its own training will say what is wrong with it; the others can do
+        return list(sizes)  # its own training will say what is wrong with it; the others can run
     for size in sizes:
         if size > have:
             say(f"note: {source.data.train} holds {have} examples, so no study.sizes={size} of it")
