@@ -161,7 +161,7 @@ class Probes:
 
 
 def best_steps(folder: Path, number: int, steps: Sequence[int]) -> list[int]:
-    """Choose the `number` of steps, of some, with the lowest loss on in-domain probes."""
+    """Choose the `number` of `steps` at which the loss on in-domain probes was lowest."""
     losses: dict[int, list[float]] = {}
     for record in records.read_lines(folder, records.PROBES) if number else []:
         if record["relation"] == "in-domain" and record["step"] in steps:
