@@ -28,8 +28,8 @@ def texts(plan, tokenizer, step):
 def test_a_step_holds_the_prompts_and_answers_of_its_examples(config, tokenizer):
     config.data.shuffle = False
     plan = batches_lib.plan_run(config, tokenizer)
-    rows = datasets.suite(config.data).training_set().examples
-    expected = [f"Text: {row['input']}\nSentiment:{row['output']}" for row in rows[4:8]]
+    examples = datasets.suite(config.data).training_set().examples
+    expected = [f"Text: {e['input']}\nSentiment:{e['output']}" for e in examples[4:8]]
     assert texts(plan, tokenizer, 1) == sorted(expected)
 
 
@@ -83,9 +83,9 @@ def test_per_row_draws_once_for_each_row_and_per_example_for_each_example(config
 
 @pytest.mark.parametrize("mode", ["fixed", "per_row", "per_example"])
 def test_no_example_is_its_own_demonstration(config, tokenizer, suite_root, mode):
-    """The training rows are the demonstrations here, white space aside: each must give way once."""
+    """The training set has the demonstrations here, white space aside: each must give way once."""
     demos = (suite_root / "sentiment/few_shot/shops_few_shot.json").read_text()
-    spaced = [row | {"input": row["input"].replace(" ", "  ")} for row in json.loads(demos)]
+    spaced = [demo | {"input": demo["input"].replace(" ", "  ")} for demo in json.loads(demos)]
     (suite_root / "sentiment/shops_train_20.json").write_text(json.dumps(spaced))
     config.data.shots, config.data.demo_mode = 4, mode
     plan = batches_lib.plan_run(config, tokenizer)
@@ -106,7 +106,7 @@ def test_batches_depend_on_the_step_alone(config, tokenizer):
 
 
 def test_the_seed_changes_the_order_and_every_epoch_holds_every_example(config, tokenizer):
-    config.train.steps, config.train.batch_size = 10, 4  # two epochs of 20 rows
+    config.train.steps, config.train.batch_size = 10, 4  # two epochs of 20 examples
     plan = batches_lib.plan_run(config, tokenizer)
     steps = [texts(plan, tokenizer, step) for step in range(10)]
     epochs = [sorted(itertools.chain(*steps[:5])), sorted(itertools.chain(*steps[5:]))]
@@ -136,8 +136,8 @@ def test_processes_share_a_batch_and_micro_batches_hold_every_row(config, tokeni
 
 def test_an_input_too_long_loses_its_end_and_keeps_its_answer(tokenizer):
     prompter = Prompter(tokenizer, TASKS["sentiment"], "Text: {input}\nSentiment:", 40, eos=True)
-    row = {"input": "one two three four five six seven eight nine ten", "output": "positive"}
-    encoded = prompter.encode([Request(row, (), ("positive",), "row 0")])[0]
+    example = {"input": "one two three four five six seven eight nine ten", "output": "positive"}
+    encoded = prompter.encode([Request(example, (), ("positive",), "row 0")])[0]
     tokens, start = encoded.sequences[0]
     assert encoded.shortened
     assert tokenizer.decode(tokens[:-1]) == "Text: one two three\nSentiment:positive"
@@ -148,8 +148,8 @@ def test_an_input_too_long_loses_its_end_and_keeps_its_answer(tokenizer):
 def test_two_texts_are_shortened_where_they_are_longest(tokenizer):
     template = "A: {input_1}\nB: {input_2}\nSame:"
     prompter = Prompter(tokenizer, TASKS["detection"], template, 40, eos=False)
-    row = {"input_1": "a b", "input_2": "one two three four five six seven", "output": "yes"}
-    encoded = prompter.encode([Request(row, (), ("yes", "no"), "row 0")])[0]
+    example = {"input_1": "a b", "input_2": "one two three four five six seven", "output": "yes"}
+    encoded = prompter.encode([Request(example, (), ("yes", "no"), "row 0")])[0]
     shown = [tokenizer.decode(sequence.tokens) for sequence in encoded.sequences]
     assert [text.rpartition("Same:")[2] for text in shown] == ["yes", "no"]
     assert all("A: a b\nB: one two" in text for text in shown)

@@ -31,8 +31,8 @@ def tokenizer():
 
 
 def labelled(*pairs, task="sentiment"):
-    rows = [{"input": text, "output": output} for text, output in pairs]
-    return Dataset("shops", TASKS[task], f"/d/{task}/shops_test_9.json", False, rows)
+    examples = [{"input": text, "output": output} for text, output in pairs]
+    return Dataset("shops", TASKS[task], f"/d/{task}/shops_test_9.json", False, examples)
 
 
 CLEAN = [("a", "positive"), ("b", "negative"), ("c", "positive")]
@@ -134,7 +134,12 @@ def rewrite(file, change):
 def test_rows_without_a_label_are_not_trained_on(config, suite_root, tokenizer):
     file = suite_root / "sentiment/shops_train_20.json"
     rewrite(
-        file, lambda rows: [*rows[:2], *(row | {"output": "-"} for row in rows[2:4]), *rows[4:]]
+        file,
+        lambda examples: [
+            *examples[:2],
+            *(each | {"output": "-"} for each in examples[2:4]),
+            *examples[4:],
+        ],
     )
     config.train.steps = 10
     plan = batches_lib.plan_run(config, tokenizer)
@@ -145,8 +150,8 @@ def test_rows_without_a_label_are_not_trained_on(config, suite_root, tokenizer):
 
 
 def test_drawn_demonstrations_are_looked_for_in_the_whole_file(config, suite_root, tokenizer):
-    rows = json.loads((suite_root / "sentiment/shops_train_20.json").read_text())
-    rewrite(suite_root / "sentiment/few_shot/shops_few_shot.json", lambda d: [*d[:-1], rows[5]])
+    examples = json.loads((suite_root / "sentiment/shops_train_20.json").read_text())
+    rewrite(suite_root / "sentiment/few_shot/shops_few_shot.json", lambda d: [*d[:-1], examples[5]])
 
     def found():
         plan = batches_lib.plan_run(config, tokenizer)
@@ -162,11 +167,11 @@ def test_drawn_demonstrations_are_looked_for_in_the_whole_file(config, suite_roo
 def test_the_report_of_a_training_run(config, suite_root, tokenizer):
     config.data.shots, config.train.steps, config.data.max_length = 2, 5, 180
     train = suite_root / "sentiment/shops_train_20.json"
-    rows = json.loads(train.read_text())
+    examples = json.loads(train.read_text())
     long = {"input": "very " * 30 + "long", "output": "negative"}
-    rewrite(train, lambda rows: [long, *rows[1:19], rows[18]])
-    rewrite(suite_root / "sentiment/shops_test_20.json", lambda test: [rows[4], *test[1:]])
-    rewrite(suite_root / "sentiment/few_shot/shops_few_shot.json", lambda d: [rows[5], *d[1:]])
+    rewrite(train, lambda examples: [long, *examples[1:19], examples[18]])
+    rewrite(suite_root / "sentiment/shops_test_20.json", lambda test: [examples[4], *test[1:]])
+    rewrite(suite_root / "sentiment/few_shot/shops_few_shot.json", lambda d: [examples[5], *d[1:]])
     plan = batches_lib.plan_run(config, tokenizer)
     report = data_report.training_report(plan, datasets.suite(config.data), config.data)
     assert {f["check"]: f["indices"] for f in report["findings"]} == {
@@ -223,7 +228,9 @@ def test_the_view_of_a_row_shows_what_each_token_sees_and_predicts():
 
 def test_the_page_shows_findings_numbers_and_the_first_row(config, suite_root, tokenizer):
     odd = {"input": "<b>&\tbold\u200b", "output": "positive"}
-    rewrite(suite_root / "sentiment/shops_train_20.json", lambda rows: [odd, *rows[1:19], odd])
+    rewrite(
+        suite_root / "sentiment/shops_train_20.json", lambda examples: [odd, *examples[1:19], odd]
+    )
     config.data.shots, config.data.shuffle, config.data.row_length = 2, False, 512
     plan = batches_lib.plan_run(config, tokenizer)
     report = data_report.training_report(plan, datasets.suite(config.data), config.data)
@@ -264,7 +271,10 @@ def program(name, suite_root, workdir, *more):
 def test_a_dry_run_of_training_checks_plans_and_leaves_a_workdir_to_use(
     config, suite_root, tmp_path
 ):
-    rewrite(suite_root / "sentiment/shops_train_20.json", lambda rows: [*rows[:19], rows[18]])
+    rewrite(
+        suite_root / "sentiment/shops_train_20.json",
+        lambda examples: [*examples[:19], examples[18]],
+    )
     workdir = tmp_path / "run"
     arguments = ("--config.data.train=shops_train_20", "--dry_run")
     done = program("jft.train", suite_root, workdir, *arguments)
@@ -282,7 +292,8 @@ def test_a_dry_run_of_training_checks_plans_and_leaves_a_workdir_to_use(
 def test_a_dry_run_of_an_evaluation(suite_root, tmp_path):
     demos = json.loads((suite_root / "detection/few_shot/pairs_few_shot.json").read_text())
     rewrite(
-        suite_root / "detection/pairs_test_20.json", lambda rows: [*rows[:3], demos[1], *rows[4:]]
+        suite_root / "detection/pairs_test_20.json",
+        lambda examples: [*examples[:3], demos[1], *examples[4:]],
     )
     workdir = tmp_path / "eval"
     arguments = ("--config.eval.datasets=pairs,shops", "--config.eval.shots=0,2", "--dry_run")
@@ -311,7 +322,7 @@ def smollm2():
 
 
 def findings_of(source, shots=8):
-    """What the checks find in the rows of a suite, and in its demonstrations."""
+    """What the checks find in the examples of a suite, and in its demonstrations."""
     found = []
     for task in source.tasks.values():
         train, test = (
@@ -320,13 +331,13 @@ def findings_of(source, shots=8):
         )
         for dataset in (*train, *test):
             demos = source.demo_set(task, dataset.name)
-            rows = demos.examples[:shots] if demos else []
+            examples = demos.examples[:shots] if demos else []
             check = checks.demonstrations_in_training
             if dataset in test:
                 check = checks.demonstrations_among_items
                 for training in train:
                     found += checks.test_items_in_training(dataset, training)
-            found += [*checks.check_examples(dataset), *check(dataset, rows)]
+            found += [*checks.check_examples(dataset), *check(dataset, examples)]
     return found
 
 
@@ -336,8 +347,8 @@ def test_the_mini_suite_has_nothing_to_warn_of():
 
 def test_training_examples_are_measured_whole_with_their_end_of_sequence(config, tokenizer):
     source = datasets.suite(config.data)
-    rows = source.training_set().examples
-    texts = [f"Text: {row['input']}\nSentiment:{row['output']}" for row in rows]
+    examples = source.training_set().examples
+    texts = [f"Text: {e['input']}\nSentiment:{e['output']}" for e in examples]
     lengths = [len(ids) + 1 for ids in tokenizer.encode(texts)]
     config.data.max_length, config.train.steps = max(lengths) - 1, 5
     findings = data_report.training_report(

@@ -1,4 +1,4 @@
-"""Rows of one's own: files, `datasets`, `tensorflow_datasets`, and tasks made by a config."""
+"""Datasets: files, `datasets`, `tensorflow_datasets`, names of sets, and tasks made by a config."""
 
 import csv
 import json
@@ -15,7 +15,7 @@ from jft.evaluation import loop as eval_loop
 from jft.tasks import TASKS
 from jft.training import loop
 
-ROWS = [
+EXAMPLES = [
     {"input": "so, so\ngood", "output": "positive"},
     {"input": 'a "bad" one', "output": "negative"},
 ]
@@ -40,21 +40,21 @@ def test_every_way_to_name_a_dataset(text, task, is_own, name, title):
 
 
 def write_file(path: Path) -> None:
-    """The rows in the format that the file's name tells."""
+    """The examples in the format that the file's name tells."""
     if path.suffix == ".csv":
         with path.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, list(ROWS[0]))
+            writer = csv.DictWriter(file, list(EXAMPLES[0]))
             writer.writeheader()
-            writer.writerows(ROWS)
+            writer.writerows(EXAMPLES)
     elif path.suffix == ".parquet":
         import pyarrow
         from pyarrow import parquet
 
-        parquet.write_table(pyarrow.Table.from_pylist(ROWS), path)
+        parquet.write_table(pyarrow.Table.from_pylist(EXAMPLES), path)
     elif path.suffix == ".jsonl":
-        path.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+        path.write_text("".join(json.dumps(each) + "\n" for each in EXAMPLES))
     else:
-        path.write_text(json.dumps(ROWS))
+        path.write_text(json.dumps(EXAMPLES))
 
 
 @pytest.mark.parametrize("suffix", [".json", ".jsonl", ".csv", ".parquet"])
@@ -62,7 +62,7 @@ def test_files(suffix, config, tmp_path):
     path = tmp_path / f"mine_test_2{suffix}"
     write_file(path)
     dataset = datasets.suite(config.data).test_set(f"sentiment:{path}")
-    assert (dataset.name, dataset.examples) == ("mine", ROWS)
+    assert (dataset.name, dataset.examples) == ("mine", EXAMPLES)
 
 
 def test_csv_of_a_spreadsheet_with_an_article_in_a_field(config, tmp_path):
@@ -97,9 +97,9 @@ def test_damaged_files(name, content, message, config, tmp_path):
 
 
 def test_a_public_name_does_not_hide_the_fields_of_a_file(config, tmp_path):
-    (tmp_path / "sst2.json").write_text(json.dumps(ROWS))
+    (tmp_path / "sst2.json").write_text(json.dumps(EXAMPLES))
     dataset = datasets.suite(config.data).test_set(f"sentiment:{tmp_path / 'sst2.json'}")
-    assert dataset.examples == ROWS
+    assert dataset.examples == EXAMPLES
 
 
 @pytest.fixture
@@ -123,7 +123,7 @@ def hub_folder(tmp_path):
     return tmp_path / "hub"
 
 
-def test_a_folder_of_datasets_with_a_ready_mapping(config, hub_folder):
+def test_a_folder_of_datasets_with_the_columns_of_a_public_dataset(config, hub_folder):
     suite = datasets.suite(config.data)
     dataset = suite.test_set(f"sentiment:hf:{hub_folder}/sst2/test")
     assert dataset.name == "sst2"
@@ -184,7 +184,7 @@ def test_tensorflow_datasets(config, tmp_path, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
     dataset = datasets.suite(config.data).test_set("sentiment:tfds:sst2:test")
     assert dataset.name == "sst2"
-    assert sorted((row["input"], row["output"]) for row in dataset.examples) == [
+    assert sorted((e["input"], e["output"]) for e in dataset.examples) == [
         ("row 0 ü", "negative"),
         ("row 1 ü", "positive"),
         ("row 2 ü", "negative"),
@@ -194,15 +194,15 @@ def test_tensorflow_datasets(config, tmp_path, monkeypatch):
     assert "tensorflow" not in sys.modules
 
 
-def test_every_ready_mapping_is_of_some_task():
+def test_every_mapping_of_a_public_dataset_is_of_some_task():
     fields = [{*task.fields, "output"} for task in TASKS.values()]
     for name, mapping in mappings.PUBLIC.items():
         assert {*mapping.columns} in fields, name
         labels = {*mapping.labels.values()}
         assert not labels or any(labels <= {*task.labels} for task in TASKS.values()), name
-    row = {"context": "c", "answerA": "x", "answerB": "y", "answerC": "z", "label": "2"}
+    raw = {"context": "c", "answerA": "x", "answerB": "y", "answerC": "z", "label": "2"}
     mapped = mappings.for_public_dataset("allenai-social_i_qa").apply(
-        row | {"question": "q"}, TASKS["question"], ""
+        raw | {"question": "q"}, TASKS["question"], ""
     )
     assert mapped == {"input": "c", "answer": "y", "output": "q"}
 

@@ -47,7 +47,7 @@ def test_every_sequence_has_its_place_in_a_shape_that_holds_it(lengths, shared, 
             assert widths[shape.num_prefix_blocks :].max(initial=0) <= shape.num_key_blocks
 
 
-def slots(plan):
+def computed_tokens(plan):
     return sum(
         -(-len(rows) // shape.rows) * shape.rows * shape.row_length
         for rows, shape in zip(plan.rows, plan.shapes, strict=True)
@@ -61,7 +61,7 @@ def test_long_runs_have_little_padding(shared):
     steps = steps_of(lengths, shared)
     plan = packing.pack_steps(steps, Budget(1, 4096))
     used = sum(shared + sum(step) for step in lengths)
-    assert slots(plan) < 1.05 * used
+    assert computed_tokens(plan) < 1.05 * used
     assert all(len(rows) == 1 for rows in plan.rows)
 
 

@@ -52,14 +52,14 @@ def test_every_entry_sees_exactly_its_own_sequence(forest, row_length):
     assert sorted(id(s) for row in rows for s in row) == sorted(map(id, sequences))
     for b, row in enumerate(rows):
         entry = 0
-        for slot, (ids, start) in enumerate(row):
+        for number, (ids, start) in enumerate(row):
             # Where nothing follows, the one entry is at the end and has no target.
             for position in range(start, max(len(ids), start + 1)):
                 seen, positions = path_to(batch, b, int(batch.loss_index_BM[b, entry]))
                 assert seen == ids[:position].tolist()
                 assert positions == list(range(position))
                 assert batch.loss_target_BM[b, entry] == [*ids, 0][position]
-                assert batch.loss_sequence_BM[b, entry] == slot
+                assert batch.loss_sequence_BM[b, entry] == number
                 entry += 1
         assert batch.loss_weight_BM[b].sum() == entry
 
@@ -128,8 +128,8 @@ def by_sequence(batch, rows, values):
     """Summed log-probability of each sequence, by identity."""
     sums = {}
     for b, row in enumerate(rows):
-        for slot, sequence in enumerate(row):
-            mine = (batch.loss_sequence_BM[b] == slot) & (batch.loss_weight_BM[b] > 0)
+        for number, sequence in enumerate(row):
+            mine = (batch.loss_sequence_BM[b] == number) & (batch.loss_weight_BM[b] > 0)
             sums[id(sequence)] = float(np.asarray(values[b], np.float64)[mine].sum())
     return sums
 
@@ -172,9 +172,9 @@ def test_changing_one_sequence_leaves_the_others_bit_equal(forest, data):
     config, params = model()
     row = packed(sequences, 72)[0]
     batch = batch_of([row], 72, num_entries=72)
-    slot = data.draw(st.integers(0, len(row) - 1))
-    others = [s for i, s in enumerate(row) if i != slot]
-    changed = row[slot].tokens
+    number = data.draw(st.integers(0, len(row) - 1))
+    others = [s for i, s in enumerate(row) if i != number]
+    changed = row[number].tokens
     shared = max((prefix_tree.shared_length(changed, s.tokens) for s in others), default=0)
     own = [
         k
@@ -187,10 +187,10 @@ def test_changing_one_sequence_leaves_the_others_bit_equal(forest, data):
     tokens_BT[0, own] += 7
     before = np.asarray(logprobs(config, params, batch))[0]
     after = np.asarray(logprobs(config, params, batch._replace(tokens_BT=tokens_BT)))[0]
-    kept = (batch.loss_sequence_BM[0] != slot) & (batch.loss_weight_BM[0] > 0)
+    kept = (batch.loss_sequence_BM[0] != number) & (batch.loss_weight_BM[0] > 0)
     np.testing.assert_array_equal(before[kept], after[kept])
     if (
-        row[slot].start < len(changed) and shared < len(changed) - 1
+        row[number].start < len(changed) and shared < len(changed) - 1
     ):  # it must see the change itself
         assert (before[~kept] != after[~kept]).any()
 

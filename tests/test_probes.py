@@ -83,10 +83,10 @@ def test_numbers_equal_plain_forward_passes(probed, tmp_path):
     for record in records[:4] + records[8:]:
         params = base if record["step"] == 0 else tuned
         task = source.tasks[record["task"]]
-        rows = source.test_set(f"{task.name}/{record['dataset']}").examples[:3]
+        examples = source.test_set(f"{task.name}/{record['dataset']}").examples[:3]
         template = source.template(task, 1)
         items = [
-            by_hand(base, params, task, prompts.fill(template, row), row["output"]) for row in rows
+            by_hand(base, params, task, prompts.fill(template, e), e["output"]) for e in examples
         ]
         nll, kl, correct = zip(*items, strict=True)
         assert record["nll"] == pytest.approx(np.mean(nll), rel=1e-5)
@@ -185,7 +185,8 @@ def scaled_answers(config, folder, sizes):
         setattr(config.mesh, axis, size)
     config.model.dtype = "float32"
     session = open_session(config, devices=tuple(jax.devices()[: int(np.prod(sizes))]))
-    items, schedule = plan(config, shards=session.row_shards), probes.Schedule(0, last=1, done=0)
+    items = plan(config, shards=session.row_shards)
+    schedule = probes.ProbeSchedule(every=0, last=1, done=0)
     made = probes.Probes(session, safetensors_io.TINY, items, schedule, folder)
     layout = mesh_lib.param_shardings(session.mesh, safetensors_io.TINY)
     base = safetensors_io.load(MODEL).params

@@ -237,7 +237,7 @@ def contradictory(dataset: Dataset) -> list[int]:
 
 
 def empty(dataset: Dataset) -> list[int]:
-    """Find the indices of the examples of which an input has no text."""
+    """Find the indices of the examples that have an input without any text."""
     inputs = map(dataset.task.inputs, dataset.examples)
     return [i for i, fields in enumerate(inputs) if not all(fields)]
 

@@ -25,7 +25,7 @@ class DatasetRef(NamedTuple):
         hf:NAME[/CONFIG]/SPLIT       NAME: on the Hugging Face hub, or a local folder
         tfds:NAME[/CONFIG]:SPLIT     in TensorFlow Datasets
 
-    Their task is the config's, or stands before them:
+    Their task is the config's, or is written before them:
 
         detection:PATH.jsonl    detection:hf:NAME/SPLIT
 

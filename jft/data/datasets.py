@@ -141,7 +141,7 @@ class Suite(NamedTuple):
           UserError: no such test set, or several.
         """
         ref = DatasetRef.parse(name, key, self.tasks)
-        own = self._own(ref, self._task(ref))
+        own = self._own(ref, self._task_of(ref))
         if own:
             return own
         task, path = self._find(ref, "test")
@@ -157,7 +157,7 @@ class Suite(NamedTuple):
           UserError: no such training set, or several.
         """
         ref = DatasetRef.parse(name, "study.train", self.tasks)
-        task, train = self._task(ref), ref.text
+        task, train = self._task_of(ref), ref.text
         if not ref.is_own:
             task, path = self._find(ref, "train")
             train = path.stem
@@ -223,7 +223,7 @@ class Suite(NamedTuple):
     def _demo_file(self, task: Task, name: str) -> Path:
         return self.root / task.name / "few_shot" / f"{name}_few_shot.json"
 
-    def _task(self, ref: DatasetRef) -> Task:
+    def _task_of(self, ref: DatasetRef) -> Task:
         return self.tasks[ref.task] if ref.task else self.task
 
     def _own(self, ref: DatasetRef, task: Task) -> Dataset | None:
@@ -273,10 +273,10 @@ def suite(data: config_lib.Data) -> Suite:
             f"data.root={data.root}: no file {path / 'prompt_map.json'}; make it, a list such as "
             f'[{{"{data.task}": "..."}}] with prompt templates, or set data.template'
         )
-    return Suite(path, data, _task(data))
+    return Suite(path, data, _config_task(data))
 
 
-def _task(data: config_lib.Data) -> Task:
+def _config_task(data: config_lib.Data) -> Task:
     """Look the task up in the table, or make it of the template and the labels."""
     task = TASKS.get(data.task)
     if task is None:

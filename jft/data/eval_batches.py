@@ -71,7 +71,7 @@ class PackedCell(PackedRows):
 
 
 def max_length(config: config_lib.Config) -> tuple[str, int]:
-    """Find the most tokens that a prompt with its answer may have, after the key that says so."""
+    """Return the limit of prompts with their answers, in tokens, after its config key."""
     if config.eval.max_length:
         return "eval.max_length", config.eval.max_length
     return "data.max_length", config.data.max_length

@@ -21,7 +21,7 @@ from jft.data.prefix_tree import TokenSequence
 from jft.data.prompts import Encoded
 
 # A sequence, as its item and its number among the sequences of the item.
-Pair = tuple[int, int]
+SequenceId = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class PackedRows:
     """
 
     encoded: list[Encoded]
-    rows: list[list[Pair]]
+    rows: list[list[SequenceId]]
     shape: Shape
 
     @property
@@ -55,7 +55,7 @@ class PackedRows:
         """The number of batches, or micro-batches, that hold any row."""
         return math.ceil(len(self.rows) / self.shape.rows)
 
-    def batches(self) -> Iterator[tuple[Batch, list[list[Pair]]]]:
+    def batches(self) -> Iterator[tuple[Batch, list[list[SequenceId]]]]:
         """Build the batches one after the other, each with its rows; the last may have padding."""
         sequences, size = self.sequences, self.shape.rows
         for start in range(0, len(self.rows), size):
@@ -106,8 +106,8 @@ def count_batches(packed: Iterable[PackedRows]) -> Counter[Shape]:
 
 
 def sum_by_sequence(
-    batch: Batch, values_BM: Array, rows: Sequence[Sequence[Pair]]
-) -> Iterator[tuple[Pair, float]]:
+    batch: Batch, values_BM: Array, rows: Sequence[Sequence[SequenceId]]
+) -> Iterator[tuple[SequenceId, float]]:
     """Sum the weighted values of the loss entries of each sequence, in float64.
 
     Log-probabilities of target tokens become log-probabilities of answers.

@@ -15,7 +15,7 @@ from jft.batch import Batch
 from jft.data import checks, datasets, prefix_tree, trained_on
 from jft.data.dataset_ref import DatasetRef
 from jft.data.datasets import Dataset, Suite
-from jft.data.packed import PackedRows, Pair, pack_items
+from jft.data.packed import PackedRows, SequenceId, pack_items
 from jft.data.packing import Budget
 from jft.data.prompts import Encoded, Encoder, Prompter, Request
 from jft.errors import UserError
@@ -55,7 +55,7 @@ class ProbeBatch(NamedTuple):
     """
 
     batch: Batch
-    rows: list[list[Pair]]
+    rows: list[list[SequenceId]]
     entries_BE: np.ndarray
     items_BE: np.ndarray
 
@@ -92,7 +92,7 @@ class ProbeItems(PackedRows):
                     entries_BE[b, e], items_BE[b, e] = entry, item
             yield ProbeBatch(batch, rows, entries_BE, items_BE)
 
-    def _gold_entries(self, row: list[Pair], gold: list[int]) -> list[tuple[int, int]]:
+    def _gold_entries(self, row: list[SequenceId], gold: list[int]) -> list[tuple[int, int]]:
         """Find the loss entries of a row at which gold answers begin, each with its item."""
         counts = [prefix_tree.num_entries([self.encoded[i].sequences[j]]) for i, j in row]
         starts = itertools.accumulate(counts, initial=0)

@@ -24,8 +24,8 @@ from jft.data.prompts import Encoded, Encoder, Prompter, Request
 from jft.errors import UserError
 from jft.tasks import Example
 
-# Tokens of the rows whose examples draw their demonstrations together, where `data.row_length` does
-# not say: a number of its own, so that the draw does not depend on the devices.
+# Tokens of the rows whose examples draw their demonstrations together, if `data.row_length` is 0: a
+# constant, so that the draw does not depend on the devices.
 GROUP_TOKENS = 4096
 
 # An example, and the demonstrations drawn for it, as indices.
@@ -71,7 +71,7 @@ class Batches:
         return self.packed[step].micro_batches(shard, shards)
 
     def sha256(self) -> str:
-        """Hash every token of the run, which depend on examples, prompts and tokenizer."""
+        """Hash every token of the run: examples, prompts and the tokenizer determine them."""
         return prefix_tree.sha256([encoded.sequences[0] for encoded in self.encoded])
 
 
@@ -113,7 +113,7 @@ class _Pool:
     def draw(self, steps: list[np.ndarray]) -> list[list[int]]:
         """Draw demonstrations for the examples of every step; returns the items of every step.
 
-        In the mode `per_row` these are the fixed ones; `redraw_per_row` takes it from there.
+        In the mode `per_row` these are the fixed ones, which `redraw_per_row` replaces.
         """
         if self.data.demo_mode == "per_example" and self.data.shots:
             draws = [
@@ -127,7 +127,7 @@ class _Pool:
     def redraw_per_row(self, steps: list[list[int]]) -> list[list[int]]:
         """Draw demonstrations anew, the same for all examples that one device would hold in a row.
 
-        Other demonstrations may be longer, so these examples may come to stand in two rows.
+        Other demonstrations may be longer, so these examples may need two rows in the end.
         """
         draws: list[list[Draw]] = []
         for step, items in enumerate(steps):

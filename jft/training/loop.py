@@ -29,7 +29,7 @@ from jft.runtime.progress import phase, say
 from jft.training import drift, optim, start
 from jft.training import step as step_lib
 from jft.training.log import Log
-from jft.training.probes import Probes, Schedule, best_steps
+from jft.training.probes import Probes, ProbeSchedule, best_steps
 from jft.training.stop import Stop
 
 AGAIN = "run the same command again to go on"
@@ -82,7 +82,7 @@ def _train_from(step: int, run: Run, watched: ProbeItems | None) -> None:
     load = _loader(batches, mesh)
     train_step = step_lib.Program(decoder, config.train.remat, dtype, optimizer, mesh)
     _compile(train_step, load, batches.shapes, step)
-    schedule = Schedule(config.probe.every, batches.steps, done=step)
+    schedule = ProbeSchedule(config.probe.every, batches.steps, done=step)
     probes = Probes(session, decoder, watched, schedule, folder) if watched else None
     log = Log(folder, config, batches, step)
     with Stop(mesh, config.checkpoint.grace) as stop:

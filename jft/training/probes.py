@@ -18,7 +18,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.special
-from jax.sharding import Mesh
 
 from jft.batch import Array, Batch
 from jft.checkpoints.session import Session
@@ -43,7 +42,7 @@ NOTICED_SECONDS = 5.0
 Program = Callable[[decoder.Params, Batch, Array], tuple[jax.Array, jax.Array]]
 
 
-class Schedule(NamedTuple):
+class ProbeSchedule(NamedTuple):
     """The steps at which a run is probed: before its first, after its last, and some between.
 
     Attributes:
@@ -87,16 +86,16 @@ class Probes:
         session: Session,
         model: decoder.DecoderConfig,
         items: ProbeItems,
-        schedule: Schedule,
+        schedule: ProbeSchedule,
         folder: Path,
     ):
         self.items, self.due = items, schedule.due
         self.file = folder / "probes.npz"
         self.batches = list(items.probe_batches())
         self.item_E = np.concatenate([b.items_BE[b.items_BE >= 0] for b in self.batches])
-        self.rows = mesh_lib.row_sharding(session.mesh, leading=0)
+        self.sharding = mesh_lib.row_sharding(session.mesh, leading=0)
         with phase("Compiling the probe"):
-            self.program = compile_probe(model, session.dtype, session.mesh, self.batches[0])
+            self.program = compile_probe(session, model, self.batches[0])
         self.base = self._read_base() if schedule.done else None
 
     def run(self, step: int, params: decoder.Params) -> list[dict]:
@@ -111,26 +110,26 @@ class Probes:
             assert base
             kl_E = kl_divergence(base.logprobs_EV, logprobs_EV)
             kl_I = np.bincount(self.item_E, kl_E) / np.bincount(self.item_E)
-        records, first = [], 0
+        found, first = [], 0
         for each in self.items.sets:
             part = slice(first, first + len(each.encoded))
             means = {"nll": now.nll_I, "nll_change": now.nll_I - base.nll_I, "kl": kl_I}
             means = {name: values[part] for name, values in means.items()}
-            records.append({"step": step} | _record(each, scores[part], means))
+            found.append({"step": step} | _record(each, scores[part], means))
             first = part.stop
-        return records
+        return found
 
     def _ask(self, params: decoder.Params) -> tuple[list[np.ndarray], np.ndarray]:
-        """Compute the log-probability of each sequence of each item, and `Answers.logprobs_EV`."""
+        """Compute log-probabilities of the sequences of each item, and `Answers.logprobs_EV`."""
         scores = [np.zeros(len(encoded.sequences)) for encoded in self.items.encoded]
-        found: list[np.ndarray] = []
+        distributions: list[np.ndarray] = []
         for each in self.batches:
-            placed = mesh_lib.put((each.batch, each.entries_BE), self.rows)
+            placed = mesh_lib.put((each.batch, each.entries_BE), self.sharding)
             logprobs_BM, logprobs_BEV = jax.device_get(self.program(params, *placed))
             for (item, sequence), value in sum_by_sequence(each.batch, logprobs_BM, each.rows):
                 scores[item][sequence] = value
-            found.append(logprobs_BEV[each.items_BE >= 0])
-        return scores, np.concatenate(found)
+            distributions.append(logprobs_BEV[each.items_BE >= 0])
+        return scores, np.concatenate(distributions)
 
     def _nll(self, scores: list[np.ndarray]) -> np.ndarray:
         triples = zip(self.items.encoded, scores, self.items.gold, strict=True)
@@ -162,7 +161,7 @@ class Probes:
 
 
 def best_steps(folder: Path, number: int, steps: Sequence[int]) -> list[int]:
-    """Choose the `number` of steps, of some, with the lowest loss on in-domain probes."""
+    """Choose the `number` of `steps` at which the loss on in-domain probes was lowest."""
     losses: dict[int, list[float]] = {}
     for record in records.read_lines(folder, records.PROBES) if number else []:
         if record["relation"] == "in-domain" and record["step"] in steps:
@@ -170,13 +169,11 @@ def best_steps(folder: Path, number: int, steps: Sequence[int]) -> list[int]:
     return sorted(losses, key=lambda step: float(np.mean(losses[step])))[:number]
 
 
-def compile_probe(
-    model: decoder.DecoderConfig, dtype: jnp.dtype, mesh: Mesh, example: ProbeBatch
-) -> Program:
-    """Compile `answers` for batches of the shape of an example."""
-    rows = mesh_lib.row_sharding(mesh, leading=0)
+def compile_probe(session: Session, model: decoder.DecoderConfig, example: ProbeBatch) -> Program:
+    """Compile `probe_logprobs` for batches of the shape of an example."""
+    mesh, rows = session.mesh, mesh_lib.row_sharding(session.mesh, leading=0)
     program = jax.jit(
-        functools.partial(answers, model, dtype),
+        functools.partial(probe_logprobs, model, session.dtype),
         in_shardings=(mesh_lib.param_shardings(mesh, model), rows, rows),
         out_shardings=mesh_lib.replicated(mesh),
     )
@@ -187,7 +184,7 @@ def compile_probe(
         return program.lower(decoder.shapes(model), *given).compile()
 
 
-def answers(
+def probe_logprobs(
     model: decoder.DecoderConfig,
     dtype: jnp.dtype,
     params: decoder.Params,
