@@ -81,7 +81,7 @@ def trainer(
     """Return a function that compiles all steps of a run, and one that does the next step."""
     optimizer = optim.create(config.optim, batches.steps)
     state = step_lib.create_state(params, optimizer, step_lib.shardings(decoder, optimizer, mesh))
-    program = step_lib.Program(decoder, config.train.remat, dtype, optimizer, mesh)
+    program = step_lib.CompiledStep(decoder, config.train.remat, dtype, optimizer, mesh)
     layout, steps = mesh_lib.row_sharding(mesh, leading=1), iter(range(batches.steps))
 
     def load(step: int) -> Batch:

@@ -275,7 +275,7 @@ def test_kernels_are_compiled_for_tpus_in_memory_for_the_tokens(tpus, dtype, len
 @pytest.mark.parametrize(("remat", "calls"), [("attention", 3), ("full", 4)])
 def test_a_step_is_compiled_for_tpus(tpus, decoder_config, remat, calls):
     mesh = mesh_of(tpus, 2, 1, 2)
-    program = step_lib.Program(decoder_config, remat, jnp.bfloat16, optax.adamw(1e-3), mesh)
+    program = step_lib.CompiledStep(decoder_config, remat, jnp.bfloat16, optax.adamw(1e-3), mesh)
     batch = jax.tree.map(lambda x: x[None], trees(4, 200))
     program.compile(batch)
     (compiled,) = program._compiled.values()

@@ -131,7 +131,7 @@ def train(config, sizes):
     if config.adapters.dora:
         trained = lora.init_magnitudes(trained, before)
     state = step_lib.create_state(trained, optimizer, step_lib.shardings(config, optimizer, mesh))
-    program = step_lib.Program(config, "attention", jnp.float32, optimizer, mesh)
+    program = step_lib.CompiledStep(config, "attention", jnp.float32, optimizer, mesh)
     rows, losses = batch(config, rows=8), []
     placed = jax.tree.map(lambda x: jax.device_put(x[None], mesh_lib.row_sharding(mesh, 1)), rows)
     for _ in range(4):
@@ -162,7 +162,7 @@ def test_a_step_computes_no_gradients_of_what_is_frozen(decoder_config):
     for name in (None, "lora", "int8"):
         config = dataclasses.replace(wide, adapters=KINDS.get(name))
         optimizer = optim.create(config_lib.get_config().optim, 1)
-        program = step_lib.Program(config, "none", jnp.float32, optimizer, mesh)
+        program = step_lib.CompiledStep(config, "none", jnp.float32, optimizer, mesh)
         rows = jax.tree.map(lambda x: x[None], batch(config, rows=8))
         counts[name] = program.compile(rows).cost_analysis()["flops"]
         shape = Shape(1, *rows.tokens_BT.shape[1:], rows.loss_index_BM.shape[-1], 1, 0)

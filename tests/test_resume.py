@@ -277,13 +277,13 @@ def test_every_shape_is_compiled_before_the_first_step(config, suite_root, tmp_p
     events = []
 
     def record(name):
-        method = getattr(step_lib.Program, name)
+        method = getattr(step_lib.CompiledStep, name)
 
         def recorded(*args):
             events.append(name)
             return method(*args)
 
-        monkeypatch.setattr(step_lib.Program, name, recorded)
+        monkeypatch.setattr(step_lib.CompiledStep, name, recorded)
 
     record("compile")
     record("__call__")

@@ -48,7 +48,7 @@ def run(decoder_config, batches, remat="attention", dtype=jnp.float32, **mesh_si
     layout = step_lib.shardings(decoder_config, optimizer, mesh)
     params = jax.tree.map(np.asarray, decoder.init(decoder_config, jax.random.key(0, impl="rbg")))
     state = step_lib.create_state(params, optimizer, layout)
-    step = step_lib.Program(decoder_config, remat, dtype, optimizer, mesh)
+    step = step_lib.CompiledStep(decoder_config, remat, dtype, optimizer, mesh)
     metrics = []
     for batch in batches:
         placed = jax.tree.map(lambda x: jax.device_put(x, mesh_lib.row_sharding(mesh, 1)), batch)
@@ -118,7 +118,7 @@ def test_what_a_device_holds_of_the_state_is_its_share(decoder_config):
     held = []
     for fsdp in (1, 8):
         mesh = jax.sharding.Mesh(np.array(jax.devices()[:fsdp]).reshape(1, -1, 1), mesh_lib.AXES)
-        program = step_lib.Program(wide, "attention", jnp.float32, optimizer, mesh)
+        program = step_lib.CompiledStep(wide, "attention", jnp.float32, optimizer, mesh)
         rows = [[s] for s in examples(np.random.default_rng(0), 8)]
         batch = mesh_lib.put(batch_of(rows, 8), mesh_lib.row_sharding(mesh, 1))
         held.append(program.compile(batch).memory_analysis().argument_size_in_bytes)

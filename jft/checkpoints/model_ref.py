@@ -34,7 +34,7 @@ NUMBERS = {"int": int, "float": int | float, "bool": bool}
 
 
 class ModelRecord(NamedTuple):
-    """What `model.json` says beside the checkpoints of a run.
+    """The content of `model.json` beside the checkpoints of a run.
 
     Attributes:
       decoder: the model's shape, without adapters.
@@ -82,7 +82,7 @@ class ModelRef:
 
     @property
     def has_adapters(self) -> bool:
-        """Whether the model is a base and adapters to it."""
+        """True for a base with adapters to it."""
         return bool(self.run.lora.rank) if self.run else self.peft is not None
 
     @property
@@ -290,7 +290,7 @@ def write_model(workdir: Path, saved: ModelRecord) -> None:
 
 
 def read_model(workdir: Path) -> ModelRecord:
-    """Read what `write_model` wrote.
+    """Read the `model.json` that `write_model` wrote.
 
     Raises:
       UserError: it is missing or damaged.

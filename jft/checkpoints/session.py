@@ -20,7 +20,7 @@ from jft.model import mesh as mesh_lib
 
 @dataclass(frozen=True)
 class Session:
-    """What training, evaluation, studies, plans, exports and benchmarks set up alike.
+    """The set-up that training, evaluation, studies, exports and benchmarks share.
 
     Devices and tokenizer are set up when they are first asked for: a program that finds its work
     done needs neither.
@@ -64,7 +64,7 @@ class Session:
 
     @property
     def row_shards(self) -> int:
-        """How many devices share the rows of a batch."""
+        """The number of devices that share the rows of a batch."""
         return mesh_lib.row_shards(self.mesh)
 
 

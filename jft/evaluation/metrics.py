@@ -1,33 +1,36 @@
-"""Metrics of an item and of a cell; those of texts by the libraries that everyone compares with."""
+"""Metrics of items and cells; those of texts are computed by the libraries in common use."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
 
-# What a cell's record calls its main metric.
+# Names of main metrics in the records of cells.
 ACCURACY, ROUGE_L = "accuracy", "rougeL"
 
 
 def item_field(metric: str) -> str:
-    """Where an item's record holds its value of a metric."""
+    """Name the field of an item's record that holds its value of a metric."""
     return "correct" if metric == ACCURACY else metric
 
 
 def rouge_l(prediction: str, reference: str) -> float:
-    """The F-measure of the longest common subsequence, in [0, 1] (`rouge-score`, no stemming)."""
+    """Compute ROUGE-L, the F-measure of the longest common subsequence, in [0, 1].
+
+    By `rouge-score`, without stemming.
+    """
     return _rouge().score(reference, prediction)["rougeL"].fmeasure
 
 
 def sentence_bleu(prediction: str, reference: str) -> float:
-    """BLEU of one text, in [0, 100] (`sacrebleu`'s defaults)."""
+    """Compute the BLEU of one text, in [0, 100], by `sacrebleu` with its defaults."""
     import sacrebleu
 
     return sacrebleu.sentence_bleu(prediction, [reference]).score
 
 
 def corpus_bleu(predictions: Sequence[str], references: Sequence[str]) -> float:
-    """BLEU of many texts together, in [0, 100] (`sacrebleu`'s defaults)."""
+    """Compute the BLEU of a corpus, in [0, 100], by `sacrebleu` with its defaults."""
     import sacrebleu
 
     return sacrebleu.corpus_bleu(list(predictions), [list(references)]).score

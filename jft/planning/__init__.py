@@ -1,1 +1,1 @@
-"""Whether a run fits some devices, and what it costs there, without having them."""
+"""Plans: whether a run fits some devices and what it costs there, without having them."""

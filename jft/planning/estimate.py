@@ -188,7 +188,7 @@ def _compile(
     batch,
 ) -> tuple[Memory, dict[str, Traffic] | None]:
     """Compile a step: its memory, and its collectives, or None where the compiler refuses it."""
-    program = step_lib.Program(decoder, config.train.remat, dtype, optimizer, mesh)
+    program = step_lib.CompiledStep(decoder, config.train.remat, dtype, optimizer, mesh)
     shapes = step_lib.shapes(decoder, optimizer)
     layout = step_lib.shardings(decoder, optimizer, mesh)
     memory = Memory(

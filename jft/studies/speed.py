@@ -73,7 +73,9 @@ def _training(session: Session, run: Batches) -> float:
     batch = jax.tree.map(lambda x: jax.device_put(x[:1], layout), run.batch(0))
     optimizer = optim.create(config.optim, run.steps)
     decoder, state, frozen = start.begin(session, config, optimizer)
-    program = step_lib.Program(decoder, config.train.remat, session.dtype, optimizer, session.mesh)
+    program = step_lib.CompiledStep(
+        decoder, config.train.remat, session.dtype, optimizer, session.mesh
+    )
 
     def train():
         nonlocal state  # the program takes its buffers

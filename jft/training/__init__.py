@@ -1,1 +1,1 @@
-"""The training step, its checkpoints and its loop."""
+"""The training step and its loop, with probes while it runs and drift after it."""

@@ -80,7 +80,7 @@ def _train_from(step: int, run: Run, watched: ProbeItems | None) -> None:
     optimizer = optim.create(config.optim, batches.steps)
     decoder, state, frozen = _load(step, run, watched, optimizer)
     load = _loader(batches, mesh)
-    train_step = step_lib.Program(decoder, config.train.remat, dtype, optimizer, mesh)
+    train_step = step_lib.CompiledStep(decoder, config.train.remat, dtype, optimizer, mesh)
     _compile(train_step, load, batches.shapes, step)
     schedule = ProbeSchedule(config.probe.every, batches.steps, done=step)
     probes = Probes(session, decoder, watched, schedule, folder) if watched else None
@@ -127,7 +127,7 @@ def _load(
 
 
 def _due(every: int, step: int, steps: int) -> bool:
-    """Whether to save after a step; the last is saved in any case."""
+    """Check whether to save after a step; the last is saved in any case."""
     return bool(every) and step % every == 0 and step < steps
 
 
@@ -183,7 +183,7 @@ def _describe(folder: Path, session: Session, decoder: DecoderConfig, batches: B
 
 
 def _check_same_data(folder: Path, batches: Batches) -> None:
-    """Half a run on some rows and half on others would be neither."""
+    """Refuse to resume a run on other data: half of it would be of each."""
     file = folder / records.DATA_REPORT.name
     known = records.read(folder, records.DATA_REPORT) if file.exists() else {}
     if known and known.get("sha256") != batches.sha256():
@@ -195,7 +195,7 @@ def _check_same_data(folder: Path, batches: Batches) -> None:
 
 
 def _loader(batches: Batches, mesh) -> Callable[[int], Batch]:
-    """A step's batch, of which each process builds the rows that its devices hold."""
+    """Return a function that builds a step's batch; each process builds its devices' rows."""
     shards = mesh_lib.row_shards(mesh)
     return lambda step: mesh_lib.put_shards(
         lambda shard: batches.batch(step, shard, shards),
@@ -205,9 +205,9 @@ def _loader(batches: Batches, mesh) -> Callable[[int], Batch]:
 
 
 def _compile(
-    train_step: step_lib.Program, load: Callable[[int], Batch], shapes: list[Shape], done: int
+    train_step: step_lib.CompiledStep, load: Callable[[int], Batch], shapes: list[Shape], done: int
 ) -> None:
-    """Every shape that is still to come, before the first step."""
+    """Compile for every shape that is still to come, before the first step."""
     with phase("Compiling the training step"):
         for shape in dict.fromkeys(shapes[done:]):
             train_step.compile(load(shapes.index(shape)))
@@ -215,7 +215,10 @@ def _compile(
 
 
 def _save_last(checkpoints: Checkpoints, step: int, state, steps: int) -> bool:
-    """Save where training stops; whether that is its end, from which no optimizer goes on."""
+    """Save where training stops, and return whether that is its last step.
+
+    The last step is saved without the state of the optimizer.
+    """
     ended = step >= steps
     with phase(f"Saving step {step}"):
         checkpoints.wait()

@@ -17,15 +17,15 @@ from jft.model import mesh as mesh_lib
 
 
 class TrainState(NamedTuple):
-    """Everything that a step changes.
+    """The state that a step changes.
 
     Attributes:
-      step: finished optimizer steps, int32.
-      params: float32 master weights of what is trained: everything, or adapters.
-      opt_state: of the optimizer.
+      step: number of finished optimizer steps, int32.
+      params: float32 master weights that are trained: all, or those of adapters.
+      opt_state: the optimizer's moments and counters.
     """
 
-    step: Any  # arrays, or what stands for them: shapes, shardings, None for a part not wanted
+    step: Any  # an array, or its shape or sharding where the state describes arrays
     params: decoder.Params
     opt_state: Any
 
@@ -45,7 +45,7 @@ def loss_sum(
     frozen: decoder.Params,
     batch: Batch,
 ) -> jax.Array:
-    """The weighted cross-entropy of a micro-batch, summed, computed in `dtype`."""
+    """Compute the weighted cross-entropy of a micro-batch in `dtype`, summed over its entries."""
     cast = lora.cast(lora.join(params, frozen), dtype)
     logprobs_BM = decoder.token_logprobs(config, cast, batch, remat)
     return -jnp.sum(logprobs_BM * batch.loss_weight_BM)
@@ -60,10 +60,19 @@ def train_step(
     frozen: decoder.Params,
     batch: Batch,
 ) -> tuple[TrainState, Metrics]:
-    """One optimizer step over all micro-batches of a batch, whose arrays are [A, B, ...].
+    """Take one optimizer step over all micro-batches of a batch, whose arrays are [A, B, ...].
 
-    The loss is the weighted cross-entropy over the number of target tokens in the whole step, which
-    is what separate, padded rows would give. Where adapters are trained, `frozen` is all the rest.
+    The loss is the weighted cross-entropy divided by the number of target tokens in the whole step,
+    over all devices and micro-batches: the loss of the same examples in separate, padded rows.
+
+    Args:
+      config: the decoder's shape.
+      remat: one of `linear.REMAT_POLICIES`.
+      dtype: the type to compute in.
+      optimizer: updates the trained parameters.
+      state: before the step.
+      frozen: the parameters beside trained adapters; empty where all are trained.
+      batch: micro-batches without loss entries come last, and are skipped.
     """
     targets = jnp.sum(batch.loss_weight_BM != 0)
     filled = jnp.sum(jnp.any(batch.loss_weight_BM != 0, axis=(1, 2)))
@@ -72,9 +81,9 @@ def train_step(
     def sums(a):
         return value_and_grad(state.params, frozen, jax.tree.map(lambda x: x[a], batch))
 
-    totals = sums(0)  # outside the loop: adding to zeros would pass over all weights twice
+    totals = sums(0)  # outside the loop, where it would be added to zeros: a pass over all weights
     if len(batch.tokens_BT) > 1:
-        # The number of turns is data: a step with fewer rows than the longest one costs less.
+        # The trip count is data, not shape: a step with fewer rows than the longest costs less.
         totals = jax.lax.fori_loop(
             1, filled, lambda a, totals: jax.tree.map(jnp.add, totals, sums(a)), totals
         )
@@ -86,7 +95,7 @@ def train_step(
 
 
 def shapes(config: decoder.DecoderConfig, optimizer: optax.GradientTransformation) -> TrainState:
-    """The state as `jax.ShapeDtypeStruct`s."""
+    """Describe the state as `jax.ShapeDtypeStruct`s."""
     params, _ = lora.split(decoder.shapes(config))
     step = jax.ShapeDtypeStruct((), jnp.int32)
     return TrainState(step, params, jax.eval_shape(optimizer.init, params))
@@ -95,7 +104,7 @@ def shapes(config: decoder.DecoderConfig, optimizer: optax.GradientTransformatio
 def shardings(
     config: decoder.DecoderConfig, optimizer: optax.GradientTransformation, mesh: Mesh
 ) -> TrainState:
-    """Where each part of the state lies: moments with their weights, counters everywhere."""
+    """Choose the sharding of the state: moments as their weights, counters replicated."""
     params, _ = lora.split(mesh_lib.param_shardings(mesh, config))
     opt_state = optax.tree_utils.tree_map_params(
         optimizer,
@@ -110,14 +119,14 @@ def shardings(
 def create_state(
     params: decoder.Params, optimizer: optax.GradientTransformation, layout: TrainState
 ) -> TrainState:
-    """The state before the first step, laid out over the mesh."""
+    """Create the state before the first step, laid out over the mesh."""
     params = jax.device_put(params, layout.params)
     opt_state = jax.jit(optimizer.init, out_shardings=layout.opt_state)(params)
     return TrainState(jax.device_put(jnp.int32(0), layout.step), params, opt_state)
 
 
-class Program:
-    """`train_step` on a mesh, compiled for some shapes of batches; it takes the state's buffers."""
+class CompiledStep:
+    """The training step on a mesh, compiled once for each shape of batches; it donates the state."""
 
     def __init__(
         self,
@@ -142,13 +151,13 @@ class Program:
     def __call__(
         self, state: TrainState, frozen: decoder.Params, batch: Batch
     ) -> tuple[TrainState, Metrics]:
-        """The next state, and what there is to say of the step."""
+        """Return the next state and the metrics of the step."""
         if _sizes(batch) not in self._compiled:
             self.compile(batch)
         return self._compiled[_sizes(batch)](state, frozen, batch)
 
     def compile(self, batch: Batch) -> jax.stages.Compiled:
-        """Compile for batches shaped as this one, before one comes."""
+        """Compile for batches of the shape of this one."""
         with jax.set_mesh(self.mesh):
             compiled = self.step.lower(self.shapes, self.frozen, batch).compile()
         self._compiled[_sizes(batch)] = compiled
