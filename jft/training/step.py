@@ -126,7 +126,7 @@ def create_state(
 
 
 class CompiledStep:
-    """The training step on a mesh, compiled once for each shape of batches; it donates the state."""
+    """The training step on a mesh, compiled for each shape of batches; it donates the state."""
 
     def __init__(
         self,
