@@ -53,7 +53,9 @@ def results(attend, query, key, value, d_out):
 def by_kernels(batch, kernels):
     """`results` of the kernels, compiled."""
     mask = tree_attention.kernel_mask(batch, kernels)
-    return jax.jit(lambda *x: results(lambda *qkv: tree_attention.attend(*qkv, mask), *x))
+    return jax.jit(
+        lambda *x: results(lambda *qkv: tree_attention.attend_with_kernels(*qkv, mask), *x)
+    )
 
 
 def whole(batch):
@@ -225,7 +227,9 @@ def of_mesh(query, key, value, d_out, until):
     batch = Batch(*(None,) * 2, until, *(None,) * 4)
     kernels = tree_attention.kernels_for_mesh(query.shape[-1])
     mask = tree_attention.kernel_mask(batch, kernels)
-    return results(lambda *qkv: tree_attention.attend(*qkv, mask), query, key, value, d_out)
+    return results(
+        lambda *qkv: tree_attention.attend_with_kernels(*qkv, mask), query, key, value, d_out
+    )
 
 
 @triton

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jft.batch import Batch
+from jft.batch import Batch, sees
 from jft.checkpoints.tokenizer import Tokenizer
 from jft.data.eval_batches import PackedCell, SlotSizes
 from jft.errors import UserError
@@ -209,7 +209,7 @@ def _prompts(batch: Batch, row: int, items: list[int], sizes: SlotSizes) -> Iter
     for entry, item in enumerate(items):
         end = batch.loss_index_BM[row, entry]
         # The prompt's tokens are those that its last token sees: the path from the root.
-        (path,) = np.nonzero(batch.visible_until_BT[row, : end + 1] > end)
+        (path,) = np.nonzero(sees(end, np.arange(length), batch.visible_until_BT[row]))
         own_path = row * length + path[sizes.prefix_tokens :]
         yield Prompt(item, row * entries + entry, own_path)
 

@@ -125,7 +125,7 @@ def attend(
 ) -> jax.Array:
     """Compute grouped-query attention, [B, T, N, H]: softmax in float32, scores over sqrt(H)."""
     if isinstance(mask, KernelMask):
-        return tree_attention.attend(query_BTNH, key_BTKH, value_BTKH, mask)
+        return tree_attention.attend_with_kernels(query_BTNH, key_BTKH, value_BTKH, mask)
     rows, length, heads, head_size = query_BTNH.shape
     kv_heads, (chunks, _, chunk_size) = key_BTKH.shape[2], mask[0].visible_ABCXS.shape[:3]
 

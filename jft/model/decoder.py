@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, overload
+from typing import Any, Literal, overload
 
 import jax
 import jax.numpy as jnp
@@ -212,7 +212,7 @@ def dims(config: DecoderConfig) -> Params:
 def apply(config: DecoderConfig, params: Params, batch: Batch, remat: str = ...) -> jax.Array: ...
 @overload
 def apply(
-    config: DecoderConfig, params: Params, batch: Batch, remat: str = ..., *, keep_cache: bool
+    config: DecoderConfig, params: Params, batch: Batch, *, keep_cache: Literal[True]
 ) -> tuple[jax.Array, Cache]: ...
 def apply(config, params, batch, remat="attention", keep_cache=False):
     """Compute the normed hidden states, [B, T, D], in the type of the parameters.

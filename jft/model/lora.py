@@ -171,8 +171,8 @@ def astype_donated(x: jax.Array, dtype: jnp.dtype) -> jax.Array:
 def quantize(kernel: jax.Array, outputs: int) -> dict:
     """Round the kernel of one layer to int8 numbers, with a bfloat16 scale for each output.
 
-    The scale maps the largest weight of the output to `INT8_MAX`. It is rounded up to bfloat16
-    before the weights are divided by it, so that each number is the nearest to its weight.
+    The scale maps the largest weight of the output to `INT8_MAX` or a little less: it is rounded up
+    to bfloat16 before the weights are divided by it, so that each number is nearest to its weight.
 
     Args:
       kernel: float32, outputs first.

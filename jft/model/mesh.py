@@ -102,7 +102,7 @@ def put_by_layer(dims: str, source, layout: NamedSharding, dtype: jnp.dtype) -> 
 
 
 def _put_part(source, first: tuple[slice, ...], layout: NamedSharding, dtype) -> jax.Array:
-    """Place `source[first]`, whose leading axes of size 1, one for each slice, are dropped."""
+    """Place `source[first]` without the leading axes, which `first` slices to size 1."""
 
     def read(index):
         part = source.astype(dtype, copy=False)[first + index]

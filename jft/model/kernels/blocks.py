@@ -1,6 +1,6 @@
 """Pairs of a block of queries, X, and a block of keys, Y: which to compute, and what of each.
 
-Both blocks have the same size, and everything here is float32. Equations: FlashAttention-2 (Dao
+Both blocks have the same size. Softmax and gradients are float32. Equations: FlashAttention-2 (Dao
 2023, arXiv 2307.08691).
 """
 
@@ -53,9 +53,8 @@ def block_pairs(
     rows, length = until_BT.shape
     num_blocks = length // size
     until_BQ1 = until_BT.reshape(rows, num_blocks, size).max(axis=2)[..., None]
-    block_Q = jnp.arange(num_blocks)
     # By (key, query): the rule for the first tokens of both blocks, with the latest end of a key.
-    first_Q = block_Q * size
+    first_Q = jnp.arange(num_blocks) * size
     seen_BQQ = sees(first_Q[None, None], first_Q[None, :, None], until_BQ1)
     most = min(most or num_blocks, num_blocks)
     listed = sum(min(q + 1, most) for q in range(num_blocks))

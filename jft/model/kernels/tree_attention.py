@@ -100,7 +100,7 @@ def kernel_mask(batch: Batch, kernels: Kernels) -> KernelMask:
     return KernelMask(kernels, MaskArrays(until_BT[:, None], *block_pairs(until_BT, size, most)))
 
 
-def attend(query_BTNH, key_BTKH, value_BTKH, mask: KernelMask) -> jax.Array:
+def attend_with_kernels(query_BTNH, key_BTKH, value_BTKH, mask: KernelMask) -> jax.Array:
     """Compute grouped-query attention, [B, T, N, H]: softmax in float32, scores over sqrt(H)."""
     return _attend(mask.kernels, query_BTNH, key_BTKH, value_BTKH, mask.arrays)
 
