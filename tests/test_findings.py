@@ -1,4 +1,4 @@
-"""Verdicts on the paper's findings, families of seeds, and what the report shows beside them."""
+"""Verdicts on the paper's findings, seeds of a recipe, and what the report shows beside them."""
 
 import csv
 import json
@@ -117,19 +117,19 @@ def test_each_ft_run_counts_once_however_many_it_is_compared_with(tmp_path, undr
     assert len(content.report.contrasts) == 6
 
 
-def test_seeds_of_one_recipe_are_one_family_with_its_spread(tmp_path):
+def test_seeds_of_one_recipe_are_compared_together_with_their_spread(tmp_path):
     folders = write_seeds(tmp_path, 3)
     found = compare(read_models(folders))
-    assert [s.family.name for s in found.subjects] == [
+    assert [s.name for s in found.recipes] == [
         "FT gadgets_train_400",
         "FTICL-2 gadgets_train_400",
     ]
-    first = found.subjects[0].relations[0]
+    first = found.recipes[0].relations[0]
     assert first.spreads["seeds"].levels == 3
     assert first.spreads["prompts"].levels == 2
     assert "draws" not in first.spreads
     assert "over 3 seeds" in wording.sentence(first)
-    alone = [compare(read_models([folders[0], f])).subjects[0].relations[0] for f in folders[1::2]]
+    alone = [compare(read_models([folders[0], f])).recipes[0].relations[0] for f in folders[1::2]]
     mean = sum(c.difference.value for c in alone) / 3
     assert first.difference.value == pytest.approx(mean)
     assert first.n == alone[0].n
@@ -144,9 +144,9 @@ def test_seeds_of_some_cells_alone_make_no_spread(tmp_path):
     cells = Path(folders[3]) / "cells.jsonl"
     records = read_jsonl(cells)
     write_jsonl(cells, [c for c in records if c["shots"] == 0])
-    found = compare(read_models(folders)).subjects[0].relations
+    found = compare(read_models(folders)).recipes[0].relations
     write_jsonl(cells, records)
-    whole = compare(read_models(folders)).subjects[0].relations
+    whole = compare(read_models(folders)).recipes[0].relations
     first, all_shots = found[0], {c.shots: c for c in whole if c.relation == "in-domain"}
     assert first.shots is None
     assert first.spreads["seeds"] == all_shots[0].spreads["seeds"]
@@ -173,7 +173,7 @@ def test_draws_move_a_mean_as_far_as_its_cells_have_demonstrations(tmp_path):
                 records = [r | {"draw": draw} for r in read_jsonl(other / file)]
                 write_jsonl(folder / file, read_jsonl(folder / file) + records)
         folders.append(str(folder))
-    relations = compare(read_models(folders)).subjects[0].relations
+    relations = compare(read_models(folders)).recipes[0].relations
     inside = {c.shots: c.spreads for c in relations if c.relation == "out-of-task"}
     assert inside[2]["draws"].levels == inside[None]["draws"].levels == 3
     assert "draws" not in inside[0]
@@ -204,7 +204,7 @@ def test_examples_show_their_input_while_the_data_is_there(tmp_path, undrawn):
     content = gather(folders)
     films = [
         e
-        for s in content.report.subjects
+        for s in content.report.recipes
         for f in s.changed_items
         for e in (*f.lost_items, *f.gained_items)
         if e.key.dataset == "films"

@@ -123,9 +123,9 @@ def test_the_interval_of_a_relation_is_clustered_by_item(study):
                 c | {"value": float(np.mean([first[c["dataset"], i] for i in range(40)]))}
             ),
         )
-    subject = compare(read_models([str(base), str(ft)])).subjects[0]
-    cell, relation = subject.cells[0].difference, subject.relations[0].difference
-    assert subject.relations[0].relation == subject.cells[0].relation == "in-domain"
+    recipe = compare(read_models([str(base), str(ft)])).recipes[0]
+    cell, relation = recipe.cells[0].difference, recipe.relations[0].difference
+    assert recipe.relations[0].relation == recipe.cells[0].relation == "in-domain"
     assert relation.value == pytest.approx(cell.value)
     assert relation.high - relation.low == pytest.approx(cell.high - cell.low, rel=0.15)
 
@@ -133,8 +133,8 @@ def test_the_interval_of_a_relation_is_clustered_by_item(study):
 def test_a_base_is_matched_by_its_path(study, tmp_path):
     write_evaluation(tmp_path / "other", "another", BASE, base="/models/another", seed=5)
     report_ = compare(read_models([*study, str(tmp_path / "other")]))
-    assert [subject.family.base for subject in report_.subjects] == ["tiny", "tiny"]
-    assert compare(read_models(study)).subjects == report_.subjects
+    assert [recipe.base for recipe in report_.recipes] == ["tiny", "tiny"]
+    assert compare(read_models(study)).recipes == report_.recipes
 
 
 def test_fticl_is_compared_with_ft_of_the_same_training_set_and_base_only(study, tmp_path):
@@ -144,8 +144,8 @@ def test_fticl_is_compared_with_ft_of_the_same_training_set_and_base_only(study,
     )
     [contrast] = compare(read_models([*study, str(other)])).contrasts
     assert (contrast.fticl.first.train_shots, contrast.ft.first.path) == (2, "/runs/ft")
-    subjects = {s.family.first.path: s.relations[0] for s in compare(read_models(study)).subjects}
-    fticl, ft = subjects["/runs/fticl"], subjects["/runs/ft"]
+    recipes = {s.first.path: s.relations[0] for s in compare(read_models(study)).recipes}
+    fticl, ft = recipes["/runs/fticl"], recipes["/runs/ft"]
     first = contrast.relations[0]
     assert first.difference.value == pytest.approx(fticl.difference.value - ft.difference.value)
 
@@ -174,8 +174,8 @@ def test_only_items_that_both_have_are_compared_and_the_report_says_so(tmp_path)
     files = written([tmp_path], tmp_path / "out")
     assert "scored on 30 items and tiny on 20; the 20 that both have" in files["report.html"]
     ft_items, base_items = (correct(folder, "films", 0, 0) for folder in (ft, base))
-    subject = compare(read_models([str(tmp_path)])).subjects[0]
-    cell = next(c for c in subject.cells if (c.dataset, c.shots, c.prompt) == ("films", 0, 0))
+    recipe = compare(read_models([str(tmp_path)])).recipes[0]
+    cell = next(c for c in recipe.cells if (c.dataset, c.shots, c.prompt) == ("films", 0, 0))
     expected = np.mean([ft_items[i] - base_items[i] for i in range(20)])
     assert cell.difference.value == pytest.approx(expected)
 
@@ -194,14 +194,14 @@ def test_a_base_that_lacks_some_cells_serves_for_the_others(study, tmp_path):
     files = written(study[:2], tmp_path / "out")
     assert "lacks 4 of its 20 cells" in files["report.md"]
     assert f"--config={study[1]}/config.json --config.model.path=" in files["report.html"]
-    subject = compare(read_models(study[:2])).subjects[0]
-    outside = next(c for c in subject.relations if c.relation == "out-of-domain")
+    recipe = compare(read_models(study[:2])).recipes[0]
+    outside = next(c for c in recipe.relations if c.relation == "out-of-domain")
     assert outside.n == 40  # of trips
 
 
 def test_lost_and_gained_items_are_counted_and_shown(study):
     base, ft, _ = study
-    changed = compare(read_models([base, ft])).subjects[0].changed_items[0]
+    changed = compare(read_models([base, ft])).recipes[0].changed_items[0]
     pairs = [
         (correct(base, "gadgets", s, p)[i], correct(ft, "gadgets", s, p)[i])
         for s in (0, 2)
@@ -246,7 +246,7 @@ def test_adapters_are_a_way_of_training_of_their_own(study, tmp_path):
         )
     )
     groups = [
-        [each.family.way for each in group.members]
+        [each.way for each in group.members]
         for group in compare(read_models(list(map(str, folders)))).groups
     ]
     assert sorted(groups) == [["FT"], ["FT LoRA-4"]]
@@ -282,8 +282,8 @@ def test_seeds_are_named_together_beside_snapshots(study, tmp_path):
         return str(folder)
 
     def names(folders):
-        found = compare(read_models([study[0], *folders])).subjects
-        return {subject.name: len(subject.family.models) for subject in found}
+        found = compare(read_models([study[0], *folders])).recipes
+        return {recipe.name: len(recipe.models) for recipe in found}
 
     folders = [written(0, 30), written(1, 30), written(0, 15)]
     assert names(folders) == {"FT gadgets_train_400": 2, "FT gadgets_train_400 (0 at step 15)": 1}
@@ -321,7 +321,7 @@ def test_a_metric_other_than_accuracy_is_read_from_its_own_field(study, tmp_path
     files = written(study, tmp_path / "out")
     assert "ROUGE-L" in files["report.html"]
     assert re.search(r"text \d+", files["report.md"])
-    cell = compare(read_models(study)).subjects[0].cells[0]
+    cell = compare(read_models(study)).recipes[0].cells[0]
     items = [correct_value(folder, cell) for folder in (study[1], study[0])]
     assert cell.difference.value == pytest.approx(np.mean(items[0]) - np.mean(items[1]))
 
@@ -382,13 +382,13 @@ def test_a_tuned_model_serves_as_the_base_of_another(study, tmp_path):
         train="films_train_400", train_shots=0,
     )  # fmt: skip
     found = compare(read_models([*study, str(further)]))
-    assert [s.family.base for s in found.subjects] == ["FT gadgets_train_400", "tiny", "tiny"]
+    assert [s.base for s in found.recipes] == ["FT gadgets_train_400", "tiny", "tiny"]
     assert not found.gaps
 
 
 def test_shots_that_the_base_lacks_do_not_repeat_the_others(study):
     edit(Path(study[0]) / "cells.jsonl", lambda c: c if c["shots"] == 0 else None)
-    relations = compare(read_models(study[:2])).subjects[0].relations
+    relations = compare(read_models(study[:2])).recipes[0].relations
     inside = [(c.shots, c.difference is None) for c in relations if c.relation == "in-domain"]
     assert inside == [(0, False), (2, True)]
 
@@ -577,14 +577,14 @@ def test_the_summary_fits_the_terminal(study):
 
 
 def test_sentences_say_what_chance_explains(study):
-    subjects = compare(read_models(study)).subjects
+    recipes = compare(read_models(study)).recipes
     sentences = {
-        c.difference.significant: wording.sentence(c) for s in subjects for c in s.relations
+        c.difference.significant: wording.sentence(c) for s in recipes for c in s.relations
     }
     assert "within what chance explains" in sentences[False]
     assert "chance" not in sentences[True]
     assert re.search(r"accuracy \d+\.\d\s% \S \d+\.\d\s% \([+−]\d+\.\d points", sentences[True])  # noqa: RUF001
-    first = subjects[0].relations
+    first = recipes[0].relations
     assert wording.verdict(first) == (
         "better in-domain and out-of-domain, no measurable change out-of-task"
     )

@@ -1,33 +1,42 @@
-"""The report's content: every tuned model against its base, and FTICL against FT."""
+"""The comparisons of a report: every tuned model against its base, and FTICL against FT."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from jft.evaluation import stats
 from jft.reporting import notes as notes_lib
 from jft.reporting import pairs as pairs_lib
-from jft.reporting.families import Family, bases_of, contrasts, families
-from jft.reporting.models import ScoredModel
+from jft.reporting.models import ScoredCell, ScoredModel, merge_cells
 from jft.reporting.pairs import ChangedItems, Comparison, Pair
 from jft.runtime.progress import Bar
+from jft.runtime.records import Key
+from jft.tasks import method
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
-    """Tuned models of one recipe, and everything known about them against their base.
+class Recipe:
+    """Tuned models that differ in nothing but their seed, and all about them against their base.
 
     Attributes:
-      family: the models.
+      name: unique in the report.
+      models: one for each seed, at least one.
+      base: the name of their base, None where it was not scored.
+      snapshot: such as ` at step 40` where the report has a later step of their training, too.
       pairs: their cells with the base's.
       relations, datasets, cells: comparisons of each level.
       changed_items: the items behind them.
     """
 
-    family: Family
+    name: str
+    models: tuple[ScoredModel, ...]
+    base: str | None
+    snapshot: str
     pairs: list[Pair]
     relations: list[Comparison]
     datasets: list[Comparison]
@@ -35,14 +44,29 @@ class Subject:
     changed_items: list[ChangedItems]
 
     @property
-    def name(self) -> str:
-        """Its family's."""
-        return self.family.name
+    def first(self) -> ScoredModel:
+        """One model for all: what it was trained on holds for every seed."""
+        return self.models[0]
 
     @property
-    def snapshot(self) -> str:
-        """Its family's."""
-        return self.family.snapshot
+    def kind(self) -> str:
+        """FT or FTICL."""
+        return "FTICL" if self.first.train_shots else "FT"
+
+    @property
+    def way(self) -> str:
+        """The kind with the adapters that were trained: FTICL LoRA-16."""
+        return _beside(self.kind, self.first.adapters)
+
+    @property
+    def trained_as(self) -> str:
+        """The way with the number of demonstrations, as in names: FTICL-2 LoRA-16."""
+        return _beside(method(self.first.train_shots), self.first.adapters)
+
+    @property
+    def seeds(self) -> int:
+        """The number of seeds."""
+        return len({model.seed for model in self.models})
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,35 +74,35 @@ class Contrast:
     """Models trained with demonstrations against those trained without, on the same examples.
 
     Attributes:
-      fticl, ft: the families.
+      fticl, ft: their recipes.
       pairs: cells of the same seeds.
       relations: their comparisons.
     """
 
-    fticl: Family
-    ft: Family
+    fticl: Recipe
+    ft: Recipe
     pairs: list[Pair]
     relations: list[Comparison]
 
     @property
     def name(self) -> str:
-        """Which against which."""
+        """`FTICL-2 gadgets against FT gadgets`."""
         return f"{self.fticl.name} against {self.ft.name}"
 
     @property
     def snapshot(self) -> str:
-        """That of either: they are of one step."""
+        """The snapshot of either recipe: they are of one step."""
         return self.fticl.snapshot or self.ft.snapshot
 
 
-Member = TypeVar("Member", Subject, Contrast)
+Member = TypeVar("Member", Recipe, Contrast)
 
 
 @dataclass(frozen=True, slots=True)
 class TaskGroup(Generic[Member]):
-    """Several subjects, or contrasts, of one task together, whatever their size and shots.
+    """Recipes, or contrasts, of one task together, whatever their size and shots.
 
-    Snapshots of a training before its last are no further trainings: they have their own.
+    Snapshots of a training before its last are no further trainings: they have their own groups.
 
     Attributes:
       name: such as `FT on detection`; of a group of one its member's.
@@ -93,21 +117,21 @@ class TaskGroup(Generic[Member]):
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What the report tells, whatever it is written in.
+    """All comparisons that the report tells, whatever it is written in.
 
     Attributes:
       bases: models that were not fine-tuned here.
-      subjects: the tuned models.
-      groups: them by task and kind of training.
+      recipes: the tuned models.
+      groups: recipes by task and kind of training.
       contrasts: FTICL against FT.
-      contrast_groups: them by task.
+      contrast_groups: contrasts by task.
       gaps: the evaluations that are missing, and the commands for them.
       notes: what else to beware of.
     """
 
     bases: list[ScoredModel]
-    subjects: list[Subject]
-    groups: list[TaskGroup[Subject]]
+    recipes: list[Recipe]
+    groups: list[TaskGroup[Recipe]]
     contrasts: list[Contrast]
     contrast_groups: list[TaskGroup[Contrast]]
     gaps: list[str]
@@ -115,19 +139,19 @@ class Report:
 
     @property
     def models(self) -> list[ScoredModel]:
-        """All of them, bases first."""
-        return [*self.bases, *(model for s in self.subjects for model in s.family.models)]
+        """All models, bases first."""
+        return [*self.bases, *(model for recipe in self.recipes for model in recipe.models)]
 
     @property
     def comparisons(self) -> list[Comparison]:
-        """All of them, table by table."""
+        """All comparisons, table by table."""
         return [
             *(c for group in self.groups for c in group.relations),
             *(c for group in self.contrast_groups for c in group.relations),
-            *(c for subject in self.subjects for c in subject.relations),
+            *(c for recipe in self.recipes for c in recipe.relations),
             *(c for contrast in self.contrasts for c in contrast.relations),
-            *(c for subject in self.subjects for c in subject.datasets),
-            *(c for subject in self.subjects for c in subject.cells),
+            *(c for recipe in self.recipes for c in recipe.datasets),
+            *(c for recipe in self.recipes for c in recipe.cells),
         ]
 
 
@@ -142,53 +166,114 @@ def compare(models: list[ScoredModel]) -> Report:
     gaps = [
         note
         for model in tuned
-        for note in notes_lib.missing(model, bases_of(model, models), models)
+        for note in notes_lib.missing(model, _bases_of(model, models), models)
     ]
-    found = families(tuned, models)
-    against = [(fticl, ft) for fticl in found for ft in found if contrasts(fticl, ft)]
+    seeds = _seeds_together(tuned)
+    names, snapshots = _names(seeds), _snapshots(seeds)
+    opposed = [
+        (i, j)
+        for i, fticl in enumerate(seeds)
+        for j, ft in enumerate(seeds)
+        if _is_contrast(fticl[0], ft[0])
+    ]
+    recipes, contrasts = [], []
     notes: list[str] = [] if tuned else [notes_lib.UNTRAINED]
-    with Bar("Comparing", len(found) + len(against)) as bar:
-        subjects = [_advance(bar, family.name, _subject(family, notes)) for family in found]
-        opposed = [_advance(bar, fticl.name, _contrast(fticl, ft)) for fticl, ft in against]
+    with Bar("Comparing", len(seeds) + len(opposed)) as bar:
+        for name, snapshot, members in zip(names, snapshots, seeds, strict=True):
+            own = _bases_of(members[0], models)
+            base, reference = own[0].name if own else None, merge_cells(own)
+            notes += [n for model in members for n in notes_lib.unequal(model, base, reference)]
+            recipes.append(_recipe(name, snapshot, members, base, reference))
+            bar.advance(name)
+        for i, j in opposed:
+            contrasts.append(_contrast(recipes[i], recipes[j]))
+            bar.advance(names[i])
     notes += notes_lib.cautions(models)
     for table in ("relations", "datasets", "cells"):
-        subjects = _adjust(subjects, table)
-    opposed = _adjust(opposed, "relations")
-    groups, contrast_groups = _groups(subjects, _task_and_kind), _groups(opposed, _task)
+        recipes = _adjust(recipes, table)
+    contrasts = _adjust(contrasts, "relations")
+    groups, contrast_groups = _groups(recipes, _task_and_kind), _groups(contrasts, _task)
     answer = _adjust([*groups, *contrast_groups], "relations")
     return Report(
         bases=bases,
-        subjects=subjects,
+        recipes=recipes,
         groups=answer[: len(groups)],
-        contrasts=opposed,
+        contrasts=contrasts,
         contrast_groups=answer[len(groups) :],
         gaps=gaps,
         notes=list(dict.fromkeys(notes)),
     )
 
 
-def _advance(bar: Bar, name: str, result):
-    bar.advance(name)
-    return result
+def _bases_of(model: ScoredModel, models: list[ScoredModel]) -> list[ScoredModel]:
+    """Find the model that it was tuned from, as it was then; that may be tuned itself."""
+    return [each for each in models if each.sha256 == model.base_sha256]
 
 
-def _subject(family: Family, notes: list[str]) -> Subject:
-    pairs = []
-    for model in family.models:
-        notes += notes_lib.unequal(model, family.base, family.reference)
-        pairs += pairs_lib.pair_cells(model, family.base, family.reference)
-    names = (family.name, family.base, pairs)
-    return Subject(
-        family,
-        pairs,
-        pairs_lib.compare_at("relation", *names),
-        pairs_lib.compare_at("dataset", *names),
-        pairs_lib.compare_at("cell", *names),
-        pairs_lib.changed_items(pairs),
+def _seeds_together(tuned: list[ScoredModel]) -> list[list[ScoredModel]]:
+    """Group models by recipe and step, in the order of the first of each."""
+    groups: dict[tuple, list[ScoredModel]] = {}
+    for model in tuned:
+        groups.setdefault(model.recipe_and_step, []).append(model)
+    return list(groups.values())
+
+
+def _names(groups: list[list[ScoredModel]]) -> list[str]:
+    """Name each group, with its step or as its first model where several have one name."""
+    names = [_name(members) for members in groups]
+    at_steps = [(name, members[0].step) for name, members in zip(names, groups, strict=True)]
+    times, times_at_step = Counter(names), Counter(at_steps)
+    found = []
+    for (name, step), members in zip(at_steps, groups, strict=True):
+        if times[name] > 1 and len(members) > 1 and times_at_step[name, step] == 1:
+            name = f"{name} at step {step}"
+        elif times[name] > 1:
+            name = members[0].name  # a model's own name is unique in the report
+        found.append(name)
+    return found
+
+
+def _name(members: list[ScoredModel]) -> str:
+    """Name a single model by its name, and several by what they are called but for their seeds."""
+    first, *others = members
+    return re.sub(r" seed \d+\b", "", first.own_name) if others else first.name
+
+
+def _snapshots(groups: list[list[ScoredModel]]) -> list[str]:
+    """Name the step of each group of which there is a later one; empty for the others."""
+    steps = [members[0].recipe_and_step for members in groups]
+    last = dict(sorted(steps, key=lambda recipe_and_step: recipe_and_step[1] or 0))
+    return ["" if step == last[recipe] else f" at step {step}" for recipe, step in steps]
+
+
+def _is_contrast(fticl: ScoredModel, ft: ScoredModel) -> bool:
+    """Check whether two models differ in the demonstrations of their training alone."""
+    known = [(model.train, model.plain_recipe_id, model.step) for model in (fticl, ft)]
+    return known[0] == known[1] and ft.train_shots == 0 < fticl.train_shots
+
+
+def _recipe(
+    name: str,
+    snapshot: str,
+    models: list[ScoredModel],
+    base: str | None,
+    reference: dict[Key, ScoredCell],
+) -> Recipe:
+    pairs = [pair for model in models for pair in pairs_lib.pair_cells(model, base, reference)]
+    return Recipe(
+        name=name,
+        models=tuple(models),
+        base=base,
+        snapshot=snapshot,
+        pairs=pairs,
+        relations=pairs_lib.compare_at("relation", name, base, pairs),
+        datasets=pairs_lib.compare_at("dataset", name, base, pairs),
+        cells=pairs_lib.compare_at("cell", name, base, pairs),
+        changed_items=pairs_lib.changed_items(pairs),
     )
 
 
-def _contrast(fticl: Family, ft: Family) -> Contrast:
+def _contrast(fticl: Recipe, ft: Recipe) -> Contrast:
     others = {model.seed: model for model in ft.models}
     pairs = [
         each
@@ -201,9 +286,8 @@ def _contrast(fticl: Family, ft: Family) -> Contrast:
     return Contrast(fticl, ft, pairs, relations)
 
 
-def _task_and_kind(subject: Subject) -> tuple[str, str | None]:
-    family = subject.family
-    return f"{family.way} on {family.first.train_task}{subject.snapshot}", family.base
+def _task_and_kind(recipe: Recipe) -> tuple[str, str | None]:
+    return f"{recipe.way} on {recipe.first.train_task}{recipe.snapshot}", recipe.base
 
 
 def _task(contrast: Contrast) -> tuple[str, str | None]:
@@ -211,13 +295,13 @@ def _task(contrast: Contrast) -> tuple[str, str | None]:
 
 
 def _groups(
-    parts: list[Member], name_of: Callable[[Member], tuple[str, str | None]]
+    members: Iterable[Member], name_of: Callable[[Member], tuple[str, str | None]]
 ) -> list[TaskGroup[Member]]:
-    """By what `name_of` calls them and their reference; a group of one has its member's name."""
+    """Group by what `name_of` calls them and their reference."""
     found: dict[tuple[str, str | None], list[Member]] = {}
-    for part in parts:
-        found.setdefault(name_of(part), []).append(part)
-    return [_group(*key, members) for key, members in found.items()]
+    for member in members:
+        found.setdefault(name_of(member), []).append(member)
+    return [_group(*key, group) for key, group in found.items()]
 
 
 def _group(name: str, reference: str | None, members: list[Member]) -> TaskGroup[Member]:
@@ -240,3 +324,7 @@ def _adjust(parts: list, table: str) -> list:
         return {table: [with_holm(c) for c in getattr(part, table)]}
 
     return [dataclasses.replace(part, **rest(part)) for part in parts]
+
+
+def _beside(kind: str, adapters: str) -> str:
+    return f"{kind} {adapters}" if adapters else kind

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 
 from jft.data.dataset_ref import DatasetRef
 from jft.reporting import drawing, wording
-from jft.reporting.compare import Report, Subject
+from jft.reporting.compare import Recipe, Report
 from jft.reporting.drawing import Panel, Plot, Series
 from jft.reporting.models import Run
 from jft.reporting.pairs import Comparison
@@ -50,15 +50,15 @@ Points = list[tuple[float, Comparison]]
 
 
 def _changes(
-    report: Report, lines_of: Callable[[list[Subject], str], dict[str, Points]], x_label: str
+    report: Report, lines_of: Callable[[list[Recipe], str], dict[str, Points]], x_label: str
 ) -> list[Panel]:
     """A row for each training task, a panel for each relation, a line for each kind of training."""
     panels = []
     for task in _tasks(report):
-        subjects = _trained_on(report, task)
+        recipes = _trained_on(report, task)
         row = []
         for relation in RELATIONS:
-            lines = {k: v for k, v in lines_of(subjects, relation).items() if len(v) > 1}
+            lines = {k: v for k, v in lines_of(recipes, relation).items() if len(v) > 1}
             looks = {name: i for i, name in enumerate(dict.fromkeys(map(_plain, lines)))}
             series = [_series(name, looks[_plain(name)], v) for name, v in lines.items()]
             if series:
@@ -69,26 +69,26 @@ def _changes(
     return panels
 
 
-def _over_shots(subjects: list[Subject], relation: str) -> dict[str, Points]:
+def _over_shots(recipes: list[Recipe], relation: str) -> dict[str, Points]:
     return {
         name + suffix: [
             (float(c.shots), c)
-            for c in subject.relations
+            for c in recipe.relations
             if (c.relation, c.metric) == (relation, metric) and c.shots is not None and c.difference
         ]
-        for name, subject in _largest(subjects).items()
-        for metric, suffix in _metrics(subject, relation)
+        for name, recipe in _largest(recipes).items()
+        for metric, suffix in _metrics(recipe, relation)
     }
 
 
-def _over_sizes(subjects: list[Subject], relation: str) -> dict[str, Points]:
+def _over_sizes(recipes: list[Recipe], relation: str) -> dict[str, Points]:
     lines: dict[str, Points] = {}
-    for subject in sorted(subjects, key=_size):
-        suffixes = dict(_metrics(subject, relation))
-        for c in wording.overall(subject.relations):
-            if c.relation == relation and c.difference and _size(subject):
-                name = _name(subject, subjects) + suffixes[c.metric]
-                lines.setdefault(name, []).append((float(_size(subject)), c))
+    for recipe in sorted(recipes, key=_size):
+        suffixes = dict(_metrics(recipe, relation))
+        for c in wording.overall(recipe.relations):
+            if c.relation == relation and c.difference and _size(recipe):
+                name = _name(recipe, recipes) + suffixes[c.metric]
+                lines.setdefault(name, []).append((float(_size(recipe)), c))
     return lines
 
 
@@ -104,9 +104,9 @@ def _series(name: str, look: int, points: Points) -> Series:
     )
 
 
-def _metrics(subject: Subject, relation: str) -> list[tuple[str, str]]:
+def _metrics(recipe: Recipe, relation: str) -> list[tuple[str, str]]:
     """The metrics of a relation's sets, and how they are told apart where there are two."""
-    found = sorted({c.metric for c in subject.relations if c.relation == relation})
+    found = sorted({c.metric for c in recipe.relations if c.relation == relation})
     return [(m, f", {wording.metric(m)}" if len(found) > 1 else "") for m in found]
 
 
@@ -160,21 +160,21 @@ def _drift(report: Report) -> list[Panel]:
     panels = []
     for task in _tasks(report):
         series = []
-        subjects = _trained_on(report, task)
-        for subject in subjects:
-            distance = subject.family.first.distance
-            changed = [c for c in wording.overall(subject.relations) if c.relation == OUT_OF_DOMAIN]
+        recipes = _trained_on(report, task)
+        for recipe in recipes:
+            distance = recipe.first.distance
+            changed = [c for c in wording.overall(recipe.relations) if c.relation == OUT_OF_DOMAIN]
             if distance and changed:
-                size = f", {_size(subject)}" if _size(subject) else ""
-                look = int(subject.family.kind == "FTICL")
+                size = f", {_size(recipe)}" if _size(recipe) else ""
+                look = int(recipe.kind == "FTICL")
                 point = [(1000 * distance, changed[0])]
-                series.append(_series(_name(subject, subjects) + size, look, point))
+                series.append(_series(_name(recipe, recipes) + size, look, point))
         if any(each.x for each in series):
             found = [each for each in series if each.x]
             panel = drawing.errorbars(
                 found, "|W - W0| / |W0|, thousandths", "out-of-domain, points", joined=False
             )
-            n = max(c.n for s in subjects for c in s.relations if c.relation == OUT_OF_DOMAIN)
+            n = max(c.n for s in recipes for c in s.relations if c.relation == OUT_OF_DOMAIN)
             panels.append(panel._replace(title=f"trained on {task}, n = {n}"))
     return panels
 
@@ -201,10 +201,10 @@ def _layer_map(weights: list[dict]) -> Panel:
 def _runs(report: Report) -> Iterable[tuple[str, Run]]:
     """Of each kind of training the run on the most examples."""
     for group in report.groups:
-        for subject in _largest(group.members).values():
-            run = subject.family.first.run
+        for recipe in _largest(group.members).values():
+            run = recipe.first.run
             if run:
-                yield subject.family.name, run
+                yield recipe.name, run
 
 
 def _row(panels: list[Panel]) -> list[Panel]:
@@ -213,28 +213,28 @@ def _row(panels: list[Panel]) -> list[Panel]:
 
 
 def _tasks(report: Report) -> list[str]:
-    return list(dict.fromkeys(s.family.first.train_task or "" for s in report.subjects))
+    return list(dict.fromkeys(s.first.train_task or "" for s in report.recipes))
 
 
-def _trained_on(report: Report, task: str) -> list[Subject]:
-    return [s for s in report.subjects if (s.family.first.train_task or "") == task]
+def _trained_on(report: Report, task: str) -> list[Recipe]:
+    return [s for s in report.recipes if (s.first.train_task or "") == task]
 
 
-def _largest(subjects: list[Subject]) -> dict[str, Subject]:
+def _largest(recipes: list[Recipe]) -> dict[str, Recipe]:
     """Of each kind of training the one on the most examples."""
-    order = sorted(subjects, key=lambda s: (s.family.first.train_shots, _size(s)))
-    return {_name(subject, subjects): subject for subject in order}
+    order = sorted(recipes, key=lambda s: (s.first.train_shots, _size(s)))
+    return {_name(recipe, recipes): recipe for recipe in order}
 
 
-def _size(subject: Subject) -> int:
-    return subject.family.first.examples or 0
+def _size(recipe: Recipe) -> int:
+    return recipe.first.examples or 0
 
 
-def _name(subject: Subject, subjects: list[Subject]) -> str:
+def _name(recipe: Recipe, recipes: list[Recipe]) -> str:
     """The kind of its training, with the dataset where the others were trained on another."""
-    several = len({_dataset(each) for each in subjects}) > 1
-    return subject.family.trained_as + f" on {_dataset(subject)}" * several
+    several = len({_dataset(each) for each in recipes}) > 1
+    return recipe.trained_as + f" on {_dataset(recipe)}" * several
 
 
-def _dataset(subject: Subject) -> str:
-    return DatasetRef.parse(subject.family.first.train or "").name
+def _dataset(recipe: Recipe) -> str:
+    return DatasetRef.parse(recipe.first.train or "").name

@@ -16,7 +16,7 @@ from scipy import stats as scipy_stats
 from jft.evaluation import metrics, stats
 from jft.reporting import pairs as pairs_lib
 from jft.reporting import wording
-from jft.reporting.compare import Contrast, Report, Subject
+from jft.reporting.compare import Contrast, Recipe, Report
 from jft.reporting.pairs import Comparison, Pair
 from jft.runtime.progress import count
 from jft.tasks import OUT_OF_DOMAIN, OUT_OF_TASK
@@ -73,7 +73,7 @@ def findings(report: Report) -> list[PaperFinding]:
 
     The last step of each training counts, and no snapshot before it.
     """
-    ft = [s for s in report.subjects if s.family.kind == "FT" and not s.snapshot]
+    ft = [s for s in report.recipes if s.kind == "FT" and not s.snapshot]
     contrasts = [c for c in report.contrasts if not c.snapshot]
     labels, texts = ([s for s in ft if _is_classification(s) is wanted] for wanted in (True, False))
     opposed = {
@@ -117,14 +117,14 @@ def findings(report: Report) -> list[PaperFinding]:
     return _adjusted(found)
 
 
-def _is_classification(part: Subject | Contrast) -> bool:
+def _is_classification(part: Recipe | Contrast) -> bool:
     near = [p.cell for p in part.pairs if p.cell.relation != OUT_OF_TASK]
     return any(cell.metric == metrics.ACCURACY for cell in near)
 
 
 def _mean(
     name: str,
-    parts: Sequence[Subject | Contrast],
+    parts: Sequence[Recipe | Contrast],
     relation: str,
     sign: int,
     metric: str | None = None,

@@ -87,7 +87,7 @@ def heatmaps(report: Report) -> list[HeatMap]:
     Columns stand by relation where all models have one training set, otherwise by task.
     """
     columns = _columns(report)
-    changes = [c for s in report.subjects for c in s.datasets if c.difference]
+    changes = [c for s in report.recipes for c in s.datasets if c.difference]
     largest = max((abs(c.difference.value) for c in changes if c.difference), default=0) or 1.0
     shots = sorted({key.shots for model in report.models for key in model.cells})
     few = [str(n) for n in shots if n]
@@ -99,17 +99,17 @@ def heatmaps(report: Report) -> list[HeatMap]:
 
 
 def _rows(report: Report, columns: list[Column], some: bool, largest: float) -> list[HeatRow]:
-    asked = {p.cell.key for subject in report.subjects for p in subject.pairs}
+    asked = {p.cell.key for recipe in report.recipes for p in recipe.pairs}
     rows = [
         HeatRow(base.name, True, [_value(base, column, some, asked) for column in columns])
         for base in report.bases
     ]
-    for subject in report.subjects:
+    for recipe in report.recipes:
         found = {
-            (c.task, c.dataset, c.metric): c for c in subject.datasets if (c.shots != 0) is some
+            (c.task, c.dataset, c.metric): c for c in recipe.datasets if (c.shots != 0) is some
         }
         looks = [_heat_cell(c, largest) if c else None for c in map(found.get, _places(columns))]
-        rows.append(HeatRow(subject.family.name, False, looks))
+        rows.append(HeatRow(recipe.name, False, looks))
     constant = HeatRow(CONSTANT, True, [_constant(report, column, some) for column in columns])
     return [row for row in (constant, *rows) if any(row.cells)]
 
@@ -131,11 +131,11 @@ def _places(columns: list[Column]) -> list[Place]:
 def _columns(report: Report) -> list[Column]:
     ranks: dict[Place, set[int]] = {}
     sizes: dict[Place, int] = {}
-    for comparison in (c for s in report.subjects for c in s.datasets):
+    for comparison in (c for s in report.recipes for c in s.datasets):
         place = (comparison.task or "", comparison.dataset or "", comparison.metric)
         ranks.setdefault(place, set()).add(RELATIONS.index(comparison.relation))
         sizes[place] = max(comparison.n, sizes.get(place, 0))
-    first = [subject.family.first for subject in report.subjects]
+    first = [recipe.first for recipe in report.recipes]
     one_training_set = len({(model.train_task, model.train) for model in first}) == 1
     closest_of_task: dict[str, int] = {}
     for (task, _, _), found in ranks.items():

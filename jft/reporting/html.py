@@ -44,10 +44,10 @@ def render(content: Content) -> str:
         report=report,
         wording=wording,
         choices=tuple(CHOICES),
-        few=len(report.subjects) <= FEW_MODELS,
+        few=len(report.recipes) <= FEW_MODELS,
         cells=_cells(content),
         total=sum(len(model.cells) for model in report.models),
-        scale=_scale([c for subject in report.subjects for c in subject.relations]),
+        scale=_scale([c for recipe in report.recipes for c in recipe.relations]),
         width=WIDTH,
     )
 
@@ -63,10 +63,10 @@ def _cells(content: Content) -> dict[str, list[tuple]]:
     report = content.report
     found = {
         (model.name, c.task, c.dataset, c.shots, c.prompt, c.draw): c
-        for subject in report.subjects
-        if subject.family.seeds == 1
-        for model in subject.family.models
-        for c in subject.cells
+        for recipe in report.recipes
+        if recipe.seeds == 1
+        for model in recipe.models
+        for c in recipe.cells
     }
     return {
         model.name: [

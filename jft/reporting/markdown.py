@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from jft.reporting import wording
-from jft.reporting.compare import Report, Subject, TaskGroup
+from jft.reporting.compare import Recipe, Report, TaskGroup
 from jft.reporting.content import Content, Step
 from jft.reporting.drawing import Plot
 from jft.reporting.heatmap import HeatCell, HeatMap
@@ -36,7 +36,7 @@ def render(content: Content) -> str:
         _summary(report),
         _cells(report),
         "## Lost and gained items",
-        *(part for subject in report.subjects for part in _changed_items(subject, content)),
+        *(part for recipe in report.recipes for part in _changed_items(recipe, content)),
         "## The data",
         "\n".join(f"- **{escape(f['where'])}**: {escape(f['text'])}." for f in content.data)
         or "The checks before training and scoring found nothing to mention.",
@@ -101,8 +101,8 @@ def _summary(report: Report) -> str:
             *_compared(c),
             *_sample(c),
         ]
-        for subject in report.subjects
-        for c in subject.relations
+        for recipe in report.recipes
+        for c in recipe.relations
     ]
     header = ["model", "relation", "metric", "shots", *COMPARED, "detectable", "items"]
     return _table(header, rows, left=3)
@@ -152,17 +152,17 @@ def _cells(report: Report) -> str:
     return _details(f"{len(rows)} cells", _table(header, rows, left=3))
 
 
-def _changed_items(subject: Subject, content: Content) -> Iterable[str]:
-    if not subject.changed_items:
+def _changed_items(recipe: Recipe, content: Content) -> Iterable[str]:
+    if not recipe.changed_items:
         return
-    yield f"**{escape(wording.table_name(subject))}**"
+    yield f"**{escape(wording.table_name(recipe))}**"
     counts = [
         [f.relation, wording.metric(f.metric), str(f.lost), str(f.gained), str(f.n)]
-        for f in subject.changed_items
+        for f in recipe.changed_items
     ]
     yield _table(["relation", "metric", "lost", "gained", "scored"], counts, left=2)
     examples = [
-        row for changed_items in subject.changed_items for row in _examples(changed_items, content)
+        row for changed_items in recipe.changed_items for row in _examples(changed_items, content)
     ]
     if examples:
         header = ["", "dataset", "shots", "prompt", "item", "input", "gold", "base", "tuned"]

@@ -97,8 +97,8 @@ class ScoredModel:
       seed: of its training.
       adapters: what kind of them was trained, such as `LoRA-16`; empty: all weights.
       examples: distinct examples it was trained on.
-      recipe: equal for models that differ in nothing but their seed.
-      plain_recipe: equal for those that differ in their demonstrations, too.
+      recipe_id: equal for models that differ in nothing but their seed.
+      plain_recipe_id: equal for those that differ in their demonstrations, too.
       sha256: of the weights.
       evaluations: by folder.
       run: its training, where that lies on this machine.
@@ -117,8 +117,8 @@ class ScoredModel:
     seed: int
     adapters: str
     examples: int | None
-    recipe: str | None
-    plain_recipe: str | None
+    recipe_id: str | None
+    plain_recipe_id: str | None
     sha256: str
     evaluations: dict[str, Evaluation]
     run: Run | None
@@ -127,7 +127,7 @@ class ScoredModel:
     @property
     def recipe_and_step(self) -> tuple[str, int | None]:
         """Equal for models that are compared as seeds of one training."""
-        return (self.recipe or self.path, self.step)
+        return (self.recipe_id or self.path, self.step)
 
     @property
     def is_base(self) -> bool:

@@ -6,8 +6,7 @@ import math
 import re
 
 from jft.evaluation.stats import ALPHA
-from jft.reporting.compare import Contrast, Report, Subject, TaskGroup
-from jft.reporting.families import Family
+from jft.reporting.compare import Contrast, Recipe, Report, TaskGroup
 from jft.reporting.pairs import Comparison
 from jft.runtime.progress import count
 from jft.tasks import IN_DOMAIN, OUT_OF_DOMAIN, OUT_OF_TASK, RELATIONS
@@ -87,13 +86,13 @@ def shots(comparison: Comparison) -> str:
     return "all" if comparison.shots is None else str(comparison.shots)
 
 
-def training(family: Family) -> str:
+def training(recipe: Recipe) -> str:
     """How it was trained: `FTICL with 2 demonstrations on gadgets (400 examples, 3 seeds)`."""
-    model = family.first
+    model = recipe.first
     shots = f" with {count(model.train_shots, 'demonstration')}" if model.train_shots else ""
     details = [f"{model.examples} examples"] if model.examples else []
-    details += [f"{family.seeds} seeds"] if family.seeds > 1 else []
-    return f"{family.way}{shots} on {model.train}" + (f" ({', '.join(details)})" * bool(details))
+    details += [f"{recipe.seeds} seeds"] if recipe.seeds > 1 else []
+    return f"{recipe.way}{shots} on {model.train}" + (f" ({', '.join(details)})" * bool(details))
 
 
 def title(group: TaskGroup) -> str:
@@ -104,11 +103,11 @@ def title(group: TaskGroup) -> str:
         return f"{group.name} ({count(len(group.members), what)})"
     if isinstance(first, Contrast):
         return first.name
-    family = first.family
-    own = re.sub(r"\[:\d+\]$", "", family.name)
-    plain = f"{family.trained_as} {family.first.train}"
-    known = own in (plain, training(family))
-    return training(family) if known else f"{family.name}: {training(family)}"
+    recipe = first
+    own = re.sub(r"\[:\d+\]$", "", recipe.name)
+    plain = f"{recipe.trained_as} {recipe.first.train}"
+    known = own in (plain, training(recipe))
+    return training(recipe) if known else f"{recipe.name}: {training(recipe)}"
 
 
 def overall(comparisons: list[Comparison]) -> list[Comparison]:
@@ -162,7 +161,7 @@ def introduction(report: Report) -> str:
     keys = [key for model in report.models for key in model.cells]
     used_shots = ", ".join(str(n) for n in sorted({key.shots for key in keys}))
     prompts = ", ".join(str(n) for n in sorted({key.prompt for key in keys}))
-    names = [model.name for model in report.bases] + [s.family.base for s in report.subjects]
+    names = [model.name for model in report.bases] + [s.base for s in report.recipes]
     bases = " and ".join(dict.fromkeys(filter(None, names))) or "no base"
     datasets = len({key[:2] for key in keys})
     tuned = len(report.models) - len(report.bases)
@@ -205,12 +204,12 @@ def heading(group: TaskGroup) -> str:
     if isinstance(first, Contrast):
         return title(group)
     name = group.name if len(group.members) == 1 else title(group)
-    return f"{name} against {first.family.base or 'no base'}"
+    return f"{name} against {first.base or 'no base'}"
 
 
-def table_name(subject: Subject) -> str:
+def table_name(recipe: Recipe) -> str:
     """The heading of a model in a table."""
-    return f"{subject.family.name} against {subject.family.base or 'no base'}"
+    return f"{recipe.name} against {recipe.base or 'no base'}"
 
 
 def _together(names: list[str]) -> str:
