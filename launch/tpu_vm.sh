@@ -13,7 +13,7 @@
 #
 #   --type=TYPE         of `gcloud compute tpus accelerator-types list`; --version=IMAGE where no usual one is known
 #   --nfs=HOST:/SHARE   mounted at /mnt/jft on all machines; results elsewhere are on one of them, and go with it.
-#                       A Filestore instance, or any NFS server of the network; BUILD.md tells why not a bucket
+#                       A Filestore instance, or any NFS server of the network; launch/README.md tells why not a bucket
 #   --spot, --project=ID, --delete-after, and --dry-run, which prints the commands and runs none
 #
 # JFT_RESTARTS=20 is how often it begins again. With PYTHON=PATH nothing is installed: that Python of the machines'
