@@ -211,10 +211,8 @@ def test_examples_show_their_input_while_the_data_is_there(tmp_path, undrawn):
     ]
     assert films
     for example in films:
-        assert (
-            content.texts.of(example)[:20]
-            == " ".join(mini[example.item_index]["input"].split())[:20]
-        )
+        text = " ".join(mini[example.item_index]["input"].split())
+        assert content.input_of(example)[:20] == text[:20]
 
 
 def test_the_folder_holds_plots_and_tables(tmp_path):

@@ -69,8 +69,6 @@ def _cells(content: Content) -> dict[str, list[tuple]]:
         for c in recipe.cells
     }
     return {
-        model.name: [
-            (cell, found.get((model.name, *key))) for key, cell in sorted(model.cells.items())
-        ]
+        model.name: [(cell, found.get((model.name, *key))) for key, cell in model.cells.items()]
         for model in report.models
     }

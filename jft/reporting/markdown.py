@@ -142,7 +142,7 @@ def _cells(report: Report) -> str:
             wording.points(cell.stderr).lstrip("+"), str(cell.n), str(cell.skipped),
         ]
         for model in report.models
-        for _, cell in sorted(model.cells.items())
+        for cell in model.cells.values()
     ]  # fmt: skip
     header = [
         *("model", "task", "dataset", "shots", "prompt", "draw"),
@@ -175,7 +175,7 @@ def _examples(changed_items: ChangedItems, content: Content) -> Iterable[list[st
         for e in examples:
             place = [f"{e.key.task}/{e.key.dataset}", str(e.key.shots), str(e.key.prompt)]
             outputs = [e.tuned.gold, e.base.prediction, e.tuned.prediction]
-            yield [name, *place, str(e.item_index), content.texts.of(e), *outputs]
+            yield [name, *place, str(e.item_index), content.input_of(e), *outputs]
 
 
 def _code(step: Step) -> str:

@@ -102,7 +102,7 @@ class ScoredModel:
       sha256: of the weights.
       evaluations: by folder.
       run: its training, where that lies on this machine.
-      cells: by what they are compared by.
+      cells: by what they are compared by, in the order of that.
     """
 
     name: str
@@ -157,14 +157,20 @@ def merge(evaluated: Iterable[ScoredModel]) -> list[ScoredModel]:
     Raises:
       UserError: two evaluations score a cell differently, or a model has changed between them.
     """
-    models: dict[tuple, ScoredModel] = {}
+    groups: dict[tuple, list[ScoredModel]] = {}
     for model in evaluated:
-        # Wherever the weights lay.
-        identity = (model.name, model.sha256)
-        models[identity] = _merge(models[identity], model) if identity in models else model
-    _check_unchanged(models.values())
-    order = sorted(models.values(), key=_order)
-    return [dataclasses.replace(m, name=_unique_name(m, order)) for m in order]
+        groups.setdefault((model.name, model.sha256), []).append(model)  # wherever the weights lay
+    models = [
+        dataclasses.replace(
+            group[0],
+            evaluations={f: each for model in group for f, each in model.evaluations.items()},
+            cells=dict(sorted(merge_cells(group).items())),
+        )
+        for group in groups.values()
+    ]
+    _check_unchanged(models)
+    models.sort(key=_order)
+    return [dataclasses.replace(m, name=_unique_name(m, models)) for m in models]
 
 
 def merge_cells(models: Iterable[ScoredModel]) -> dict[Key, ScoredCell]:
@@ -182,14 +188,6 @@ def merge_cells(models: Iterable[ScoredModel]) -> dict[Key, ScoredCell]:
                     "from another folder of this report; leave one of them out"
                 )
     return cells
-
-
-def _merge(first: ScoredModel, second: ScoredModel) -> ScoredModel:
-    return dataclasses.replace(
-        first,
-        evaluations=first.evaluations | second.evaluations,
-        cells=merge_cells((first, second)),
-    )
 
 
 def _check_unchanged(models: Iterable[ScoredModel]) -> None:

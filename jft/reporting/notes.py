@@ -1,4 +1,4 @@
-"""What a reader of the numbers should beware of: what is missing, skipped, or not the same."""
+"""Notes that a reader of the numbers should heed: what is missing, skipped, or not the same."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from jft.evaluation.metrics import ACCURACY
 from jft.reporting.models import ScoredCell, ScoredModel
 from jft.runtime.records import Key
 
+# Share of the items at which one label counts as given to nearly every item.
 CONSTANT = 0.95
 UNTRAINED = (
     "No model here was fine-tuned by jft, as far as is known, so there is nothing to compare; of "
@@ -17,7 +18,7 @@ UNTRAINED = (
 
 
 def missing(model: ScoredModel, bases: list[ScoredModel], models: list[ScoredModel]) -> list[str]:
-    """The cells that the base lacks, and the evaluation that would supply them.
+    """Name the cells that the base lacks, and the evaluation that would supply them.
 
     Args:
       model: the tuned model.
@@ -45,9 +46,9 @@ def missing(model: ScoredModel, bases: list[ScoredModel], models: list[ScoredMod
 
 
 def unequal(model: ScoredModel, name: str | None, reference: dict[Key, ScoredCell]) -> list[str]:
-    """The cells in which a model and the one named were scored on different items."""
+    """Name the cells in which a model and the reference were scored on different items."""
     notes = []
-    for key, cell in sorted(model.cells.items()):
+    for key, cell in model.cells.items():
         other = reference.get(key)
         if other and cell.items.keys() != other.items.keys():
             common = len(cell.items.keys() & other.items.keys())
@@ -59,7 +60,7 @@ def unequal(model: ScoredModel, name: str | None, reference: dict[Key, ScoredCel
 
 
 def cautions(models: list[ScoredModel]) -> list[str]:
-    """What the evaluations counted that bears on the numbers, once for each dataset."""
+    """List what the evaluations counted that bears on the numbers, once for each dataset."""
     cells = [cell for model in models for cell in model.cells.values()]
     skipped = {(c.key.task, c.key.dataset): c.skipped for c in cells if c.skipped}
     notes = [
@@ -83,11 +84,11 @@ def cautions(models: list[ScoredModel]) -> list[str]:
 
 
 def _trained_on(models: list[ScoredModel]) -> list[str]:
-    """Where a model has seen the answers in training."""
+    """Name the datasets whose answers a model has seen in training."""
     notes = []
     for model in models:
         counts: dict[tuple[str, str], int] = {}
-        for key, cell in sorted(model.cells.items()):
+        for key, cell in model.cells.items():
             place = (key.task, key.dataset)
             counts[place] = max(counts.get(place, 0), cell.cautions["items_trained_on"])
         notes += [
@@ -100,11 +101,11 @@ def _trained_on(models: list[ScoredModel]) -> list[str]:
 
 
 def _constant(models: list[ScoredModel]) -> list[str]:
-    """Where a model says one label whatever the item: its accuracy is that label's share then."""
+    """Name the datasets on which a model gives one label whatever the item."""
     notes = []
     for model in models:
         found: dict[tuple[str, str, str], set[int]] = {}
-        for key, cell in sorted(model.cells.items()):
+        for key, cell in model.cells.items():
             if cell.metric == ACCURACY and len({item.gold for item in cell.items.values()}) > 1:
                 label, count = Counter(i.prediction for i in cell.items.values()).most_common(1)[0]
                 if count >= CONSTANT * cell.n:
@@ -122,13 +123,13 @@ def _constant(models: list[ScoredModel]) -> list[str]:
 
 
 def _commands(model: ScoredModel, folders: list[str]) -> str:
-    """Its evaluations once more, but of the base."""
+    """Write the commands that repeat the model's evaluations with its base."""
     overrides = [f"--config.model.path={model.base}", "--config.model.name="]
     return " and ".join(f"`{reproduce('jft.eval', folder, *overrides)}`" for folder in folders)
 
 
 def reproduce(program: str, folder: str, *overrides: str) -> str:
-    """The command that does again, in a new workdir, what was done in a folder."""
+    """Write the command that does again, in a new workdir, what was done in a folder."""
     config = f"--config={folder}/config.json"
     return shlex.join(["python", "-m", program, config, *overrides, "--workdir=NEW"])
 

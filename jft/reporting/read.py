@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from jft import config as config_lib
+from jft.data import eval_grid
 from jft.data.dataset_ref import DatasetRef
+from jft.data.datasets import Dataset
 from jft.errors import UserError
 from jft.evaluation import metrics
 from jft.reporting.models import Evaluation, Run, ScoredCell, ScoredItem, ScoredModel, merge
@@ -31,6 +34,19 @@ def read_models(dirs: Sequence[str]) -> list[ScoredModel]:
     """
     folders = dict.fromkeys(folder for path in dirs for folder in _workdirs(path))
     return merge(map(_read_evaluation, folders))
+
+
+def read_datasets(models: Iterable[ScoredModel]) -> dict[tuple[str, str], Dataset]:
+    """Find the datasets, by task and name, that were scored and are still on this machine."""
+    evaluations = [each for model in models for each in model.evaluations.values()]
+    found: dict[tuple[str, str], Dataset] = {}
+    for config in dict.fromkeys(each.config for each in evaluations if each.config):
+        try:
+            datasets = eval_grid.datasets(config_lib.from_dict(json.loads(config)))
+        except (UserError, AttributeError, TypeError):
+            continue
+        found |= {(dataset.task.name, dataset.name): dataset for dataset in datasets}
+    return found
 
 
 def _workdirs(path: str) -> list[Path]:

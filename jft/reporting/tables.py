@@ -48,7 +48,7 @@ def _comparison(comparison: Comparison) -> dict:
 
 def _cells(content: Content) -> Iterable[dict]:
     for model in content.report.models:
-        for key, cell in sorted(model.cells.items()):
+        for key, cell in model.cells.items():
             fields = {name: getattr(cell, name) for name in CELL_FIELDS}
             # A single item has no standard error.
             stderr = cell.stderr if cell.stderr == cell.stderr else None
