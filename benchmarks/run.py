@@ -28,7 +28,10 @@ from benchmarks.work import WORKS
 
 REPO = Path(__file__).parent.parent
 LIBRARIES = {"train": "TRL", "score": "lm-eval"}
-# Bytes that a round may allocate.
+# Memory for every side as in launch/environment.sh: in large pages, and kept once freed.
+TUNABLES = "glibc.malloc.hugetlb=1"
+TUNABLES += ":glibc.malloc.mmap_threshold=2147483647:glibc.malloc.trim_threshold=2147483647"
+# Bytes that a round may ask for.
 HELD = 4 << 30
 UNITS = {"train": "examples/s", "score": "items/s", "generate": "items/s"}
 
@@ -55,8 +58,7 @@ class Process:
 
     def __init__(self, python: str, module: str, spec: dict):
         self.module = module
-        # The library that allocates memory takes large pages, as in the scripts of launch/.
-        environment = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"} | os.environ
+        environment = {"GLIBC_TUNABLES": TUNABLES} | os.environ
         self._process = subprocess.Popen(
             [python, "-m", module, json.dumps(spec)],
             cwd=REPO, env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,

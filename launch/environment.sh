@@ -4,8 +4,9 @@
 #   install [EXTRAS]    e.g. `install dev`; does nothing if it was done for this pyproject.toml.
 #   fetch_python        before `install` on a rented machine: a Python, where its image has none that will do.
 
-# On Linux, large arrays in large memory pages: a training step takes a tenth less time.
-export GLIBC_TUNABLES="${GLIBC_TUNABLES:-glibc.malloc.hugetlb=1}"
+# On Linux: large arrays in large memory pages, with which a training step takes a tenth less time; and freed memory
+# stays with the process for its next arrays, where otherwise the kernel would clear every page again.
+export GLIBC_TUNABLES="${GLIBC_TUNABLES:-glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=2147483647:glibc.malloc.trim_threshold=2147483647}"
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
 
