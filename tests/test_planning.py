@@ -18,7 +18,7 @@ from jft.evaluation import generation
 from jft.model import decoder as decoder_lib
 from jft.model import mesh as mesh_lib
 from jft.model.decoder import DecoderConfig
-from jft.planning import chips, hlo, models, planner, search
+from jft.planning import chips, hlo, planner, search
 from jft.planning.estimate import estimate_training
 from jft.planning.evaluation_memory import evaluation_memory
 
@@ -154,8 +154,8 @@ def test_groups_are_read_in_all_their_notations(groups, number):
 
 def estimated(config, name="cpu:8"):
     on = chips.parse_slice(name)
-    decoder = models.decoder_config(config.model.path)
-    tokenizer = models.tokenizer(config.model.path, decoder.vocab_size)
+    decoder = planner.decoder_config(config.model.path)
+    tokenizer = planner.tokenizer_of(config.model.path, decoder.vocab_size)
     return estimate_training(config, decoder, tokenizer, on, on.devices())
 
 
@@ -210,8 +210,8 @@ def test_rematerialization_costs_time_and_spares_memory(config):
 
 def test_a_batch_of_an_evaluation_is_planned_too(config):
     config.mesh.data, config.mesh.fsdp, config.eval.shots = 1, 8, (0, 2)
-    on, decoder = chips.parse_slice("cpu:8"), models.decoder_config(config.model.path)
-    tokenizer = models.tokenizer(config.model.path, decoder.vocab_size)
+    on, decoder = chips.parse_slice("cpu:8"), planner.decoder_config(config.model.path)
+    tokenizer = planner.tokenizer_of(config.model.path, decoder.vocab_size)
     config.data.root, config.eval.datasets = "mini", ("sentiment:gadgets", "summary:town")
     scored, generated = evaluation_memory(config, decoder, tokenizer, on, on.devices())
     assert (scored.dataset, generated.dataset) == ("gadgets", "town")
@@ -235,8 +235,8 @@ def generated(config, max_new_tokens):
     """Of summaries so long, on four chips."""
     config.mesh.data, config.mesh.fsdp, config.data.root = 1, 4, "mini"
     config.eval.datasets, config.eval.max_new_tokens = ("summary:town",), max_new_tokens
-    on, decoder = chips.parse_slice("v5e:2x2"), models.decoder_config(config.model.path)
-    tokenizer = models.tokenizer(config.model.path, decoder.vocab_size)
+    on, decoder = chips.parse_slice("v5e:2x2"), planner.decoder_config(config.model.path)
+    tokenizer = planner.tokenizer_of(config.model.path, decoder.vocab_size)
     (found,) = evaluation_memory(config, decoder, tokenizer, on, on.devices())
     return found, on.chip
 
@@ -264,7 +264,7 @@ def test_a_folder_with_a_config_alone_is_enough(config, tmp_path):
     assert estimated(config).fits
     config.model.path = "shape:llama-9-7b"
     with pytest.raises(UserError, match=r"model\.path=shape:llama-9-7b: there are llama-2-7b, "):
-        models.decoder_config(config.model.path)
+        planner.decoder_config(config.model.path)
 
 
 @pytest.mark.parametrize(
@@ -279,7 +279,7 @@ def test_a_folder_with_a_config_alone_is_enough(config, tmp_path):
 )
 def test_shapes_are_those_of_the_published_models(name, sizes, rope_theta, tied, parameters):
     vocab_size, embed_dim, num_layers, num_heads, num_kv_heads, head_dim, mlp_dim, longest = sizes
-    found = models.decoder_config(f"shape:{name}")
+    found = planner.decoder_config(f"shape:{name}")
     assert found == DecoderConfig(
         vocab_size=vocab_size,
         embed_dim=embed_dim,
@@ -296,13 +296,13 @@ def test_shapes_are_those_of_the_published_models(name, sizes, rope_theta, tied,
 
 
 def test_every_shape_has_its_name():
-    files = Path(models.__file__).parent.glob("shapes/*.json")
-    assert sorted(file.stem for file in files) == sorted(models.SHAPES)
+    files = Path(planner.__file__).parent.glob("shapes/*.json")
+    assert sorted(file.stem for file in files) == sorted(planner.SHAPES)
 
 
 def test_words_stand_for_tokens():
     """Texts that begin alike have ids that begin alike."""
-    one, other = models.Words(32000).encode(["The red house.", "The red horse runs far."])
+    one, other = planner.Words(32000).encode(["The red house.", "The red horse runs far."])
     assert one[:3].tolist() == other[:3].tolist()
     assert len(one) < len(other)
 
@@ -319,7 +319,7 @@ def test_what_does_not_fit_is_said_with_what_to_change(config, capsys, monkeypat
 
 def test_search_finds_what_fits_and_the_fastest_first(config, capsys, monkeypatch):
     config.plan.price = 2.0
-    decoder = models.decoder_config(config.model.path)
+    decoder = planner.decoder_config(config.model.path)
     on, tried = chips.parse_slice("cpu:8"), []
 
     def compiled(changed):

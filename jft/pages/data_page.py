@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 from markupsafe import Markup, escape
 
+from jft import pages
 from jft.checkpoints.tokenizer import Tokenizer
 from jft.data.eval_batches import PackedCell
 from jft.data.train_batches import Batches
-from jft.pages import page
 from jft.pages.packed_row import HUES, Node, RowView, Token, view_row
 from jft.runtime.progress import count
 
@@ -73,7 +73,7 @@ def evaluation_page(report: dict, cells: list[PackedCell], tokenizer: Tokenizer)
 
 
 def _render(findings: list[dict], row: RowView, **content) -> str:
-    environment = page.environment(Path(__file__).parent)
+    environment = pages.environment(Path(__file__).parent)
     environment.filters |= {"visible": visible, "sentence": sentence}
     ranked = sorted(findings, key=lambda finding: finding["severity"] != "warning")
     return environment.get_template("data_report.html.jinja").render(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from jft.pages import page
+from jft import pages
 from jft.reporting import wording
 from jft.reporting.content import Content
 from jft.reporting.pairs import CHOICES, Comparison
@@ -30,7 +30,7 @@ class Scale:
 
 def render(content: Content) -> str:
     """The whole page; all text from data is escaped."""
-    environment = page.environment(Path(__file__).parent)
+    environment = pages.environment(Path(__file__).parent)
     environment.filters |= {
         "capitalize_first": lambda text: text[:1].upper() + text[1:],
         "percent": wording.percent,

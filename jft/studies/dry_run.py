@@ -1,11 +1,21 @@
-"""The dry run of a study: its jobs, their tokens exactly, and about how long they will take."""
+"""The dry run of a study: its jobs, their tokens exactly, and about how long they will take.
+
+Times are estimates: one batch of each kind of work is timed on the model itself.
+"""
 
 from __future__ import annotations
 
+import time
 from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
+import jax
+import numpy as np
+
 from jft import config as config_lib
+from jft.batch import Shape
 from jft.checkpoints.session import Session, open_session
 from jft.data import checks, data_report, datasets, eval_batches, probe_batches, train_batches
 from jft.data.eval_batches import PackedCell
@@ -14,12 +24,20 @@ from jft.data.packed import count_batches
 from jft.data.prompts import Encoder
 from jft.data.train_batches import Batches
 from jft.errors import UserError
+from jft.evaluation import generation
+from jft.evaluation.compiled import CompiledModel
+from jft.model import mesh as mesh_lib
+from jft.model.decode import Stops
 from jft.runtime import records
 from jft.runtime import workdir as workdir_lib
-from jft.runtime.progress import Bar, say
-from jft.studies import speed
+from jft.runtime.progress import Bar, phase, say
 from jft.studies.entries import Entry, Job, entries
+from jft.training import optim, start
+from jft.training import step as step_lib
 
+# Seconds that a job is allowed besides its work and loading the model: to start, to plan its data,
+# and to compile what no job before it has compiled.
+START_SECONDS = 15.0
 NUMBERS = ("sequence_tokens", "row_tokens", "new_tokens", "seconds")
 
 
@@ -49,7 +67,7 @@ def dry_run(config: config_lib.Config, workdir: str) -> None:
         study = entries(config, folder)
         session = open_session(config)
         jobs, runs, cells, findings = _plan(study, session)
-        job_seconds, token_seconds = speed.measure(session, runs, cells)
+        job_seconds, token_seconds = _measure(session, runs, cells)
         found = [_record(job, job_seconds, token_seconds) for job in jobs]
         content = {
             "models": len(study),
@@ -119,10 +137,10 @@ def _plan_training(
     run = train_batches.plan_run(config, tokenizer, shards)
     probes = probe_batches.plan_probes(config, tokenizer, run.dataset, seen, shards)
     report = data_report.training_report(run, datasets.suite(config.data), config.data)
-    work = Counter(training=speed.computed_tokens(run.micro_batches))
+    work = Counter(training=_computed_tokens(run.micro_batches))
     if probes:
         probed_steps = {*range(0, run.steps, config.probe.every or run.steps), run.steps}
-        work["scoring"] = len(probed_steps) * speed.computed_tokens(count_batches([probes]))
+        work["scoring"] = len(probed_steps) * _computed_tokens(count_batches([probes]))
     return PlannedJob(f"jft.train {entry.name}", [report], work), run
 
 
@@ -135,10 +153,102 @@ def _plan_scoring(
     report = data_report.evaluation_report(entry.name, cells, config, None)
     prompts = sum(len(cell.encoded) for cell in cells if cell.slots)
     work = Counter(
-        scoring=speed.computed_tokens(count_batches(cell for cell in cells if not cell.slots)),
+        scoring=_computed_tokens(count_batches(cell for cell in cells if not cell.slots)),
         generation=prompts * config.eval.max_new_tokens,
     )
     return PlannedJob(f"jft.eval {entry.name}", report["cells"], work), cells, report
+
+
+def _computed_tokens(micro_batches: Mapping[Shape, int]) -> int:
+    """Count the tokens of some micro-batches of each shape, padding included."""
+    return sum(n * shape.rows * shape.row_length for shape, n in micro_batches.items())
+
+
+def _measure(
+    session: Session, runs: list[Batches], cells: list[PackedCell]
+) -> tuple[float, dict[str, float]]:
+    """Time one batch of each kind of work: that of middling size stands for all.
+
+    Args:
+      session: of the study.
+      runs: its trainings.
+      cells: its evaluation grid.
+
+    Returns:
+      The seconds of a job besides its work, and those of a token: a computed one for `training`
+      and `scoring`, a new one for `generation`.
+
+    Raises:
+      UserError: the model cannot be loaded.
+    """
+    mesh, dtype, limit = session.mesh, session.dtype, session.config.eval.max_new_tokens
+    with phase("Loading the model"):
+        began = time.monotonic()
+        decoder, params = session.model.load(mesh, dtype)
+        job_seconds = START_SECONDS + time.monotonic() - began
+    model = CompiledModel(decoder, params, mesh, dtype, limit)
+    token_seconds = {}
+    if runs:
+        with phase("Measuring the speed of training"):
+            token_seconds["training"] = _time_training(session, _median_run(runs))
+    with phase("Measuring the speed of scoring"):
+        token_seconds["scoring"] = _time_scoring(model, _median_cell(cells))
+    if texts := [cell for cell in cells if cell.slots]:
+        with phase("Measuring the speed of generation"):
+            token_seconds["generation"] = _time_generation(model, _median_cell(texts))
+    return job_seconds, token_seconds
+
+
+def _time_training(session: Session, run: Batches) -> float:
+    """Time a token of one micro-batch, with its share of the update of the weights."""
+    config, layout = session.config, mesh_lib.row_sharding(session.mesh, leading=1)
+    batch = jax.tree.map(lambda x: jax.device_put(x[:1], layout), run.batch(0))
+    optimizer = optim.create(config.optim, run.steps)
+    decoder, state, frozen = start.begin(session, config, optimizer)
+    program = step_lib.CompiledStep(
+        decoder, config.train.remat, session.dtype, optimizer, session.mesh
+    )
+
+    def train():
+        nonlocal state  # the program takes its buffers
+        state, metrics = program(state, frozen, batch)
+        return metrics
+
+    return _seconds(train) / batch.tokens_BT.size
+
+
+def _time_scoring(model: CompiledModel, cell: PackedCell) -> float:
+    """Time a token of one batch."""
+    batch, _ = next(cell.batches())
+    return _seconds(lambda: model.token_logprobs(batch)) / batch.tokens_BT.size
+
+
+def _time_generation(model: CompiledModel, cell: PackedCell) -> float:
+    """Time a new token after the prompts of one batch, with its share of the prompts."""
+    cell = replace(cell, rows=cell.rows[: cell.shape.rows])
+    # No token ends a generation, so that all are as long as they may become.
+    stops = Stops(np.zeros(0, np.int32), np.zeros(model.vocab_size, np.uint8))
+    seconds = _seconds(
+        lambda: generation.generate_tokens(model, cell, stops, lambda finished: None)
+    )
+    return seconds / (sum(map(len, cell.rows)) * model.max_new_tokens)
+
+
+def _median_run(runs: list[Batches]) -> Batches:
+    return sorted(runs, key=lambda run: _computed_tokens(run.micro_batches))[len(runs) // 2]
+
+
+def _median_cell(cells: list[PackedCell]) -> PackedCell:
+    by_size = sorted(cells, key=lambda cell: _computed_tokens(count_batches([cell])))
+    return by_size[len(cells) // 2]
+
+
+def _seconds(run: Callable[[], object]) -> float:
+    """Time the second of two calls: the first compiles."""
+    jax.block_until_ready(run())
+    began = time.monotonic()
+    jax.block_until_ready(run())
+    return time.monotonic() - began
 
 
 def _show(models: int, cells: int, jobs: list[dict]) -> None:
