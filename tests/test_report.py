@@ -28,7 +28,7 @@ from rich.console import Console
 from jft import report
 from jft.errors import UserError
 from jft.evaluation import stats
-from jft.reporting import notes, terminal, wording
+from jft.reporting import drawing, figures, notes, read, terminal, wording
 from jft.reporting.compare import compare
 from jft.reporting.content import gather
 from jft.reporting.findings import findings
@@ -588,6 +588,59 @@ def test_sentences_say_what_chance_explains(study):
     assert wording.verdict(first) == (
         "better in-domain and out-of-domain, no measurable change out-of-task"
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("FT gadgets_train", ("FT gadgets_train", None, None)),
+        ("FT LoRA-4 gadgets[:64] seed 3", ("FT LoRA-4 gadgets", 64, 3)),
+        ("FT gadgets seed 0", ("FT gadgets", None, 0)),
+        ("seed 1 of mine\nseed 01", ("seed 1 of mine\nseed 01", None, None)),
+        (" seed 4", ("", None, 4)),
+    ],
+)
+def test_a_name_is_the_text_of_its_parts(text, parts):
+    name = read.model_name(text)
+    assert name[:3] == parts
+    assert str(name) == text
+
+
+def test_training_sets_whose_names_hold_a_comma_have_colours_of_their_own(tmp_path, monkeypatch):
+    """A line of another metric has its training's colour, and a name that tells the metric."""
+    drawn, errorbars = [], drawing.errorbars
+
+    def record(series, x_label, *args, **options):
+        drawn.append((x_label, {each.name: each.look for each in series}))
+        return errorbars(series, x_label, *args, **options)
+
+    monkeypatch.setattr(drawing, "errorbars", record)
+    small = {"n": 12, "prompts": (0,)}
+    write_evaluation(tmp_path / "base", "tiny", BASE, **small)
+    for dataset in ("a,b", "a,c"):
+        for size in (100, 200):
+            write_evaluation(
+                tmp_path / f"{dataset} {size}", f"FT {dataset}_train[:{size}]", FT, examples=size,
+                train=f"{dataset}_train", train_shots=0, model_path=f"/runs/{dataset} {size}",
+                **small,
+            )  # fmt: skip
+
+    def in_two_metrics(record):
+        text = {"metric": "rougeL", "rougeL": 0.5}
+        return record | (text if record["dataset"] == "notices" else {})
+
+    for folder in tmp_path.iterdir():
+        edit(folder / "rows.jsonl", in_two_metrics)
+        edit(folder / "cells.jsonl", in_two_metrics)
+    figures.plots(compare(read_models([str(tmp_path)])))
+    for label in ("demonstrations", "examples"):
+        out_of_domain, out_of_task = (looks for x_label, looks in drawn if x_label == label)
+        assert out_of_domain == {"FT on a,b": 0, "FT on a,c": 1}
+        assert out_of_task == {
+            f"FT on {dataset}, {metric}": look
+            for look, dataset in enumerate(("a,b", "a,c"))
+            for metric in ("accuracy", "ROUGE-L")
+        }
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -226,7 +225,7 @@ def _names(groups: list[list[ScoredModel]]) -> list[str]:
     found = []
     for (name, step), members in zip(at_steps, groups, strict=True):
         if times[name] > 1 and len(members) > 1 and times_at_step[name, step] == 1:
-            name = f"{name} at step {step}"
+            name = str(members[0].own_name._replace(seed=None, step=step))
         elif times[name] > 1:
             name = members[0].name  # a model's own name is unique in the report
         found.append(name)
@@ -236,13 +235,13 @@ def _names(groups: list[list[ScoredModel]]) -> list[str]:
 def _name(members: list[ScoredModel]) -> str:
     """Name a single model by its name, and several by what they are called but for their seeds."""
     first, *others = members
-    return re.sub(r" seed \d+\b", "", first.own_name) if others else first.name
+    return str(first.own_name._replace(seed=None)) if others else first.name
 
 
 def _snapshots(groups: list[list[ScoredModel]]) -> list[str]:
     """Name the step of each group of which there is a later one; empty for the others."""
     steps = [members[0].recipe_and_step for members in groups]
-    last = dict(sorted(steps, key=lambda recipe_and_step: recipe_and_step[1] or 0))
+    last = dict(sorted(steps, key=lambda recipe_and_step: recipe_and_step[1]))
     return ["" if step == last[recipe] else f" at step {step}" for recipe, step in steps]
 
 

@@ -1,9 +1,10 @@
-"""Which plots a report has: changes over shots and sizes, probes, and drift."""
+"""The plots of a report: changes over shots and sizes, probes, and drift."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 from jft.data.dataset_ref import DatasetRef
 from jft.reporting import drawing, wording
@@ -46,49 +47,65 @@ def plots(report: Report) -> list[Plot]:
     return [plot for plot in drawn if plot]
 
 
+class Line(NamedTuple):
+    """A line of a panel: how its models were trained, and the metric where the panel has two.
+
+    Lines of one training share a colour.
+    """
+
+    training: str
+    metric: str
+
+    def __str__(self) -> str:
+        """`FT on films, ROUGE-L`."""
+        return f"{self.training}, {self.metric}" if self.metric else self.training
+
+
 Points = list[tuple[float, Comparison]]
 
 
 def _changes(
-    report: Report, lines_of: Callable[[list[Recipe], str], dict[str, Points]], x_label: str
+    report: Report, lines_of: Callable[[list[Recipe], str], dict[Line, Points]], x_label: str
 ) -> list[Panel]:
-    """A row for each training task, a panel for each relation, a line for each kind of training."""
+    """Plot changes: a row for each training task, and a panel for each relation."""
     panels = []
-    for task in _tasks(report):
-        recipes = _trained_on(report, task)
+    for task, recipes in _by_task(report).items():
         row = []
         for relation in RELATIONS:
             lines = {k: v for k, v in lines_of(recipes, relation).items() if len(v) > 1}
-            looks = {name: i for i, name in enumerate(dict.fromkeys(map(_plain, lines)))}
-            series = [_series(name, looks[_plain(name)], v) for name, v in lines.items()]
+            trainings = list(dict.fromkeys(line.training for line in lines))
+            series = [
+                _series(str(line), trainings.index(line.training), points)
+                for line, points in lines.items()
+            ]
             if series:
                 n = max(c.n for points in lines.values() for _, c in points)
                 title = f"{relation}, trained on {task}, n = {n}"
                 row.append(drawing.errorbars(series, x_label, "points")._replace(title=title))
-        panels += _row(row)
+        panels += [*row, *[Panel("")] * (drawing.COLUMNS - len(row))] if row else []
     return panels
 
 
-def _over_shots(recipes: list[Recipe], relation: str) -> dict[str, Points]:
+def _over_shots(recipes: list[Recipe], relation: str) -> dict[Line, Points]:
     return {
-        name + suffix: [
+        Line(training, name): [
             (float(c.shots), c)
             for c in recipe.relations
             if (c.relation, c.metric) == (relation, metric) and c.shots is not None and c.difference
         ]
-        for name, recipe in _largest(recipes).items()
-        for metric, suffix in _metrics(recipe, relation)
+        for training, recipe in _largest(recipes).items()
+        for metric, name in _metrics(recipe, relation).items()
     }
 
 
-def _over_sizes(recipes: list[Recipe], relation: str) -> dict[str, Points]:
-    lines: dict[str, Points] = {}
+def _over_sizes(recipes: list[Recipe], relation: str) -> dict[Line, Points]:
+    lines: dict[Line, Points] = {}
     for recipe in sorted(recipes, key=_size):
-        suffixes = dict(_metrics(recipe, relation))
+        names = _metrics(recipe, relation)
         for c in wording.overall(recipe.relations):
             if c.relation == relation and c.difference and _size(recipe):
-                name = _name(recipe, recipes) + suffixes[c.metric]
-                lines.setdefault(name, []).append((float(_size(recipe)), c))
+                line = Line(_training(recipe, recipes), names[c.metric])
+                lines.setdefault(line, []).append((float(_size(recipe)), c))
     return lines
 
 
@@ -104,34 +121,24 @@ def _series(name: str, look: int, points: Points) -> Series:
     )
 
 
-def _metrics(recipe: Recipe, relation: str) -> list[tuple[str, str]]:
-    """The metrics of a relation's sets, and how they are told apart where there are two."""
+def _metrics(recipe: Recipe, relation: str) -> dict[str, str]:
+    """Name the metrics of a relation's sets; the name is empty where there is one only."""
     found = sorted({c.metric for c in recipe.relations if c.relation == relation})
-    return [(m, f", {wording.metric(m)}" if len(found) > 1 else "") for m in found]
-
-
-def _plain(name: str) -> str:
-    """A line's kind of training, without its metric."""
-    return name.partition(",")[0]
+    return {metric: wording.metric(metric) if len(found) > 1 else "" for metric in found}
 
 
 def _probes(report: Report) -> list[Panel]:
-    """Two panels for each kind of training."""
-    pairs = []
+    """Plot two panels for each kind of training."""
+    panels = []
     for name, run in _runs(report):
         steps = {record["step"] for record in run.probes}
         if len(steps) > 1:
             n = sum(record["n"] for record in run.probes if record["step"] == min(steps))
-            pairs.append(
-                [
-                    _curves(run.probes, field, label)._replace(title=title.format(name=name, n=n))
-                    for field, title, label in (
-                        ("nll_change", "{name}\ngold answer, {n} items", "nats a token"),
-                        ("kl", "\nKL to the base", "nats"),
-                    )
-                ]
-            )
-    return [panel for pair in pairs for panel in pair]
+            nll = _curves(run.probes, "nll_change", "nats a token")
+            kl = _curves(run.probes, "kl", "nats")
+            panels.append(nll._replace(title=f"{name}\ngold answer, {n} items"))
+            panels.append(kl._replace(title="\nKL to the base"))
+    return panels
 
 
 def _curves(probes: list[dict], field: str, label: str) -> Panel:
@@ -145,7 +152,7 @@ def _curves(probes: list[dict], field: str, label: str) -> Panel:
 
 
 def _curve(probes: list[dict], field: str) -> tuple[list[float], list[float], list[float]]:
-    """Steps, the mean over datasets, and its standard error."""
+    """Average a probe over datasets: steps, means, and their standard errors."""
     x, y, error = [], [], []
     for step in sorted({probe["step"] for probe in probes}):
         now = [p for p in probes if p["step"] == step]
@@ -156,11 +163,10 @@ def _curve(probes: list[dict], field: str) -> tuple[list[float], list[float], li
 
 
 def _drift(report: Report) -> list[Panel]:
-    """A panel for each training task, a point for each model."""
+    """Plot a panel for each training task, with a point for each recipe."""
     panels = []
-    for task in _tasks(report):
+    for task, recipes in _by_task(report).items():
         series = []
-        recipes = _trained_on(report, task)
         for recipe in recipes:
             distance = recipe.first.distance
             changed = [c for c in wording.overall(recipe.relations) if c.relation == OUT_OF_DOMAIN]
@@ -168,9 +174,9 @@ def _drift(report: Report) -> list[Panel]:
                 size = f", {_size(recipe)}" if _size(recipe) else ""
                 look = int(recipe.kind == "FTICL")
                 point = [(1000 * distance, changed[0])]
-                series.append(_series(_name(recipe, recipes) + size, look, point))
-        if any(each.x for each in series):
-            found = [each for each in series if each.x]
+                series.append(_series(_training(recipe, recipes) + size, look, point))
+        found = [each for each in series if each.x]
+        if found:
             panel = drawing.errorbars(
                 found, "|W - W0| / |W0|, thousandths", "out-of-domain, points", joined=False
             )
@@ -199,39 +205,32 @@ def _layer_map(weights: list[dict]) -> Panel:
 
 
 def _runs(report: Report) -> Iterable[tuple[str, Run]]:
-    """Of each kind of training the run on the most examples."""
+    """Find the run on the most examples of each kind of training, and its recipe's name."""
     for group in report.groups:
         for recipe in _largest(group.members).values():
-            run = recipe.first.run
-            if run:
-                yield recipe.name, run
+            if recipe.first.run:
+                yield recipe.name, recipe.first.run
 
 
-def _row(panels: list[Panel]) -> list[Panel]:
-    """A row of its own, filled up."""
-    return [*panels, *[Panel("")] * (drawing.COLUMNS - len(panels))] if panels else []
-
-
-def _tasks(report: Report) -> list[str]:
-    return list(dict.fromkeys(s.first.train_task or "" for s in report.recipes))
-
-
-def _trained_on(report: Report, task: str) -> list[Recipe]:
-    return [s for s in report.recipes if (s.first.train_task or "") == task]
+def _by_task(report: Report) -> dict[str, list[Recipe]]:
+    found: dict[str, list[Recipe]] = {}
+    for recipe in report.recipes:
+        found.setdefault(recipe.first.train_task or "", []).append(recipe)
+    return found
 
 
 def _largest(recipes: list[Recipe]) -> dict[str, Recipe]:
-    """Of each kind of training the one on the most examples."""
-    order = sorted(recipes, key=lambda s: (s.first.train_shots, _size(s)))
-    return {_name(recipe, recipes): recipe for recipe in order}
+    """Find the recipe on the most examples of each kind of training."""
+    order = sorted(recipes, key=lambda recipe: (recipe.first.train_shots, _size(recipe)))
+    return {_training(recipe, recipes): recipe for recipe in order}
 
 
 def _size(recipe: Recipe) -> int:
     return recipe.first.examples or 0
 
 
-def _name(recipe: Recipe, recipes: list[Recipe]) -> str:
-    """The kind of its training, with the dataset where the others were trained on another."""
+def _training(recipe: Recipe, recipes: list[Recipe]) -> str:
+    """Name its kind of training, with the dataset where others were trained on another."""
     several = len({_dataset(each) for each in recipes}) > 1
     return recipe.trained_as + f" on {_dataset(recipe)}" * several
 

@@ -64,11 +64,19 @@ class HeatRow(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class HeatMap:
-    """Columns under their group headings (relations or tasks), and rows, the bases' first."""
+    """Columns under their group headings (relations or tasks), and rows, the bases' first.
 
-    title: str
+    All cells are means over `shots`.
+    """
+
+    shots: list[int]
     columns: list[Column]
     rows: list[HeatRow]
+
+    @property
+    def title(self) -> str:
+        """`0 shots`, or `2, 4 shots`."""
+        return f"{', '.join(map(str, self.shots))} shots"
 
     @property
     def by_task(self) -> bool:
@@ -90,11 +98,11 @@ def heatmaps(report: Report) -> list[HeatMap]:
     changes = [c for s in report.recipes for c in s.datasets if c.difference]
     largest = max((abs(c.difference.value) for c in changes if c.difference), default=0) or 1.0
     shots = sorted({key.shots for model in report.models for key in model.cells})
-    few = [str(n) for n in shots if n]
-    titles = {False: "0 shots", True: f"{', '.join(few)} shots"}
+    tables = [[n for n in shots if (n > 0) is some] for some in (False, True)]
     return [
-        HeatMap(titles[some], columns, _rows(report, columns, some, largest))
-        for some in sorted({n > 0 for n in shots})
+        HeatMap(table, columns, _rows(report, columns, table[0] > 0, largest))
+        for table in tables
+        if table
     ]
 
 
@@ -121,7 +129,7 @@ def _constant(report: Report, column: Column, some: bool) -> HeatCell | None:
         return None
     gold = {index: item.gold for cell in cells for index, item in cell.items.items()}
     share = Counter(gold.values()).most_common(1)[0][1] / len(gold)
-    return HeatCell(_plain(share), "base")
+    return HeatCell(wording.points(share, signed=False), "base")
 
 
 def _places(columns: list[Column]) -> list[Place]:
@@ -157,7 +165,7 @@ def _value(base: ScoredModel, column: Column, some: bool, asked: Container[Key])
         return None
     values = [item.value for cell in cells for item in cell.items.values()]
     mean = stats.grouped_mean(values, [index for cell in cells for index in cell.items])
-    return HeatCell(_plain(mean), "base")
+    return HeatCell(wording.points(mean, signed=False), "base")
 
 
 def _cells(model: ScoredModel, column: Column, some: bool) -> list[ScoredCell]:
@@ -169,17 +177,11 @@ def _cells(model: ScoredModel, column: Column, some: bool) -> list[ScoredCell]:
     ]
 
 
-def _plain(value: float) -> str:
-    """Percent without the sign, which the caption says."""
-    return wording.percent(value).replace(f"{wording.SPACE}%", "")
-
-
 def _heat_cell(comparison: Comparison, largest: float) -> HeatCell:
     difference = comparison.difference
     if difference is None:
-        return HeatCell(
-            _plain(comparison.value), comparison.relation, significance="muted", title="no base"
-        )
+        text = wording.points(comparison.value, signed=False)
+        return HeatCell(text, comparison.relation, significance="muted", title="no base")
     return HeatCell(
         text=wording.points(difference.value),
         relation=comparison.relation,

@@ -122,7 +122,10 @@ def _compared(c: Comparison) -> list[str]:
 
 
 def _sample(c: Comparison) -> list[str]:
-    return [wording.points(c.difference.detectable if c.difference else None).lstrip("+"), str(c.n)]
+    return [
+        wording.points(c.difference.detectable if c.difference else None, signed=False),
+        str(c.n),
+    ]
 
 
 def _matrix(matrix: HeatMap) -> Iterable[str]:
@@ -139,7 +142,7 @@ def _cells(report: Report) -> str:
         [
             model.name, *map(str, cell.key), cell.relation,
             wording.metric(cell.metric), wording.percent(cell.value),
-            wording.points(cell.stderr).lstrip("+"), str(cell.n), str(cell.skipped),
+            wording.points(cell.stderr, signed=False), str(cell.n), str(cell.skipped),
         ]
         for model in report.models
         for cell in model.cells.values()

@@ -84,13 +84,39 @@ class Run(NamedTuple):
     data_findings: list[dict]
 
 
+class ModelName(NamedTuple):
+    """The parts of a name such as `FT LoRA-16 paws_train[:64] seed 3 (seed3/ft at step 40)`.
+
+    Attributes:
+      title: how the model was trained and on what, or what the user calls it.
+      limit: how many examples of its training set it may see; None: all.
+      seed: of its training; None: not said.
+      place: the end of its path, where several models have one name.
+      step: of its training, where several checkpoints have one name.
+    """
+
+    title: str
+    limit: int | None = None
+    seed: int | None = None
+    place: str = ""
+    step: int | None = None
+
+    def __str__(self) -> str:
+        """Put the parts together."""
+        limit = "" if self.limit is None else f"[:{self.limit}]"
+        seed = "" if self.seed is None else f" seed {self.seed}"
+        step = "" if self.step is None else f" at step {self.step}"
+        end = f" ({self.place}{step})" if self.place else step
+        return f"{self.title}{limit}{seed}{end}"
+
+
 @dataclass(frozen=True, slots=True)
 class ScoredModel:
     """A model that was scored.
 
     Attributes:
       name: unique in the report.
-      own_name: the name in the records of its evaluations.
+      own_name: its name in the records of its evaluations.
       path, step: which checkpoint.
       base, base_sha256: the model that it was tuned from, and its weights then; a base's own.
       train, train_task, train_shots: its training set, None for a base; 0 shots = FT, k = FTICL.
@@ -106,9 +132,9 @@ class ScoredModel:
     """
 
     name: str
-    own_name: str
+    own_name: ModelName
     path: str
-    step: int | None
+    step: int
     base: str | None
     base_sha256: str
     train: str | None
@@ -125,7 +151,7 @@ class ScoredModel:
     cells: dict[Key, ScoredCell]
 
     @property
-    def recipe_and_step(self) -> tuple[str, int | None]:
+    def recipe_and_step(self) -> tuple[str, int]:
         """Equal for models that are compared as seeds of one training."""
         return (self.recipe_id or self.path, self.step)
 
@@ -205,7 +231,7 @@ def _check_unchanged(models: Iterable[ScoredModel]) -> None:
 def _order(model: ScoredModel) -> tuple:
     training = (model.train_task or "", model.train or "", model.examples or 0, model.train_shots)
     seed = model.seed
-    return (not model.is_base, *training, seed, model.name, model.path, model.step or 0)
+    return (not model.is_base, *training, seed, model.name, model.path, model.step)
 
 
 def _unique_name(model: ScoredModel, models: list[ScoredModel]) -> str:
@@ -218,7 +244,5 @@ def _unique_name(model: ScoredModel, models: list[ScoredModel]) -> str:
     length = 1
     while length < len(parts[0]) and any(e[-length:] == parts[0][-length:] for e in ends):
         length += 1
-    label = "/".join(parts[0][-length:])
-    if any(m.path == model.path for m in namesakes):
-        label += f" at step {model.step}"
-    return f"{model.name} ({label})"
+    step = model.step if any(m.path == model.path for m in namesakes) else None
+    return str(model.own_name._replace(place="/".join(parts[0][-length:]), step=step))

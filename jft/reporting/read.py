@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -13,7 +14,15 @@ from jft.data.dataset_ref import DatasetRef
 from jft.data.datasets import Dataset
 from jft.errors import UserError
 from jft.evaluation import metrics
-from jft.reporting.models import Evaluation, Run, ScoredCell, ScoredItem, ScoredModel, merge
+from jft.reporting.models import (
+    Evaluation,
+    ModelName,
+    Run,
+    ScoredCell,
+    ScoredItem,
+    ScoredModel,
+    merge,
+)
 from jft.runtime import records as records_lib
 from jft.runtime import workdir
 from jft.runtime.records import Key
@@ -34,6 +43,18 @@ def read_models(dirs: Sequence[str]) -> list[ScoredModel]:
     """
     folders = dict.fromkeys(folder for path in dirs for folder in _workdirs(path))
     return merge(map(_read_evaluation, folders))
+
+
+def model_name(text: str) -> ModelName:
+    """Split the name of a model into its parts: records hold it as one text.
+
+    Example: `FT gadgets_train[:64] seed 3` has the title `FT gadgets_train`, limit 64 and seed 3.
+    """
+    number = "(0|[1-9][0-9]*)"
+    found = re.fullmatch(rf"(.*?)(?:\[:{number}\])?(?: seed {number})?", text, re.DOTALL)
+    assert found
+    title, limit, seed = found.groups()
+    return ModelName(title, int(limit) if limit else None, int(seed) if seed else None)
 
 
 def read_datasets(models: Iterable[ScoredModel]) -> dict[tuple[str, str], Dataset]:
@@ -68,7 +89,7 @@ def _read_evaluation(folder: Path) -> ScoredModel:
     tuned = any(record["relation"] != "base" for record in records)
     return ScoredModel(
         name=first["model"],
-        own_name=first["model"],
+        own_name=model_name(first["model"]),
         path=first["model_path"],
         step=first["step"],
         base=first["base"],

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-import re
 
 from jft.evaluation.stats import ALPHA
 from jft.reporting.compare import Contrast, Recipe, Report, TaskGroup
+from jft.reporting.models import ModelName
 from jft.reporting.pairs import Comparison
 from jft.runtime.progress import count
 from jft.tasks import IN_DOMAIN, OUT_OF_DOMAIN, OUT_OF_TASK, RELATIONS
@@ -49,12 +49,15 @@ def percent(value: float | None) -> str:
     return DASH if value is None or math.isnan(value) else f"{_rounded(value)}{SPACE}%"
 
 
-def points(value: float | None) -> str:
-    """0.27 as `+27.0`, -0.012 with a true minus sign."""
+def points(value: float | None, signed: bool = True) -> str:
+    """Write 0.27 as `+27.0`, -0.012 with a true minus sign; unsigned, for what is never negative.
+
+    Unsigned, 0.27 is `27.0`.
+    """
     if value is None or math.isnan(value):
         return DASH
     text = _rounded(abs(value))
-    sign = "" if float(text) == 0 else "+" if value > 0 else MINUS
+    sign = "" if float(text) == 0 or not signed else "+" if value > 0 else MINUS
     return sign + text
 
 
@@ -104,10 +107,10 @@ def title(group: TaskGroup) -> str:
     if isinstance(first, Contrast):
         return first.name
     recipe = first
-    own = re.sub(r"\[:\d+\]$", "", recipe.name)
-    plain = f"{recipe.trained_as} {recipe.first.train}"
-    known = own in (plain, training(recipe))
-    return training(recipe) if known else f"{recipe.name}: {training(recipe)}"
+    limit = recipe.first.own_name.limit
+    plain = str(ModelName(f"{recipe.trained_as} {recipe.first.train}", limit))
+    says_no_more = recipe.name in (plain, training(recipe))
+    return training(recipe) if says_no_more else f"{recipe.name}: {training(recipe)}"
 
 
 def overall(comparisons: list[Comparison]) -> list[Comparison]:
