@@ -14,8 +14,8 @@ from jft.runtime import cli
 
 
 def main(config: Config, workdir: str, dry_run: bool) -> None:
-    """Run a study, or go on with it, in a workdir; a dry run tells what it would take."""
-    # Here, so that --help need not wait; and apart, since a study leaves the devices to its jobs.
+    """Run or resume a study in a workdir; in a dry run, estimate what it would take."""
+    # Here, so that --help need not wait; and each alone, since a run leaves the devices to its jobs.
     if dry_run:
         from jft.studies import dry_run as estimates
 
@@ -27,4 +27,4 @@ def main(config: Config, workdir: str, dry_run: bool) -> None:
 
 
 if __name__ == "__main__":
-    cli.run_with_config(main, __doc__, joins=False)  # the programs that it starts may
+    cli.run(main, __doc__, {"workdir": "", "dry_run": False})

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import json
 import re
 import typing
 from collections.abc import Sequence
 from pathlib import Path
 
 from jft.errors import UserError
+from jft.runtime import workdir as workdir_lib
 
 if typing.TYPE_CHECKING:
     from gguf import GGUFReader
@@ -75,23 +75,24 @@ def fingerprint(path: str) -> str:
     return digest.hexdigest()
 
 
-def read_json(path: Path) -> dict:
-    """The object in a JSON file.
+def read_model_json(path: Path) -> dict:
+    """Read the object in a JSON file of a Hugging Face folder.
 
     Raises:
       UserError: the file is missing, or holds no JSON object.
     """
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(
-            f"{path}: missing; model.path must be a folder as Transformers' save_pretrained writes"
-        ) from None
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not valid JSON ({error}); copy or download it again") from None
-    if not isinstance(value, dict):
-        raise UserError(f"{path}: holds a JSON {type(value).__name__}; it must hold an object")
-    return value
+    return workdir_lib.read_json(path, _explain)
+
+
+def _explain(path: Path, error: Exception) -> str:
+    if isinstance(error, FileNotFoundError):
+        remedy = "model.path must be a folder as Transformers' save_pretrained writes"
+        return f"{path}: missing; {remedy}"
+    if isinstance(error, OSError):
+        return f"{path}: {error.strerror}"
+    if isinstance(error, TypeError):
+        return f"{path}: holds a JSON {error}; it must hold an object"
+    return f"{path}: not valid JSON ({error}); copy or download it again"
 
 
 # Reading the metadata takes seconds, and the weights and the tokenizer both need it.

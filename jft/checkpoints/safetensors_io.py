@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from jft.checkpoints import gguf, hf_config, tensor_names
-from jft.checkpoints.files import RANDOM_MODEL, locate, read_json
+from jft.checkpoints.files import RANDOM_MODEL, locate, read_model_json
 from jft.checkpoints.tensor_names import Index, Pretrained, Source
 from jft.errors import UserError
 from jft.model import decoder
@@ -74,7 +74,7 @@ def check(path: str) -> None:
     """
     folder = Path(path).expanduser()
     if folder.is_dir():
-        hf_config.read(read_json(folder / CONFIG), folder / CONFIG)
+        hf_config.read(read_model_json(folder / CONFIG), folder / CONFIG)
 
 
 def save(
@@ -154,7 +154,7 @@ def _umask() -> int:
 
 
 def _find_in_folder(folder: Path) -> Pretrained:
-    config = hf_config.read(read_json(folder / CONFIG), folder / CONFIG)
+    config = hf_config.read(read_model_json(folder / CONFIG), folder / CONFIG)
     weights = source(str(folder), _weight_files(folder), functools.partial(_harmless, config))
     return Pretrained(config, tensor_names.find(config, weights, "hf"))
 
@@ -194,7 +194,7 @@ def source(label: str, shards: list[Path], skip: Callable[[str], bool]) -> Sourc
 
 def _weight_files(folder: Path) -> list[Path]:
     if (folder / INDEX).exists():
-        shards = read_json(folder / INDEX).get("weight_map")
+        shards = read_model_json(folder / INDEX).get("weight_map")
         if not isinstance(shards, dict) or not shards:
             raise UserError(f"{folder / INDEX}: weight_map is missing; download the file again")
         for name in shards.values():

@@ -7,13 +7,12 @@ from typing import NamedTuple
 import numpy as np
 
 from jft import config as config_lib
-from jft import sections
 from jft.data import datasets as datasets_lib
 from jft.data import readers
 from jft.data.datasets import Dataset, Example, Suite
 from jft.errors import UserError
 from jft.runtime.progress import say
-from jft.tasks import Task
+from jft.tasks import Task, shots_by_task
 
 # In `eval.datasets`: the test sets of every task.
 ALL = "all"
@@ -105,7 +104,7 @@ def datasets(config: config_lib.Config) -> list[Dataset]:
 def _shots(config: config_lib.Config, source: Suite) -> dict[str, tuple[int, ...]]:
     """The numbers of shots of each task."""
     grid = config.eval
-    of_task = sections.by_task("eval.task_shots", grid.task_shots, source.tasks)
+    of_task = shots_by_task("eval.task_shots", grid.task_shots, source.tasks)
     return {name: of_task.get(name, grid.shots) for name in source.tasks}
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from jft.checkpoints import hf_config, model_ref, safetensors_io
 from jft.checkpoints import tokenizer as tokenizer_lib
-from jft.checkpoints.files import locate, read_json
+from jft.checkpoints.files import locate, read_model_json
 from jft.data.prompts import Encoder
 from jft.errors import UserError
 from jft.model.decoder import DecoderConfig
@@ -96,7 +96,7 @@ def shape(path: str) -> DecoderConfig:
     if path.startswith("random:") or path.endswith(".gguf"):
         return safetensors_io.find(path).config
     file = locate(path, (safetensors_io.CONFIG,)) / safetensors_io.CONFIG
-    return hf_config.read(read_json(file), file)
+    return hf_config.read(read_model_json(file), file)
 
 
 def tokenizer(path: str, vocab_size: int) -> Encoder:

@@ -47,7 +47,7 @@ def read(path: str) -> Run | None:
         return None
     config = workdir.read_json(folder / workdir.CONFIG)
     probes = workdir.read_jsonl(folder / "probes.jsonl", PROBE)
-    steps = (_json(folder / "model.json") or {}).get("steps")
+    steps = (workdir.find_json(folder / "model.json") or {}).get("steps")
     return Run(path, config, steps, _drift(folder / "drift.json"), probes, data_report(folder))
 
 
@@ -65,11 +65,11 @@ def distance(runs: dict[str, Run], model: Model) -> float | None:
 
 def data_report(folder: Path) -> dict | None:
     """What the checks of the data said, in training or in an evaluation."""
-    return _json(folder / "data_report.json")
+    return workdir.find_json(folder / "data_report.json")
 
 
 def _drift(file: Path) -> dict | None:
-    found = _json(file)
+    found = workdir.find_json(file)
     try:
         if found:
             workdir.check(str(file), found, {"all": dict, "weights": list})
@@ -79,10 +79,3 @@ def _drift(file: Path) -> dict | None:
     except UserError:
         return None
     return found
-
-
-def _json(file: Path) -> dict | None:
-    try:
-        return workdir.read_json(file) if file.exists() else None
-    except UserError:
-        return None  # the report can do without; the program that wrote it will say what is wrong

@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jft import config as config_lib
-from jft import sections
 from jft.data import datasets
 from jft.data import readers as rows_lib
 from jft.data.datasets import Suite
 from jft.data.eval_grid import ALL
 from jft.errors import UserError
 from jft.runtime.progress import say
-from jft.tasks import method
+from jft.tasks import method, shots_by_task
 
 # What a study says of all its trainings, by what a config says of one.
 OF_THE_GRID = {"train": "train", "examples": "sizes", "shots": "shots", "seed": "seeds"}
@@ -52,7 +51,7 @@ def parts(config: config_lib.Config, folder: Path) -> list[Part]:
     study = config.study
     _check(config)
     tasks = datasets.suite(config.data).tasks
-    task_shots = sections.by_task("study.task_shots", study.task_shots, tasks)
+    task_shots = shots_by_task("study.task_shots", study.task_shots, tasks)
     found = [Part("base", None, _scoring(config, config.model.path, folder, "base"))]
     found += [
         _part(config, folder, source, size, shots, seed)

@@ -17,7 +17,7 @@ from typing import Any
 from jft import config as config_lib
 from jft.errors import UserError
 from jft.runtime import workdir as workdir_lib
-from jft.runtime.cli import FOLLOW
+from jft.runtime.cli import EXITS_WITH_PARENT
 from jft.runtime.progress import say
 from jft.studies import inputs
 from jft.studies.parts import Job, Part, parts
@@ -150,11 +150,11 @@ class _Processes:
 
     def run(self, command: list[str]) -> str:
         """Run `python -m` with a command; what went wrong, or nothing."""
-        # Its standard input ends with this process, however this one ends: see `cli.FOLLOW`. A
+        # Its standard input ends with this process, however this one ends, and it then ends, too. A
         # session of its own keeps Ctrl-C away from it, which is handed on once.
         self._process = subprocess.Popen(
             [sys.executable, "-m", *command],
-            env=os.environ | {FOLLOW: "1"},
+            env=os.environ | {EXITS_WITH_PARENT: "1"},
             stdin=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
