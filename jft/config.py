@@ -4,7 +4,7 @@ A config file returns `get_config()` of this module with its own deltas assigned
 a wrong type fails at the assignment, in a file and on the command line alike.
 """
 
-# No postponed annotations here: the flag library reads the types of the fields.
+# No postponed annotations here: ml_collections reads the types of the fields.
 import dataclasses
 import json
 import math
@@ -13,16 +13,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from jft.errors import UserError
-from jft.sections import Section, key, key_types, unknown_key
+from jft.sections import Section, key, key_types, runtime_key, unknown_key
 from jft.tasks import TASKS
 
-# What adapters may change, of every layer.
+# Projections of a layer that may have an adapter.
 PROJECTIONS = ("query", "key", "value", "out", "gate", "up", "down")
 
 
 @dataclass(slots=True)
 class Model(Section):
-    """Which model."""
+    """The model to train or to score."""
 
     path: str = key(
         "",
@@ -39,7 +39,7 @@ class Model(Section):
 
 @dataclass(slots=True)
 class Data(Section):
-    """Which rows, and how they become sequences."""
+    """Training rows, and how they become sequences."""
 
     root: str = key(
         "mini", "folder laid out as the paper's data/, or mini: the suite in this package"
@@ -84,23 +84,21 @@ class Data(Section):
 
 @dataclass(slots=True)
 class Train(Section):
-    """How long, and in what portions."""
+    """Length of the training, and the size of a step."""
 
     steps: int = key(0, "optimizer steps; 0: as many as train.epochs takes", minimum=0)
     epochs: float = key(2.0, "passes over the training rows, when train.steps is 0", minimum=0)
     batch_size: int = key(16, "examples per optimizer step", minimum=1)
-    micro_batch_tokens: int = key(
+    micro_batch_tokens: int = runtime_key(
         4096,
         "tokens per device in one forward and backward pass, which sets the memory needed",
         minimum=1,
-        runtime=True,
     )
-    remat: str = key(
+    remat: str = runtime_key(
         "attention",
         "what the backward pass computes again instead of keeping it: nothing; attention, with "
         "whatever costs as little; or all of a layer",
         choices=("none", "attention", "full"),
-        runtime=True,
     )
 
 
@@ -139,37 +137,35 @@ class Lora(Section):
 
 @dataclass(slots=True)
 class Mesh(Section):
-    """How devices are laid out; one size may be -1: what is left."""
+    """Sizes of the device mesh; one may be -1: the devices that the others leave."""
 
-    data: int = key(-1, "copies of the model, each on its own rows", minimum=-1, runtime=True)
-    fsdp: int = key(1, "shards of the weights, each on its own rows", minimum=-1, runtime=True)
-    tensor: int = key(1, "shards of heads and feed-forward", minimum=-1, runtime=True)
+    data: int = runtime_key(-1, "copies of the model, each on its own rows", minimum=-1)
+    fsdp: int = runtime_key(1, "shards of the weights, each on its own rows", minimum=-1)
+    tensor: int = runtime_key(1, "shards of heads and feed-forward", minimum=-1)
 
 
 @dataclass(slots=True)
 class Checkpoint(Section):
-    """When to save."""
+    """Checkpoints: when to save and what to keep."""
 
-    every: int = key(100, "steps between checkpoints; 0: at the end only", minimum=0, runtime=True)
-    grace: float = key(
+    every: int = runtime_key(100, "steps between checkpoints; 0: at the end only", minimum=0)
+    grace: float = runtime_key(
         0.0,
         "seconds that a run has to save and end in after SIGTERM, or it gives up; 0: no limit",
         minimum=0,
         below=1e6,
-        runtime=True,
     )
-    keep: int = key(2, "newest checkpoints to keep", minimum=1, runtime=True)
-    keep_best: int = key(
+    keep: int = runtime_key(2, "newest checkpoints to keep", minimum=1)
+    keep_best: int = runtime_key(
         0,
         "checkpoints to keep beside them, those with the lowest loss of in-domain probes",
         minimum=0,
-        runtime=True,
     )
 
 
 @dataclass(slots=True)
 class Probe(Section):
-    """A few test items on which training is watched."""
+    """Probes: a few test items that are scored during training."""
 
     every: int = key(
         0, "probe every n steps too, not only before the first and after the last; 0: no", minimum=0
@@ -205,12 +201,9 @@ class Eval(Section):
         minimum=0,
     )
     max_new_tokens: int = key(60, "longest generation", minimum=1)
-    batch_tokens: int = key(4096, "tokens per device and forward pass", minimum=1, runtime=True)
-    cache_tokens: int = key(
-        40960,
-        "tokens whose keys and values a device holds while it generates",
-        minimum=1,
-        runtime=True,
+    batch_tokens: int = runtime_key(4096, "tokens per device and forward pass", minimum=1)
+    cache_tokens: int = runtime_key(
+        40960, "tokens whose keys and values a device holds while it generates", minimum=1
     )
 
 
@@ -218,39 +211,32 @@ class Eval(Section):
 class Study(Section):
     """The grid of jft.study: training sets x sizes x shots x seeds, and the base.
 
-    The grid of a study may grow while it runs; each of its parts has a config of its own.
+    All are `runtime` keys, since a study may grow; each of its jobs has a config of its own.
     """
 
-    train: tuple[str, ...] = key(
-        (),
-        "training sets, as task/name or task:rows; empty: every one in data.root",
-        runtime=True,
+    train: tuple[str, ...] = runtime_key(
+        (), "training sets, as task/name or task:rows; empty: every one in data.root"
     )
-    sizes: tuple[int, ...] = key(
-        (0,), "how many examples of each training set; 0: all of them", minimum=0, runtime=True
+    sizes: tuple[int, ...] = runtime_key(
+        (0,), "how many examples of each training set; 0: all of them", minimum=0
     )
-    shots: tuple[int, ...] = key(
-        (0, 2), "demonstrations in training; 0 = FT, k > 0 = FTICL", minimum=0, runtime=True
+    shots: tuple[int, ...] = runtime_key(
+        (0, 2), "demonstrations in training; 0 = FT, k > 0 = FTICL", minimum=0
     )
-    task_shots: tuple[str, ...] = key(
-        (), "for tasks that differ, such as inference=0/3/5", runtime=True
-    )
-    seeds: tuple[int, ...] = key(
-        (0,), "each trains the whole grid once more", minimum=0, runtime=True
-    )
+    task_shots: tuple[str, ...] = runtime_key((), "for tasks that differ, such as inference=0/3/5")
+    seeds: tuple[int, ...] = runtime_key((0,), "each trains the whole grid once more", minimum=0)
 
 
 @dataclass(slots=True)
 class Plan(Section):
-    """What jft.plan is told of the place."""
+    """Price and speed of the chips, for jft.plan."""
 
-    price: float = key(0.0, "US dollars for a chip and hour; 0: not told", minimum=0, runtime=True)
-    utilization: float = key(
+    price: float = runtime_key(0.0, "US dollars for a chip and hour; 0: not told", minimum=0)
+    utilization: float = runtime_key(
         0.4,
         "share of a chip's peak that a step reaches, for what it costs",
         minimum=0.001,
         below=1.01,
-        runtime=True,
     )
 
 
@@ -272,7 +258,7 @@ class Config(Section):
 
 
 def get_config() -> Config:
-    """A config with every default, for config files to change."""
+    """Return a config with every default, for config files to change."""
     return Config()
 
 
@@ -283,12 +269,17 @@ def validate(config: Config) -> None:
       UserError: naming the key, its value and what it may be.
     """
     for path, field, value in keys(config):
-        choices = field.metadata["choices"]
+        choices, minimum = field.metadata["choices"], field.metadata["minimum"]
         for each in value if isinstance(value, tuple) else (value,):
             if choices and each not in choices:
                 raise UserError(f"{path}={each!r}: must be one of {', '.join(choices)}")
-            if isinstance(each, int | float):
-                _check_number(path, each, field.metadata["minimum"], field.metadata["below"])
+            if not isinstance(each, int | float):
+                continue
+            if each < minimum:
+                raise UserError(f"{path}={each}: must be at least {minimum}")
+            if not each < (below := field.metadata["below"]):  # nor is nan
+                limit = f"less than {below}" if below < math.inf else "a finite number"
+                raise UserError(f"{path}={each}: must be {limit}")
     if not config.model.name.isprintable():
         raise UserError(f"model.name={config.model.name!r}: must be one line of printable text")
     if not config.train.steps and not config.train.epochs:
@@ -301,32 +292,23 @@ def validate(config: Config) -> None:
     _check_adapters(config.lora)
 
 
-def _check_adapters(config: Lora) -> None:
-    if not config.rank:
-        if config.dora or config.base != "auto":
-            raise UserError(
-                f"lora.dora={config.dora} and lora.base={config.base} are of adapters; "
-                "give lora.rank, too"
-            )
+def _check_adapters(lora: Lora) -> None:
+    if not lora.rank and (lora.dora or lora.base != "auto"):
+        raise UserError(
+            f"lora.dora={lora.dora} and lora.base={lora.base} are of adapters; give lora.rank, too"
+        )
+    if not lora.rank:
         return
-    if not config.targets:
+    if not lora.targets:
         raise UserError("lora.targets is empty, so that nothing would be trained")
-    if len(set(config.targets)) < len(config.targets):
-        raise UserError(f"lora.targets={','.join(config.targets)}: name each of them once")
-    if not config.alpha:
+    if len(set(lora.targets)) < len(lora.targets):
+        raise UserError(f"lora.targets={','.join(lora.targets)}: name each of them once")
+    if not lora.alpha:
         raise UserError("lora.alpha=0: must be above 0, or adapters would count for nothing")
 
 
-def _check_number(path: str, number: float, minimum: float, below: float) -> None:
-    if number < minimum:
-        raise UserError(f"{path}={number}: must be at least {minimum}")
-    if not number < below:  # nor is nan
-        limit = f"less than {below}" if below < math.inf else "a finite number"
-        raise UserError(f"{path}={number}: must be {limit}")
-
-
 def keys(config: Config) -> Iterator[tuple[str, dataclasses.Field, typing.Any]]:
-    """Every key as (dotted path, its field with doc and limits, its value)."""
+    """Iterate over the keys as (dotted path, its field with doc and limits, its value)."""
     for section in dataclasses.fields(config):
         group = getattr(config, section.name)
         for field in dataclasses.fields(group):
@@ -334,12 +316,12 @@ def keys(config: Config) -> Iterator[tuple[str, dataclasses.Field, typing.Any]]:
 
 
 def to_dict(config: Config) -> dict:
-    """The config as nested dicts, ready for JSON."""
+    """Convert a config to nested dicts, ready for JSON."""
     return json.loads(json.dumps(dataclasses.asdict(config)))
 
 
 def from_dict(tree: dict) -> Config:
-    """The config that `to_dict` wrote."""
+    """Convert what `to_dict` returned back to a config."""
     config = Config()
     for section, values in tree.items():
         if section not in key_types(Config):
@@ -351,7 +333,10 @@ def from_dict(tree: dict) -> Config:
 
 
 def differences(old: Config, new: Config, runtime: bool = False) -> list[str]:
-    """The keys in which two configs differ, `runtime` keys aside or not, as `path: old -> new`."""
+    """List the keys in which two configs differ, as `path: old -> new`.
+
+    Keys that may differ between a run and its resumption are left out, unless `runtime`.
+    """
     pairs = zip(keys(old), keys(new), strict=True)
     return [
         f"{path}: {before!r} -> {after!r}"

@@ -1,4 +1,4 @@
-"""The exceptions that are no bugs."""
+"""Exceptions for errors that are no bugs."""
 
 
 class UserError(Exception):
@@ -6,16 +6,16 @@ class UserError(Exception):
 
     Its message names the field, the value and the remedy. The programs print it as one line and
     exit with its code; any other exception is a bug in jft and keeps its traceback. It is no
-    ValueError: flag parsers wrap those in messages of their own.
+    ValueError, since absl's flag parsers wrap those in messages of their own.
     """
 
     code = 2
 
 
 class AbsentError(UserError):
-    """Another process has not come, or has gone: the same command may well succeed when repeated.
+    """Another process of the run has not come or has ended, so the same command may succeed later.
 
-    With its own exit code, so that a launcher can tell it from a wrong config.
+    Its exit code lets a launcher tell it from a mistake of the user.
     """
 
     code = 1

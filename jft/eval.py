@@ -17,11 +17,11 @@ from jft.runtime import cli
 
 
 def main(config: Config, workdir: str, dry_run: bool) -> None:
-    """Score one model, or go on scoring it, in a workdir."""
+    """Score a model in a workdir, or resume scoring there."""
     from jft.evaluation import loop  # here, so that --help need not wait for jax
 
     loop.evaluate(config, workdir, dry_run)
 
 
 if __name__ == "__main__":
-    cli.run_with_config(main, __doc__)
+    cli.run(main, __doc__, {"workdir": "", "dry_run": False}, distributed=True)

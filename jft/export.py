@@ -21,4 +21,9 @@ def main(dirs: list[str], out: str, dtype: str, adapters: bool) -> None:
 
 
 if __name__ == "__main__":
-    cli.run_export(main, __doc__)
+    cli.run(
+        main,
+        __doc__,
+        {"out": "", "dtype": ["float32", "bfloat16", "float16"], "adapters": False},
+        takes_config=False,
+    )

@@ -27,4 +27,4 @@ def main(config: Config, topology: str, search: bool) -> None:
 
 
 if __name__ == "__main__":
-    cli.run_plan(main, __doc__)
+    cli.run(main, __doc__, {"topology": "", "search": False})

@@ -40,4 +40,4 @@ def main(dirs: list[str], out: str) -> None:
 
 
 if __name__ == "__main__":
-    cli.run_on_dirs(main, __doc__)
+    cli.run(main, __doc__, {"out": ""}, takes_config=False)

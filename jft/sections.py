@@ -1,12 +1,13 @@
 """Sections of a config: keys with a type, a default and limits, checked at every assignment."""
 
-# No postponed annotations here: the flag library reads the types of the fields.
+# No postponed annotations here: ml_collections reads the types of the fields.
 import dataclasses
 import difflib
+import functools
 import math
 import types
 import typing
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from jft.errors import UserError
 
@@ -20,14 +21,17 @@ def key(
     below: float = math.inf,
     runtime: bool = False,
 ):
-    """A config key. `runtime` keys may differ between a run and its resumption."""
+    """Declare a config key. `runtime` keys may differ between a run and its resumption."""
     limits = {"choices": choices, "minimum": minimum, "below": below}
     metadata = {"doc": doc, "runtime": runtime} | limits
     return dataclasses.field(default=default, metadata=metadata)
 
 
+runtime_key = functools.partial(key, runtime=True)
+
+
 class Section:
-    """A group of keys that checks the name and the type of whatever is assigned to it."""
+    """Keys of a config that belong together; assignments are checked for name and type."""
 
     __slots__ = ()
 
@@ -45,16 +49,16 @@ class Section:
 
 
 def key_types(section: typing.Any) -> dict[str, typing.Any]:
-    """The type of every key of a section, or of every section of a config."""
+    """Return the type of every key of a section, or of every section of a config."""
     hints = typing.get_type_hints(section)
     return {field.name: hints[field.name] for field in dataclasses.fields(section)}
 
 
-def check_path(root: type[Section], path: str) -> typing.Any:
-    """The type of the key that a dotted path names.
+def check_path(root: type[Section], path: str) -> None:
+    """Check that a dotted path names a key.
 
     Raises:
-      UserError: naming the nearest key there is.
+      UserError: no such key; names the nearest one.
     """
     section: typing.Any = root
     for part in path.split("."):
@@ -64,11 +68,10 @@ def check_path(root: type[Section], path: str) -> typing.Any:
         section = known[part]
     if _is_section(section):
         raise UserError(f"{path} is a section; give one of its keys, such as {_paths(section)[0]}")
-    return section
 
 
 def unknown_key(path: str, section: typing.Any, part: str) -> str:
-    """What to say of a path whose `part` is no key of a section."""
+    """Compose the message about a path whose `part` is no key of a section."""
     names = list(key_types(section)) if dataclasses.is_dataclass(section) else []
     nearest = difflib.get_close_matches(part, names, n=1, cutoff=0.5)
     if nearest:
@@ -95,7 +98,7 @@ def _is_section(kind: typing.Any) -> bool:
 
 
 def _coerce(path: str, value, wanted: typing.Any):
-    """`value` as the declared type; ints become floats, `a,b` and lists become tuples."""
+    """Convert a value to the declared type: ints to floats, `a,b` and lists to tuples."""
     if isinstance(wanted, types.GenericAlias):
         item = typing.get_args(wanted)[0]
         if isinstance(value, str):
@@ -115,21 +118,3 @@ def _coerce(path: str, value, wanted: typing.Any):
 def _wrong(path: str, value, wanted) -> typing.NoReturn:
     name = wanted.__name__ if isinstance(wanted, type) and not typing.get_args(wanted) else wanted
     raise UserError(f"{path}={value!r}: must be {name}, not {type(value).__name__}")
-
-
-def by_task(path: str, values: tuple[str, ...], tasks: Iterable[str]) -> dict[str, tuple[int, ...]]:
-    """The numbers that a key such as `eval.task_shots` gives some tasks: `question=0/1/2`.
-
-    Raises:
-      UserError: a value that is not written so, or of no task.
-    """
-    found = {}
-    for value in values:
-        task, _, numbers = value.partition("=")
-        parts = numbers.split("/")
-        if not task or not all(part.isdecimal() for part in parts):
-            raise UserError(f"{path}={value}: is written task=0/1/2")
-        if task not in tasks:
-            raise UserError(f"{path}={value}: no task {task}; there are {', '.join(tasks)}")
-        found[task] = tuple(map(int, parts))
-    return found

@@ -28,4 +28,4 @@ def main(config: Config, workdir: str, dry_run: bool) -> None:
 
 
 if __name__ == "__main__":
-    cli.run_with_config(main, __doc__, joins=False)  # the programs that it starts may
+    cli.run(main, __doc__, {"workdir": "", "dry_run": False})

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+
+from jft.errors import UserError
 
 # The fields of its task, by name, and `output`.
 Example = dict[str, str]
@@ -72,3 +75,23 @@ def relation(train: tuple[str, str] | None, test: tuple[str, str]) -> str:
 def method(shots: int) -> str:
     """Name training with `shots` demonstrations before every example."""
     return f"FTICL-{shots}" if shots else "FT"
+
+
+def shots_by_task(
+    path: str, values: tuple[str, ...], tasks: Iterable[str]
+) -> dict[str, tuple[int, ...]]:
+    """Read the shots that a key such as `eval.task_shots` gives to tasks: `question=0/1/2`.
+
+    Raises:
+      UserError: a value is not written so, or there is no such task.
+    """
+    found = {}
+    for value in values:
+        task, _, numbers = value.partition("=")
+        parts = numbers.split("/")
+        if not task or not all(part.isdecimal() for part in parts):
+            raise UserError(f"{path}={value}: is written task=0/1/2")
+        if task not in tasks:
+            raise UserError(f"{path}={value}: no task {task}; there are {', '.join(tasks)}")
+        found[task] = tuple(map(int, parts))
+    return found

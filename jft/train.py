@@ -17,11 +17,11 @@ from jft.runtime import cli
 
 
 def main(config: Config, workdir: str, dry_run: bool) -> None:
-    """Train, or go on training, in a workdir."""
+    """Train in a workdir, or resume training there."""
     from jft.training import loop  # here, so that --help need not wait for jax
 
     loop.train(config, workdir, dry_run)
 
 
 if __name__ == "__main__":
-    cli.run_with_config(main, __doc__)
+    cli.run(main, __doc__, {"workdir": "", "dry_run": False}, distributed=True)

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -16,9 +17,10 @@ import jft.train
 from jft import config as config_lib
 from jft.checkpoints import safetensors_io
 from jft.checkpoints import tokenizer as tokenizer_lib
-from jft.runtime import cli
+from jft.runtime import cli, workdir
 
 REPO = Path(__file__).parent.parent
+FLAGS = {"workdir": "", "dry_run": False}
 CONFIG = """
 from jft import config as config_lib
 
@@ -85,7 +87,7 @@ def run(program, place, monkeypatch, *args):
     argv = [arg for arg in base if arg.split("=")[0] not in given]
     monkeypatch.setattr(sys, "argv", ["jft", *argv, *[a for a in args if a != "--workdir"]])
     with pytest.raises(SystemExit) as exit_:
-        cli.run_with_config(program.main, program.__doc__)
+        cli.run(program.main, program.__doc__, FLAGS, distributed=True)
     return exit_.value.code
 
 
@@ -147,9 +149,15 @@ def run_before_its_first_checkpoint(p: Place) -> None:
     (folder / "config.json").write_text(json.dumps(config_lib.to_dict(config_lib.get_config())))
 
 
-def foreign_folder(p: Place) -> None:
-    p.workdir.mkdir()
-    (p.workdir / "thesis.txt").write_text("months of work")
+def in_the_way(name: str):
+    """A folder that holds a note, which does no harm, and a file of this name."""
+
+    def spoil(p: Place) -> None:
+        (p.workdir / name).parent.mkdir(parents=True)
+        (p.workdir / "thesis.txt").write_text("months of work")
+        (p.workdir / name).write_text("weeks of work")
+
+    return spoil
 
 
 T, E = jft.train, jft.eval
@@ -342,8 +350,22 @@ CASES = {
         T,
         lambda p: p.model().rename(p.workdir),
         ["--config.model.path=random:llama-tiny"],
-        "holds other files",
+        "holds other files: config.json .* choose an empty or new folder",
     ),
+    "adapters for a workdir": (
+        T,
+        in_the_way("adapter_config.json"),
+        [],
+        "holds other files: adapter_config.json",
+    ),
+    "checkpoints of someone else": (
+        T,
+        in_the_way("checkpoints/best.pt"),
+        [],
+        "holds other files: checkpoints/best.pt",
+    ),
+    "rows of someone else": (E, in_the_way("rows.jsonl"), [], "holds other files: rows.jsonl"),
+    "a damaged config.json": (T, in_the_way("config.json"), [], "holds other files: config.json"),
     "too many layers": (
         T,
         lambda p: change_json(p.model() / "config.json", num_hidden_layers=10**9),
@@ -351,7 +373,7 @@ CASES = {
         "1000000000 layers, but holds",
     ),
     "another config": (T, rival_run, [], "another config.*optim.lr"),
-    "a folder of other things": (T, foreign_folder, [], "holds other files"),
+    "rows where metrics are to be": (T, in_the_way("rows.jsonl"), [], "is one of jft.eval"),
     "a file for a workdir": (T, lambda p: p.workdir.write_text("x"), [], "--workdir"),
     "unknown task of a file": (
         E,
@@ -447,7 +469,7 @@ def test_malformed_line_of_json_lines_is_numbered(place, monkeypatch, capsys):
 def test_no_arguments_at_all(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["jft"])
     with pytest.raises(SystemExit) as exit_:
-        cli.run_with_config(T.main, T.__doc__)
+        cli.run(T.main, T.__doc__, FLAGS)
     assert exit_.value.code == 2
     assert capsys.readouterr().err.startswith("error: --config is missing")
 
@@ -457,7 +479,7 @@ def test_an_interruption_is_one_line_wherever_it_strikes(number, place):
     """Even where Python swallows exceptions, such as in a destructor."""
     code = f"""
 import os, sys, jft.train
-from jft import cli
+from jft.runtime import cli
 
 class Last:
     def __del__(self):
@@ -470,7 +492,7 @@ def main(config, workdir, dry_run):
     print("went on")
 
 sys.argv = ["jft", "--config={place.tmp / "config.py"}", "--workdir={place.workdir}"]
-cli.run_with_config(main, "")
+cli.run(main, "", {{"workdir": "", "dry_run": False}})
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=REPO, capture_output=True, text=True)
     assert done.returncode == 128 + number
@@ -478,15 +500,83 @@ cli.run_with_config(main, "")
     assert done.stderr == "interrupted; run the same command again to go on\n"
 
 
-def test_a_list_of_names_may_hold_paths(place, monkeypatch):
+def parsed(monkeypatch, *arguments):
+    """The config of a command line."""
     seen = []
-    monkeypatch.setattr(E, "main", lambda config, *_: seen.append(config.eval.datasets))
+    monkeypatch.setattr(sys, "argv", ["jft", *map(str, arguments)])
+    cli.run(lambda config, *_: seen.append(config), "", FLAGS)
+    return seen[0]
+
+
+@pytest.mark.parametrize("form", ["{}={}", "{} {}"], ids=["=", "space"])
+def test_of_a_key_given_twice_the_last_counts(place, monkeypatch, form):
+    given = [
+        ("--config", place.tmp / "none.py"),
+        ("--config", place.tmp / "config.py"),
+        ("--workdir", "w"),
+        *(("--config.eval.datasets", value) for value in ("films", "shops,sentiment:/a/b.jsonl")),
+        *(("--config.eval.shots", value) for value in ("0,3", "1,2")),
+        *(("--config.train.steps", value) for value in ("3", "4")),
+    ]
+    arguments = [part for pair in given for part in form.format(*pair).split()]
+    config = parsed(monkeypatch, *arguments, "--noconfig.data.shuffle")
+    # A list of names may hold paths.
+    assert config.eval.datasets == ("shops", "sentiment:/a/b.jsonl")
+    assert config.eval.shots == (1, 2)
+    assert config.train.steps == 4
+    assert not config.data.shuffle
+
+
+def test_a_list_of_names_may_hold_spaces(place, monkeypatch):
     argument = "--config.eval.datasets=shops,sentiment:/a b/c.jsonl"
-    first = f"--config={place.tmp / 'config.py'}", f"--workdir={place.workdir}"
-    # Of a key given twice the last counts.
-    monkeypatch.setattr(sys, "argv", ["jft", *first, "--config.eval.datasets=films", argument])
-    cli.run_with_config(E.main, E.__doc__)
-    assert seen == [("shops", "sentiment:/a b/c.jsonl")]
+    config = parsed(monkeypatch, f"--config={place.tmp / 'config.py'}", "--workdir=w", argument)
+    assert config.eval.datasets == ("shops", "sentiment:/a b/c.jsonl")
+
+
+@pytest.mark.parametrize("form", ["--config={}", "--config {}"], ids=["=", "space"])
+def test_overrides_may_stand_before_the_config(place, monkeypatch, form):
+    config = form.format(place.tmp / "config.py").split()
+    assert parsed(monkeypatch, "--config.data.shots=2", *config, "--workdir=w").data.shots == 2
+
+
+def test_the_config_file_is_run_once(place, monkeypatch, capsys):
+    place.config("print('run')")
+    parsed(monkeypatch, f"--config={place.tmp / 'config.py'}", "--workdir=w")
+    assert capsys.readouterr().out == "run\n"
+
+
+@pytest.mark.parametrize("form", ["--config={}", "--config {}"], ids=["=", "space"])
+def test_the_config_of_a_workdir_can_be_used_again(tmp_path, monkeypatch, form):
+    config = config_lib.get_config()
+    config.optim.lr, config.eval.datasets = 0.5, ("shops", "sentiment:a.jsonl")
+    (tmp_path / "config.json").write_text(json.dumps(config_lib.to_dict(config)))
+    given = form.format(tmp_path / "config.json").split()
+    found = parsed(monkeypatch, *given, "--workdir=w", "--config.train.steps=3")
+    config.train.steps = 3
+    assert found == config
+
+
+def test_a_workdir_may_hold_notes_and_empty_folders(tmp_path, config):
+    (tmp_path / "note.txt").write_text("mine")
+    (tmp_path / "slurm-7.out").write_text("theirs")
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / ".lock").write_text("of another program")
+    before = snapshot(tmp_path)
+    with workdir.claim(str(tmp_path), config, "jft.train"):
+        pass
+    assert snapshot(tmp_path).items() >= before.items()
+    assert workdir.is_workdir(tmp_path)
+
+
+def test_a_workdir_may_hold_the_log_of_the_program_itself(place):
+    place.workdir.mkdir()
+    command = [sys.executable, "-m", "jft.eval", f"--config={place.tmp / 'config.py'}"]
+    command += [f"--workdir={place.workdir}", "--dry_run"]
+    script = f"{shlex.join(command)} > {shlex.quote(str(place.workdir / 'log'))} 2>&1"
+    done = subprocess.run(["bash", "-c", script], cwd=REPO, check=False)
+    log = (place.workdir / "log").read_text()
+    assert not done.returncode, log
+    assert "sentiment" in log
 
 
 def test_a_workdir_in_use_is_refused(place, monkeypatch, capsys):
@@ -508,10 +598,3 @@ def test_help_lists_every_key_without_jax():
     assert out.returncode == 0, out.stderr
     for key in ("model.path", "data.demo_mode", "optim.warmup_steps", "mesh.tensor", "eval.shots"):
         assert key in out.stdout
-
-
-def test_overrides_may_stand_before_the_config():
-    file = REPO / "configs/finetune.py"
-    arguments = ["jft.train", "--config.data.shots=2", f"--config={file}", "--workdir=w"]
-    config = cli._parse(arguments, "", cli._define_run)[0]
-    assert config.data.shots == 2

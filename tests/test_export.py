@@ -122,8 +122,9 @@ def test_what_is_missing_is_named(monkeypatch, capsys, tmp_path, arguments, mess
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["jft", *arguments])
     monkeypatch.setattr("os._exit", sys.exit)
+    flags = {"out": "", "dtype": ["float32", "bfloat16"], "adapters": False}
     with pytest.raises(SystemExit) as stopped:
-        cli.run_export(export.main, export.__doc__)
+        cli.run(export.main, export.__doc__, flags, takes_config=False)
     assert stopped.value.code == 2
     assert message in capsys.readouterr().err
 

@@ -235,7 +235,7 @@ def test_a_workdir_that_they_do_not_share_is_refused(start, tmp_path):
 
 def test_an_error_of_process_0_is_told_once_and_by_the_others_in_a_line(start, tmp_path):
     (tmp_path / "taken").mkdir()
-    (tmp_path / "taken" / "file").touch()
+    (tmp_path / "taken" / "metrics.jsonl").touch()
     one, two = end(start(training(tmp_path / "taken"), 2), 2, 1)
     assert "error: process 0 of 2: " in one
     assert "holds other files" in one
@@ -270,6 +270,41 @@ def test_what_ends_one_before_it_trains_ends_all(
     assert not re.search("Traceback|absl|gRPC", other)
 
 
+@pytest.mark.parametrize("which", [0, 1])
+def test_one_that_hangs_before_a_barrier_is_named(start, monkeypatch, tmp_path, which):
+    (tmp_path / "impatient.py").write_text(
+        "import os, runpy, time\nfrom jft.runtime import processes\n"
+        "processes.BARRIER_SECONDS = 3.0\n"
+        "if os.environ.get('HANGS'): processes.barrier = lambda label: time.sleep(600)\n"
+        "runpy.run_module('jft.train', run_name='__main__')\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    port, (_, *arguments) = free_port(), training(tmp_path / "run")
+    found = []
+    for i in (0, 1):
+        monkeypatch.setenv("HANGS", "1" if i == which else "")
+        found += start(["impatient", *arguments, *at(port, i)])
+    texts = end(found, 1, 1)
+    wanted = f"of 2 processes these did not come to the barrier 'claimed' in 3 s: {which};"
+    assert f"error: process {1 - which} of 2: {wanted}" in texts[1 - which]
+    assert f"error: process {1 - which} of 2 has ended, and so process {which}" in texts[which]
+    assert not any(re.search("Traceback|absl|gRPC", text) for text in texts)
+
+
+def test_what_jft_uses_of_jax_and_is_not_public_is_there():
+    """Where JAX moved it, `jft.runtime.processes` has to follow; it is used nowhere else."""
+    from jax._src import clusters, distributed, lib
+
+    names = {env.name for env in getattr(clusters.ClusterEnv, "_cluster_types", ())}
+    assert names >= set(processes.CLUSTERS), (
+        "JAX lists its clusters elsewhere, or calls them otherwise: change processes._detect and "
+        "CLUSTERS; without it every process of a cluster believes that it is alone"
+    )
+    client = getattr(lib._jax, "DistributedRuntimeClient", None)
+    assert hasattr(distributed.global_state, "client"), "change processes._coordination_client"
+    assert hasattr(client, "wait_at_barrier"), "change processes.barrier"
+
+
 def test_one_that_is_started_again_before_all_have_come_is_one_of_them(start, tmp_path):
     port = free_port()
     arguments = [*training(tmp_path / "run"), "--dry_run"]
@@ -284,7 +319,7 @@ def test_one_that_is_started_again_before_all_have_come_is_one_of_them(start, tm
     assert "3 processes" in end([*first, *others])[0]
 
 
-def test_whoever_says_a_little_now_and_then_is_not_waited_for():
+def test_a_peer_that_sends_a_byte_now_and_then_is_not_waited_for():
     one, other = socket.socketpair()
     heard = threading.Event()
 
@@ -295,7 +330,7 @@ def test_whoever_says_a_little_now_and_then_is_not_waited_for():
     dripping = threading.Thread(target=drip)
     dripping.start()
     with one, other:
-        assert not rendezvous._line(one, 0.2).endswith("\n")
+        assert not rendezvous._read_line(one, 0.2).endswith("\n")
         heard.set()
         dripping.join()
 
@@ -322,7 +357,7 @@ def test_flags_that_do_not_fit_are_named(monkeypatch, capsys, tmp_path, flags, m
     monkeypatch.setattr(sys, "argv", argv)
     monkeypatch.setattr(os, "_exit", sys.exit)
     with pytest.raises(SystemExit):
-        cli.run_with_config(lambda *_: pytest.fail("must not start"), "")
+        cli.run(lambda *_: pytest.fail("must not start"), "", {"workdir": ""}, distributed=True)
     assert message in capsys.readouterr().err
 
 
@@ -341,13 +376,14 @@ SLURM = {
 def test_slurm_says_where_it_is_and_a_lone_task_has_all_gpus(monkeypatch, tasks, devices):
     for name, value in (SLURM | {"SLURM_STEP_TASKS_PER_NODE": tasks}).items():
         monkeypatch.setenv(name, value)
-    place = processes._detected(1.0)
+    place = processes._detect(1.0)
     host, port = place.coordinator.split(":")
-    assert (host, place.number, place.process, place.local_device_ids) == ("node3", 2, 1, devices)
+    assert (host, place.num_processes, place.process_id) == ("node3", 2, 1)
+    assert place.local_device_ids == devices
     assert 1024 < int(port) < 65536
 
 
 def test_a_single_task_is_alone(monkeypatch):
     for name, value in (SLURM | {"SLURM_NTASKS": "1", "SLURM_PROCID": "0"}).items():
         monkeypatch.setenv(name, value)
-    assert processes._detected(1.0).number == 1
+    assert processes._detect(1.0).num_processes == 1

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from jft.errors import UserError
+from jft.runtime import workdir as workdir_lib
 
 ADAPTERS = "adapter_config.json"
 RANDOM_MODEL = "random:llama-tiny"
@@ -74,23 +74,24 @@ def fingerprint(path: str) -> str:
     return digest.hexdigest()
 
 
-def read_json(path: Path) -> dict:
-    """Read a JSON file that holds an object.
+def read_model_json(path: Path) -> dict:
+    """Read the object in a JSON file of a Hugging Face folder.
 
     Raises:
       UserError: the file is missing, or holds no JSON object.
     """
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(
-            f"{path}: missing; model.path must be a folder as Transformers' save_pretrained writes"
-        ) from None
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not valid JSON ({error}); copy or download it again") from None
-    if not isinstance(value, dict):
-        raise UserError(f"{path}: holds a JSON {type(value).__name__}; it must hold an object")
-    return value
+    return workdir_lib.read_json(path, _explain)
+
+
+def _explain(path: Path, error: Exception) -> str:
+    if isinstance(error, FileNotFoundError):
+        remedy = "model.path must be a folder as Transformers' save_pretrained writes"
+        return f"{path}: missing; {remedy}"
+    if isinstance(error, OSError):
+        return f"{path}: {error.strerror}"
+    if isinstance(error, TypeError):
+        return f"{path}: holds a JSON {error}; it must hold an object"
+    return f"{path}: not valid JSON ({error}); copy or download it again"
 
 
 def _download(repo: str, patterns: Sequence[str]) -> Path:

@@ -150,7 +150,7 @@ class ModelRef:
         if self.path.startswith("random:") or self.path.endswith(".gguf"):
             return safetensors_io.open_weights(self.path).config
         file = files.locate(self.path, (safetensors_io.CONFIG,)) / safetensors_io.CONFIG
-        return hf_config.from_json(files.read_json(file), file)
+        return hf_config.from_json(files.read_model_json(file), file)
 
     @property
     def tokenizer_path(self) -> str:

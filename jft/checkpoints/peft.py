@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from jft.checkpoints import safetensors_io, tensor_names
-from jft.checkpoints.files import ADAPTERS, locate, read_json
+from jft.checkpoints.files import ADAPTERS, locate, read_model_json
 from jft.checkpoints.tensor_names import TABLE
 from jft.errors import UserError
 from jft.model.architecture import Adapters, DecoderConfig
@@ -95,7 +95,7 @@ def describe(path: str, dtype: str = "float32") -> tuple[str, Adapters]:
     """
     folder = locate(path, (ADAPTERS, WEIGHTS))
     file = folder / ADAPTERS
-    raw = read_json(file)
+    raw = read_model_json(file)
     if raw.get("peft_type") != "LORA":
         raise UserError(f"{file}: peft_type={raw.get('peft_type')!r}: jft supports LORA only")
     for key, value in raw.items():

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from jft.checkpoints import gguf, hf_config, tensor_names
-from jft.checkpoints.files import RANDOM_MODEL, locate, read_json
+from jft.checkpoints.files import RANDOM_MODEL, locate, read_model_json
 from jft.checkpoints.tensor_names import Index, Pretrained, Source
 from jft.errors import UserError
 from jft.model import decoder
@@ -77,7 +77,7 @@ def check_config(path: str) -> None:
     """
     folder = Path(path).expanduser()
     if folder.is_dir():
-        hf_config.from_json(read_json(folder / CONFIG), folder / CONFIG)
+        hf_config.from_json(read_model_json(folder / CONFIG), folder / CONFIG)
 
 
 def save(
@@ -157,7 +157,7 @@ def _umask() -> int:
 
 
 def _open_folder(folder: Path) -> Pretrained:
-    config = hf_config.from_json(read_json(folder / CONFIG), folder / CONFIG)
+    config = hf_config.from_json(read_model_json(folder / CONFIG), folder / CONFIG)
     skip = functools.partial(_is_redundant, config)
     weights = open_files(str(folder), _weight_files(folder), skip)
     return Pretrained(config, tensor_names.lazy_params(config, weights, "hf"))
@@ -208,7 +208,7 @@ def open_files(label: str, shards: list[Path], skip: Callable[[str], bool]) -> S
 
 def _weight_files(folder: Path) -> list[Path]:
     if (folder / INDEX).exists():
-        shards = read_json(folder / INDEX).get("weight_map")
+        shards = read_model_json(folder / INDEX).get("weight_map")
         if not isinstance(shards, dict) or not shards:
             raise UserError(f"{folder / INDEX}: weight_map is missing; download the file again")
         for name in shards.values():

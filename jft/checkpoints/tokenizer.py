@@ -18,7 +18,7 @@ import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, processors
 
 from jft.checkpoints import gguf_tokenizer
-from jft.checkpoints.files import RANDOM_MODEL, locate, read_json
+from jft.checkpoints.files import RANDOM_MODEL, locate, read_model_json
 from jft.errors import UserError
 
 # Patterns of the files that hold a vocabulary, and of all files that a tokenizer is read from.
@@ -143,7 +143,7 @@ def _eos_id(auto, folder: Path) -> int:
     if auto.eos_token_id is not None:
         return auto.eos_token_id
     for file in (folder / "generation_config.json", folder / "config.json"):
-        value = read_json(file).get("eos_token_id") if file.exists() else None
+        value = read_model_json(file).get("eos_token_id") if file.exists() else None
         if value is not None and value != []:
             return value[0] if isinstance(value, list) else value
     raise UserError(

@@ -7,13 +7,12 @@ from typing import NamedTuple
 import numpy as np
 
 from jft import config as config_lib
-from jft import sections
 from jft.data import datasets as datasets_lib
 from jft.data.dataset_ref import DatasetRef
 from jft.data.datasets import Dataset, Suite
 from jft.errors import UserError
 from jft.runtime.progress import say
-from jft.tasks import Example, Task
+from jft.tasks import Example, Task, shots_by_task
 
 # In `eval.datasets` it stands for the test sets of every task.
 ALL = "all"
@@ -104,7 +103,7 @@ def datasets(config: config_lib.Config) -> list[Dataset]:
 def _shots(config: config_lib.Config, source: Suite) -> dict[str, tuple[int, ...]]:
     """Find the numbers of shots of each task."""
     grid = config.eval
-    of_task = sections.by_task("eval.task_shots", grid.task_shots, source.tasks)
+    of_task = shots_by_task("eval.task_shots", grid.task_shots, source.tasks)
     return {name: of_task.get(name, grid.shots) for name in source.tasks}
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from jft.errors import UserError
+from jft.runtime import workdir
 
 Raw = list[dict[str, Any]]
 
@@ -64,13 +65,18 @@ def _checked(raw: Any, where: str) -> Raw:
 
 
 def read_json(path: Path):
-    """Read a JSON file; UserError names the file and the line that is malformed."""
-    return _parse(_read_text(path), path, 0)
+    """A JSON file's content; UserError names the file and the line that is malformed."""
+    return workdir.read_json(path, _explain, object)
 
 
 def _read_jsonl(path: Path) -> Raw:
-    lines = _read_text(path).split("\n")
-    return [_parse(line, path, number) for number, line in enumerate(lines) if line.strip()]
+    found = []
+    for number, line in enumerate(_read_text(path).split("\n")):
+        try:
+            found += [json.loads(line)] if line.strip() else []
+        except (ValueError, RecursionError) as error:
+            raise UserError(_explain(path, error, number)) from None
+    return found
 
 
 def _read_csv(path: Path) -> Raw:
@@ -173,21 +179,21 @@ def _plain(value):
     return value.decode("utf-8", errors="replace") if isinstance(value, bytes) else value
 
 
-def _parse(text: str, path: Path, line: int):
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise UserError(
-            f"{path} line {line + error.lineno}, column {error.colno}: not valid JSON: {error.msg}"
-        ) from None
-    except (ValueError, RecursionError) as error:  # a number too long, lists nested too deep
-        raise UserError(f"{path} line {line + 1}: not readable as JSON: {error}") from None
-
-
 def _read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 at byte {error.start}; convert it to UTF-8") from None
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from None
+    except (UnicodeDecodeError, OSError) as error:
+        raise UserError(_explain(path, error)) from None
+
+
+def _explain(path: Path, error: Exception, line: int = 0) -> str:
+    """Word an error in reading a file, or the JSON that begins at a line."""
+    if isinstance(error, OSError):
+        return f"{path}: {error.strerror}"
+    if isinstance(error, UnicodeDecodeError):
+        return f"{path}: not UTF-8 at byte {error.start}; convert it to UTF-8"
+    if isinstance(error, json.JSONDecodeError):
+        place = f"line {line + error.lineno}, column {error.colno}"
+        return f"{path} {place}: not valid JSON: {error.msg}"
+    # A number too long, or lists nested too deep.
+    return f"{path} line {line + 1}: not readable as JSON: {error}"

@@ -13,7 +13,7 @@ import numpy as np
 
 from jft import config as config_lib
 from jft.checkpoints import hf_config, model_ref
-from jft.checkpoints.files import read_json
+from jft.checkpoints.files import read_model_json
 from jft.data.prompts import Encoder
 from jft.errors import UserError
 from jft.model.decoder import DecoderConfig
@@ -226,7 +226,7 @@ def decoder_config(path: str) -> DecoderConfig:
         if name not in SHAPES:
             raise UserError(f"model.path={path}: there are {', '.join(SHAPES)}")
         file = Path(__file__).parent / "shapes" / f"{name}.json"
-        return hf_config.from_json(read_json(file), file)
+        return hf_config.from_json(read_model_json(file), file)
     return model_ref.resolve(path).decoder
 
 

@@ -191,7 +191,7 @@ def _read_run(folder: Path) -> Run | None:
         return None
     return Run(
         config=workdir.read_json(folder / workdir.CONFIG),
-        steps=_read_json(folder / "model.json").get("steps"),
+        steps=(workdir.find_json(folder / "model.json") or {}).get("steps"),
         drift=_drift(folder / "drift.json"),
         probes=records_lib.read_lines(folder, records_lib.PROBES),
         data_findings=_data_findings(folder),
@@ -199,7 +199,7 @@ def _read_run(folder: Path) -> Run | None:
 
 
 def _drift(file: Path) -> dict | None:
-    found = _read_json(file)
+    found = workdir.find_json(file)
     try:
         if found:
             workdir.check(str(file), found, {"all": dict, "weights": list})
@@ -212,12 +212,4 @@ def _drift(file: Path) -> dict | None:
 
 
 def _data_findings(folder: Path) -> list[dict]:
-    return _read_json(folder / "data_report.json").get("findings") or []
-
-
-def _read_json(file: Path) -> dict:
-    """Read a file that the report can do without: empty where it is missing or damaged."""
-    try:
-        return workdir.read_json(file) if file.exists() else {}
-    except UserError:
-        return {}  # the program that wrote it will say what is wrong
+    return (workdir.find_json(folder / "data_report.json") or {}).get("findings") or []

@@ -1,11 +1,10 @@
-"""What the programs share: flags, help, and errors as one line with exit code 2."""
+"""Command lines of the programs: flags, help, and errors as one line with an exit code."""
 
 from __future__ import annotations
 
 import contextlib
 import inspect
 import io
-import itertools
 import os
 import re
 import signal
@@ -13,253 +12,193 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable
+import typing
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NoReturn
 
 from absl import flags
 from ml_collections import config_flags
+from ml_collections.config_flags import tuple_parser
 
 from jft import config as config_lib
 from jft import sections
 from jft.errors import UserError
-from jft.runtime import libtpu, processes
+from jft.runtime import libtpu, processes, workdir
 
-# Set by a program that starts another: see `_follow`.
-FOLLOW = "JFT_FOLLOW"
-# Seconds in which the end of another process is noticed.
+# Environment variable that a program sets for those it starts: see `_exit_with_parent`.
+EXITS_WITH_PARENT = "JFT_EXITS_WITH_PARENT"
+# Seconds in which the rendezvous notices that another process has ended.
 NOTICE = 2.0
-# Reads a config that a workdir holds, as a config file.
-SAVED = Path(__file__).with_name("saved_config.py")
+
+# How absl defines a flag by the type of its default.
+DEFINE: dict[type, typing.Any] = {
+    **{str: flags.DEFINE_string, bool: flags.DEFINE_bool},
+    **{int: flags.DEFINE_integer, float: flags.DEFINE_float},
+}
+# Flags of every program with a workdir; those that are not `distributed` ignore them.
+PROCESS_FLAGS = {"coordinator": "", "processes": 0, "process": -1, "wait": 300.0}
 
 
-def run_with_config(
-    main: Callable[[config_lib.Config, str, bool], None], doc: str, joins: bool = True
+def run(
+    main: Callable[..., None],
+    doc: str,
+    defaults: Mapping[str, typing.Any],
+    *,
+    takes_config: bool = True,
+    distributed: bool = False,
 ) -> None:
-    """Run a program that takes `--config`, overrides of its keys, `--workdir` and `--dry_run`.
+    """Run a program: parse the command line, call `main`, and end the process.
 
-    Where it `joins`, it may be one process of several, as the cluster or `--coordinator` says.
+    Args:
+      main: takes the config or the list of folders, and the values of the flags.
+      doc: the text of `--help`.
+      defaults: the flags of the program and their defaults; of a list the first is the default and
+        the others are what it may be, too.
+      takes_config: whether the program takes `--config` and overrides of its keys, or folders.
+      distributed: whether it may be one of several processes, which then connect first.
     """
 
     def program() -> None:
-        config, values = _parse(sys.argv, doc, _define_run)
-        if not values.workdir:
-            raise UserError("--workdir is missing; name a folder for the results")
-        place = values.coordinator, values.processes, values.process, values.wait
-        with processes.joined(*place) if joins else contextlib.nullcontext():
-            main(config, values.workdir, values.dry_run)
+        if {"--help", "-h", "-help"} & set(sys.argv):
+            print(inspect.cleandoc(doc), *([_key_table()] if takes_config else []), sep="\n\n")
+            sys.exit(0)
+        values = _define({**defaults, **(PROCESS_FLAGS if "workdir" in defaults else {})})
+        given = (_parse_config if takes_config else _parse_folders)(sys.argv, values)
+        for name, what in (("workdir", "results"), ("out", "result")):
+            if name in defaults and not values[name].value:
+                raise UserError(f"--{name} is missing; name a folder for the {what}")
+        place: list[typing.Any] = [values[name].value for name in PROCESS_FLAGS if distributed]
+        with processes.connect(*place) if distributed else contextlib.nullcontext():
+            main(given, *(values[name].value for name in defaults))
 
-    _exit(program)
-
-
-def run_plan(main: Callable[[config_lib.Config, str, bool], None], doc: str) -> None:
-    """Run a program that takes `--config`, overrides of its keys, `--topology` and `--search`."""
-
-    def program() -> None:
-        config, values = _parse(sys.argv, doc, _define_plan)
-        main(config, values.topology, values.search)
-
-    _exit(program)
+    _run(program)
 
 
-def run_export(main: Callable[[list[str], str, str, bool], None], doc: str) -> None:
-    """Run a program that takes folders, `--out`, `--dtype` and `--adapters`."""
-
-    def program() -> None:
-        dirs, values = _parse_dirs(sys.argv, doc, _define_export)
-        main(dirs, values.out, values.dtype, values.adapters)
-
-    _exit(program)
-
-
-def run_on_dirs(main: Callable[[list[str], str], None], doc: str) -> None:
-    """Run a program that takes folders, and `--out`."""
-
-    def program() -> None:
-        dirs, values = _parse_dirs(sys.argv, doc, _define_out)
-        main(dirs, values.out)
-
-    _exit(program)
-
-
-def _exit(program: Callable[[], None]) -> None:
+def _run(program: Callable[[], None]) -> None:
+    """Run a program, and end the process on an error or a signal."""
     libtpu.prepare()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
-    if os.environ.pop(FOLLOW, ""):
-        threading.Thread(target=_follow, daemon=True).start()
+    if os.environ.pop(EXITS_WITH_PARENT, ""):
+        threading.Thread(target=_exit_with_parent, daemon=True).start()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal may lack a sign or two
             stream.reconfigure(errors="replace")
     try:
-        _check_utf8(sys.argv)
+        # Results name their inputs, and are written in UTF-8.
+        for arg in sys.argv:
+            if re.search("[\ud800-\udfff]", arg):
+                raise UserError(f"{arg!r} is not UTF-8; rename the file")
         program()
     except UserError as error:
-        _fail(str(error), error.code)
+        _end(error.code, str(error))
     except OSError as error:
         # A full disk or a lost permission, wherever it strikes.
         where = f"{error.filename}: " if error.filename else ""
-        _fail(f"{where}{error.strerror or error}", UserError.code)
+        _end(UserError.code, f"{where}{error.strerror or error}")
     except Exception:
         if processes.count() == 1:
             raise
-        time.sleep(NOTICE)  # JAX may raise it because another has gone; that one's name ends us
+        # JAX also raises errors where another process has ended. The rendezvous then ends this
+        # process with a line that names the other.
+        time.sleep(NOTICE)
         traceback.print_exc()
         _end(1)
 
 
-def _fail(message: str, code: int) -> None:
-    which = f"{processes.name()}: " if processes.count() > 1 else ""
-    print(f"error: {which}{message}", file=sys.stderr)
-    _end(code)
+def _end(code: int, message: str = "") -> None:
+    """End the process at once.
 
-
-def _end(code: int) -> NoReturn:
-    """End at once: the threads of a save that failed would bury the message under theirs.
-
-    Or never end, as JAX would not that waits for the other processes.
+    In an ordinary exit the threads of a failed save would print their errors below the message,
+    and JAX would wait for the other processes.
     """
+    if message:
+        which = f"{processes.name()}: " if processes.count() > 1 else ""
+        print(f"error: {which}{message}", file=sys.stderr)
     sys.stdout.flush()
     sys.stderr.flush()
-    processes.abandon()
+    processes.abort()
     os._exit(code)
 
 
 def _interrupt(number: int, _) -> None:
-    """End at once: outside the training loop, which saves, what is finished is on disk already.
+    """End the process at once: outside the training loop, finished work is on disk already.
 
-    An exception instead would be lost wherever Python swallows them, such as in a destructor.
+    An exception instead would be lost where Python swallows them, such as in a destructor.
     """
     show_cursor = b"\x1b[?25h\n" if os.isatty(2) else b""
     os.write(2, show_cursor + b"interrupted; run the same command again to go on\n")
-    processes.abandon()
+    processes.abort()
     os._exit(128 + number)
 
 
-def _follow() -> None:
-    """End as by SIGTERM when standard input ends, as it does when the program that started us does.
+def _exit_with_parent() -> None:
+    """Send SIGTERM to this process when standard input ends, as it does when the parent ends.
 
-    A study may be killed at any moment; what it started must not go on behind its back.
+    A study may be killed at any moment; its jobs must not go on without it.
     """
     os.read(0, 1)
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _check_utf8(argv: list[str]) -> None:
-    """Results name what they were made from, and are written in UTF-8."""
-    for arg in argv:
-        try:
-            arg.encode()
-        except UnicodeEncodeError:
-            raise UserError(f"{arg!r} is not UTF-8; rename the file") from None
-
-
-def _define_run(values: flags.FlagValues) -> None:
-    flags.DEFINE_string("workdir", None, "where results go", flag_values=values)
-    flags.DEFINE_bool("dry_run", False, "check the data, load no model", flag_values=values)
-    flags.DEFINE_string("coordinator", "", "host:port of process 0", flag_values=values)
-    flags.DEFINE_integer("processes", 0, "how many make up the run", flag_values=values)
-    flags.DEFINE_integer("process", -1, "which of them this is", flag_values=values)
-    flags.DEFINE_float("wait", 300.0, "seconds until all have come", flag_values=values)
-
-
-def _define_plan(values: flags.FlagValues) -> None:
-    flags.DEFINE_string("topology", "", "which chips", flag_values=values)
-    flags.DEFINE_bool("search", False, "look for what fits best", flag_values=values)
-
-
-def _parse(
-    argv: list[str], doc: str, define: Callable[[flags.FlagValues], None]
-) -> tuple[config_lib.Config, flags.FlagValues]:
-    if {"--help", "-h", "-help"} & set(argv):
-        print(inspect.cleandoc(doc), _key_table(), sep="\n\n")
-        sys.exit(0)
-    argv = [re.sub(r"^(--?config=)(.*\.json)$", rf"\1{SAVED}:\2", arg) for arg in argv]
-    _check_config_file(argv)
-    overrides = _last_of_each(map(_check_override, argv[1:]))
-    # The flag library wants the config before what overrides it.
-    argv = [argv[0], *sorted(overrides, key=lambda arg: not re.match("--?config=", arg))]
+def _define(defaults: Mapping[str, typing.Any]) -> flags.FlagValues:
+    """Define flags by their defaults."""
     values = flags.FlagValues()
-    config_flags.DEFINE_config_file(
-        "config", None, "config file", flag_values=values, sys_argv=argv
-    )
-    define(values)
-    rest = _read_flags(values, argv)
-    if rest:
-        raise UserError(f"{rest[0]}: not a flag; overrides are written --config.section.key=value")
-    config_lib.validate(values.config)
-    return values.config, values
+    for name, default in defaults.items():
+        if isinstance(default, list):
+            flags.DEFINE_enum(name, default[0], default, "", flag_values=values)
+        else:
+            DEFINE[type(default)](name, default, "", flag_values=values)
+    return values
 
 
-def _check_override(arg: str) -> str:
-    """An argument as the flag library takes it: it reads `a,b` as a list, but not `a,b:c`."""
-    override = re.fullmatch(r"--?(?:no)?config\.([^=]+)(?:=(.*))?", arg, re.DOTALL)
-    if not override:
-        return arg
-    path, value = override.groups()
-    names = sections.check_path(config_lib.Config, path) == tuple[str, ...]
-    if not names or not value or value[0] in "([\"'":
-        return arg
-    return f"--config.{path}={tuple(value.split(','))!r}"
-
-
-def _last_of_each(args: Iterable[str]) -> Iterable[str]:
-    """Of a key given twice the last counts; the flag library would join lists."""
-    kept: dict[str, str] = {}
-    for number, arg in enumerate(args):
-        override = re.match(r"--?(config\.[^=]+)=", arg)
-        kept[override[1] if override else f"argument {number}"] = arg
-    return kept.values()
-
-
-def _define_out(values: flags.FlagValues) -> None:
-    flags.DEFINE_string("out", None, "where it goes", flag_values=values)
-
-
-def _define_export(values: flags.FlagValues) -> None:
-    _define_out(values)
-    types = ["float32", "bfloat16", "float16"]
-    flags.DEFINE_enum("dtype", "float32", types, "type of the weights", flag_values=values)
-    flags.DEFINE_bool("adapters", False, "adapters alone, for PEFT", flag_values=values)
-
-
-def _parse_dirs(
-    argv: list[str], doc: str, define: Callable[[flags.FlagValues], None]
-) -> tuple[list[str], flags.FlagValues]:
-    if {"--help", "-h", "-help"} & set(argv):
-        print(inspect.cleandoc(doc))
-        sys.exit(0)
-    values = flags.FlagValues()
-    define(values)
-    dirs = _read_flags(values, argv)
-    if not dirs:
-        raise UserError("no folder given; see --help for which are wanted")
-    if not values.out:
-        raise UserError("--out is missing; name a folder for the result")
-    return dirs, values
-
-
-def _read_flags(values: flags.FlagValues, argv: list[str]) -> list[str]:
-    """Parse, and return what is not a flag."""
+def _parse(argv: list[str], values: flags.FlagValues, known_only: bool = False) -> list[str]:
+    """Parse flags; returns the other arguments."""
     try:
-        return values(argv)[1:]
-    except flags.Error as error:
+        return values(argv, known_only)[1:]
+    except (flags.Error, ValueError) as error:
         raise UserError(" ".join(str(error).split())) from None
 
 
-def _check_config_file(argv: list[str]) -> None:
-    """Say what is wrong with the config file in one line, before the flag library tries it."""
-    path = None
-    for arg, following in itertools.pairwise([*argv[1:], ""]):
-        match = re.fullmatch(r"--?config(?:=(.*))?", arg)
-        if match:
-            path = following if match[1] is None else match[1]
+def _parse_folders(argv: list[str], values: flags.FlagValues) -> list[str]:
+    folders = _parse(argv, values)
+    if not folders:
+        raise UserError("no folder given; see --help for which are wanted")
+    return folders
+
+
+def _parse_config(argv: list[str], values: flags.FlagValues) -> config_lib.Config:
+    """Load the config, and parse overrides of its keys and the program's flags."""
+    file = _define({"config": ""})
+    file.set_gnu_getopt()  # --config may stand behind its overrides
+    argv = [argv[0], *_parse(argv, file, known_only=True)]
+    config = _load_config(file.config)
+    for arg in argv:
+        if override := re.match(r"--?(?:no)?config\.([^=]*)", arg):
+            sections.check_path(config_lib.Config, override[1])
+    config_flags.DEFINE_config_dataclass("config", config, flag_values=values, sys_argv=argv)
+    rest = _parse(argv, values)
+    if rest:
+        raise UserError(f"{rest[0]}: not a flag; overrides are written --config.section.key=value")
+    config_lib.validate(values.config)
+    return values.config
+
+
+def _load_config(path: str) -> config_lib.Config:
+    """Load `FILE.py`, `FILE.py:ARGUMENT` of its get_config, or a workdir's `config.json`.
+
+    Raises:
+      UserError: whatever is wrong with the file, in one line.
+    """
     if not path:
         raise UserError("--config is missing; configs/finetune.py is a place to start")
-    file = Path(path.split(":")[0])
+    saved = path.endswith(".json")
+    file = Path(path if saved else path.split(":")[0]).expanduser()
     if not file.is_file():
         raise UserError(f"--config={path}: no such file")
-    scope: dict[str, Any] = {"__name__": "config", "__file__": str(file)}
+    if saved:
+        return workdir.read_config(file)
+    scope: dict[str, typing.Any] = {"__name__": "config", "__file__": str(file)}
     try:
         exec(compile(file.read_text(encoding="utf-8"), str(file), "exec"), scope)
         if "get_config" not in scope:
@@ -270,17 +209,35 @@ def _check_config_file(argv: list[str]) -> None:
     except (Exception, SystemExit) as error:
         kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
         raise UserError(f"--config={path}: {kind}{' '.join(str(error).split())}") from None
+    return config
+
+
+class _TupleParser(flags.ArgumentParser):
+    """Parser of tuple keys: `1,2` and `("a", "b")`, and for names `a,b:c`, which sections split.
+
+    In place of the parser of ml_collections, which joins the values of a key that is given twice.
+    """
+
+    def __init__(self, kind: typing.Any):
+        self._of_names = kind == tuple[str, ...]
+
+    def parse(self, argument):
+        if self._of_names and isinstance(argument, str) and argument[:1] not in tuple("([\"'"):
+            return argument
+        return tuple_parser.TupleParser().parse(argument)
+
+
+for kind in (tuple[str, ...], tuple[int, ...]):
+    config_flags.register_flag_parser_for_type(kind, _TupleParser(kind))
 
 
 def _key_table() -> str:
-    rows = [
-        (path, repr(value), field.metadata["doc"] + _choices(field.metadata["choices"]))
-        for path, field, value in config_lib.keys(config_lib.get_config())
-    ]
+    """Lay out all keys with their defaults, for `--help`."""
+    rows = []
+    for path, field, value in config_lib.keys(config_lib.get_config()):
+        choices = ", ".join(field.metadata["choices"])
+        doc = field.metadata["doc"] + (f" ({choices})" if choices else "")
+        rows.append((path, repr(value), doc))
     left, middle = (max(len(row[i]) for row in rows) for i in (0, 1))
     lines = [f"  {path:<{left}}  {value:<{middle}}  {doc}" for path, value, doc in rows]
     return "\n".join(["Keys of --config, each with its default:", *lines])
-
-
-def _choices(choices: tuple[str, ...]) -> str:
-    return f" ({', '.join(choices)})" if choices else ""

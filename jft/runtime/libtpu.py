@@ -1,6 +1,7 @@
-"""libtpu on a machine without a TPU, where it only compiles for others: kept from asking for one.
+"""Settings of libtpu for a machine without a TPU, where it only compiles for others.
 
-JAX loads it wherever it is installed, and it complains to standard error of what it does not find.
+JAX loads libtpu wherever it is installed. Without these settings it then looks for a TPU, waits for
+Google's metadata server, and prints errors about what it does not find.
 """
 
 from __future__ import annotations
@@ -8,8 +9,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-# What libtpu would ask a metadata server, complain of, or lock.
-NOWHERE = {
+# Answers to what libtpu would ask the metadata server; no lock on the machine's TPUs; no messages.
+SETTINGS = {
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
     "TPU_SKIP_MDS_QUERY": "1",
     "TPU_ACCELERATOR_TYPE": "v5litepod-16",
@@ -18,20 +19,21 @@ NOWHERE = {
     "TPU_MIN_LOG_LEVEL": "3",
     "TPU_STDERR_LOG_LEVEL": "3",
 }
-# Google's, among the vendors of what is on the PCI bus.
+# Google's id among the vendors of PCI devices.
 VENDOR = "0x1ae0"
+# Device files of TPUs.
 NODES = "accel*", "vfio/[0-9]*"
 
 
 def prepare() -> None:
-    """As `only_compile`, unless this machine may have a TPU."""
+    """Apply the settings, unless this machine may have a TPU."""
     if not _may_have_tpu(Path("/dev"), Path("/sys/bus/pci/devices")):
         only_compile()
 
 
 def only_compile() -> None:
-    """Say in the environment that there is none; before JAX is first used."""
-    for name, value in NOWHERE.items():
+    """Apply the settings to the environment; to be called before JAX is first used."""
+    for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
 
 

@@ -5,103 +5,139 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import time
+import typing
 from collections.abc import Iterator
 
-from jft.errors import UserError
+from jft.errors import AbsentError, UserError
 from jft.runtime import progress
-from jft.runtime.rendezvous import Place, Roll
+from jft.runtime.rendezvous import GRACE, ProcessInfo, Rendezvous
 
-# Clusters that JAX knows by their environment. That of Kubernetes is asked only where the variable
-# says that there are several: it wants a package of its own, and a pod may be alone.
+# Clusters that JAX knows by their environment, by its names for them.
 CLUSTERS = ("slurm", "ompi", "gketpu", "gcetpu")
-K8S_INDEX = "JOB_COMPLETION_INDEX"
-# How many tasks a node has, as the launchers say it: 1(x4), or 8.
+# Variables that tell how many tasks a node has, as the launchers write it: 1(x4), or 8.
 TASKS_OF_NODE = ("SLURM_STEP_TASKS_PER_NODE", "OMPI_COMM_WORLD_LOCAL_SIZE")
 
-# Seconds, of which sockets can count no more than some billions.
+# Seconds; sockets can count no more than some billions.
 LONGEST_WAIT = 10**6
+# Seconds by which the last process has to reach a barrier: more than the longest compilation.
+BARRIER_SECONDS = 3600.0
 
-_here = Place("", 1, 0)
-_roll: Roll | None = None
+_here = ProcessInfo("", 1, 0)
+_rendezvous: Rendezvous | None = None
 
 
 def count() -> int:
-    """How many processes make up this run."""
-    return _here.number
+    """Count the processes of this run."""
+    return _here.num_processes
 
 
 def first() -> bool:
-    """Whether this process writes the results, and says how things go."""
-    return _here.first
+    """Check whether this process is the one that writes results and prints progress."""
+    return _here.is_first
 
 
 def name() -> str:
-    """This one, as messages call it."""
+    """Name this process, as messages do."""
     return _here.name()
 
 
-def meeting() -> str:
-    """What all processes of this run know, and those of no other; empty for one alone."""
-    return _here.meeting
+def run_id() -> str:
+    """Return a text that all processes of this run know, and no others; empty for one alone."""
+    return _here.run_id
 
 
-def meet(label: str) -> None:
-    """Wait until all processes are here; `label` tells one meeting from another."""
-    if _here.number > 1:
-        from jax.experimental import multihost_utils
+def barrier(label: str) -> None:
+    """Wait until all processes have come here.
 
-        multihost_utils.sync_global_devices(label)
+    Args:
+      label: names the barrier, no other of this run.
+
+    Raises:
+      AbsentError: some did not come in `BARRIER_SECONDS`; names them.
+    """
+    if count() == 1:
+        return
+    import jax
+
+    try:
+        _coordination_client().wait_at_barrier(label, int(BARRIER_SECONDS * 1000))
+    except jax.errors.JaxRuntimeError as error:
+        _, timed_out, names = str(error).partition("timed out task names:")
+        if not timed_out:
+            raise
+        if not first():
+            time.sleep(GRACE)  # process 0 gets the same error, prints it and ends this process
+        absent = ", ".join(re.findall(r"^\S*?(\d+)$", names, re.MULTILINE))
+        raise AbsentError(
+            f"of {count()} processes these did not come to the barrier {label!r} in "
+            f"{BARRIER_SECONDS:.0f} s: {absent}; see what they print; run the same command again "
+            "to go on"
+        ) from None
 
 
-def abandon() -> None:
-    """Before this process ends in the middle: let the others end first, with a line each."""
-    if _roll:
-        _roll.abandon()
+def _coordination_client() -> typing.Any:
+    """Return JAX's client of its coordination service.
+
+    It is private, but no public function of JAX waits at a barrier with a time-out:
+    `sync_global_devices` waits for ever, and names no process.
+    """
+    from jax._src import distributed
+
+    return distributed.global_state.client
+
+
+def abort() -> None:
+    """End the other processes, since this one is about to end early."""
+    if _rendezvous:
+        _rendezvous.abort()
 
 
 @contextlib.contextmanager
-def joined(coordinator: str, number: int, index: int, wait: float) -> Iterator[None]:
-    """Be one of several processes, where there are several.
+def connect(coordinator: str, number: int, index: int, wait: float) -> Iterator[None]:
+    """Connect this process with the others of its run, if there are others.
 
     Args:
-      coordinator: host:port of process 0; empty: as the cluster's environment says.
+      coordinator: host:port of process 0; empty: the cluster's environment says it.
       number: how many processes there are.
-      index: which one this is.
+      index: which of them this is.
       wait: seconds in which all have to come.
 
     Raises:
-      UserError: one did not come, and which; numbers that do not fit together.
+      UserError: numbers that do not fit together.
+      AbsentError: some did not come; names them.
     """
-    global _here, _roll
+    global _here, _rendezvous
     if not 0 <= wait <= LONGEST_WAIT:
         raise UserError(f"--wait={wait}: must be from 0 to {LONGEST_WAIT} seconds")
-    place = _given(coordinator, number, index) if coordinator or number else _detected(wait)
-    if place.number == 1:
+    info = _from_flags(coordinator, number, index) if coordinator or number else _detect(wait)
+    if info.num_processes == 1:
         yield
         return
     import jax
 
-    _here = place
+    _here = info
     progress.console.quiet = not first()
-    roll = _roll = Roll(place, wait)
-    _here = place._replace(meeting=roll.coordinator)
-    # Its handler would keep SIGTERM from ours; see training.loop for how processes stop together.
+    _rendezvous = Rendezvous(info, wait)
+    # The address of JAX's service has a port of its own, so no other run has this id.
+    _here = info._replace(run_id=_rendezvous.coordinator)
+    # JAX's handler of SIGTERM would replace ours; training.stop lets processes stop together.
     jax.config.update("jax_enable_preemption_service", False)
     jax.distributed.initialize(
-        roll.coordinator,
-        place.number,
-        place.process,
-        local_device_ids=place.local_device_ids,
+        _rendezvous.coordinator,
+        info.num_processes,
+        info.process_id,
+        local_device_ids=info.local_device_ids,
         cluster_detection_method="deactivate",
         initialization_timeout=int(wait) + 1,
     )
-    progress.say(f"{place.number} processes, {jax.device_count()} devices")
+    progress.say(f"{info.num_processes} processes, {jax.device_count()} devices")
     yield
     jax.distributed.shutdown()  # waits for all
-    roll.leave()
+    _rendezvous.leave()
 
 
-def _given(coordinator: str, number: int, index: int) -> Place:
+def _from_flags(coordinator: str, number: int, index: int) -> ProcessInfo:
     match = re.fullmatch(r".+:(\d{1,5})", coordinator)
     if not match or not 0 < int(match[1]) < 1 << 16:
         raise UserError(f"--coordinator={coordinator}: is written HOST:PORT, those of process 0")
@@ -111,17 +147,16 @@ def _given(coordinator: str, number: int, index: int) -> Place:
         raise UserError(
             f"--process={index}: of {number} processes it is one from 0 to {number - 1}"
         )
-    return Place(coordinator, number, index)
+    return ProcessInfo(coordinator, number, index)
 
 
-def _detected(wait: float) -> Place:
-    """What the launcher's environment says, as JAX reads it."""
-    # No public function of JAX says who is to come before it waits for them.
+def _detect(wait: float) -> ProcessInfo:
+    """Read the launcher's environment, as JAX does."""
+    # Private, but no public function of JAX says which processes there are before it connects them.
     from jax._src.clusters import ClusterEnv
 
-    known = (*CLUSTERS, *(["k8s"] if K8S_INDEX in os.environ else []))
     for env in ClusterEnv._cluster_types:
-        if env.name in known and env.is_env_present():
+        if env.name in CLUSTERS and env.is_env_present():
             number = env.get_process_count()
             if number == 1:
                 break
@@ -129,12 +164,12 @@ def _detected(wait: float) -> Place:
             address = env.get_coordinator_address(
                 timeout_secs=int(wait), override_coordinator_port=port
             )
-            return Place(address, number, env.get_process_id(), _own_devices(env))
+            return ProcessInfo(address, number, env.get_process_id(), _own_devices(env))
     return _here
 
 
-def _own_devices(env) -> list[int] | None:
-    """One GPU for each task of a node, or all of them for its only task."""
+def _own_devices(env: typing.Any) -> list[int] | None:
+    """Give each task of a node one GPU, or all of them to its only task."""
     tasks = next((os.environ[name] for name in TASKS_OF_NODE if name in os.environ), "")
     local = env.get_local_process_id()
     return None if local is None or re.match(r"1(\D|$)", tasks) else [local]

@@ -1,4 +1,4 @@
-"""What a person sees while a program works: a bar on a terminal, a line now and then in a log."""
+"""Progress of a program: a bar on a terminal, or a line every few seconds in a log."""
 
 from __future__ import annotations
 
@@ -21,16 +21,18 @@ def say(text: str) -> None:
 
 
 def count(n: int, thing: str) -> str:
-    """`1 model`, `2 models`."""
+    """Count things in words: `1 model`, `2 models`."""
     return f"{n} {thing}{'s' * (n != 1)}"
 
 
 @contextlib.contextmanager
 def phase(text: str, least_seconds: float = 0.0) -> Iterator[None]:
-    """Say what is being done, and when it is over how long it took.
+    """Print what is being done and, at its end, how long it took.
 
-    With `least_seconds` only the latter, and only where it took that long: for what happens under
-    a bar, again and again.
+    Args:
+      text: what is being done.
+      least_seconds: if above 0, print only the end, and only if it took as long: for work that is
+        repeated while a bar is shown.
     """
     start, announced = time.monotonic(), not least_seconds
     status = console.status(text) if announced and console.is_terminal else None
@@ -44,7 +46,7 @@ def phase(text: str, least_seconds: float = 0.0) -> Iterator[None]:
 
 
 class Bar:
-    """Progress of a known number of steps."""
+    """Progress bar of a known number of steps."""
 
     def __init__(self, label: str, total: int, done: int = 0):
         self.label, self.total, self.done = label, total, done
@@ -67,15 +69,15 @@ class Bar:
         return self
 
     def __exit__(self, *_) -> None:
-        """Leave the bar as it stands."""
+        """Stop updating the bar."""
         self._bar.stop()
 
     def advance(self, info: str, steps: int = 1) -> None:
-        """Count steps, and show what is worth knowing of the newest."""
+        """Count steps, and show a text about the newest."""
         self.done += steps
         self._bar.update(self._task, completed=self.done, info=info)
         now = time.monotonic()
-        if not self._start:  # from the first on: programs warm up in it, as no other does
+        if not self._start:  # the first step is not timed: it includes compilation
             self._first, self._start = self.done, now
         last = self.done >= self.total
         if not console.is_terminal and (last or now - self._line >= LINE_SECONDS):

@@ -1,8 +1,16 @@
-"""The roll of a run's processes: who has come, and who has gone.
+"""The rendezvous of a run's processes: names those that never come, and those that end early.
 
-JAX connects them, but where one never comes, or goes, it aborts without saying which. So they call
-the roll first: process 0 waits at the coordinator's address, and the connections stay open to the
-end, since a process that dies closes its own.
+JAX connects processes too, but where one never comes or ends early, it aborts without saying which.
+So the others first connect to process 0 at the coordinator's address. These connections stay open
+to the end: one that closes without a farewell names a process that has ended, and then all end.
+Messages are lines:
+
+    jft 1 3       handshake, to process 0: this is process 1 of 3
+    go 41235      from process 0: all have come, and JAX's service will be at this port
+    no REASON     from process 0: it rejects the run, for a mistake of the user
+    late REASON   from process 0: a process did not come in time
+    gone 2        process 2 has ended early
+    bye           the sender has done its work
 """
 
 from __future__ import annotations
@@ -10,213 +18,211 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import selectors
 import socket
 import sys
 import threading
 import time
 import typing
+from collections.abc import Iterable
+from multiprocessing import connection
 from typing import NamedTuple
 
 from jft.errors import AbsentError, UserError
 from jft.runtime import progress
 
-# Seconds between attempts to reach process 0, for a greeting, and for others to end first.
-RETRY, GREETING, FAREWELL = 0.2, 10.0, 2.0
-# Bytes of what a process says to another.
+# Seconds between attempts to reach process 0, for a handshake, and for the others to end first.
+RETRY, HANDSHAKE, GRACE = 0.2, 10.0, 2.0
+# Bytes of a message.
 LONGEST = 4096
 
 
-class Place(NamedTuple):
-    """Where this process stands.
+class ProcessInfo(NamedTuple):
+    """This process, as one of a run.
 
     Attributes:
-      coordinator: host:port at which process 0 is met.
-      number: how many processes there are.
-      process: which one this is, from 0.
-      local_device_ids: the GPUs that are this process's alone; None: all that it sees.
-      meeting: what all processes of this run know, and those of no other; empty for one alone.
+      coordinator: host:port at which process 0 listens.
+      num_processes: how many make up the run.
+      process_id: which of them this is, from 0.
+      local_device_ids: the GPUs of this process alone; None: all that it sees.
+      run_id: known to all processes of this run and to no others; empty for one alone.
     """
 
     coordinator: str
-    number: int
-    process: int
+    num_processes: int
+    process_id: int
     local_device_ids: list[int] | None = None
-    meeting: str = ""
+    run_id: str = ""
 
     @property
-    def first(self) -> bool:
+    def is_first(self) -> bool:
         """Whether this is process 0."""
-        return not self.process
+        return not self.process_id
 
-    def name(self, index: int | None = None) -> str:
-        """A process, or this one, as messages call it."""
-        return f"process {self.process if index is None else index} of {self.number}"
+    def name(self, process_id: int | None = None) -> str:
+        """Name this process, or another one, as messages do."""
+        shown = self.process_id if process_id is None else process_id
+        return f"process {shown} of {self.num_processes}"
 
 
-class Roll:
-    """The roll of a run: calls it, then watches that nobody goes.
+class Rendezvous:
+    """The connections between process 0 and all others, which also show who has ended.
 
     Attributes:
-      coordinator: host:port where JAX's own service is to be.
+      coordinator: host:port for JAX's own service.
     """
 
-    def __init__(self, place: Place, wait: float):
-        self._place, self._wait, self._deadline = place, wait, time.monotonic() + wait
-        host, _, port = place.coordinator.rpartition(":")
-        self._host, self._port, self._ending = host.strip("[]"), int(port), False
-        self._peers = self._gather() if self._place.first else {0: self._report()}
+    def __init__(self, info: ProcessInfo, wait: float):
+        self._info, self._wait, self._deadline = info, wait, time.monotonic() + wait
+        self._host, _, self._port = info.coordinator.rpartition(":")
+        self._aborting = False
+        self._peers = self._accept() if info.is_first else {0: self._connect()}
         threading.Thread(target=self._watch, daemon=True).start()
 
-    def abandon(self) -> None:
-        """Before this process ends in the middle: the others end with a line each, and first."""
-        if self._place.first:
-            self._ending = True
-            self._release(0)
+    def abort(self) -> None:
+        """End the other processes, since this one is about to end early.
+
+        Only process 0 has to: it must end last, and the end of any other shows by itself.
+        """
+        if self._info.is_first:
+            self._aborting = True
+            self._announce(0)
 
     def leave(self) -> None:
-        """Say that this process has come to its end."""
-        self._tell("bye")
+        """Tell the others that this process has done its work."""
+        _send(self._peers.values(), "bye")
 
-    def _tell(self, message: str) -> None:
-        for peer in self._peers.values():
-            with contextlib.suppress(OSError):
-                peer.sendall(f"{message}\n".encode())
+    def _announce(self, ended: int) -> None:
+        """Tell the others that a process has ended early; process 0 also waits for them to end.
 
-    def _release(self, index: int) -> None:
-        """Tell the others who has gone; process 0 goes last.
-
-        With it goes JAX's service, and whoever is connected then aborts in many words.
+        JAX's service ends with process 0, and a process still connected to it then aborts, with a
+        long message of its own.
         """
-        self._tell(f"gone {index}")
-        if self._place.first:
-            deadline = time.monotonic() + FAREWELL
+        _send(self._peers.values(), f"gone {ended}")
+        if self._info.is_first:
+            deadline = time.monotonic() + GRACE
             for peer in self._peers.values():
-                _line(peer, deadline - time.monotonic())
+                _read_line(peer, deadline - time.monotonic())
 
-    def _gather(self) -> dict[int, socket.socket]:
-        """As process 0: wait for the others, and tell them where JAX's service will be."""
-        peers: dict[int, socket.socket] = {}
-        missing = set(range(1, self._place.number))
+    def _accept(self) -> dict[int, socket.socket]:
+        """Accept all other processes, and tell them where JAX's service will be."""
+        info, peers = self._info, dict[int, socket.socket]()
         with self._listen() as server, progress.phase("Waiting for the other processes"):
-            while missing := missing | _gone(peers):  # who has gone may be started again
+            while missing := _missing(info, peers):
                 server.settimeout(max(0.0, self._deadline - time.monotonic()))
                 try:
                     peer, _ = server.accept()
                 except (TimeoutError, BlockingIOError):
-                    names = ", ".join(map(str, sorted(missing)))
-                    self._dismiss(
-                        AbsentError,
-                        list(peers.values()),
-                        f"of {self._place.number} processes these did not come to "
-                        f"{self._place.coordinator} in {self._wait:.0f} s: {names}; see what they "
-                        "print, or how many were started",
+                    reason = (
+                        f"of {info.num_processes} processes these did not come to "
+                        f"{info.coordinator} in {self._wait:.0f} s: "
+                        f"{', '.join(map(str, missing))}; see what they print, or how many were "
+                        "started"
                     )
-                index, number = _greeting(peer)
-                missing |= _gone(peers)
-                if number != self._place.number or index not in missing:
-                    wrong = f"came as process {index} of {number}, where "
-                    taken = f"{self._place.number} are to come, each with a number of its own"
-                    if index >= 0:
-                        self._dismiss(UserError, [*peers.values(), peer], wrong + taken)
+                    _send(peers.values(), f"late {reason}")
+                    raise AbsentError(reason) from None
+                match = re.fullmatch(r"jft (\d+) (\d+)", _read_line(peer, HANDSHAKE))
+                if not match:  # such as a port scanner
                     peer.close()
                     continue
-                missing.remove(index)
-                peers[index] = peer
-        port = _free_port()
-        self.coordinator = f"{self._place.coordinator.rpartition(':')[0]}:{port}"
-        for peer in peers.values():
-            with contextlib.suppress(OSError):  # who has gone is noticed soon
-                peer.sendall(f"go {port}\n".encode())
+                process_id, number = map(int, match.groups())
+                if number != info.num_processes or process_id not in _missing(info, peers):
+                    reason = (
+                        f"came as process {process_id} of {number}, where {info.num_processes} are "
+                        "to come, each with a number of its own"
+                    )
+                    _send([*peers.values(), peer], f"no {reason}")
+                    raise UserError(reason)
+                peers[process_id] = peer
+        with socket.create_server(("", 0)) as free:
+            port = free.getsockname()[1]
+        self.coordinator = f"{self._host}:{port}"
+        _send(peers.values(), f"go {port}")
         return peers
 
     def _listen(self) -> socket.socket:
         dual = socket.has_dualstack_ipv6()
         family = socket.AF_INET6 if dual else socket.AF_INET
         try:
-            return socket.create_server(("", self._port), family=family, dualstack_ipv6=dual)
+            return socket.create_server(("", int(self._port)), family=family, dualstack_ipv6=dual)
         except OSError as error:
             raise UserError(
                 f"process 0 cannot wait at port {self._port}: {error.strerror}; choose another"
             ) from None
 
-    def _dismiss(
-        self, error: type[UserError], peers: list[socket.socket], reason: str
-    ) -> typing.NoReturn:
-        word = "late" if error is AbsentError else "no"
-        for peer in peers:
-            with contextlib.suppress(OSError):
-                peer.sendall(f"{word} {reason}\n".encode())
-        raise error(reason)
-
-    def _report(self) -> socket.socket:
-        """As any other process: reach process 0, and hear where JAX's service will be."""
+    def _connect(self) -> socket.socket:
+        """Connect to process 0, and learn where JAX's service will be."""
+        address = self._host.strip("[]"), int(self._port)
         while True:
             try:
-                peer = socket.create_connection((self._host, self._port), timeout=GREETING)
+                peer = socket.create_connection(address, timeout=HANDSHAKE)
                 break
             except OSError as error:
                 if time.monotonic() > self._deadline:
                     raise AbsentError(
-                        f"process 0 of {self._place.number} did not come to "
-                        f"{self._place.coordinator} in {self._wait:.0f} s ({error}); see what it "
+                        f"process 0 of {self._info.num_processes} did not come to "
+                        f"{self._info.coordinator} in {self._wait:.0f} s ({error}); see what it "
                         "prints, or whether this address is its own"
                     ) from None
                 time.sleep(RETRY)
-        peer.sendall(f"jft {self._place.process} {self._place.number}\n".encode())
-        # Process 0 may have begun to wait only now.
-        word, _, rest = _line(peer, self._wait + GREETING).partition(" ")
+        _send([peer], f"jft {self._info.process_id} {self._info.num_processes}")
+        # Process 0 may have started to listen only now, and then waits as long as this one has.
+        word, _, rest = _read_line(peer, self._wait + HANDSHAKE).partition(" ")
         if word == "no":
             raise UserError(rest)
         if word != "go":
             raise AbsentError(
                 rest or "process 0 ended, or hangs, before all had come; see what it printed"
             )
-        self.coordinator = f"{self._place.coordinator.rpartition(':')[0]}:{rest}"
+        self.coordinator = f"{self._host}:{rest}"
         return peer
 
     def _watch(self) -> None:
-        selector = selectors.DefaultSelector()
-        for index, peer in self._peers.items():
-            selector.register(peer, selectors.EVENT_READ, index)
-        while selector.get_map():
-            for key, _ in selector.select():
-                word, _, rest = _line(typing.cast(socket.socket, key.fileobj)).partition(" ")
-                if word != "bye" and not self._ending:
-                    self._lost(int(rest) if word == "gone" else key.data)
-                selector.unregister(key.fileobj)
+        """End this process when another has ended without a farewell."""
+        open_peers = {peer: process_id for process_id, peer in self._peers.items()}
+        while open_peers:
+            for peer in _ready(open_peers):
+                word, _, rest = _read_line(peer).partition(" ")
+                if word != "bye" and not self._aborting:
+                    self._end(int(rest) if word == "gone" else open_peers[peer])
+                del open_peers[peer]
 
-    def _lost(self, index: int) -> typing.NoReturn:
-        """End: whatever the others would do together would wait for this one for ever."""
+    def _end(self, ended: int) -> typing.NoReturn:
+        """End this process, since a collective operation would wait for the other for ever."""
         print(
-            f"error: {self._place.name(index)} has ended, and so {self._place.name()} does; where "
+            f"error: {self._info.name(ended)} has ended, and so {self._info.name()} does; where "
             "it printed no error, it was killed; run the same command again to go on",
             file=sys.stderr,
             flush=True,
         )
-        self._release(index)
+        self._announce(ended)
         os._exit(AbsentError.code)
 
 
-def _greeting(peer: socket.socket) -> tuple[int, int]:
-    """Which process this is, of how many; -1 for a stranger."""
-    match = re.fullmatch(r"jft (\d+) (\d+)", _line(peer, GREETING))
-    return (int(match[1]), int(match[2])) if match else (-1, 0)
+def _missing(info: ProcessInfo, peers: dict[int, socket.socket]) -> list[int]:
+    """List the processes that have yet to come; drops those that came and closed again.
+
+    Such a process has ended, and may be started again. None sends anything before all have come.
+    """
+    for closed in _ready(peers.values(), seconds=0):
+        [process_id] = [i for i, peer in peers.items() if peer is closed]
+        peers.pop(process_id).close()
+    return [i for i in range(1, info.num_processes) if i not in peers]
 
 
-def _gone(peers: dict[int, socket.socket]) -> set[int]:
-    """Take out those that have closed their connections; to say something it is too early."""
-    with selectors.DefaultSelector() as selector:
-        for index, peer in peers.items():
-            selector.register(peer, selectors.EVENT_READ, index)
-        gone = {key.data for key, _ in selector.select(0)}
-    for index in gone:
-        peers.pop(index).close()
-    return gone
+def _ready(peers: Iterable[socket.socket], seconds: float | None = None) -> list[socket.socket]:
+    """Wait for peers that have sent something or have closed."""
+    return typing.cast(list[socket.socket], connection.wait(peers, seconds))
 
 
-def _line(peer: socket.socket, seconds: float | None = None) -> str:
-    """What it says next, in so many seconds; empty where it has gone, or says nothing."""
+def _send(peers: Iterable[socket.socket], message: str) -> None:
+    """Send a line; a peer that has ended is noticed when it is read from."""
+    for peer in peers:
+        with contextlib.suppress(OSError):
+            peer.sendall(f"{message}\n".encode())
+
+
+def _read_line(peer: socket.socket, seconds: float | None = None) -> str:
+    """Read a line, all of it in `seconds`; what has come until then, or until the peer closes."""
     found, deadline = b"", None if seconds is None else time.monotonic() + seconds
     with contextlib.suppress(OSError):
         while len(found) < LONGEST and not found.endswith(b"\n"):
@@ -228,8 +234,3 @@ def _line(peer: socket.socket, seconds: float | None = None) -> str:
     with contextlib.suppress(OSError):
         peer.settimeout(None)
     return found.decode(errors="replace").strip()
-
-
-def _free_port() -> int:
-    with socket.create_server(("", 0)) as server:
-        return server.getsockname()[1]

@@ -1,6 +1,6 @@
-"""What programs leave in a workdir, written so that a kill at any moment loses nothing.
+"""Workdirs: which program may write in a folder, and files that survive a kill at any moment.
 
-Of the processes of a run all read there, and only the first writes.
+All processes of a run read there, and only the first writes.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import hashlib
 import json
 import os
 import types
-from collections.abc import Iterable, Iterator, Mapping
+import typing
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from jft import config as config_lib
@@ -19,17 +20,28 @@ from jft.errors import UserError
 from jft.runtime import processes
 from jft.runtime.progress import say
 
-# What takes time to make, by who makes it: a workdir with any of these is given to no other config
-# and to no other program.
+# Results that take long to make, by the program that makes them: a workdir with any of them takes
+# no other config and no other program.
 RESULTS = {
     "jft.study": ("jobs.jsonl",),
     "jft.train": ("checkpoints/*", "metrics.jsonl"),
     "jft.eval": ("rows.jsonl", "cells.jsonl"),
 }
+# What else a program writes, and what would make the folder a model of another kind. None of it may
+# be there before a folder becomes a workdir; other files, such as a log or a note, may.
+OUTPUTS = {
+    "jft.study": ("configs/*", "dry_run.json", "report/*", "runs/*", "scores/*"),
+    "jft.train": (
+        *("data_report.html", "data_report.json", "drift.json", "model.json", "probes.jsonl"),
+        *("probes.npz", "tensorboard/*", "tokenizer/*", "trained_on.txt"),
+        *("adapter_config.json", "*.safetensors"),
+    ),
+    "jft.eval": ("data_report.html", "data_report.json", "model.json"),
+}
 
 CONFIG = "config.json"
-# By which the processes of a run see that they share a workdir.
-MEETING = ".meeting"
+# Holds the run id, by which the processes of a run see that they share a workdir.
+RUN_ID = ".run_id"
 
 # The fields of a record and their types.
 Schema = Mapping[str, type | types.UnionType]
@@ -37,7 +49,7 @@ Schema = Mapping[str, type | types.UnionType]
 
 @contextlib.contextmanager
 def claim(workdir: str, config: config_lib.Config, program: str) -> Iterator[Path]:
-    """Hold a workdir for one run: new, or of the same config.
+    """Hold a workdir for one run: a new one, or one of the same config.
 
     Args:
       workdir: made if missing.
@@ -53,21 +65,14 @@ def claim(workdir: str, config: config_lib.Config, program: str) -> Iterator[Pat
     """
     path = Path(workdir).expanduser()
     if not processes.first():
-        processes.meet("claimed")
-        mark = path / MEETING
-        if not mark.exists() or mark.read_text() != processes.meeting():
-            raise UserError(
-                f"--workdir={workdir} is not the folder that process 0 has; give one that all "
-                "processes share, such as one on NFS or in a mounted bucket"
-            )
-        _check_same_command(path, config)
+        processes.barrier("claimed")
+        _check_shared(workdir, path, config)
         yield path
         return
     try:
-        if path.is_dir() and not is_workdir(path) and any(map(_foreign, path.iterdir())):
-            raise UserError(f"--workdir={path} holds other files; choose an empty or new folder")
+        _check_free(path, program)
         path.mkdir(parents=True, exist_ok=True)
-        lock = (path / ".lock").open("w")
+        lock = (path / ".lock").open("a")
     except OSError as error:
         raise UserError(f"--workdir={workdir}: cannot write there: {error.strerror}") from None
     with lock:
@@ -75,16 +80,23 @@ def claim(workdir: str, config: config_lib.Config, program: str) -> Iterator[Pat
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise UserError(f"--workdir={workdir}: another program is writing there") from None
-        _same_run(path, config, program)
+        _check_same_run(path, config, program)
+        write_json(path / CONFIG, config_lib.to_dict(config))
         if processes.count() > 1:
             # A file of its own: over a network, others see what has been closed.
-            write_text(path / MEETING, processes.meeting())
-        processes.meet("claimed")
+            write_text(path / RUN_ID, processes.run_id())
+        processes.barrier("claimed")
         yield path
 
 
-def _check_same_command(path: Path, config: config_lib.Config) -> None:
-    """What processes do together, each by a config of its own, would be nobody's run."""
+def _check_shared(workdir: str, path: Path, config: config_lib.Config) -> None:
+    """Check that process 0 has claimed the same folder, for the same config."""
+    mark = path / RUN_ID
+    if not mark.exists() or mark.read_text() != processes.run_id():
+        raise UserError(
+            f"--workdir={workdir} is not the folder that process 0 has; give one that all "
+            "processes share, such as one on NFS or in a mounted bucket"
+        )
     changed = config_lib.differences(read_config(path / CONFIG), config, runtime=True)
     if changed:
         raise UserError(
@@ -93,11 +105,20 @@ def _check_same_command(path: Path, config: config_lib.Config) -> None:
         )
 
 
-def _foreign(path: Path) -> bool:
-    return path.name not in (".lock", MEETING, f"{MEETING}.part", "config.json.part")
+def _check_free(path: Path, program: str) -> None:
+    """Check that a folder is a workdir, or holds nothing that a program would write there."""
+    if is_workdir(path):
+        return
+    for pattern in (CONFIG, *RESULTS[program], *OUTPUTS[program]):
+        for file in path.glob(pattern):
+            raise UserError(
+                f"--workdir={path} holds other files: {file.relative_to(path)} would be mixed up "
+                "with results or overwritten; choose an empty or new folder, or move it away"
+            )
 
 
-def _same_run(path: Path, config: config_lib.Config, program: str) -> None:
+def _check_same_run(path: Path, config: config_lib.Config, program: str) -> None:
+    """Check that a folder holds no results of another program or of another config."""
     holds = {
         name for name, results in RESULTS.items() for result in results if any(path.glob(result))
     }
@@ -110,14 +131,13 @@ def _same_run(path: Path, config: config_lib.Config, program: str) -> None:
                 f"--workdir={path} holds a run of another config ({'; '.join(changed)}); "
                 "choose another workdir, or remove this one"
             )
-    write_json(path / CONFIG, config_lib.to_dict(config))
 
 
 def wait(path: Path) -> None:
-    """Wait until no program writes in a workdir, should one be ending there."""
+    """Wait until no program writes in a workdir, since one may be about to end there."""
     if not (path / ".lock").exists():
         return
-    with (path / ".lock").open("w") as lock:
+    with (path / ".lock").open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -126,39 +146,55 @@ def wait(path: Path) -> None:
 
 
 def is_trained(path: Path) -> bool:
-    """Whether a workdir holds the last step of its training."""
-    try:
-        steps = read_json(path / "model.json").get("steps")
-    except UserError:
-        return False
-    return (path / "checkpoints" / str(steps)).is_dir()
+    """Check whether a workdir holds the last step of its training."""
+    model = find_json(path / "model.json") or {}
+    return (path / "checkpoints" / str(model.get("steps"))).is_dir()
 
 
 def is_workdir(path: Path) -> bool:
-    """Whether the folder's `config.json` is jft's: Hugging Face folders have one too."""
-    try:
-        return {"model", "data", "train"} <= read_json(path / CONFIG).keys()
-    except UserError:
-        return False
+    """Check whether the folder's `config.json` is jft's: Hugging Face folders have one too."""
+    return {"model", "data", "train"} <= (find_json(path / CONFIG) or {}).keys()
 
 
-def read_json(file: Path) -> dict:
-    """The object that `write_json` wrote.
+def _explain(file: Path, error: Exception) -> str:
+    if isinstance(error, TypeError):
+        return f"{file}: damaged: holds a {error}, not an object"
+    return f"{file}: missing or damaged: {error}"
+
+
+def read_json(
+    file: Path, explain: Callable[[Path, Exception], str] = _explain, kind: type = dict
+) -> typing.Any:
+    """Read a JSON file.
+
+    Args:
+      file: by default one that `write_json` wrote.
+      explain: makes the message: of an OSError; of a ValueError or RecursionError, where the file
+        is not UTF-8 or not JSON; or of a TypeError, which names the type found instead of `kind`.
+      kind: the type of the content.
 
     Raises:
-      UserError: the file is missing or damaged.
+      UserError: with that message.
     """
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{file}: missing or damaged: {error}") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{file}: damaged: holds a {type(content).__name__}, not an object")
+        if not isinstance(content, kind):
+            raise TypeError(type(content).__name__)
+    except (OSError, ValueError, RecursionError, TypeError) as error:
+        raise UserError(explain(file, error)) from None
     return content
 
 
+def find_json(file: Path) -> dict | None:
+    """Read an object that `write_json` wrote; None where it is missing or damaged."""
+    try:
+        return read_json(file)
+    except UserError:
+        return None
+
+
 def read_config(file: Path) -> config_lib.Config:
-    """The config that a program wrote.
+    """Read the config that a program wrote.
 
     Raises:
       UserError: it cannot be read.
@@ -177,12 +213,12 @@ def write_json(path: Path, value) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """As `write_json`, for text."""
+    """Replace a file at once, as `write_json` does."""
     write_bytes(path, text.encode("utf-8"))
 
 
 def write_bytes(path: Path, content: bytes | memoryview) -> None:
-    """As `write_json`, for bytes."""
+    """Replace a file at once, as `write_json` does."""
     if not processes.first():
         return
     part = path.with_name(path.name + ".part")
@@ -194,7 +230,7 @@ def write_bytes(path: Path, content: bytes | memoryview) -> None:
 
 
 def sha256(value) -> str:
-    """Of a value as JSON, whatever the order of its keys."""
+    """Hash a value as JSON, whatever the order of its keys."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
@@ -210,7 +246,7 @@ def append_jsonl(path: Path, records: Iterable[dict]) -> None:
 
 @contextlib.contextmanager
 def _naming(path: Path) -> Iterator[None]:
-    """A write that fails, unlike an open, does not say of which file."""
+    """Name the file in an OSError: one of a write does not, unlike one of an open."""
     try:
         yield
     except OSError as error:
@@ -218,9 +254,9 @@ def _naming(path: Path) -> Iterator[None]:
 
 
 def read_jsonl(path: Path, schema: Schema) -> list[dict]:
-    """The records of a file of JSON lines; none if there is no file.
+    """Read the records of a file of JSON lines; none if there is no file.
 
-    A last line that a kill cut off is left out.
+    A last line that was cut off by a kill is left out.
 
     Args:
       path: the file.
@@ -246,7 +282,7 @@ def read_jsonl(path: Path, schema: Schema) -> list[dict]:
 
 
 def check(where: str, record, schema: Schema) -> None:
-    """See that a record has the fields of a schema.
+    """Check that a record has the fields of a schema.
 
     Raises:
       UserError: naming the field.

@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jft import config as config_lib
-from jft import sections
 from jft.data import datasets
 from jft.data.dataset_ref import DatasetRef
 from jft.data.datasets import Suite
 from jft.data.eval_grid import ALL
 from jft.errors import UserError
 from jft.runtime.progress import say
-from jft.tasks import method
+from jft.tasks import method, shots_by_task
 
 # Keys of `data` for a single training, and the keys of `study` that list their values in a grid.
 GRID_KEYS = {"train": "train", "examples": "sizes", "shots": "shots", "seed": "seeds"}
@@ -56,7 +55,7 @@ def entries(config: config_lib.Config, folder: Path) -> list[Entry]:
     study = config.study
     _check(config)
     tasks = datasets.suite(config.data).tasks
-    task_shots = sections.by_task("study.task_shots", study.task_shots, tasks)
+    task_shots = shots_by_task("study.task_shots", study.task_shots, tasks)
     found = [Entry("base", None, _scoring(config, config.model.path, folder, "base"))]
     found += [
         _entry(config, folder, source, size, shots, seed)

@@ -23,7 +23,7 @@ from jft.data.dataset_ref import DatasetRef
 from jft.errors import UserError
 from jft.runtime import records
 from jft.runtime import workdir as workdir_lib
-from jft.runtime.cli import FOLLOW
+from jft.runtime.cli import EXITS_WITH_PARENT
 from jft.runtime.progress import say
 from jft.studies.entries import Entry, Job, entries
 
@@ -196,11 +196,11 @@ class _Processes:
     def run(self, command: list[str]) -> str:
         """Run `python -m` with a command, and return what went wrong, or an empty string."""
         # The program ends when its standard input does, so with this process, however this one
-        # ends: see `cli.FOLLOW`. In a session of its own it does not get Ctrl-C from the terminal
-        # as well as from `_stop`.
+        # ends: see `cli.EXITS_WITH_PARENT`. In a session of its own it does not get Ctrl-C from
+        # the terminal as well as from `_stop`.
         self._process = subprocess.Popen(
             [sys.executable, "-m", *command],
-            env=os.environ | {FOLLOW: "1"},
+            env=os.environ | {EXITS_WITH_PARENT: "1"},
             stdin=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

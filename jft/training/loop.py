@@ -211,7 +211,7 @@ def _compile(
     with phase("Compiling the training step"):
         for shape in dict.fromkeys(shapes[done:]):
             train_step.compile(load(shapes.index(shape)))
-        processes.meet("compiled")  # or the first step would wait, and its time mean nothing
+        processes.barrier("compiled")  # or the first step would wait, and its time mean nothing
 
 
 def _save_last(checkpoints: Checkpoints, step: int, state, steps: int) -> bool:

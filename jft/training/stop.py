@@ -1,4 +1,4 @@
-"""Being told to end: SIGTERM and Ctrl-C, for one process or one of several."""
+"""SIGTERM and Ctrl-C in the training loop, for one process or for one of several."""
 
 from __future__ import annotations
 
@@ -24,66 +24,67 @@ GAVE_UP = 1
 
 
 class Stop:
-    """Turns SIGTERM and the first Ctrl-C into a wish to end after the step under way.
+    """Signal handler that turns SIGTERM and the first Ctrl-C into a request to end after a step.
 
-    Where one of several processes is asked, all have to end after the same step: they vote before
-    each, and read the votes before the next, when all have given them long since.
+    Where one of several processes gets the signal, all have to end after the same step. So all vote
+    before every step, and read the votes one step later, when they are sure to have arrived: the
+    step does not wait for them.
 
     Args:
       mesh: the devices of all processes.
-      grace: seconds after SIGTERM by which the program has to be over, or gives up; 0: no limit.
+      grace: seconds after SIGTERM in which the program has to save and end; 0: no limit.
     """
 
     def __init__(self, mesh: Mesh, grace: float):
-        self.asked, self._votes, self._grace = False, None, grace
+        self._requested, self._votes, self._grace = False, None, grace
         self._when, self._name = 0.0, ""
-        self._everyone = mesh_lib.one_per_device(mesh)
+        self._by_device = mesh_lib.one_per_device(mesh)
         self._any = jax.jit(jnp.any, out_shardings=mesh_lib.replicated(mesh))
         self._before: dict[int, Any] = {}
 
     def agreed(self) -> bool:
-        """Whether to end before the next step; all processes get the same answer."""
+        """Check whether to end before the next step; all processes get the same answer."""
         if processes.count() == 1:
-            return self.asked
+            return self._requested
         before = self._votes
-        mine = np.full(self._everyone.mesh.size, self.asked)
-        self._votes = self._any(mesh_lib.put(mine, self._everyone))
-        asked = before is not None and bool(before)
-        if asked and not self.asked:
+        mine = np.full(self._by_device.mesh.size, self._requested)
+        self._votes = self._any(mesh_lib.put(mine, self._by_device))
+        requested = before is not None and bool(before)
+        if requested and not self._requested:
             say("Another process was told to end: saving here")
-        return asked
+        return requested
 
     def since(self) -> str:
-        """How long ago this process was asked, for a message; empty where another was."""
+        """Tell how long ago this process got its signal, for a message; empty if another did."""
         if not self._name:
             return ""
         return f" {time.monotonic() - self._when:.1f} s after {self._name}"
 
     def __enter__(self) -> Stop:
-        self._hears, told = socket.socketpair()
-        told.setblocking(False)
-        self._told = told
-        self._wakeup = signal.set_wakeup_fd(told.fileno())
+        self._reader, writer = socket.socketpair()
+        writer.setblocking(False)
+        self._writer = writer
+        self._wakeup = signal.set_wakeup_fd(writer.fileno())
         for number in (signal.SIGTERM, signal.SIGINT):
-            self._before[number] = signal.signal(number, self._ask)
-        threading.Thread(target=self._hear, daemon=True).start()
+            self._before[number] = signal.signal(number, self._request)
+        threading.Thread(target=self._note_signals, daemon=True).start()
         return self
 
     def __exit__(self, *_) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
         signal.set_wakeup_fd(self._wakeup)
-        self._told.close()
+        self._writer.close()
 
-    def _ask(self, number: int, _) -> None:
-        self.asked = True
+    def _request(self, number: int, _) -> None:
+        self._requested = True
         say(f"{signal.Signals(number).name}: saving after this step")
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
-    def _hear(self) -> None:
-        """Note signals when they come: Python tells a program when its step is over."""
-        with self._hears:
-            while number := self._hears.recv(1):
+    def _note_signals(self) -> None:
+        """Note when signals come; Python's handlers are run only after the step."""
+        with self._reader:
+            while number := self._reader.recv(1):
                 if not self._name:
                     self._when, self._name = time.monotonic(), signal.Signals(number[0]).name
                 if self._grace and number[0] == signal.SIGTERM:
@@ -92,6 +93,7 @@ class Stop:
                     timer.start()
 
     def _give_up(self) -> None:
+        """End without saving: the time that was left after SIGTERM is over."""
         print(
             f"error: checkpoint.grace={self._grace:g}: not saved by so many seconds after SIGTERM; "
             "a checkpoint before is whole; run the same command again to go on from there",
