@@ -37,7 +37,7 @@ LONGEST = 4096
 
 
 class ProcessInfo(NamedTuple):
-    """This process, as one of a run.
+    """The place of this process in a run.
 
     Attributes:
       coordinator: host:port at which process 0 listens.
@@ -55,7 +55,7 @@ class ProcessInfo(NamedTuple):
 
     @property
     def is_first(self) -> bool:
-        """Whether this is process 0."""
+        """True for process 0."""
         return not self.process_id
 
     def name(self, process_id: int | None = None) -> str:
