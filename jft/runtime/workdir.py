@@ -39,7 +39,7 @@ OUTPUTS = {
     "jft.eval": ("data_report.html", "data_report.json", "model.json"),
 }
 
-CONFIG = "config.json"
+CONFIG, CONFIG_VERSION = "config.json", 1
 # Holds the run id, by which the processes of a run see that they share a workdir.
 RUN_ID = ".run_id"
 
@@ -81,7 +81,7 @@ def claim(workdir: str, config: config_lib.Config, program: str) -> Iterator[Pat
         except OSError:
             raise UserError(f"--workdir={workdir}: another program is writing there") from None
         _check_same_run(path, config, program)
-        write_json(path / CONFIG, config_lib.to_dict(config))
+        write_json(path / CONFIG, {"version": CONFIG_VERSION} | config_lib.to_dict(config))
         if processes.count() > 1:
             # A file of its own: over a network, others see what has been closed.
             write_text(path / RUN_ID, processes.run_id())
@@ -200,7 +200,11 @@ def read_config(file: Path) -> config_lib.Config:
       UserError: it cannot be read.
     """
     try:
-        config = config_lib.from_dict(read_json(file))
+        content = read_json(file)
+        version = content.pop("version", 1)  # the first ones had none
+        if version != CONFIG_VERSION:
+            raise UserError(f"version={version!r}, but this jft reads {CONFIG_VERSION}; update jft")
+        config = config_lib.from_dict(content)
         config_lib.validate(config)
         return config
     except (UserError, AttributeError, TypeError) as error:
