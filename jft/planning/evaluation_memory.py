@@ -152,7 +152,7 @@ class _RefusedError(Exception):
 def _generate(
     device: _Device, programs: compiled.Programs, slots: Slots, params, batch, state, stops: Stops
 ) -> None:
-    """All that `decoding.tokens` runs after it has its slots."""
+    """Run all programs of `generation.tokens` after that which creates its slots."""
     before = device.held
     prefix = device.run(programs.prefill, params, batch)
     trees = device.held - before
