@@ -1,1 +1,1 @@
-"""How fast jft is beside others, on the same work."""
+"""Benchmarks: the speed of jft beside that of others, on the same work."""

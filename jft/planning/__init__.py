@@ -1,1 +1,1 @@
-"""Plans: whether a run fits some devices and what it costs there, without having them."""
+"""Planning: the memory, time and cost of a run on devices that are not here."""

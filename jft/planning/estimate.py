@@ -64,7 +64,7 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class TrainingEstimate:
-    """The estimate of a training on a slice.
+    """The memory and time of a training on a slice.
 
     Attributes:
       sizes: size of each axis of the mesh.

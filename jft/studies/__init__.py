@@ -1,1 +1,1 @@
-"""A grid of trainings and evaluations: what it consists of, what it costs, and running it."""
+"""Studies: grids of trainings and evaluations, their cost, and running them."""
