@@ -125,6 +125,12 @@ def test_few_public_names_stand_in_several_modules():
     assert len(shared) <= MAX_SHARED_NAMES, shared
 
 
+def test_the_tree_in_readme_names_every_module():
+    tree = (REPO / "README.md").read_text(encoding="utf-8").partition("## The tree")[2]
+    names = {file.name for file in FILES} - {"__init__.py"}
+    assert sorted(name for name in names if name not in tree) == []
+
+
 def test_eight_layers():
     contracts = tomllib.loads((REPO / "pyproject.toml").read_text())["tool"]["importlinter"]
     (layers,) = [x["layers"] for x in contracts["contracts"] if x["type"] == "layers"]
