@@ -18,17 +18,11 @@ from jft.runtime import cli, workdir
 def main(dirs: list[str], out: str) -> None:
     """Compare the models scored in these folders, print a summary, and write the report."""
     from jft.reporting import content as content_lib
-    from jft.reporting import html, markdown, tables, terminal
+    from jft.reporting import render, terminal
 
     content = content_lib.gather(dirs)
     folder = Path(out).expanduser()
-    texts = {
-        "report.html": html.render(content),
-        "report.md": markdown.render(content),
-        **tables.render(content),
-    }
-    files = {name: text.encode() for name, text in texts.items()}
-    files |= {f"{plot.name}.png": plot.png for plot in content.plots}
+    files = render.files(content)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, data in files.items():

@@ -96,6 +96,12 @@ class ChangedItems:
     lost_items: tuple[ChangedItem, ...]
     gained_items: tuple[ChangedItem, ...]
 
+    @property
+    def examples(self) -> list[tuple[str, ChangedItem]]:
+        """The items that are shown, each with `lost` or `gained`."""
+        lost, gained = (("lost", self.lost_items), ("gained", self.gained_items))
+        return [(name, item) for name, items in (lost, gained) for item in items]
+
 
 def pair_cells(
     model: ScoredModel, name: str | None, reference: dict[Key, ScoredCell]

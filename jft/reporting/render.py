@@ -1,0 +1,170 @@
+"""The files of a report: a page and a text, from two templates of one outline, plots and tables."""
+
+from __future__ import annotations
+
+import csv
+import html
+import io
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import jinja2
+from markupsafe import Markup
+
+from jft import pages
+from jft.reporting import wording
+from jft.reporting.content import Content
+from jft.reporting.pairs import CHOICES, Comparison
+
+# Of more models than this the page folds up the details.
+FEW_MODELS = 4
+# Pixels of the drawing of an interval, and those left free at either end.
+WIDTH, MARGIN = 190, 6
+# Characters that Markdown would take for its own.
+SPECIAL = re.compile(r"([\\`*_{}\[\]#|~$])")
+COMPARISON = (
+    *("level", "model", "reference", "relation", "task", "dataset", "shots", "prompt", "draw"),
+    *("metric", "value", "reference_value", "difference", "low", "high", "p_value", "p_holm"),
+    *("detectable", *(f"sd_{name}" for name in CHOICES), "n"),
+)
+CELL = (
+    *("model", "task", "dataset", "shots", "prompt", "draw", "relation", "metric", "value"),
+    *("stderr", "n", "skipped"),
+)
+WEIGHT = ("model", "layer", "kind", "relative_norm", "cosine", "effective_rank", "full_rank")
+
+
+def files(content: Content) -> dict[str, bytes]:
+    """Render all files of a report, by name."""
+    texts = {
+        "report.html": page_of(content),
+        "report.md": markdown_of(content),
+        **tables_of(content),
+    }
+    plots = {f"{plot.name}.png": plot.png for plot in content.plots}
+    return {name: text.encode() for name, text in texts.items()} | plots
+
+
+def page_of(content: Content) -> str:
+    """Render `report.html`, which needs nothing else; all text from data is escaped."""
+    report = content.report
+    environment = pages.environment(Path(__file__).parent)
+    limit = _limit(c for recipe in report.recipes for c in recipe.relations)
+    return _render(
+        environment,
+        "report.html.jinja",
+        content,
+        choices=tuple(CHOICES),
+        compared={
+            model.name: {(c.task, c.dataset, c.shots, c.prompt, c.draw): c for c in recipe.cells}
+            for recipe in report.recipes
+            if recipe.seeds == 1
+            for model in recipe.models
+        },
+        few=len(report.recipes) <= FEW_MODELS,
+        limit=limit,
+        width=WIDTH,
+        x=lambda difference: _x(difference, limit),
+    )
+
+
+def markdown_of(content: Content) -> str:
+    """Render `report.md` for GitHub; plots are the PNG files beside it.
+
+    All text from data is escaped, by the environment, as in the page.
+    """
+    environment = pages.environment(Path(__file__).parent).overlay(finalize=_escape)
+    return _render(environment, "report.md.jinja", content)
+
+
+def tables_of(content: Content) -> dict[str, str]:
+    """Render the CSV files by name; metrics and differences are fractions of 1.
+
+    In `comparisons.csv` the p-values of each `level` are adjusted together. An empty `task`,
+    `dataset`, `shots`, `prompt` or `draw` means the mean over several; an empty `reference` that
+    there was nothing to compare with.
+    """
+    return {
+        "comparisons.csv": _csv(COMPARISON, map(_comparison, content.report.comparisons)),
+        "cells.csv": _csv(CELL, _cells(content)),
+        "drift.csv": _csv(WEIGHT, _weights(content)),
+    }
+
+
+def _render(
+    environment: jinja2.Environment, template: str, content: Content, **for_template
+) -> str:
+    environment.filters |= {
+        "capitalize_first": lambda text: text[:1].upper() + text[1:],
+        "code": lambda text: Markup(text.replace("```", "")),
+        "metric": wording.metric,
+        "p_value": wording.p_value,
+        "percent": wording.percent,
+        "points": wording.points,
+        "summary": lambda text: Markup(html.escape(" ".join(text.split()), quote=False)),
+    }
+    return environment.get_template(template).render(
+        content=content,
+        report=content.report,
+        wording=wording,
+        num_cells=sum(len(model.cells) for model in content.report.models),
+        **for_template,
+    )
+
+
+def _escape(value: object) -> Markup:
+    """Make text that Markdown and HTML leave as it is, on one line."""
+    if isinstance(value, Markup):
+        return value
+    plain = html.escape(" ".join(str(value).split("\n")), quote=False)
+    return Markup(SPECIAL.sub(r"\\\1", plain))
+
+
+def _limit(comparisons: Iterable[Comparison]) -> float:
+    """Find the end of the axis that holds every interval, in whole steps of five points."""
+    ends = [abs(e) for c in comparisons if (d := c.difference) for e in (d.low, d.high)]
+    return max(0.05, -(-round(max(ends, default=0) * 100, 3) // 5) * 0.05)
+
+
+def _x(difference: float, limit: float) -> float:
+    """Place a difference on the axis from `-limit` to `limit`, in pixels."""
+    half = WIDTH / 2 - MARGIN
+    return round(WIDTH / 2 + half * max(-1.0, min(1.0, difference / limit)), 1)
+
+
+def _comparison(comparison: Comparison) -> dict:
+    known = {name: getattr(comparison, name, None) for name in COMPARISON}
+    difference = comparison.difference
+    if difference is not None:
+        fields = ("low", "high", "p_value", "detectable")
+        known |= {name: getattr(difference, name) for name in fields}
+        known["difference"] = difference.value
+    return known | {f"sd_{name}": spread.value for name, spread in comparison.spreads.items()}
+
+
+def _cells(content: Content) -> Iterable[dict]:
+    for model in content.report.models:
+        for key, cell in model.cells.items():
+            fields = ("relation", "metric", "value", "n", "skipped")
+            known = {name: getattr(cell, name) for name in fields}
+            # A single item has no standard error.
+            stderr = cell.stderr if cell.stderr == cell.stderr else None
+            yield key._asdict() | known | {"model": model.name, "stderr": stderr}
+
+
+def _weights(content: Content) -> Iterable[dict]:
+    """List the weights of each run, after one line for all of them without a layer and a kind."""
+    for model in content.report.models:
+        if model.drift:
+            whole = {"layer": None, "kind": "all"} | model.drift["all"]
+            for weight in (whole, *model.drift["weights"]):
+                yield {"model": model.name} | weight
+
+
+def _csv(columns: Sequence[str], lines: Iterable[dict]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n", restval="")
+    writer.writeheader()
+    writer.writerows(lines)
+    return text.getvalue()
