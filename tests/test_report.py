@@ -587,9 +587,9 @@ def test_training_sets_whose_names_hold_a_comma_have_colours_of_their_own(tmp_pa
     """A line of another metric has its training's colour, and a name that tells the metric."""
     drawn, errorbars = [], drawing.errorbars
 
-    def record(series, x_label, *args, **options):
+    def record(title, series, x_label, *args, **options):
         drawn.append((x_label, {each.name: each.look for each in series}))
-        return errorbars(series, x_label, *args, **options)
+        return errorbars(title, series, x_label, *args, **options)
 
     monkeypatch.setattr(drawing, "errorbars", record)
     small = {"n": 12, "prompts": (0,)}

@@ -135,12 +135,10 @@ def _x(difference: float, limit: float) -> float:
 
 def _comparison(comparison: Comparison) -> dict:
     known = {name: getattr(comparison, name, None) for name in COMPARISON}
-    difference = comparison.difference
-    if difference is not None:
-        fields = ("low", "high", "p_value", "detectable")
-        known |= {name: getattr(difference, name) for name in fields}
-        known["difference"] = difference.value
-    return known | {f"sd_{name}": spread.value for name, spread in comparison.spreads.items()}
+    interval = comparison.difference
+    known |= {"low": interval.low, "high": interval.high} if interval else {}
+    known |= {f"sd_{name}": spread.value for name, spread in comparison.spreads.items()}
+    return known | {"difference": comparison.change}
 
 
 def _cells(content: Content) -> Iterable[dict]:

@@ -13,7 +13,7 @@ from jft.reporting.findings import NOT_DECIDED
 from jft.reporting.pairs import Comparison
 
 WIDTH = 100
-# Of the notes the first few; commands for what is missing are always shown.
+# The first notes are shown; the commands for what is missing always are.
 NOTES = 4
 COLUMNS = {"": 24, "base": 7, "tuned": 7, "change": 7, "95 % interval": 16, "p (Holm)": 8, "n": 5}
 
@@ -63,11 +63,10 @@ def _rows(comparisons: list[Comparison]) -> Table:
 
 
 def _numbers(row: Comparison) -> list[str | Text]:
-    change = row.difference.value if row.difference else None
     return [
         wording.percent(row.reference_value),
         wording.percent(row.value),
-        Text(wording.points(change), style=_style(row)),
+        Text(wording.points(row.change), style=_style(row)),
         wording.interval(row),
         wording.p_value(row.p_holm),
         str(row.n),
