@@ -334,7 +334,7 @@ def test_different_data_under_one_name_is_an_error(study):
 
 
 def test_other_words_under_one_name_are_an_error(study):
-    """Such as another template, other demonstrations or another length of generations."""
+    """Another template, say, other demonstrations or another length of generations."""
 
     def asked_otherwise(row):
         changed = (row["dataset"], row["shots"], row["index"]) == ("films", 2, 7)
@@ -484,7 +484,7 @@ def test_the_same_evaluations_give_the_same_bytes_in_any_order(study, tmp_path):
 
 
 class Structure(HTMLParser):
-    """What the tests ask of a page: its tags, its text, and whether all tags are closed."""
+    """The tags and the text of a page, and those of its tags that are not closed."""
 
     VOID = ("meta", "br")
 

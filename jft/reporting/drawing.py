@@ -136,7 +136,7 @@ def bands(title: str, series: Sequence[Series], x_label: str, y_label: str) -> P
     return Panel(title, draw)
 
 
-def matrix(title: str, rows: list[str], values: list[list[float]], x_label: str) -> Panel:
+def matrix(title: str, names: list[str], values: list[list[float]], x_label: str) -> Panel:
     """Draw a named row for each list of values, by colour from dark (low) to light."""
 
     def draw(axes: Axes) -> None:
@@ -145,7 +145,7 @@ def matrix(title: str, rows: list[str], values: list[list[float]], x_label: str)
         image = axes.imshow(
             values, aspect="auto", cmap="cividis", interpolation="nearest", vmax=most
         )
-        axes.set_yticks(range(len(rows)), rows)
+        axes.set_yticks(range(len(names)), names)
         axes.set_xlabel(x_label)
         axes.spines[:].set_visible(False)
         figure = axes.get_figure()
@@ -158,7 +158,7 @@ def matrix(title: str, rows: list[str], values: list[list[float]], x_label: str)
 def _finish(
     axes: Axes, series: Sequence[Series], x_label: str, y_label: str, at_end: bool = True
 ) -> None:
-    """Label the axes, and the lines where they end, no label over another; or else the points."""
+    """Label the axes, and each line at its end, so that no label covers another; or each point."""
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
     if not at_end:

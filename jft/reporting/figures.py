@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 
-from jft.data import readers as rows_lib
+from jft.data import readers
 from jft.reporting import drawing, wording
 from jft.reporting.compare import Recipe, Report
 from jft.reporting.drawing import Panel, Plot, Series
@@ -212,10 +212,10 @@ def _size(recipe: Recipe) -> int:
 
 
 def _training(recipe: Recipe, recipes: list[Recipe]) -> str:
-    """Name its kind of training, with the dataset where others were trained on another."""
+    """Name the kind of training, with the dataset where others were trained on another."""
     several = len({_dataset(each) for each in recipes}) > 1
     return recipe.trained_as + f" on {_dataset(recipe)}" * several
 
 
 def _dataset(recipe: Recipe) -> str:
-    return rows_lib.name_of(recipe.first.train or "")
+    return readers.name_of(recipe.first.train or "")

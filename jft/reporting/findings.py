@@ -165,7 +165,7 @@ def _evidence(name: str, pairs: list[Pair], sign: int) -> Evidence:
 
 
 def _closer(contrasts: list[Contrast]) -> Evidence:
-    """Test by signs the runs of FT, each against all that differ in the demonstrations alone."""
+    """Compare distances by a sign test: each run of FT with those of FTICL that it contrasts."""
     far: dict[str, float] = {}
     near: dict[str, list[float]] = {}
     for contrast in contrasts:

@@ -35,7 +35,7 @@ class Column(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class HeatCell:
-    """A number, and how it looks.
+    """A number of the matrix, and its look.
 
     Attributes:
       text: the base's value, or the change in points.

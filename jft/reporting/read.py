@@ -1,4 +1,4 @@
-"""Reads what evaluations, and the trainings of the models scored, left in their workdirs."""
+"""Reading of the workdirs of evaluations, and of the trainings of the models they scored."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from jft import config as config_lib
-from jft.data import eval_grid
-from jft.data import readers as rows_lib
+from jft.data import eval_grid, readers
 from jft.data.datasets import Dataset
 from jft.errors import UserError
 from jft.evaluation import metrics
@@ -110,7 +109,7 @@ def _read_evaluation(folder: Path) -> ScoredModel:
         step=first["step"],
         base=first["base"],
         base_sha256=first["base_sha256"] or first["model_sha256"],
-        train=first["train"] and rows_lib.title(first["train"]),
+        train=first["train"] and readers.title(first["train"]),
         train_task=first["train_task"],
         train_shots=first["train_shots"] or 0,
         seed=first["train_seed"] or 0,

@@ -122,7 +122,7 @@ def _escape(value: object) -> Markup:
 
 
 def _limit(comparisons: Iterable[Comparison]) -> float:
-    """Find the end of the axis that holds every interval, in whole steps of five points."""
+    """Find the least multiple of five points that holds every interval: the axis ends there."""
     ends = [abs(e) for c in comparisons if (d := c.difference) for e in (d.low, d.high)]
     return max(0.05, -(-round(max(ends, default=0) * 100, 3) // 5) * 0.05)
 
