@@ -1,4 +1,4 @@
-"""Writes the workdirs of small, made-up evaluations."""
+"""Workdirs of small, made-up evaluations."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def write_evaluation(
 
 
 def write_study(root: Path, **options) -> list[str]:
-    """A base, FT and FTICL on the same training set; the three workdirs."""
+    """Write a base, FT and FTICL on the same training set; returns the three workdirs."""
     tuned = {"train": "gadgets_train_400", **options}
     write_evaluation(root / "base", "tiny", BASE, **options)
     write_evaluation(
@@ -128,7 +128,7 @@ def make_version_1(folder: Path | str) -> None:
 
 
 def read_jsonl(path: Path) -> list[dict]:
-    """The records of a file."""
+    """Read the records of a file."""
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
@@ -138,7 +138,7 @@ def write_jsonl(path: Path, records: list[dict]) -> None:
 
 
 def _quantile(chance: float) -> float:
-    """Where the mean of two uniform variables stays below with this chance."""
+    """Find the value that the mean of two uniform variables stays below with this chance."""
     return math.sqrt(chance / 2) if chance <= 0.5 else 1 - math.sqrt((1 - chance) / 2)
 
 

@@ -28,7 +28,7 @@ def verdicts(content):
 
 
 def write_run(folder, distance):
-    """What the report reads of a training."""
+    """Write what the report reads of a training."""
     folder.mkdir(parents=True)
     config = config_lib.to_dict(config_lib.get_config())
     (folder / "config.json").write_text(json.dumps(config))
@@ -182,7 +182,7 @@ def test_draws_move_a_mean_as_far_as_its_cells_have_demonstrations(tmp_path):
 
 
 def test_models_of_another_recipe_are_not_contrasted(tmp_path):
-    """Such as another size, or another learning rate."""
+    """Another size, say, or another learning rate."""
     folders = write_seeds(tmp_path, 1)
     assert len(compare(read_models(folders)).contrasts) == 1
     edit_model(folders[2], plain_recipe="lr 1")

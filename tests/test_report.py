@@ -343,7 +343,7 @@ def test_different_data_under_one_name_is_an_error(study):
 
 
 def test_other_words_under_one_name_are_an_error(study):
-    """Such as another template, other demonstrations or another length of generations."""
+    """Another template, say, other demonstrations or another length of generations."""
 
     def asked_otherwise(row):
         changed = (row["dataset"], row["shots"], row["index"]) == ("films", 2, 7)
@@ -506,7 +506,7 @@ def test_the_same_evaluations_give_the_same_bytes_in_any_order(study, tmp_path):
 
 
 class Structure(HTMLParser):
-    """What the tests ask of a page: its tags, its text, and whether all tags are closed."""
+    """The tags and the text of a page, and those of its tags that are not closed."""
 
     VOID = ("meta", "br")
 
@@ -610,9 +610,9 @@ def test_training_sets_whose_names_hold_a_comma_have_colours_of_their_own(tmp_pa
     """A line of another metric has its training's colour, and a name that tells the metric."""
     drawn, errorbars = [], drawing.errorbars
 
-    def record(series, x_label, *args, **options):
+    def record(title, series, x_label, *args, **options):
         drawn.append((x_label, {each.name: each.look for each in series}))
-        return errorbars(series, x_label, *args, **options)
+        return errorbars(title, series, x_label, *args, **options)
 
     monkeypatch.setattr(drawing, "errorbars", record)
     small = {"n": 12, "prompts": (0,)}

@@ -10,7 +10,7 @@ from jft.evaluation import stats
 
 
 def draw(rng, n, discordance, difference):
-    """How many of n pairs only the tuned, only the base model has right."""
+    """Draw how many of n pairs only the tuned, and only the base model has right."""
     gained, lost = (discordance + difference) / 2, (discordance - difference) / 2
     return rng.multinomial(n, (gained, lost, 1 - discordance))[:2]
 

@@ -15,22 +15,19 @@ def item_field(metric: str) -> str:
 
 
 def rouge_l(prediction: str, reference: str) -> float:
-    """Compute ROUGE-L, the F-measure of the longest common subsequence, in [0, 1].
-
-    By `rouge-score`, without stemming.
-    """
+    """Compute ROUGE-L in [0, 1]: the F-measure of the longest common subsequence, unstemmed."""
     return _rouge().score(reference, prediction)["rougeL"].fmeasure
 
 
 def sentence_bleu(prediction: str, reference: str) -> float:
-    """Compute the BLEU of one text, in [0, 100], by `sacrebleu` with its defaults."""
+    """Compute BLEU of one text, in [0, 100] (`sacrebleu`'s defaults)."""
     import sacrebleu
 
     return sacrebleu.sentence_bleu(prediction, [reference]).score
 
 
 def corpus_bleu(predictions: Sequence[str], references: Sequence[str]) -> float:
-    """Compute the BLEU of a corpus, in [0, 100], by `sacrebleu` with its defaults."""
+    """Compute BLEU of many texts together, in [0, 100] (`sacrebleu`'s defaults)."""
     import sacrebleu
 
     return sacrebleu.corpus_bleu(list(predictions), [list(references)]).score

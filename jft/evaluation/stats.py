@@ -17,7 +17,7 @@ from scipy import special
 RESAMPLES = 10_000
 # Fewer items that differ than this are too few for a bootstrap alone.
 FEW = 12
-# A change is one where its 95 % interval leaves out zero and its p-value is below this.
+# A change counts where its 95 % interval leaves out zero and its p-value is below this.
 ALPHA = 0.05
 
 
@@ -40,7 +40,7 @@ class Difference:
 
     @property
     def significant(self) -> bool:
-        """Whether the interval leaves out zero, and the test agrees.
+        """True if the interval leaves out zero, and the test agrees.
 
         The two are different methods. Where few items differ, a bootstrap's interval alone would
         leave out zero too often.
@@ -50,17 +50,18 @@ class Difference:
     @property
     def detectable(self) -> float:
         """The true difference that a 95 % interval of this width finds in 80 % of samples."""
+        # Half of the interval is z(0.975) standard errors; a power of 80 % takes z(0.8) more.
         return (self.high - self.low) / 2 * (1 + special.ndtri(0.8) / special.ndtri(0.975))
 
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """How much a mean depends on a choice, such as that of a prompt or of a seed.
+    """The dependence of a mean on a choice, such as that of a prompt or of a seed.
 
     Attributes:
       value: the standard deviation over the choices, in the metric's own unit, item noise taken
         out; 0 where the means differ no more than items alone make them.
-      levels: how many choices it was seen on.
+      levels: the number of choices that were scored.
     """
 
     value: float
@@ -70,16 +71,16 @@ class Spread:
 def spread(
     values: ArrayLike, levels: ArrayLike, groups: ArrayLike, strata: ArrayLike | None = None
 ) -> Spread | None:
-    """The standard deviation that another level would bring to the mean over items and datasets.
+    """Estimate the standard deviation over levels of the mean over items and datasets.
 
-    Items and levels are crossed random effects: the variance of the levels' means is theirs and,
-    over the number of items, that of the residuals, which is taken off (Searle, Casella and
-    McCulloch, Variance Components, 1992, section 4.4).
+    Items and levels are crossed random effects. The variance of the levels' means is that of the
+    levels plus that of the residuals over the number of items; the second is taken off (Searle,
+    Casella and McCulloch, Variance Components, 1992, section 4.4).
 
     Args:
-      values: row by row, as for `grouped_mean`; rows of one item at one level are averaged.
-      levels: the level of each row.
-      groups, strata: the item and the dataset of each row.
+      values: as for `grouped_mean`; those of one item at one level are averaged.
+      levels: the level of each value.
+      groups, strata: the item and the dataset of each value.
 
     Returns:
       None where a dataset has fewer than two items, or two levels, in common.
@@ -98,7 +99,7 @@ def spread(
 
 
 def _table(values, groups, levels, all_levels) -> np.ndarray:
-    """The means [items, levels] of the items that have all levels."""
+    """Tabulate the means of the items that have all levels, [items, levels]."""
     items, item = np.unique(groups, return_inverse=True)
     cell = item * len(all_levels) + np.searchsorted(all_levels, levels)
     size = len(items) * len(all_levels)
@@ -109,7 +110,7 @@ def _table(values, groups, levels, all_levels) -> np.ndarray:
 
 
 def _residual_variance(table: np.ndarray) -> float:
-    """Of an additive model of items and levels."""
+    """Compute the variance that an additive model of items and levels leaves."""
     rest = table - table.mean(axis=0) - table.mean(axis=1, keepdims=True) + table.mean()
     return float(np.square(rest).sum() / ((len(table) - 1) * (table.shape[1] - 1)))
 
@@ -122,12 +123,12 @@ def paired_difference(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> Difference:
-    """The mean of `tuned` minus the mean of `base`, with its interval and p-value.
+    """Compare the mean of `tuned` with the mean of `base`: difference, interval and p-value.
 
-    The rows of one item are averaged first, then the items of a dataset, then the datasets, each
+    The values of one item are averaged first, then the items of a dataset, then the datasets, each
     with equal weight.
 
-    - 0/1 values, one row an item, one dataset: Tango's score interval (Statistics in Medicine
+    - 0/1 values, one of each item, one dataset: Tango's score interval (Statistics in Medicine
       17:891, 1998), which stays wide when the models agree on every item, and McNemar's exact test.
     - Everything else: a percentile bootstrap over items within datasets, and a sign-flip test over
       items. For 0/1 values, and where fewer than twelve items differ or fewer than six differences
@@ -137,15 +138,15 @@ def paired_difference(
       American Statistician 69:371, 2015).
 
     Args:
-      tuned, base: metric values in [0, 1], row by row the same item.
-      groups: the item of each row, where several prompts or shots score one item; default: each
-        row is an item. Items of different strata are different whatever they are called.
-      strata: the dataset of each row; default: one dataset.
+      tuned, base: metric values in [0, 1], those at one place of the same item.
+      groups: the item of each value, where several prompts or shots score one item; default: an
+        item each. Items of different strata are different whatever they are called.
+      strata: the dataset of each value; default: one dataset.
       confidence: of the interval.
       seed: of the resampling; the same arguments give the same result.
 
     Raises:
-      ValueError: no rows, or lengths that differ.
+      ValueError: no values, or lengths that differ.
     """
     tuned, base = np.asarray(tuned, float), np.asarray(base, float)
     if tuned.shape != base.shape or tuned.ndim != 1 or not tuned.size:
@@ -160,19 +161,20 @@ def paired_difference(
         return Difference(value, low, high, n, mcnemar(gained, lost))
     rng = np.random.default_rng(seed)
     low, high = _bootstrap(items, binary, confidence, rng)
+    # Pseudo-pairs pull the interval towards zero, perhaps past the difference itself.
     return Difference(value, min(low, value), max(high, value), n, _sign_flip(items, rng))
 
 
 def grouped_mean(
     values: ArrayLike, groups: ArrayLike | None = None, strata: ArrayLike | None = None
 ) -> float:
-    """The mean that `paired_difference` compares: over rows of an item, items, datasets."""
+    """Average as `paired_difference` does: over values of an item, then items, then datasets."""
     items = _item_means(np.asarray(values, float), groups, strata)
     return float(np.mean([each.mean() for each in items]))
 
 
 def standard_error(values: ArrayLike) -> float:
-    """The standard error of the mean of independent values; nan for fewer than two."""
+    """Estimate the standard error of the mean of independent values; nan for fewer than two."""
     values = np.asarray(values, float)
     if values.size < 2:
         return math.nan
@@ -180,7 +182,7 @@ def standard_error(values: ArrayLike) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """P-values adjusted for their number (Holm, Scandinavian Journal of Statistics 6:65, 1979)."""
+    """Adjust p-values for their number (Holm, Scandinavian Journal of Statistics 6:65, 1979)."""
     p = np.asarray(p_values, float)
     order = np.argsort(p, kind="stable")
     adjusted = np.empty_like(p)
@@ -189,12 +191,12 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def mcnemar(gained: int, lost: int) -> float:
-    """The exact McNemar test: are the pairs that disagree as likely to go either way?"""
+    """Test whether pairs that disagree are as likely to go either way (McNemar's exact test)."""
     return min(1.0, 2 * float(special.bdtr(min(gained, lost), gained + lost, 0.5)))
 
 
 def tango_interval(gained: int, lost: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Tango's score interval for a difference of paired proportions.
+    """Compute Tango's score interval for a difference of paired proportions.
 
     Args:
       gained, lost: pairs that only the first, only the second model has right.
@@ -222,7 +224,7 @@ def tango_interval(gained: int, lost: int, n: int, confidence: float = 0.95) -> 
 
 
 def _item_means(values, groups, strata) -> list[np.ndarray]:
-    """One array for each stratum: the mean of each of its items."""
+    """Average the values of each item; returns an array for each stratum."""
     groups = np.arange(len(values)) if groups is None else np.asarray(groups)
     strata = np.zeros(len(values), int) if strata is None else np.asarray(strata)
     means = []
@@ -244,6 +246,7 @@ def _resampled_means(differences: np.ndarray, binary: bool, rng) -> np.ndarray:
     n = len(differences)
     values, weights = np.unique(differences, return_counts=True)
     if binary or len(values) < 6 or np.count_nonzero(differences) < FEW:
+        # Agresti and Min's two pseudo-pairs: half a gain, half a loss, and a tie.
         values, weights = np.append(values, (1, 0, -1)), np.append(weights, (0.5, 1, 0.5))
         return rng.multinomial(n, weights / weights.sum(), RESAMPLES) @ values / n
     means = [differences[rng.integers(0, n, (size, n))].mean(axis=1) for size in _blocks(n)]
@@ -251,13 +254,13 @@ def _resampled_means(differences: np.ndarray, binary: bool, rng) -> np.ndarray:
 
 
 def _blocks(n: int) -> list[int]:
-    """How many resamples of n items to draw at a time, so that memory stays below 20 MB."""
+    """Divide the resamples of n items into blocks that keep memory below 20 MB."""
     size = max(1, 2_000_000 // n)
     return [min(size, RESAMPLES - start) for start in range(0, RESAMPLES, size)]
 
 
 def _tail(sizes: list[int], confidence: float) -> float:
-    """The percentile that makes up for a bootstrap's narrowness in small samples."""
+    """Find the percentile that makes up for a bootstrap's narrowness in small samples."""
     freedom = max(sum(sizes) - len(sizes), 1)
     size = sum(sizes) / len(sizes)
     t = special.stdtrit(freedom, (1 - confidence) / 2)
@@ -265,7 +268,7 @@ def _tail(sizes: list[int], confidence: float) -> float:
 
 
 def _sign_flip(items, rng) -> float:
-    """Whether the differences would look the same with their signs drawn at random.
+    """Compute the p-value of the mean difference if every sign were drawn at random.
 
     Hoeffding's bound (JASA 58:13, 1963) stands in where the draws could not resolve the p-value.
     """
@@ -276,12 +279,14 @@ def _sign_flip(items, rng) -> float:
     bound = 2 * math.exp(-(observed**2) / (2 * power))
     if bound < 1 / (RESAMPLES + 1):
         return bound
+    # Sums of equal size must count as such, whatever their rounding.
     extreme = np.count_nonzero(np.abs(_flipped_sums(np.abs(terms), rng)) >= observed * (1 - 1e-9))
     return (int(extreme) + 1) / (RESAMPLES + 1)
 
 
 def _flipped_sums(terms: np.ndarray, rng) -> np.ndarray:
     sizes, counts = np.unique(terms, return_counts=True)
+    # Of few distinct sizes it is enough to draw how many of each have a positive sign.
     if 4 * len(sizes) < len(terms):
         return (2 * rng.binomial(counts, 0.5, (RESAMPLES, len(sizes))) - counts) @ sizes
     kept = (rng.integers(0, 2, (size, len(terms)), np.int8) for size in _blocks(len(terms)))

@@ -20,7 +20,7 @@ from jft.tasks import method
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """Tuned models that differ in nothing but their seed, and all about them against their base.
+    """Tuned models that differ in nothing but their seed, compared with their base.
 
     Attributes:
       name: unique in the report.
@@ -44,7 +44,7 @@ class Recipe:
 
     @property
     def first(self) -> ScoredModel:
-        """One model for all: what it was trained on holds for every seed."""
+        """The model of the first seed; what it was trained on holds for all."""
         return self.models[0]
 
     @property
@@ -205,7 +205,7 @@ def compare(models: list[ScoredModel]) -> Report:
 
 
 def _bases_of(model: ScoredModel, models: list[ScoredModel]) -> list[ScoredModel]:
-    """Find the model that it was tuned from, as it was then; that may be tuned itself."""
+    """Find the model that another was tuned from, by its weights; it may be tuned itself."""
     return [each for each in models if each.sha256 == model.base_sha256]
 
 
@@ -218,7 +218,7 @@ def _seeds_together(tuned: list[ScoredModel]) -> list[list[ScoredModel]]:
 
 
 def _names(groups: list[list[ScoredModel]]) -> list[str]:
-    """Name each group, with its step or as its first model where several have one name."""
+    """Name each group; those of one name get their step, or else the name of their first model."""
     names = [_name(members) for members in groups]
     at_steps = [(name, members[0].step) for name, members in zip(names, groups, strict=True)]
     times, times_at_step = Counter(names), Counter(at_steps)
@@ -233,13 +233,13 @@ def _names(groups: list[list[ScoredModel]]) -> list[str]:
 
 
 def _name(members: list[ScoredModel]) -> str:
-    """Name a single model by its name, and several by what they are called but for their seeds."""
+    """Name a model, or several by their common name without the seed."""
     first, *others = members
     return str(first.own_name._replace(seed=None)) if others else first.name
 
 
 def _snapshots(groups: list[list[ScoredModel]]) -> list[str]:
-    """Name the step of each group of which there is a later one; empty for the others."""
+    """Name the step of each group whose training has a later one here; empty for the others."""
     steps = [members[0].recipe_and_step for members in groups]
     last = dict(sorted(steps, key=lambda recipe_and_step: recipe_and_step[1]))
     return ["" if step == last[recipe] else f" at step {step}" for recipe, step in steps]
@@ -296,7 +296,7 @@ def _task(contrast: Contrast) -> tuple[str, str | None]:
 def _groups(
     members: Iterable[Member], name_of: Callable[[Member], tuple[str, str | None]]
 ) -> list[TaskGroup[Member]]:
-    """Group by what `name_of` calls them and their reference."""
+    """Group by the names of a group and of its reference, as `name_of` makes them."""
     found: dict[tuple[str, str | None], list[Member]] = {}
     for member in members:
         found.setdefault(name_of(member), []).append(member)

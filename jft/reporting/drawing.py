@@ -1,4 +1,4 @@
-"""How the report's plots are drawn: as PNG files, and as SVG inside the page.
+"""Plots of the report, drawn as PNG files, and as SVG inside the page.
 
 Every line is named where it ends, and every interval drawn. Colours are those of Okabe and Ito,
 which colour-blind readers can tell apart, and never the only difference.
@@ -17,7 +17,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-# What a page replaces by its own colours, light or dark.
+# Colours that a page replaces by its own, light or dark.
 INK, QUIET, RULE = "#1d2228", "#646c75", "#dedad2"
 PAGE_COLORS = {INK: "var(--ink)", QUIET: "var(--quiet)", RULE: "var(--rule)"}
 LOOKS = ("#0072b2", "o", "-"), ("#d55e00", "s", "--"), ("#009e73", "^", ":"), ("#cc79a7", "D", "-.")
@@ -52,7 +52,7 @@ class Plot(NamedTuple):
 
 
 class Panel(NamedTuple):
-    """A part of a figure: its title, and what draws it; no title for a place left empty."""
+    """A part of a figure: its title, and the function that draws it; by default an empty place."""
 
     title: str
     draw: Callable[[Axes], None] = Axes.set_axis_off
@@ -78,7 +78,7 @@ class Series(NamedTuple):
 def plot(
     name: str, title: str, caption: str, panels: Sequence[Panel], most_columns: int = COLUMNS
 ) -> Plot | None:
-    """Panels in rows, as wide together as `COLUMNS` of them; None for no panels."""
+    """Draw panels in rows, as wide together as `COLUMNS` of them; None for no panels."""
     if not panels:
         return None
     columns = min(most_columns, len(panels))
@@ -91,14 +91,16 @@ def plot(
             axes.set_title(panel.title)
             panel.draw(axes)
         png, svg = io.BytesIO(), io.StringIO()
-        # Neither says when it was made, so that the same results give the same files.
+        # Neither holds the time when it was made, so that the same results give the same files.
         figure.savefig(png, format="png", dpi=DPI, facecolor="white", metadata={"Software": None})
         figure.savefig(svg, format="svg", transparent=True, metadata={"Date": None})
     return Plot(name, title, caption, png.getvalue(), _for_page(svg.getvalue(), caption))
 
 
-def errorbars(series: Sequence[Series], x_label: str, y_label: str, joined: bool = True) -> Panel:
-    """Points with their intervals, set apart a little where several have one place."""
+def errorbars(
+    title: str, series: Sequence[Series], x_label: str, y_label: str, joined: bool = True
+) -> Panel:
+    """Draw points with their intervals, set apart a little where several have one place."""
 
     def draw(axes: Axes) -> None:
         axes.axhline(0, color=QUIET, linewidth=0.8)
@@ -117,11 +119,11 @@ def errorbars(series: Sequence[Series], x_label: str, y_label: str, joined: bool
             axes.set_xticks(every, [f"{x:g}" for x in every])
         _finish(axes, series, x_label, y_label, at_end=joined)
 
-    return Panel("", draw)
+    return Panel(title, draw)
 
 
-def bands(series: Sequence[Series], x_label: str, y_label: str) -> Panel:
-    """Curves with their intervals as bands."""
+def bands(title: str, series: Sequence[Series], x_label: str, y_label: str) -> Panel:
+    """Draw curves with their intervals as bands."""
 
     def draw(axes: Axes) -> None:
         axes.axhline(0, color=QUIET, linewidth=0.8)
@@ -131,11 +133,11 @@ def bands(series: Sequence[Series], x_label: str, y_label: str) -> Panel:
             axes.fill_between(each.x, each.low, each.high, color=color, alpha=0.15, linewidth=0)
         _finish(axes, series, x_label, y_label)
 
-    return Panel("", draw)
+    return Panel(title, draw)
 
 
-def matrix(rows: list[str], values: list[list[float]], x_label: str) -> Panel:
-    """A named row for each list of values, by colour from dark (low) to light."""
+def matrix(title: str, names: list[str], values: list[list[float]], x_label: str) -> Panel:
+    """Draw a named row for each list of values, by colour from dark (low) to light."""
 
     def draw(axes: Axes) -> None:
         # One outlier would leave the rest in the dark.
@@ -143,20 +145,20 @@ def matrix(rows: list[str], values: list[list[float]], x_label: str) -> Panel:
         image = axes.imshow(
             values, aspect="auto", cmap="cividis", interpolation="nearest", vmax=most
         )
-        axes.set_yticks(range(len(rows)), rows)
+        axes.set_yticks(range(len(names)), names)
         axes.set_xlabel(x_label)
         axes.spines[:].set_visible(False)
         figure = axes.get_figure()
         assert figure
         figure.colorbar(image, ax=axes, pad=0.02, extend="max").outline.set_visible(False)
 
-    return Panel("", draw)
+    return Panel(title, draw)
 
 
 def _finish(
     axes: Axes, series: Sequence[Series], x_label: str, y_label: str, at_end: bool = True
 ) -> None:
-    """Axis labels, and the names where the lines end, none over another; or over the points."""
+    """Label the axes, and each line at its end, so that no label covers another; or each point."""
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
     if not at_end:
@@ -189,9 +191,9 @@ def _finish(
 
 
 def _for_page(svg: str, caption: str) -> str:
-    """The drawing alone, in the page's colours."""
+    """Cut a file of SVG down to the drawing, in the page's colours."""
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
-    svg = re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg)  # HTML knows them
+    svg = re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg)  # HTML knows these names
     for color, variable in PAGE_COLORS.items():
         svg = svg.replace(color, variable)
     return svg.replace("<svg ", f'<svg role="img" aria-label="{html.escape(caption)}" ', 1)

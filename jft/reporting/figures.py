@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
 
 from jft.data.dataset_ref import DatasetRef
 from jft.reporting import drawing, wording
@@ -47,20 +46,8 @@ def plots(report: Report) -> list[Plot]:
     return [plot for plot in drawn if plot]
 
 
-class Line(NamedTuple):
-    """A line of a panel: how its models were trained, and the metric where the panel has two.
-
-    Lines of one training share a colour.
-    """
-
-    training: str
-    metric: str
-
-    def __str__(self) -> str:
-        """`FT on films, ROUGE-L`."""
-        return f"{self.training}, {self.metric}" if self.metric else self.training
-
-
+# A kind of training, and the metric where a panel has two: lines of one training share a colour.
+Line = tuple[str, str]
 Points = list[tuple[float, Comparison]]
 
 
@@ -73,22 +60,22 @@ def _changes(
         row = []
         for relation in RELATIONS:
             lines = {k: v for k, v in lines_of(recipes, relation).items() if len(v) > 1}
-            trainings = list(dict.fromkeys(line.training for line in lines))
+            trainings = list(dict.fromkeys(training for training, _ in lines))
             series = [
-                _series(str(line), trainings.index(line.training), points)
+                _series(", ".join(filter(None, line)), trainings.index(line[0]), points)
                 for line, points in lines.items()
             ]
             if series:
                 n = max(c.n for points in lines.values() for _, c in points)
                 title = f"{relation}, trained on {task}, n = {n}"
-                row.append(drawing.errorbars(series, x_label, "points")._replace(title=title))
+                row.append(drawing.errorbars(title, series, x_label, "points"))
         panels += [*row, *[Panel("")] * (drawing.COLUMNS - len(row))] if row else []
     return panels
 
 
 def _over_shots(recipes: list[Recipe], relation: str) -> dict[Line, Points]:
     return {
-        Line(training, name): [
+        (training, name): [
             (float(c.shots), c)
             for c in recipe.relations
             if (c.relation, c.metric) == (relation, metric) and c.shots is not None and c.difference
@@ -104,7 +91,7 @@ def _over_sizes(recipes: list[Recipe], relation: str) -> dict[Line, Points]:
         names = _metrics(recipe, relation)
         for c in wording.overall(recipe.relations):
             if c.relation == relation and c.difference and _size(recipe):
-                line = Line(_training(recipe, recipes), names[c.metric])
+                line = (_training(recipe, recipes), names[c.metric])
                 lines.setdefault(line, []).append((float(_size(recipe)), c))
     return lines
 
@@ -134,21 +121,20 @@ def _probes(report: Report) -> list[Panel]:
         steps = {record["step"] for record in run.probes}
         if len(steps) > 1:
             n = sum(record["n"] for record in run.probes if record["step"] == min(steps))
-            nll = _curves(run.probes, "nll_change", "nats a token")
-            kl = _curves(run.probes, "kl", "nats")
-            panels.append(nll._replace(title=f"{name}\ngold answer, {n} items"))
-            panels.append(kl._replace(title="\nKL to the base"))
+            title = f"{name}\ngold answer, {n} items"
+            panels.append(_curves(title, run.probes, "nll_change", "nats a token"))
+            panels.append(_curves("\nKL to the base", run.probes, "kl", "nats"))
     return panels
 
 
-def _curves(probes: list[dict], field: str, label: str) -> Panel:
+def _curves(title: str, probes: list[dict], field: str, label: str) -> Panel:
     series = []
     for look, relation in enumerate(RELATIONS):
         x, y, error = _curve([p for p in probes if p["relation"] == relation], field)
         if x:
             low, high = ([a + s * b for a, b in zip(y, error, strict=True)] for s in (-1, 1))
             series.append(Series(relation, look, x, y, low, high))
-    return drawing.bands(series, "optimizer step", label)
+    return drawing.bands(title, series, "optimizer step", label)
 
 
 def _curve(probes: list[dict], field: str) -> tuple[list[float], list[float], list[float]]:
@@ -177,23 +163,19 @@ def _drift(report: Report) -> list[Panel]:
                 series.append(_series(_training(recipe, recipes) + size, look, point))
         found = [each for each in series if each.x]
         if found:
-            panel = drawing.errorbars(
-                found, "|W - W0| / |W0|, thousandths", "out-of-domain, points", joined=False
+            n = max(c.n for r in recipes for c in r.relations if c.relation == OUT_OF_DOMAIN)
+            title, x_label = f"trained on {task}, n = {n}", "|W - W0| / |W0|, thousandths"
+            panels.append(
+                drawing.errorbars(title, found, x_label, "out-of-domain, points", joined=False)
             )
-            n = max(c.n for s in recipes for c in s.relations if c.relation == OUT_OF_DOMAIN)
-            panels.append(panel._replace(title=f"trained on {task}, n = {n}"))
     return panels
 
 
 def _layers(report: Report) -> list[Panel]:
-    return [
-        _layer_map(run.drift["weights"])._replace(title=name)
-        for name, run in _runs(report)
-        if run.drift
-    ]
+    return [_layer_map(name, run.drift["weights"]) for name, run in _runs(report) if run.drift]
 
 
-def _layer_map(weights: list[dict]) -> Panel:
+def _layer_map(title: str, weights: list[dict]) -> Panel:
     matrices = [w for w in weights if w["layer"] is not None and w["full_rank"]]
     kinds = list(dict.fromkeys(w["kind"] for w in matrices))
     layers = sorted({w["layer"] for w in matrices})
@@ -201,7 +183,7 @@ def _layer_map(weights: list[dict]) -> Panel:
     for w in matrices:
         if w["relative_norm"] is not None:
             values[kinds.index(w["kind"])][w["layer"]] = 1000 * w["relative_norm"]
-    return drawing.matrix(kinds, values, "layer")
+    return drawing.matrix(title, kinds, values, "layer")
 
 
 def _runs(report: Report) -> Iterable[tuple[str, Run]]:
@@ -230,7 +212,7 @@ def _size(recipe: Recipe) -> int:
 
 
 def _training(recipe: Recipe, recipes: list[Recipe]) -> str:
-    """Name its kind of training, with the dataset where others were trained on another."""
+    """Name the kind of training, with the dataset where others were trained on another."""
     several = len({_dataset(each) for each in recipes}) > 1
     return recipe.trained_as + f" on {_dataset(recipe)}" * several
 

@@ -16,8 +16,8 @@ from scipy import stats as scipy_stats
 from jft.evaluation import metrics, stats
 from jft.reporting import pairs as pairs_lib
 from jft.reporting import wording
-from jft.reporting.compare import Contrast, Recipe, Report
-from jft.reporting.pairs import Comparison, Pair
+from jft.reporting.compare import Contrast, Member, Recipe, Report
+from jft.reporting.pairs import Pair
 from jft.runtime.progress import count
 from jft.tasks import OUT_OF_DOMAIN, OUT_OF_TASK
 
@@ -29,9 +29,9 @@ class Evidence:
     """A test that bears on a finding.
 
     Attributes:
-      text: what was compared, and the result.
+      text: the comparison and its result.
       p_value: of no difference; None where there is nothing to test.
-      agrees: whether the result points where the finding does.
+      agrees: True if the result points where the finding does.
       p_holm: adjusted for all tests of the table.
     """
 
@@ -42,7 +42,7 @@ class Evidence:
 
     @property
     def says(self) -> str:
-        """What it amounts to alone."""
+        """The verdict that it amounts to alone."""
         if self.p_holm is None or self.p_holm >= wording.ALPHA:
             return NOT_DECIDED
         return SUPPORTED if self.agrees else CONTRADICTED
@@ -55,7 +55,7 @@ class PaperFinding:
     Attributes:
       claim: in the words of the paper, shortened.
       evidence: the tests.
-      judge: from what the evidence says to the verdict.
+      judge: makes the verdict from what each evidence says.
     """
 
     claim: str
@@ -73,31 +73,28 @@ def findings(report: Report) -> list[PaperFinding]:
 
     The last step of each training counts, and no snapshot before it.
     """
-    ft = [s for s in report.recipes if s.kind == "FT" and not s.snapshot]
+    ft = [r for r in report.recipes if r.kind == "FT" and not r.snapshot]
     contrasts = [c for c in report.contrasts if not c.snapshot]
-    labels, texts = ([s for s in ft if _is_classification(s) is wanted] for wanted in (True, False))
-    opposed = {
-        wanted: [c for c in contrasts if _is_classification(c) is wanted]
-        for wanted in (True, False)
-    }
+    on_labels, on_texts = _by_kind_of_task(ft)
+    contrasts_on_labels, contrasts_on_texts = _by_kind_of_task(contrasts)
     found = [
         PaperFinding(
             "Fine-tuning on classification helps out-of-domain sets of the same task; on "
             "generation it hurts them.",
             [
-                _mean("classification models, FT", labels, OUT_OF_DOMAIN, 1),
-                _mean("generation models, FT", texts, OUT_OF_DOMAIN, -1),
+                _mean("classification models, FT", on_labels, OUT_OF_DOMAIN, 1),
+                _mean("generation models, FT", on_texts, OUT_OF_DOMAIN, -1),
             ],
             _all,
         ),
         PaperFinding(
             "Demonstrations in training (FTICL) help generation models to generalize.",
-            [_mean("generation, FTICL against FT", opposed[False], OUT_OF_DOMAIN, 1)],
+            [_mean("generation, FTICL against FT", contrasts_on_texts, OUT_OF_DOMAIN, 1)],
             _all,
         ),
         PaperFinding(
             "On classification, FTICL is unstable: better than FT here, worse there.",
-            [_one(contrast) for contrast in opposed[True]] or [_missing("FTICL against FT")],
+            [_one(c) for c in contrasts_on_labels] or [_missing("FTICL against FT")],
             _both_ways,
         ),
         PaperFinding(
@@ -117,9 +114,15 @@ def findings(report: Report) -> list[PaperFinding]:
     return _adjusted(found)
 
 
-def _is_classification(part: Recipe | Contrast) -> bool:
-    near = [p.cell for p in part.pairs if p.cell.relation != OUT_OF_TASK]
-    return any(cell.metric == metrics.ACCURACY for cell in near)
+def _by_kind_of_task(members: Sequence[Member]) -> tuple[list[Member], list[Member]]:
+    """Divide models trained on a classification task from those trained on generation."""
+    classification: list[Member] = []
+    generation: list[Member] = []
+    for member in members:
+        near = [pair.cell for pair in member.pairs if pair.cell.relation != OUT_OF_TASK]
+        on_labels = any(cell.metric == metrics.ACCURACY for cell in near)
+        (classification if on_labels else generation).append(member)
+    return classification, generation
 
 
 def _mean(
@@ -129,7 +132,7 @@ def _mean(
     sign: int,
     metric: str | None = None,
 ) -> Evidence:
-    """The mean change of several models on the sets of a relation."""
+    """Test the mean change of several models on the sets of a relation."""
     found = [
         [
             pair
@@ -148,27 +151,21 @@ def _mean(
 
 def _one(contrast: Contrast) -> Evidence:
     pairs = [p for p in contrast.pairs if p.cell.relation == OUT_OF_DOMAIN]
-    name = contrast.name
-    return _evidence(name, pairs, 1) if pairs else _missing(name)
+    return _evidence(contrast.name, pairs, 1) if pairs else _missing(contrast.name)
 
 
 def _evidence(name: str, pairs: list[Pair], sign: int) -> Evidence:
     c = pairs_lib.comparison("relation", name, "reference", pairs)
     assert c.difference
-    text = f"{name}: {_result(c)}"
+    text = (
+        f"{name}: {wording.metric(c.metric)} {wording.points(c.difference.value)} points "
+        f"{c.relation} ({wording.interval(c)}; n = {c.n})"
+    )
     return Evidence(text, c.difference.p_value, c.difference.value * sign > 0)
 
 
-def _result(c: Comparison) -> str:
-    assert c.difference
-    return (
-        f"{wording.metric(c.metric)} {wording.points(c.difference.value)} points {c.relation} "
-        f"({wording.interval(c)}; n = {c.n})"
-    )
-
-
 def _closer(contrasts: list[Contrast]) -> Evidence:
-    """The sign test over runs of FT, each against all that differ in the demonstrations alone."""
+    """Compare distances by a sign test: each run of FT with those of FTICL that it contrasts."""
     far: dict[str, float] = {}
     near: dict[str, list[float]] = {}
     for contrast in contrasts:
@@ -193,20 +190,20 @@ def _missing(name: str) -> Evidence:
 
 
 def _all(says: list[str]) -> str:
-    """Every part of the claim has to hold; one that fails is enough against it."""
+    """Require every part of the claim to hold; one that fails is enough against it."""
     if CONTRADICTED in says:
         return CONTRADICTED
     return SUPPORTED if says and set(says) == {SUPPORTED} else NOT_DECIDED
 
 
 def _some(says: list[str]) -> str:
-    """A loss somewhere, and a gain nowhere; or the reverse."""
+    """Require a loss somewhere, and a gain nowhere; or the reverse."""
     kinds = set(says) - {NOT_DECIDED}
     return kinds.pop() if len(kinds) == 1 else NOT_DECIDED
 
 
 def _both_ways(says: list[str]) -> str:
-    """Better in one place and worse in another; all of one kind would be a steady effect."""
+    """Require better in one place and worse in another; all of one kind is a steady effect."""
     if {SUPPORTED, CONTRADICTED} <= set(says):
         return SUPPORTED
     steady = len(says) > 1 and len(set(says)) == 1 and says[0] != NOT_DECIDED
@@ -214,12 +211,10 @@ def _both_ways(says: list[str]) -> str:
 
 
 def _adjusted(found: list[PaperFinding]) -> list[PaperFinding]:
-    tests = [e for finding in found for e in finding.evidence if e.p_value is not None]
-    adjusted = dict(zip(map(id, tests), stats.holm([e.p_value or 0.0 for e in tests]), strict=True))
-    return [
-        dataclasses.replace(
-            finding,
-            evidence=[dataclasses.replace(e, p_holm=adjusted.get(id(e))) for e in finding.evidence],
-        )
-        for finding in found
-    ]
+    tests = [e.p_value for finding in found for e in finding.evidence if e.p_value is not None]
+    adjusted = iter(stats.holm(tests))
+
+    def with_holm(e: Evidence) -> Evidence:
+        return e if e.p_value is None else dataclasses.replace(e, p_holm=next(adjusted))
+
+    return [dataclasses.replace(f, evidence=[with_holm(e) for e in f.evidence]) for f in found]

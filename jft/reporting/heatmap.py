@@ -24,7 +24,7 @@ Place = tuple[str, str, str]
 
 
 class Column(NamedTuple):
-    """A dataset, under the heading of its relation or its task, and the most items of it."""
+    """A dataset, under the heading of its relation or its task; n is the most items of it."""
 
     group: str
     task: str
@@ -35,7 +35,7 @@ class Column(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class HeatCell:
-    """A number, and how it looks.
+    """A number of the matrix, and its look.
 
     Attributes:
       text: the base's value, or the change in points.
@@ -80,17 +80,17 @@ class HeatMap:
 
     @property
     def by_task(self) -> bool:
-        """Whether the headings are tasks, so that a column may relate differently to each model."""
+        """True where the headings are tasks: a column may relate differently to each model."""
         return any(column.group == column.task for column in self.columns)
 
     @property
     def groups(self) -> list[tuple[str, int]]:
-        """Each heading and how many columns stand under it."""
+        """The headings, each with the number of its columns."""
         return [(name, len(list(part))) for name, part in groupby(c.group for c in self.columns)]
 
 
 def heatmaps(report: Report) -> list[HeatMap]:
-    """The transfer matrix without demonstrations, and with them, as far as either was scored.
+    """Make the transfer matrices without and with demonstrations, as far as these were scored.
 
     Columns stand by relation where all models have one training set, otherwise by task.
     """
@@ -98,7 +98,7 @@ def heatmaps(report: Report) -> list[HeatMap]:
     changes = [c for s in report.recipes for c in s.datasets if c.difference]
     largest = max((abs(c.difference.value) for c in changes if c.difference), default=0) or 1.0
     shots = sorted({key.shots for model in report.models for key in model.cells})
-    tables = [[n for n in shots if (n > 0) is some] for some in (False, True)]
+    tables = [[n for n in shots if (n > 0) is demos] for demos in (False, True)]
     return [
         HeatMap(table, columns, _rows(report, columns, table[0] > 0, largest))
         for table in tables
@@ -106,34 +106,32 @@ def heatmaps(report: Report) -> list[HeatMap]:
     ]
 
 
-def _rows(report: Report, columns: list[Column], some: bool, largest: float) -> list[HeatRow]:
+def _rows(report: Report, columns: list[Column], demos: bool, largest: float) -> list[HeatRow]:
+    """Fill the rows of a table; `demos` asks for cells with demonstrations, or without."""
     asked = {p.cell.key for recipe in report.recipes for p in recipe.pairs}
     rows = [
-        HeatRow(base.name, True, [_value(base, column, some, asked) for column in columns])
+        HeatRow(base.name, True, [_value(base, column, demos, asked) for column in columns])
         for base in report.bases
     ]
     for recipe in report.recipes:
-        found = {
-            (c.task, c.dataset, c.metric): c for c in recipe.datasets if (c.shots != 0) is some
+        known = {
+            (c.task, c.dataset, c.metric): c for c in recipe.datasets if (c.shots != 0) is demos
         }
-        looks = [_heat_cell(c, largest) if c else None for c in map(found.get, _places(columns))]
-        rows.append(HeatRow(recipe.name, False, looks))
-    constant = HeatRow(CONSTANT, True, [_constant(report, column, some) for column in columns])
+        found = [known.get((column.task, column.dataset, column.metric)) for column in columns]
+        cells = [_heat_cell(c, largest) if c else None for c in found]
+        rows.append(HeatRow(recipe.name, False, cells))
+    constant = HeatRow(CONSTANT, True, [_constant(report, column, demos) for column in columns])
     return [row for row in (constant, *rows) if any(row.cells)]
 
 
-def _constant(report: Report, column: Column, some: bool) -> HeatCell | None:
-    """The accuracy of saying the most common label always."""
-    cells = [c for model in report.models for c in _cells(model, column, some)]
+def _constant(report: Report, column: Column, demos: bool) -> HeatCell | None:
+    """Compute the accuracy of giving the most common label always."""
+    cells = [c for model in report.models for c in _cells(model, column, demos)]
     if column.metric != ACCURACY or not cells:
         return None
     gold = {index: item.gold for cell in cells for index, item in cell.items.items()}
     share = Counter(gold.values()).most_common(1)[0][1] / len(gold)
     return HeatCell(wording.points(share, signed=False), "base")
-
-
-def _places(columns: list[Column]) -> list[Place]:
-    return [(column.task, column.dataset, column.metric) for column in columns]
 
 
 def _columns(report: Report) -> list[Column]:
@@ -158,9 +156,11 @@ def _columns(report: Report) -> list[Column]:
     return [Column(group(place), *place, sizes[place]) for place in sorted(ranks, key=order)]
 
 
-def _value(base: ScoredModel, column: Column, some: bool, asked: Container[Key]) -> HeatCell | None:
-    """The base's, on the cells that tuned models were asked, too."""
-    cells = [cell for cell in _cells(base, column, some) if cell.key in asked]
+def _value(
+    base: ScoredModel, column: Column, demos: bool, asked: Container[Key]
+) -> HeatCell | None:
+    """Average a base over the cells that tuned models were asked, too."""
+    cells = [cell for cell in _cells(base, column, demos) if cell.key in asked]
     if not cells:
         return None
     values = [item.value for cell in cells for item in cell.items.values()]
@@ -168,8 +168,8 @@ def _value(base: ScoredModel, column: Column, some: bool, asked: Container[Key])
     return HeatCell(wording.points(mean, signed=False), "base")
 
 
-def _cells(model: ScoredModel, column: Column, some: bool) -> list[ScoredCell]:
-    wanted = (column.task, column.dataset, some, column.metric)
+def _cells(model: ScoredModel, column: Column, demos: bool) -> list[ScoredCell]:
+    wanted = (column.task, column.dataset, demos, column.metric)
     return [
         cell
         for key, cell in model.cells.items()
@@ -182,17 +182,12 @@ def _heat_cell(comparison: Comparison, largest: float) -> HeatCell:
     if difference is None:
         text = wording.points(comparison.value, signed=False)
         return HeatCell(text, comparison.relation, significance="muted", title="no base")
+    significance = "strong" if wording.is_strong(comparison) else "plain"
     return HeatCell(
         text=wording.points(difference.value),
         relation=comparison.relation,
         direction="up" if difference.value > 0 else "down" if difference.value < 0 else "",
         strength=round(abs(difference.value) / largest, 3),
-        significance=_significance(comparison),
+        significance=significance if difference.significant else "muted",
         title=f"{comparison.relation}, {wording.interval(comparison)}, n = {comparison.n}",
     )
-
-
-def _significance(comparison: Comparison) -> str:
-    if comparison.difference is None or not comparison.difference.significant:
-        return "muted"
-    return "strong" if wording.is_strong(comparison) else "plain"

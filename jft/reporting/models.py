@@ -12,14 +12,7 @@ from jft.runtime.records import Key
 
 
 class ScoredItem(NamedTuple):
-    """A scored item.
-
-    Attributes:
-      request: a hash of all that the model was given.
-      gold: the answer of the data.
-      prediction: the model's answer.
-      value: of the metric, in [0, 1].
-    """
+    """A hash of what was asked, the gold answer, the model's, and the metric's value in [0, 1]."""
 
     request: str
     gold: str

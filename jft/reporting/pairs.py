@@ -71,6 +71,21 @@ class Comparison:
     p_holm: float | None
     n: int
 
+    @property
+    def change(self) -> float | None:
+        """The difference's value."""
+        return self.difference.value if self.difference else None
+
+    @property
+    def p_value(self) -> float | None:
+        """The difference's p-value."""
+        return self.difference.p_value if self.difference else None
+
+    @property
+    def detectable(self) -> float | None:
+        """The true difference that a sample of this kind would find in 80 % of cases."""
+        return self.difference.detectable if self.difference else None
+
 
 class ChangedItem(NamedTuple):
     """An item on which a model and its base differ."""

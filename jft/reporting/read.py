@@ -1,4 +1,4 @@
-"""Reads what evaluations, and the trainings of the models scored, left in their workdirs."""
+"""Reading of the workdirs of evaluations, and of the trainings of the models they scored."""
 
 from __future__ import annotations
 

@@ -122,7 +122,7 @@ def _escape(value: object) -> Markup:
 
 
 def _limit(comparisons: Iterable[Comparison]) -> float:
-    """Find the end of the axis that holds every interval, in whole steps of five points."""
+    """Find the least multiple of five points that holds every interval: the axis ends there."""
     ends = [abs(e) for c in comparisons if (d := c.difference) for e in (d.low, d.high)]
     return max(0.05, -(-round(max(ends, default=0) * 100, 3) // 5) * 0.05)
 
@@ -135,12 +135,10 @@ def _x(difference: float, limit: float) -> float:
 
 def _comparison(comparison: Comparison) -> dict:
     known = {name: getattr(comparison, name, None) for name in COMPARISON}
-    difference = comparison.difference
-    if difference is not None:
-        fields = ("low", "high", "p_value", "detectable")
-        known |= {name: getattr(difference, name) for name in fields}
-        known["difference"] = difference.value
-    return known | {f"sd_{name}": spread.value for name, spread in comparison.spreads.items()}
+    interval = comparison.difference
+    known |= {"low": interval.low, "high": interval.high} if interval else {}
+    known |= {f"sd_{name}": spread.value for name, spread in comparison.spreads.items()}
+    return known | {"difference": comparison.change}
 
 
 def _cells(content: Content) -> Iterable[dict]:

@@ -13,7 +13,7 @@ from jft.reporting.findings import NOT_DECIDED
 from jft.reporting.pairs import Comparison
 
 WIDTH = 100
-# Of the notes the first few; commands for what is missing are always shown.
+# The first notes are shown; the commands for what is missing always are.
 NOTES = 4
 COLUMNS = {"": 24, "base": 7, "tuned": 7, "change": 7, "95 % interval": 16, "p (Holm)": 8, "n": 5}
 
@@ -62,20 +62,19 @@ def _rows(comparisons: list[Comparison]) -> Table:
     return table
 
 
-def _numbers(row: Comparison) -> list[str | Text]:
-    change = row.difference.value if row.difference else None
+def _numbers(c: Comparison) -> list[str | Text]:
     return [
-        wording.percent(row.reference_value),
-        wording.percent(row.value),
-        Text(wording.points(change), style=_style(row)),
-        wording.interval(row),
-        wording.p_value(row.p_holm),
-        str(row.n),
+        wording.percent(c.reference_value),
+        wording.percent(c.value),
+        Text(wording.points(c.change), style=_style(c)),
+        wording.interval(c),
+        wording.p_value(c.p_holm),
+        str(c.n),
     ]
 
 
-def _style(row: Comparison) -> str:
-    if row.difference is None or not row.difference.significant:
+def _style(c: Comparison) -> str:
+    if c.difference is None or not c.difference.significant:
         return "dim"
-    colour = "blue" if row.difference.value > 0 else "dark_orange3"
-    return f"bold {colour}" if wording.is_strong(row) else colour
+    colour = "blue" if c.difference.value > 0 else "dark_orange3"
+    return f"bold {colour}" if wording.is_strong(c) else colour

@@ -1,4 +1,4 @@
-"""How the report says things: numbers, names and sentences, the same in every format."""
+"""Numbers, names and sentences of the report, the same in every format."""
 
 from __future__ import annotations
 
@@ -45,15 +45,12 @@ LEGEND = (
 
 
 def percent(value: float | None) -> str:
-    """0.6104 as `61.0 %`."""
+    """Write 0.6104 as `61.0 %`."""
     return DASH if value is None or math.isnan(value) else f"{_rounded(value)}{SPACE}%"
 
 
 def points(value: float | None, signed: bool = True) -> str:
-    """Write 0.27 as `+27.0`, -0.012 with a true minus sign; unsigned, for what is never negative.
-
-    Unsigned, 0.27 is `27.0`.
-    """
+    """Write 0.27 as `+27.0`, and -0.012 with a true minus sign; `signed=False` leaves out both."""
     if value is None or math.isnan(value):
         return DASH
     text = _rounded(abs(value))
@@ -62,7 +59,7 @@ def points(value: float | None, signed: bool = True) -> str:
 
 
 def interval(comparison: Comparison) -> str:
-    """`+19.0 to +35.0`, in points."""
+    """Write the interval of a change, in points: `+19.0 to +35.0`."""
     difference = comparison.difference
     if difference is None:
         return DASH
@@ -70,27 +67,27 @@ def interval(comparison: Comparison) -> str:
 
 
 def is_strong(comparison: Comparison) -> bool:
-    """Whether a change stands after the adjustment for all of its table: bold everywhere."""
+    """Check whether a change stands after the adjustment for its table; it is bold everywhere."""
     return comparison.p_holm is not None and comparison.p_holm < ALPHA
 
 
 def p_value(p: float | None) -> str:
-    """Three decimals, or an upper bound."""
+    """Write three decimals, or an upper bound."""
     return DASH if p is None else "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def metric(name: str) -> str:
-    """A metric as prose calls it."""
+    """Name a metric as prose does."""
     return METRICS.get(name, name)
 
 
 def shots(comparison: Comparison) -> str:
-    """The number of demonstrations before each item, or `all`."""
+    """Write the number of demonstrations before each item, or `all`."""
     return "all" if comparison.shots is None else str(comparison.shots)
 
 
 def training(recipe: Recipe) -> str:
-    """How it was trained: `FTICL with 2 demonstrations on gadgets (400 examples, 3 seeds)`."""
+    """Describe a training: `FTICL with 2 demonstrations on gadgets (400 examples, 3 seeds)`."""
     model = recipe.first
     shots = f" with {count(model.train_shots, 'demonstration')}" if model.train_shots else ""
     details = [f"{model.examples} examples"] if model.examples else []
@@ -99,22 +96,20 @@ def training(recipe: Recipe) -> str:
 
 
 def title(group: TaskGroup) -> str:
-    """What was trained, and its name where that says more."""
+    """Describe what was trained, with its name where that says more."""
     first, *others = group.members
     if others:
         what = "contrast" if isinstance(first, Contrast) else "model"
         return f"{group.name} ({count(len(group.members), what)})"
     if isinstance(first, Contrast):
         return first.name
-    recipe = first
-    limit = recipe.first.own_name.limit
-    plain = str(ModelName(f"{recipe.trained_as} {recipe.first.train}", limit))
-    says_no_more = recipe.name in (plain, training(recipe))
-    return training(recipe) if says_no_more else f"{recipe.name}: {training(recipe)}"
+    model, described = first.first, training(first)
+    plain = str(ModelName(f"{first.trained_as} {model.train}", model.own_name.limit))
+    return described if first.name in (plain, described) else f"{first.name}: {described}"
 
 
 def overall(comparisons: list[Comparison]) -> list[Comparison]:
-    """For each relation and metric the comparison over all shots, which comes first."""
+    """Find the comparison over all shots, the first one, of each relation and metric."""
     first: dict[tuple, Comparison] = {}
     for comparison in comparisons:
         first.setdefault((comparison.relation, comparison.metric), comparison)
@@ -122,7 +117,7 @@ def overall(comparisons: list[Comparison]) -> list[Comparison]:
 
 
 def verdict(comparisons: list[Comparison]) -> str:
-    """`better in-domain, no measurable change out-of-domain and out-of-task`."""
+    """Sum up: `better in-domain, no measurable change out-of-domain and out-of-task`."""
     judged = [c for c in overall(comparisons) if c.difference]
     relations = [c.relation for c in judged]
     places: dict[str, list[str]] = {}
@@ -135,7 +130,7 @@ def verdict(comparisons: list[Comparison]) -> str:
 
 
 def sentence(comparison: Comparison) -> str:
-    """One comparison in a sentence, with its interval and what chance has to do with it."""
+    """Put a comparison in a sentence, with its interval and what chance has to do with it."""
     c, name = comparison, metric(comparison.metric)
     difference = c.difference
     if difference is None:
@@ -152,7 +147,7 @@ def sentence(comparison: Comparison) -> str:
 
 
 def spreads(comparison: Comparison) -> str:
-    """`; over 2 prompts ±1.2, over 3 seeds ±0.4`; nothing where there is one of each."""
+    """Write `; over 2 prompts ±1.2, over 3 seeds ±0.4`; nothing where there is one of each."""
     return "".join(
         f"; over {spread.levels} {name} {PLUS_MINUS}{_rounded(spread.value)}"
         for name, spread in comparison.spreads.items()
@@ -160,7 +155,7 @@ def spreads(comparison: Comparison) -> str:
 
 
 def introduction(report: Report) -> str:
-    """What was compared, in one sentence or two."""
+    """Say what was compared, in two sentences."""
     keys = [key for model in report.models for key in model.cells]
     used_shots = ", ".join(str(n) for n in sorted({key.shots for key in keys}))
     prompts = ", ".join(str(n) for n in sorted({key.prompt for key in keys}))
@@ -177,7 +172,7 @@ def introduction(report: Report) -> str:
 
 
 def caveats(report: Report) -> list[str]:
-    """The report's notes, and how to read its intervals."""
+    """List the report's notes, and how to read its intervals."""
     of = {
         level: sum(c.level == level and c.difference is not None for c in report.comparisons)
         for level in ("group", "relation", "contrast", "dataset", "cell")
@@ -202,7 +197,7 @@ def caveats(report: Report) -> list[str]:
 
 
 def heading(group: TaskGroup) -> str:
-    """The name of a group in a table, with what it is compared to."""
+    """Name a group in a table, with what it is compared to."""
     first = group.members[0]
     if isinstance(first, Contrast):
         return title(group)
@@ -211,7 +206,7 @@ def heading(group: TaskGroup) -> str:
 
 
 def table_name(recipe: Recipe) -> str:
-    """The heading of a model in a table."""
+    """Name a recipe in a table, with what it is compared to."""
     return f"{recipe.name} against {recipe.base or 'no base'}"
 
 
