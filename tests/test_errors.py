@@ -576,7 +576,7 @@ def test_a_workdir_may_hold_the_log_of_the_program_itself(place):
     done = subprocess.run(["bash", "-c", script], cwd=REPO, check=False)
     log = (place.workdir / "log").read_text()
     assert not done.returncode, log
-    assert "sentiment" in log
+    assert "20 items" in log
 
 
 def test_a_workdir_in_use_is_refused(place, monkeypatch, capsys):
