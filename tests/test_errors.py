@@ -353,7 +353,7 @@ CASES = {
         "holds other files: config.json .* choose an empty or new folder",
     ),
     "adapters for a workdir": (
-        T,
+        E,
         in_the_way("adapter_config.json"),
         [],
         "holds other files: adapter_config.json",

@@ -1,1 +1,1 @@
-"""Everything that a program stands on: flags, workdir, records, progress, processes."""
+"""Services to all programs: command lines, workdirs, records, progress, processes."""

@@ -52,8 +52,8 @@ def run(
     Args:
       main: takes the config or the list of folders, and the values of the flags.
       doc: the text of `--help`.
-      defaults: the flags of the program and their defaults; of a list the first is the default and
-        the others are what it may be, too.
+      defaults: the flags of the program and their defaults; a list is a choice of these values, by
+        default the first.
       takes_config: whether the program takes `--config` and overrides of its keys, or folders.
       distributed: whether it may be one of several processes, which then connect first.
     """
@@ -173,9 +173,10 @@ def _parse_config(argv: list[str], values: flags.FlagValues) -> config_lib.Confi
     file.set_gnu_getopt()  # --config may stand behind its overrides
     argv = [argv[0], *_parse(argv, file, known_only=True)]
     config = _load_config(file.config)
-    for arg in argv:
+    for arg in argv:  # ml_collections would not name the nearest key
         if override := re.match(r"--?(?:no)?config\.([^=]*)", arg):
             sections.check_path(config_lib.Config, override[1])
+    # Without --config in its arguments, ml_collections takes the config as it is, and overrides.
     config_flags.DEFINE_config_dataclass("config", config, flag_values=values, sys_argv=argv)
     rest = _parse(argv, values)
     if rest:
@@ -227,8 +228,8 @@ class _TupleParser(flags.ArgumentParser):
         return tuple_parser.TupleParser().parse(argument)
 
 
-for kind in (tuple[str, ...], tuple[int, ...]):
-    config_flags.register_flag_parser_for_type(kind, _TupleParser(kind))
+for _kind in (tuple[str, ...], tuple[int, ...]):
+    config_flags.register_flag_parser_for_type(_kind, _TupleParser(_kind))
 
 
 def _key_table() -> str:

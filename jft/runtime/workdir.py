@@ -27,17 +27,17 @@ RESULTS = {
     "jft.train": ("checkpoints/*", "metrics.jsonl"),
     "jft.eval": ("rows.jsonl", "cells.jsonl"),
 }
-# What else a program writes, and what would make the folder a model of another kind. None of it may
-# be there before a folder becomes a workdir; other files, such as a log or a note, may.
+# What else a program writes. A folder that holds any of it is no new workdir, nor is a model of
+# Transformers or PEFT. Other files, such as a log or a note, do no harm.
 OUTPUTS = {
     "jft.study": ("configs/*", "dry_run.json", "report/*", "runs/*", "scores/*"),
     "jft.train": (
         *("data_report.html", "data_report.json", "drift.json", "model.json", "probes.jsonl"),
         *("probes.npz", "tensorboard/*", "tokenizer/*", "trained_on.txt"),
-        *("adapter_config.json", "*.safetensors"),
     ),
     "jft.eval": ("data_report.html", "data_report.json", "model.json"),
 }
+MODEL_FILES = ("adapter_config.json", "*.safetensors")
 
 CONFIG, CONFIG_VERSION = "config.json", 1
 # Holds the run id, by which the processes of a run see that they share a workdir.
@@ -109,7 +109,7 @@ def _check_free(path: Path, program: str) -> None:
     """Check that a folder is a workdir, or holds nothing that a program would write there."""
     if is_workdir(path):
         return
-    for pattern in (CONFIG, *RESULTS[program], *OUTPUTS[program]):
+    for pattern in (CONFIG, *RESULTS[program], *OUTPUTS[program], *MODEL_FILES):
         for file in path.glob(pattern):
             raise UserError(
                 f"--workdir={path} holds other files: {file.relative_to(path)} would be mixed up "
@@ -133,7 +133,7 @@ def _check_same_run(path: Path, config: config_lib.Config, program: str) -> None
             )
 
 
-def wait(path: Path) -> None:
+def wait_until_free(path: Path) -> None:
     """Wait until no program writes in a workdir, since one may be about to end there."""
     if not (path / ".lock").exists():
         return
