@@ -92,6 +92,7 @@ def of_files(folder: Path) -> dict[str, str]:
     for file in sorted(folder.rglob("*")):
         if file.name in FILES:
             content = file.read_bytes().replace(str(folder).encode(), b"DIR")
+            content = content.replace(str(REPO).encode(), b"REPO")
             found[str(file.relative_to(folder))] = digest(content)
     return found
 
