@@ -107,7 +107,8 @@ class Shape(NamedTuple):
 def sees(query, key, visible_until):
     """Apply the mask rule: query q sees key k when `k <= q < visible_until[k]`.
 
-    This is causal attention along the path from the root of the tree, and nothing else.
+    This is causal attention along the path from the root of the tree, and nothing else. Attention,
+    its kernels, the lists of key blocks and the paths of prompts in generation all apply it.
 
     Args:
       query: row indices of queries.

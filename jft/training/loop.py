@@ -35,7 +35,7 @@ from jft.training.stop import Stop
 AGAIN = "run the same command again to go on"
 
 
-class Run(NamedTuple):
+class PlannedRun(NamedTuple):
     """A planned run and its workdir."""
 
     config: config_lib.Config
@@ -60,7 +60,7 @@ def train(config: config_lib.Config, workdir: str, dry_run: bool = False) -> Non
         watched = plan_probes(config, session.tokenizer, batches.dataset, seen, shards)
     with workdir_lib.claim(workdir, config, "jft.train") as folder:
         checkpoints, step = _checkpoints(folder, config.checkpoint, batches)
-        run = Run(config, session, batches, folder, checkpoints)
+        run = PlannedRun(config, session, batches, folder, checkpoints)
         if step >= batches.steps and not dry_run:
             checkpoints.prune()
             say(f"Finished: {folder} holds all {batches.steps} steps; score it with jft.eval")
@@ -73,7 +73,7 @@ def train(config: config_lib.Config, workdir: str, dry_run: bool = False) -> Non
             _train_from(step, run, watched)
 
 
-def _train_from(step: int, run: Run, watched: ProbeItems | None) -> None:
+def _train_from(step: int, run: PlannedRun, watched: ProbeItems | None) -> None:
     """Load, compile, train from a step to the last one or until told to stop, and save."""
     config, session, batches, folder, checkpoints = run
     mesh, dtype = session.mesh, session.dtype
@@ -109,7 +109,7 @@ def _train_from(step: int, run: Run, watched: ProbeItems | None) -> None:
 
 
 def _load(
-    step: int, run: Run, watched: ProbeItems | None, optimizer: optax.GradientTransformation
+    step: int, run: PlannedRun, watched: ProbeItems | None, optimizer: optax.GradientTransformation
 ) -> start.Start:
     """Load the base, or restore a step; check that the model can take the sequences."""
     config, session, batches, folder, checkpoints = run
@@ -148,7 +148,7 @@ def _checkpoints(
     return checkpoints, newest
 
 
-def _report(run: Run, done: int) -> None:
+def _report(run: PlannedRun, done: int) -> None:
     """Print what is wrong with the data, and the plan; leave both in the workdir."""
     config, session, batches, folder, _ = run
     with phase("Checking the data"):
