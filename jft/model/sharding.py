@@ -126,7 +126,7 @@ def gather(dims: str, x: jax.Array) -> jax.Array:
     Without it, the partitioner may move the activations instead, which are larger. The gradient is
     scattered back to the shards.
     """
-    # The table of activations has no axis for D, and for heads, F and V the same as that of weights.
+    # The table of activations has no axis for D, and otherwise the axes of that of weights.
     return constrain(x, dims)
 
 
