@@ -23,7 +23,7 @@ def main(config: Config, topology: str, search: bool) -> None:
     """Print the plan of a run."""
     from jft.planning import planner  # here, so that --help need not wait for jax
 
-    sys.exit(not planner.plan_run(config, topology, search))
+    sys.exit(not planner.plan_on_slice(config, topology, search))
 
 
 if __name__ == "__main__":

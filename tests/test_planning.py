@@ -310,7 +310,7 @@ def test_words_stand_for_tokens():
 def test_what_does_not_fit_is_said_with_what_to_change(config, capsys, monkeypatch):
     small = chips.Chip(1e12, 1 << 20, 1e9, 1e9)
     monkeypatch.setitem(chips.CHIPS, "cpu", small)
-    planner.plan_run(config, "cpu:8", searching=False)
+    planner.plan_on_slice(config, "cpu:8", searching=False)
     text = capsys.readouterr().out
     assert "does not fit" in text
     assert "--config.train.remat=full" in text
@@ -329,7 +329,7 @@ def test_search_finds_what_fits_and_the_fastest_first(config, capsys, monkeypatc
     changed, found = search.best(config, decoder, on, 256, compiled)
     assert found.fits
     assert len(tried) == 1
-    planner.plan_run(config, "cpu:8", searching=True)
+    planner.plan_on_slice(config, "cpu:8", searching=True)
     text = capsys.readouterr().out
     assert f"--config.train.remat={changed.train.remat}" in text
     assert "dollars" in text

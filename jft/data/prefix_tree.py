@@ -57,7 +57,7 @@ class KeyBlockSizes(NamedTuple):
 
     Attributes:
       listed: W, blocks in the list of each block of queries.
-      prefix: U, blocks at the beginning of the row, to which all queries attend.
+      prefix: U, blocks at the beginning of the row, which all queries are scored against.
     """
 
     listed: int

@@ -125,7 +125,7 @@ class _Pool:
         return self._encode(draws)
 
     def redraw_per_row(self, steps: list[list[int]]) -> list[list[int]]:
-        """Draw demonstrations anew, the same for all examples that one device would hold in a row.
+        """Draw demonstrations anew, the same for all examples that would share a row on one device.
 
         Other demonstrations may be longer, so these examples may need two rows in the end.
         """

@@ -31,7 +31,7 @@ PREFIX = "shape:"
 SHAPES = ("llama-2-7b", "llama-2-13b", "llama-3.2-1b", "llama-3.1-8b", "smollm2-135m")
 
 
-def plan_run(config: config_lib.Config, topology: str, searching: bool) -> bool:
+def plan_on_slice(config: config_lib.Config, topology: str, searching: bool) -> bool:
     """Print what a run takes on a slice.
 
     Args:

@@ -24,7 +24,7 @@ from jft.runtime.progress import phase
 LONGEST_INPUT = 300
 
 
-class Step(NamedTuple):
+class ProgramRun(NamedTuple):
     """A program that was run: its purpose, the command that repeats it, and its config."""
 
     title: str
@@ -52,7 +52,7 @@ class Content:
     plots: list[Plot]
     datasets: dict[tuple[str, str], Dataset]
     data: list[dict]
-    steps: list[Step]
+    steps: list[ProgramRun]
 
     @property
     def tests(self) -> int:
@@ -103,9 +103,9 @@ def _data_findings(models: list[ScoredModel]) -> list[dict]:
     return list({(f["where"], f["text"]): f for f in order}.values())
 
 
-def _steps(models: list[ScoredModel]) -> list[Step]:
+def _steps(models: list[ScoredModel]) -> list[ProgramRun]:
     trainings = [
-        Step(
+        ProgramRun(
             f"Train {model.name}",
             reproduce("jft.train", model.path),
             json.dumps(model.run.config, indent=2, ensure_ascii=False),
@@ -114,13 +114,13 @@ def _steps(models: list[ScoredModel]) -> list[Step]:
         if model.run
     ]
     scorings = [
-        Step(f"Score {model.name}", reproduce("jft.eval", folder), evaluation.config)
+        ProgramRun(f"Score {model.name}", reproduce("jft.eval", folder), evaluation.config)
         for model in models
         for folder, evaluation in model.evaluations.items()
     ]
     folders = [folder for model in models for folder in model.evaluations]
     report = shlex.join(["python", "-m", "jft.report", *folders, "--out=NEW"])
-    return [*trainings, *scorings, Step("Write this report", report, "")]
+    return [*trainings, *scorings, ProgramRun("Write this report", report, "")]
 
 
 def _shorten(text: str) -> str:

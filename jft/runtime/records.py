@@ -57,7 +57,7 @@ TRAINED_MODEL = Format(
     1,
     {"decoder": dict, "steps": int, "base": str, "base_sha256": str, "base_step": int | None},
 )
-# What is true of a scored model on all its cells. Version 1 had no such file: see `read_cells`.
+# What is true of a scored model on all its cells. Version 1 had no such file: see `read_scored_model`.
 SCORED_MODEL = Format(
     "model.json",
     2,
