@@ -2,7 +2,8 @@
 
 One table, `TABLE`, serves reading and writing, Hugging Face and GGUF. It has one entry for each
 parameter of the decoder. A family whose layers hold another tensor takes one more entry, under the
-path that the parameter has in `decoder.py`. Qwen3, which normalizes queries, would take:
+path that the parameter has in `decoder.py`. Qwen3, which normalizes the heads of queries and keys,
+would take two; that of queries:
 
     "layers/attention/query_norm/scale": Stored(
         "model.layers.{}.self_attn.q_norm.weight", "blk.{}.attn_q_norm.weight", "H"

@@ -19,8 +19,8 @@ from jft.errors import UserError
 # Dimension letter (`jft.batch`) -> mesh axes that split it. Other dimensions are not split.
 PARAMETERS = {"D": "fsdp", "N": "tensor", "K": "tensor", "F": "tensor", "V": "tensor"}
 ACTIVATIONS = {"B": ("data", "fsdp"), "N": "tensor", "K": "tensor", "F": "tensor", "V": "tensor"}
-# Embeddings that were just looked up, before they are laid out as other activations: split over D as
-# the table is, so that the looked-up rows move between devices and not the table, which is larger.
+# Embeddings that were just looked up, before they are laid out as other activations: split over D
+# as the table is, so that they move between devices and not the table, which is larger.
 LOOKED_UP = {"B": "data", "D": "fsdp"}
 # Dimensions that a mesh has to divide, and their names in messages. Any other stays whole where the
 # mesh does not divide it, such as three key-value heads on two tensor shards, or an odd vocabulary.

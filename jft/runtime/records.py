@@ -57,7 +57,8 @@ TRAINED_MODEL = Format(
     1,
     {"decoder": dict, "steps": int, "base": str, "base_sha256": str, "base_step": int | None},
 )
-# What is true of a scored model on all its cells. Version 1 had no such file: see `read_scored_model`.
+# Facts of a scored model that hold for all its cells. In version 1 they stood in every cell: see
+# `read_scored_model`.
 SCORED_MODEL = Format(
     "model.json",
     2,
