@@ -32,7 +32,7 @@ done
 
 trained() {
   "$python" -c 'import pathlib, sys
-from jft import workdir
+from jft.runtime import workdir
 sys.exit(not workdir.is_trained(pathlib.Path(sys.argv[1]).expanduser()))' "$workdir"
 }
 

@@ -144,7 +144,8 @@ class Probes:
 
     def _read_base(self) -> Answers:
         try:
-            with np.load(self.file) as arrays:
+            # Opened here: NumPy leaves a file open that it cannot read.
+            with self.file.open("rb") as file, np.load(file) as arrays:
                 base = Answers(arrays["nll_I"], arrays["logprobs_KV"])
                 sha256 = str(arrays["sha256"])
         except UNREADABLE as error:
