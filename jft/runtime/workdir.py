@@ -297,7 +297,10 @@ def check(where: str, record, schema: Schema) -> None:
         if field not in record:
             raise UserError(f"{where}: {field} is missing; written by another version of jft?")
         if not isinstance(record[field], kind):
-            raise UserError(f"{where}: {field}={record[field]!r} is not what jft writes there")
+            raise UserError(
+                f"{where}: damaged: {field}={record[field]!r} is not what jft writes there; "
+                "restore it"
+            )
 
 
 def to_jsonl(records: Iterable[dict]) -> str:
