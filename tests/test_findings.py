@@ -15,6 +15,7 @@ from jft.reporting import figures, wording
 from jft.reporting.compare import compare
 from jft.reporting.content import gather
 from jft.reporting.read import read_models
+from jft.runtime import workdir
 
 
 @pytest.fixture
@@ -197,8 +198,9 @@ def test_examples_show_their_input_while_the_data_is_there(tmp_path, undrawn):
     gold = {i: row["output"] for i, row in enumerate(mini)}
     for folder in folders:
         path = Path(folder)
-        config = {"data": {"root": "mini"}, "eval": {"datasets": ["films"]}}
-        (path / "config.json").write_text(json.dumps(config))
+        config = config_lib.get_config()
+        config.data.root, config.eval.datasets = "mini", ("films",)
+        workdir.write_config(path / "config.json", config)
         records = read_jsonl(path / "rows.jsonl")
         write_jsonl(path / "rows.jsonl", [r | {"output": gold[r["index"]]} for r in records])
     content = gather(folders)

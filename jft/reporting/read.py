@@ -8,7 +8,6 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from jft import config as config_lib
 from jft.data import eval_grid
 from jft.data.dataset_ref import DatasetRef
 from jft.data.datasets import Dataset
@@ -59,12 +58,11 @@ def model_name(text: str) -> ModelName:
 
 def read_datasets(models: Iterable[ScoredModel]) -> dict[tuple[str, str], Dataset]:
     """Find the datasets, by task and name, that were scored and are still on this machine."""
-    evaluations = [each for model in models for each in model.evaluations.values()]
     found: dict[tuple[str, str], Dataset] = {}
-    for config in dict.fromkeys(each.config for each in evaluations if each.config):
+    for folder in (folder for model in models for folder in model.evaluations):
         try:
-            datasets = eval_grid.datasets(config_lib.from_dict(json.loads(config)))
-        except (UserError, AttributeError, TypeError):
+            datasets = eval_grid.datasets(workdir.read_config(Path(folder) / workdir.CONFIG))
+        except UserError:
             continue
         found |= {(dataset.task.name, dataset.name): dataset for dataset in datasets}
     return found

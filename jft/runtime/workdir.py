@@ -81,7 +81,7 @@ def claim(workdir: str, config: config_lib.Config, program: str) -> Iterator[Pat
         except OSError:
             raise UserError(f"--workdir={workdir}: another program is writing there") from None
         _check_same_run(path, config, program)
-        write_json(path / CONFIG, {"version": CONFIG_VERSION} | config_lib.to_dict(config))
+        write_config(path / CONFIG, config)
         if processes.count() > 1:
             # A file of its own: over a network, others see what has been closed.
             write_text(path / RUN_ID, processes.run_id())
@@ -209,6 +209,11 @@ def read_config(file: Path) -> config_lib.Config:
         return config
     except (UserError, AttributeError, TypeError) as error:
         raise UserError(f"{file}: not a config of this version of jft: {error}") from None
+
+
+def write_config(file: Path, config: config_lib.Config) -> None:
+    """Write the config of a program, as `read_config` reads it."""
+    write_json(file, {"version": CONFIG_VERSION} | config_lib.to_dict(config))
 
 
 def write_json(path: Path, value) -> None:
