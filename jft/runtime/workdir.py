@@ -303,8 +303,7 @@ def check(where: str, record, schema: Schema) -> None:
             raise UserError(f"{where}: {field} is missing; written by another version of jft?")
         if not isinstance(record[field], kind):
             raise UserError(
-                f"{where}: damaged: {field}={record[field]!r} is not what jft writes there; "
-                "restore it"
+                f"{where}: {field}={record[field]!r} is not what jft writes there; restore it"
             )
 
 
