@@ -63,7 +63,7 @@ def whole(batch):
     return lambda *x: results(lambda *qkv: dense(*qkv, batch), *x)
 
 
-def close(got, want, **tolerance):
+def assert_close(got, want, **tolerance):
     for a, b in zip(got, want, strict=True):
         np.testing.assert_allclose(np.asarray(a, np.float32), b, **tolerance)
 
@@ -77,7 +77,7 @@ def close(got, want, **tolerance):
 def test_kernels_equal_the_whole_mask(kernels, length, heads, kv_heads, size):
     batch = trees(3, length)
     inputs = arrays(3, length, heads, kv_heads, size)
-    close(by_kernels(batch, kernels)(*inputs), whole(batch)(*inputs), rtol=2e-5, atol=4e-6)
+    assert_close(by_kernels(batch, kernels)(*inputs), whole(batch)(*inputs), rtol=2e-5, atol=4e-6)
 
 
 @all_kernels
@@ -153,7 +153,7 @@ def test_each_device_has_its_rows_and_heads(kernels, kv_heads):
         program = by_kernels(batch, kernels)
         got = program(*inputs)
         text = program.lower(*inputs).compile().as_text()
-    close(got, want, rtol=1e-6, atol=1e-6)
+    assert_close(got, want, rtol=1e-6, atol=1e-6)
     rows, heads = got[0].sharding.shard_shape(got[0].shape)[::2]
     assert (rows, heads) == (1, 2 if kv_heads == 2 else 4)
     assert "all-gather" not in text
@@ -182,7 +182,7 @@ def test_a_decoder_learns_the_same(monkeypatch, decoder_config, kernels):
     want, plain = run()
     monkeypatch.setattr(tree_attention, "kernels_for_mesh", lambda head_size: kernels)
     got, text = run()
-    close(got, want, rtol=1e-4, atol=1e-5)
+    assert_close(got, want, rtol=1e-4, atol=1e-5)
     assert "pallas_call[" in text
     assert "pallas_call[" not in plain
 

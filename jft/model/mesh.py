@@ -58,13 +58,22 @@ def one_per_device(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(AXES))
 
 
+def check_model(mesh: Mesh, config: decoder.DecoderConfig) -> None:
+    """Check that a mesh can split a model.
+
+    Raises:
+      UserError: a size of the model that the mesh does not divide.
+    """
+    sharding.check_mesh({dim: config.size(dim) for dim in "DNKFV"}, mesh.shape)
+
+
 def param_shardings(mesh: Mesh, config: decoder.DecoderConfig) -> decoder.Params:
     """Return the sharding of every parameter, structured as `decoder.init`.
 
     Raises:
       UserError: a size of the model that the mesh does not divide.
     """
-    sharding.check_mesh({dim: config.size(dim) for dim in "DNKFV"}, mesh.shape)
+    check_model(mesh, config)
     return jax.tree.map(
         lambda dims, shape: NamedSharding(
             mesh, sharding.spec(dims, shape.shape, mesh.shape, sharding.PARAMETERS)

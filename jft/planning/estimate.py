@@ -109,9 +109,7 @@ def estimate_training(
       UserError: data or mesh that do not fit.
     """
     mesh = mesh_lib.make_mesh(config.mesh, devices)
-    mesh_lib.param_shardings(
-        mesh, decoder
-    )  # refuses what the mesh does not divide, before slow work
+    mesh_lib.check_model(mesh, decoder)
     batches = batches_lib.plan_run(config, tokenizer, mesh_lib.row_shards(mesh))
     dtype = compute_dtype(config)
     decoder = replace(decoder, adapters=weights.adapters_of(config.lora, dtype))

@@ -61,9 +61,7 @@ def evaluation_memory(
       UserError: data or mesh that do not fit.
     """
     mesh = mesh_lib.make_mesh(config.mesh, devices)
-    mesh_lib.param_shardings(
-        mesh, decoder
-    )  # refuses what the mesh does not divide, before slow work
+    mesh_lib.check_model(mesh, decoder)
     shards = mesh_lib.row_shards(mesh)
     cells = [eval_batches.pack_cell(cell, tokenizer, config, shards) for cell in all_cells(config)]
     kinds = ([cell for cell in cells if bool(cell.slots) is wanted] for wanted in (False, True))
