@@ -6,7 +6,8 @@
 The record holds a SHA-256 of every batch of some training runs, the losses and gradient norms of
 five steps on one device and on eight, and of the files of two small studies: one that is trained
 and scored, and one whose scores are made up. Losses and scores depend on the processor, so compare
-records of one machine. It takes three minutes.
+records of one machine. Of a file, the paths of the checkout and of the study are left out, and the
+version of its format. It takes three minutes.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import argparse
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -43,6 +45,9 @@ OF_STEP = ("step", "loss", "grad_norm", "lr", "examples", "target_tokens", "row_
 # Of a workdir; data reports and pages are beside what has to stay, and tell where a change began.
 FILES = ("rows.jsonl", "cells.jsonl", "comparisons.csv", "report.md", "cells.csv", "drift.csv")
 FILES += ("report.html", "probes.jsonl", "drift.json", "data_report.json", "data_report.html")
+
+# A line of its own in indented JSON, also as HTML, or the first field of a line of JSON Lines.
+VERSION = re.compile(rb'(\n *)?(?P<quote>"|&#34;|&quot;)version(?P=quote): \d+,(?(1)| )')
 
 
 def digest(content: bytes) -> str:
@@ -87,13 +92,13 @@ def of_training(folder: Path, devices: int, *more: str) -> list[dict]:
 
 
 def of_files(folder: Path) -> dict[str, str]:
-    """Hash every file that is to stay, by its path; the folder itself is called DIR in them."""
+    """Hash every file that is to stay, by its path; see the module for what is left out."""
     found = {}
     for file in sorted(folder.rglob("*")):
         if file.name in FILES:
             content = file.read_bytes().replace(str(folder).encode(), b"DIR")
             content = content.replace(str(REPO).encode(), b"REPO")
-            found[str(file.relative_to(folder))] = digest(content)
+            found[str(file.relative_to(folder))] = digest(VERSION.sub(b"", content))
     return found
 
 
