@@ -6,8 +6,8 @@ Run the same command again to go on after an interruption: finished cells are no
 With --dry_run it checks the data, shows the plan and loads no model. Where the cluster does not say
 who takes part, start it everywhere with --coordinator=HOST:PORT (of process 0), --processes=N,
 --process=I (from 0), and --wait=SECONDS until all have come.
-DIR gets config.json, rows.jsonl (one object per item), cells.jsonl (one per cell of the grid), and
-data_report.html and .json.
+DIR gets config.json, model.json (the model, and how it was trained), rows.jsonl (one object per
+item), cells.jsonl (one per cell of the grid), and data_report.html and .json.
 """
 
 from __future__ import annotations

@@ -76,7 +76,7 @@ check_run() {
     v5litepod-*) version=v2-alpha-tpuv5-lite ;;
     v5p-*) version=v2-alpha-tpuv5 ;;
     v4-* | v3-* | v2-*) version=tpu-ubuntu2204-base ;;
-    *) fail "--type=$type: no usual image is known; name one with --version=..., or see launch/gke.sh for TPU7x" ;;
+    *) fail "--type=$type: no usual image is known; name one with --version=..." ;;
   esac
   [ -n "$nfs" ] || [ -z "$delete_after" ] ||
     fail "--delete-after: the results would go with the slice; give --nfs=HOST:/SHARE, too"

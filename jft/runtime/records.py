@@ -1,7 +1,8 @@
 """The files that programs leave in workdirs: what each holds, its version, and one reader.
 
-Every JSON file, and every line of a JSON Lines file, has a `version`; none means 1. Files of older
-versions are read, newer ones are refused. `workdir.read_config` reads config.json.
+Each of these files, or each line of it in JSON Lines, has a `version`; none means 1. Files of older
+versions are read, newer ones are refused. `workdir.read_config` does the same for config.json, and
+`checkpoints/manifest.py` describes the manifest in a checkpoint, which has no version.
 """
 
 from __future__ import annotations

@@ -86,7 +86,7 @@ def _command(job: Job) -> list[str]:
     """Write the config of a job to the study's `configs/`, and return the job's command."""
     file = job.folder.parents[1] / "configs" / f"{job.program}-{job.folder.name}.json"
     file.parent.mkdir(exist_ok=True)
-    workdir_lib.write_json(file, config_lib.to_dict(job.config))
+    workdir_lib.write_config(file, job.config)
     workdir_lib.wait_until_free(job.folder)
     return [job.program, f"--config={file}", f"--workdir={job.folder}"]
 
