@@ -148,12 +148,20 @@ def change_model(config, root):
     shutil.copytree(root.parent / "other", config.model.path, dirs_exist_ok=True)
 
 
+def change_model_and_datasets(config, root):
+    """Another model, and no cell of before among those to score."""
+    change_model(config, root)
+    for file in [*root.glob("*/*_test_20.json"), *root.glob("*/few_shot/*_few_shot.json")]:
+        file.rename(file.with_name(f"new{file.name}"))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (change_rows, "its rows have changed"),
-        (change_demos, "its template or its demonstrations have changed"),
-        (change_model, "the model .*/model has changed"),
+        (change_rows, "at 2 shots, prompt 0, but its rows have changed since"),
+        (change_demos, "prompt 0, but its template or its demonstrations have changed since"),
+        (change_model, "holds scores of model, but the model .*/model has changed since"),
+        (change_model_and_datasets, "scores of model, but the model .*/model has changed since"),
     ],
 )
 def test_what_changed_since_is_not_mixed_in(eval_config, suite_root, tmp_path, change, message):
@@ -163,11 +171,19 @@ def test_what_changed_since_is_not_mixed_in(eval_config, suite_root, tmp_path, c
         safetensors_io.save(config, scaled, str(tmp_path / name))
         tokenizer_lib.load("random:llama-tiny").save(str(tmp_path / name))
     eval_config.model.path = str(tmp_path / "model")
-    eval_config.eval.datasets, eval_config.eval.shots = ("shops",), (2,)
+    eval_config.eval.datasets, eval_config.eval.shots = (), (2,)
     eval_config.eval.prompts = (0,)
     eval_loop.evaluate(eval_config, str(tmp_path / "eval"))
     change(eval_config, suite_root)
-    with pytest.raises(UserError, match=f"shops at 2 shots, prompt 0, but {message} since"):
+    with pytest.raises(UserError, match=message):
+        eval_loop.evaluate(eval_config, str(tmp_path / "eval"))
+
+
+def test_an_evaluation_that_lost_its_model_is_not_taken_for_version_1(eval_config, tmp_path):
+    eval_config.eval.shots, eval_config.eval.prompts = (0,), (0,)
+    eval_loop.evaluate(eval_config, str(tmp_path / "eval"))
+    (tmp_path / "eval" / "model.json").unlink()
+    with pytest.raises(UserError, match=r"eval/model\.json: missing; restore it, or score again"):
         eval_loop.evaluate(eval_config, str(tmp_path / "eval"))
 
 

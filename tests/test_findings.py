@@ -15,7 +15,7 @@ from jft.reporting import figures, wording
 from jft.reporting.compare import compare
 from jft.reporting.content import gather
 from jft.reporting.read import read_models
-from jft.runtime import workdir
+from jft.runtime import records, workdir
 
 
 @pytest.fixture
@@ -31,17 +31,17 @@ def verdicts(content):
 def write_run(folder, distance):
     """Write what the report reads of a training."""
     folder.mkdir(parents=True)
-    config = config_lib.to_dict(config_lib.get_config())
-    (folder / "config.json").write_text(json.dumps(config))
+    workdir.write_config(folder / "config.json", config_lib.get_config())
     weight = {"layer": 0, "kind": "query", "relative_norm": distance, "cosine": 0.9}
     weights = [weight | {"effective_rank": 2.0, "full_rank": 8}]
     drift = {"all": {"relative_norm": distance, "cosine": 0.9}, "weights": weights}
-    (folder / "drift.json").write_text(json.dumps(drift))
+    records.write(folder, records.DRIFT, {"base": "tiny", "base_step": 0} | drift)
     place = {"task": "sentiment", "dataset": "films", "relation": "out-of-domain", "n": 8}
     values = {"accuracy": 0.5, "nll": 1.0, "nll_change_stderr": 0.1, "kl_stderr": 0.0}
     probes = [place | {"step": s, "nll_change": -s, "kl": 0.1 * s} | values for s in (0, 1)]
-    write_jsonl(folder / "probes.jsonl", probes)
-    (folder / "model.json").write_text(json.dumps({"steps": 30}))
+    records.append(folder, records.PROBES, probes)
+    base = {"base": "tiny", "base_sha256": "tiny", "base_step": None}
+    records.write(folder, records.TRAINED_MODEL, {"decoder": {}, "steps": 30} | base)
     return str(folder)
 
 
@@ -236,9 +236,10 @@ def run_of(content, folder):
     return model.run
 
 
-def test_damaged_files_of_a_run_do_not_stop_the_report(tmp_path, undrawn):
+def test_damaged_files_of_a_run_do_not_stop_the_report(tmp_path, undrawn, capsys):
     folders = write_seeds(tmp_path, 1)
     drift = tmp_path / "runs" / "FT-0" / "drift.json"
+    before = json.loads(drift.read_text())
     for damage in ('"relative_norm": "a/b"', '"relative_norm": []'):
         drift.write_text(drift.read_text().replace('"relative_norm": 0.2', damage, 1))
         assert run_of(gather(folders), drift.parent).drift is None
@@ -246,3 +247,9 @@ def test_damaged_files_of_a_run_do_not_stop_the_report(tmp_path, undrawn):
     run = run_of(gather(folders), drift.parent)
     assert run.steps == 30
     assert run.drift is None
+    records.write(drift.parent, records.DRIFT, before | {"version": 2})
+    capsys.readouterr()
+    assert run_of(gather(folders), drift.parent).drift is None
+    assert f"note: the report leaves out {drift}: version=2, but this jft reads" in (
+        capsys.readouterr().out
+    )

@@ -295,11 +295,6 @@ def test_shapes_are_those_of_the_published_models(name, sizes, rope_theta, tied,
     assert sum(x.size for x in jax.tree.leaves(decoder_lib.shapes(found))) == parameters
 
 
-def test_every_shape_has_its_name():
-    files = Path(planner.__file__).parent.glob("shapes/*.json")
-    assert sorted(file.stem for file in files) == sorted(planner.SHAPES)
-
-
 def test_words_stand_for_tokens():
     """Texts that begin alike have ids that begin alike."""
     one, other = planner.Words(32000).encode(["The red house.", "The red horse runs far."])

@@ -246,7 +246,7 @@ def test_adapters_are_a_way_of_training_of_their_own(study, tmp_path):
         )
     )
     groups = [
-        [each.way for each in group.members]
+        [each.kind_with_adapters for each in group.members]
         for group in compare(read_models(list(map(str, folders)))).groups
     ]
     assert sorted(groups) == [["FT"], ["FT LoRA-4"]]

@@ -7,6 +7,7 @@ describes it; everything else that a program wants to know of a model hangs on t
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -131,7 +132,7 @@ class ModelRef:
             parts += [self.record.base_sha256, asdict(self.run.lora)]
         return workdir_lib.sha256(parts)
 
-    @property
+    @functools.cached_property
     def trained_on(self) -> frozenset[str] | None:
         """Hashes of the rows that it was trained on here; None for any other model."""
         return trained_on.read_hashes(self.folder) if self.run else None
@@ -307,8 +308,6 @@ def read_model(workdir: Path) -> ModelRecord:
                 raise TypeError(f"decoder.{field.name}={value!r}")
         if shape.adapters is not None:
             raise TypeError(f"decoder.adapters={shape.adapters!r}")
-        step = None if raw["base_step"] is None else int(raw["base_step"])
-        base = str(raw["base"]), str(raw["base_sha256"]), step
-        return ModelRecord(shape, int(raw["steps"]), *base)
+        return ModelRecord(shape, *(raw[name] for name in ModelRecord._fields[1:]))
     except (ValueError, TypeError, KeyError, OverflowError) as error:
         raise UserError(f"{file}: damaged: {error!r}; restore it, or train again") from None

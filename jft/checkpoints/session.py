@@ -28,7 +28,7 @@ class Session:
     Attributes:
       config: of the program.
       model: the one that `model.path` names, not loaded.
-      devices: those to lay out as a mesh, such as chips that are only compiled for; None: all.
+      devices: those to lay out as a mesh; None: all.
     """
 
     config: config_lib.Config
@@ -69,16 +69,14 @@ class Session:
 
 
 def open_session(
-    config: config_lib.Config,
-    model: ModelRef | None = None,
-    devices: tuple[jax.Device, ...] | None = None,
+    config: config_lib.Config, devices: tuple[jax.Device, ...] | None = None
 ) -> Session:
-    """Resolve the model of a config, unless it is given, for a program to compute with.
+    """Resolve the model of a config, for a program to compute with; see `Session`.
 
     Raises:
       UserError: no such model.
     """
-    return Session(config, model or model_ref.resolve(config.model.path), devices)
+    return Session(config, model_ref.resolve(config.model.path), devices)
 
 
 def _keep_compiled() -> None:

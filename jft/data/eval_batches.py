@@ -142,7 +142,8 @@ def _slot_sizes(prompts: list[TokenSequence], config: config_lib.Eval, shards: i
 
 
 def _rounded(shape: Shape) -> Shape:
-    # Blocks of the prefix that make no whole multiple are listed like all others.
+    # The prefix is cut to a multiple of KEY_BLOCKS_MULTIPLE blocks, and the blocks cut off go into
+    # the lists of key blocks.
     listed = shape.num_prefix_blocks % KEY_BLOCKS_MULTIPLE
     return shape._replace(
         row_length=_multiple(shape.row_length, ROW_MULTIPLE),

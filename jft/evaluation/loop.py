@@ -47,11 +47,10 @@ def evaluate(config: config_lib.Config, workdir: str, dry_run: bool = False) -> 
     cells = all_cells(config)
     of_model = {"step": ref.step, "model_sha256": ref.fingerprint()}
     inputs = {
-        results.cell_key(cell): of_model | results.cell_inputs(cell, config.eval.limit)
-        for cell in cells
+        results.cell_key(cell): results.cell_inputs(cell, config.eval.limit) for cell in cells
     }
     with workdir_lib.claim(workdir, config, "jft.eval") as folder:
-        finished = _finished(folder, ref.path, inputs)
+        finished = _finished(folder, ref.path, of_model, inputs)
         todo = [cell for cell in cells if results.cell_key(cell) not in finished]
         if not todo and not dry_run:
             say(f"Finished: {folder} holds all {len(cells)} cells")
@@ -66,7 +65,7 @@ def evaluate(config: config_lib.Config, workdir: str, dry_run: bool = False) -> 
             say(f"Dry run: nothing was scored; {folder / 'data_report.html'} shows the data")
             return
         planned = [each for each in planned if results.cell_key(each.cell) not in finished]
-        _score_cells(config, session, folder, planned)
+        _score_cells(config, session, folder, planned, of_model)
         say(f"Done: {len(cells)} cells in {folder}")
 
 
@@ -91,7 +90,11 @@ def _report(
 
 
 def _score_cells(
-    config: config_lib.Config, session: Session, folder: Path, planned: list[PackedCell]
+    config: config_lib.Config,
+    session: Session,
+    folder: Path,
+    planned: list[PackedCell],
+    of_model: dict,
 ) -> None:
     """Load the model, score each cell, and record it when it is whole."""
     ref, tokenizer = session.model, session.tokenizer
@@ -102,7 +105,7 @@ def _score_cells(
         model = CompiledModel(
             decoder, params, session.mesh, session.dtype, config.eval.max_new_tokens
         )
-    record = results.model_record(config, ref, bos=bool(tokenizer.prefix))
+    record = results.model_record(config, ref, of_model | {"bos": bool(tokenizer.prefix)})
     records.write(folder, records.SCORED_MODEL, record)
     name = record["model"]
     with Bar(f"Scoring {name}", sum(len(cell.encoded) for cell in planned)) as bar:
@@ -129,23 +132,18 @@ def _items(
     return results.text_records(name, cell, texts, model.max_new_tokens)
 
 
-def _finished(folder: Path, path: str, inputs: Inputs) -> set[records.Key]:
+def _finished(folder: Path, path: str, of_model: dict, inputs: Inputs) -> set[records.Key]:
     """Find the cells that are whole; items of a cell that a kill cut short are dropped.
 
     Raises:
       UserError: the model, the rows or the prompts are not those of the finished cells any more.
     """
-    cells = records.keep_lines(folder, records.CELLS)
-    model = records.read_scored_model(folder) if cells else {}
-    finished = {records.key(cell): model | cell for cell in cells}
+    finished = {records.key(cell): cell for cell in records.keep_lines(folder, records.CELLS)}
+    if finished:
+        scored = records.read_scored_model(folder)
+        _check_same(folder, path, scored["model"], scored, of_model)
     for key in finished.keys() & inputs.keys():
-        changed = [name for name, now in inputs[key].items() if finished[key].get(name) != now]
-        if changed:
-            raise UserError(
-                f"--workdir={folder} holds scores of {key}, but "
-                f"{CHANGED[changed[0]].format(path=path)} since; remove it, or choose another "
-                "workdir"
-            )
+        _check_same(folder, path, str(key), finished[key], inputs[key])
     items = records.keep_lines(folder, records.ROWS, lambda item: records.key(item) in finished)
     counts = Counter(map(records.key, items))
     whole = {key for key, cell in finished.items() if counts[key] == cell["n"]}
@@ -153,3 +151,12 @@ def _finished(folder: Path, path: str, inputs: Inputs) -> set[records.Key]:
         for kind in (records.CELLS, records.ROWS):
             records.keep_lines(folder, kind, lambda record: records.key(record) in whole)
     return whole
+
+
+def _check_same(folder: Path, path: str, what: str, before: dict, now: dict) -> None:
+    for name, value in now.items():
+        if before[name] != value:
+            raise UserError(
+                f"--workdir={folder} holds scores of {what}, but "
+                f"{CHANGED[name].format(path=path)} since; remove it, or choose another workdir"
+            )

@@ -61,24 +61,21 @@ def _adapters(config: config_lib.Lora) -> str:
     return f"{'DoRA' if config.dora else 'LoRA'}-{config.rank}{base}"
 
 
-def model_record(config: config_lib.Config, ref: ModelRef, bos: bool) -> dict:
+def model_record(config: config_lib.Config, ref: ModelRef, found: dict) -> dict:
     """Make the record of a scored model, `records.SCORED_MODEL`: what is true of all its cells.
 
     Args:
       config: of the evaluation.
       ref: the model.
-      bos: whether its tokenizer puts a token before every text.
+      found: `step` and `model_sha256`, as they were before the model was loaded, and `bos`: whether
+        its tokenizer puts a token before every text.
 
     Raises:
       UserError: a file of its training is damaged.
     """
     run, saved = ref.run, ref.record
-    facts = {
-        "model": model_name(config, ref),
-        "model_path": ref.path,
-        "step": ref.step,
-        "model_sha256": ref.fingerprint(),
-        "bos": bos,
+    facts = {"model": model_name(config, ref), "model_path": ref.path} | found
+    facts |= {
         "base": saved.base if saved else ref.path,
         "base_sha256": saved.base_sha256 if saved else None,
     }

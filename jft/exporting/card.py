@@ -79,9 +79,9 @@ def _probe_lines(folder: Path, step: int) -> Iterator[str]:
     yield "| dataset | relation | items | change of loss | KL from the base |"
     yield "|---|---|---|---|---|"
     for each in last:
-        kl = f"{each['kl']:.4f}" if isinstance(each.get("kl"), float) else "-"
         name, relation = _escaped(each["dataset"]), each["relation"]
-        yield f"| {name} | {relation} | {each['n']} | {each['nll_change']:+.4f} | {kl} |"
+        change = f"{each['nll_change']:+.4f} | {each['kl']:.4f}"
+        yield f"| {name} | {relation} | {each['n']} | {change} |"
 
 
 def read_cells(ref: ModelRef, evaluations: list[str]) -> list[dict]:

@@ -137,15 +137,15 @@ class _Device:
         """
         lowered = program.lower(*args)
         try:
-            compiled = lowered.compile()
+            executable = lowered.compile()
         except jax.errors.JaxRuntimeError as error:
             self.peak = self.held + estimate.refused_bytes(error)
             raise _RefusedError from None
-        stats = compiled.memory_analysis()
+        stats = executable.memory_analysis()
         assert stats
         self.held += stats.output_size_in_bytes - stats.alias_size_in_bytes
         self.peak = max(self.peak, self.held + stats.temp_size_in_bytes)
-        return jax.tree.map(_shape, lowered.out_info, compiled.output_shardings)
+        return jax.tree.map(_shape, lowered.out_info, executable.output_shardings)
 
 
 class _RefusedError(Exception):

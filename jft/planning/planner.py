@@ -26,9 +26,9 @@ from jft.runtime.progress import count, phase, say
 # Rows that are filled to a smaller share are worth a note: most of what is paid for is padding.
 WASTEFUL = 0.5
 PREFIX = "shape:"
-# Names after the prefix; each is a config.json in `shapes/` without rope scaling, which changes no
+# By the name that follows `PREFIX`: config.json of a model, without rope scaling, which changes no
 # shape.
-SHAPES = ("llama-2-7b", "llama-2-13b", "llama-3.2-1b", "llama-3.1-8b", "smollm2-135m")
+SHAPES = {file.stem: file for file in sorted((Path(__file__).parent / "shapes").glob("*.json"))}
 
 
 def plan_on_slice(config: config_lib.Config, topology: str, searching: bool) -> bool:
@@ -225,8 +225,7 @@ def decoder_config(path: str) -> DecoderConfig:
         name = path.removeprefix(PREFIX)
         if name not in SHAPES:
             raise UserError(f"model.path={path}: there are {', '.join(SHAPES)}")
-        file = Path(__file__).parent / "shapes" / f"{name}.json"
-        return hf_config.from_json(read_model_json(file), file)
+        return hf_config.from_json(read_model_json(SHAPES[name]), SHAPES[name])
     return model_ref.resolve(path).decoder
 
 

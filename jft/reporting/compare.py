@@ -53,13 +53,13 @@ class Recipe:
         return "FTICL" if self.first.train_shots else "FT"
 
     @property
-    def way(self) -> str:
+    def kind_with_adapters(self) -> str:
         """The kind with the adapters that were trained: FTICL LoRA-16."""
         return _beside(self.kind, self.first.adapters)
 
     @property
     def trained_as(self) -> str:
-        """The way with the number of demonstrations, as in names: FTICL-2 LoRA-16."""
+        """The same with the number of demonstrations, as in names: FTICL-2 LoRA-16."""
         return _beside(method(self.first.train_shots), self.first.adapters)
 
     @property
@@ -286,7 +286,7 @@ def _contrast(fticl: Recipe, ft: Recipe) -> Contrast:
 
 
 def _task_and_kind(recipe: Recipe) -> tuple[str, str | None]:
-    return f"{recipe.way} on {recipe.first.train_task}{recipe.snapshot}", recipe.base
+    return f"{recipe.kind_with_adapters} on {recipe.first.train_task}{recipe.snapshot}", recipe.base
 
 
 def _task(contrast: Contrast) -> tuple[str, str | None]:

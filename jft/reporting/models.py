@@ -110,8 +110,9 @@ class ScoredModel:
     Attributes:
       name: unique in the report.
       own_name: its name in the records of its evaluations.
-      path, step: which checkpoint.
-      base, base_sha256: the model that it was tuned from, and its weights then; a base's own.
+      path, step: the model's path, and the step of its training, 0 for files of weights.
+      base: the path of the model that it was tuned from; for a base, its own.
+      base_sha256: hash of the base's weights when training began; for a base, of its own.
       train, train_task, train_shots: its training set, None for a base; 0 shots = FT, k = FTICL.
       seed: of its training.
       adapters: what kind of them was trained, such as `LoRA-16`; empty: all weights.
@@ -121,7 +122,7 @@ class ScoredModel:
       sha256: of the weights.
       evaluations: by folder.
       run: its training, where that lies on this machine.
-      cells: by what they are compared by, in the order of that.
+      cells: by `Key`, sorted.
     """
 
     name: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from jft.data import eval_grid
@@ -24,13 +24,14 @@ from jft.reporting.models import (
 )
 from jft.runtime import records as records_lib
 from jft.runtime import workdir
+from jft.runtime.progress import say
 from jft.runtime.records import Key
 from jft.tasks import RELATIONS
 
 # What an evaluation counts beside its metric.
 CAUTIONS = ("shortened", "demos_among_items", "items_trained_on")
-DRIFT = {"relative_norm": int | float | None}
-WEIGHT = DRIFT | {"kind": str, "layer": int | None, "full_rank": int | None}
+DISTANCE = {"relative_norm": int | float | None}
+WEIGHT = DISTANCE | {"kind": str, "layer": int | None, "full_rank": int | None}
 
 
 def read_models(dirs: Sequence[str]) -> list[ScoredModel]:
@@ -174,13 +175,8 @@ def _cell(folder: Path, record: dict, items_of: dict[Key, dict[int, ScoredItem]]
 
 def _config(folder: Path) -> str:
     """Read the text of `config.json` and indent it; the report only shows it."""
-    file = folder / "config.json"
-    if not file.is_file():
-        return ""
-    try:
-        return json.dumps(json.loads(file.read_text(encoding="utf-8")), indent=2)
-    except ValueError as error:
-        raise UserError(f"{file}: not valid JSON: {error}; restore or remove it") from None
+    file = folder / workdir.CONFIG
+    return json.dumps(workdir.read_json(file), indent=2) if file.is_file() else ""
 
 
 def _read_run(folder: Path) -> Run | None:
@@ -189,25 +185,39 @@ def _read_run(folder: Path) -> Run | None:
         return None
     return Run(
         config=workdir.read_json(folder / workdir.CONFIG),
-        steps=(workdir.find_json(folder / "model.json") or {}).get("steps"),
-        drift=_drift(folder / "drift.json"),
+        steps=(_find(folder, records_lib.TRAINED_MODEL) or {}).get("steps"),
+        drift=_drift(folder),
         probes=records_lib.read_lines(folder, records_lib.PROBES),
         data_findings=_data_findings(folder),
     )
 
 
-def _drift(file: Path) -> dict | None:
-    found = workdir.find_json(file)
-    try:
-        if found:
-            workdir.check(str(file), found, {"all": dict, "weights": list})
-            workdir.check(str(file), found["all"], DRIFT)
-            for weight in found["weights"]:
-                workdir.check(str(file), weight, WEIGHT)
-    except UserError:
-        return None
-    return found or None
+def _drift(folder: Path) -> dict | None:
+    return _find(folder, records_lib.DRIFT, _check_drift)
+
+
+def _check_drift(file: str, drift: dict) -> None:
+    workdir.check(file, drift["all"], DISTANCE)
+    for weight in drift["weights"]:
+        workdir.check(file, weight, WEIGHT)
 
 
 def _data_findings(folder: Path) -> list[dict]:
-    return (workdir.find_json(folder / "data_report.json") or {}).get("findings") or []
+    return (_find(folder, records_lib.DATA_REPORT) or {}).get("findings") or []
+
+
+def _find(
+    folder: Path,
+    kind: records_lib.Format,
+    check: Callable[[str, dict], None] = lambda file, value: None,
+) -> dict | None:
+    """Read a file that the report can do without; None, with a note, where it cannot be used."""
+    if not (folder / kind.name).exists():
+        return None
+    try:
+        found = records_lib.read(folder, kind)
+        check(str(folder / kind.name), found)
+    except UserError as error:
+        say(f"note: the report leaves out {error}")
+        return None
+    return found

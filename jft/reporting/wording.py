@@ -92,7 +92,9 @@ def training(recipe: Recipe) -> str:
     shots = f" with {count(model.train_shots, 'demonstration')}" if model.train_shots else ""
     details = [f"{model.examples} examples"] if model.examples else []
     details += [f"{recipe.seeds} seeds"] if recipe.seeds > 1 else []
-    return f"{recipe.way}{shots} on {model.train}" + (f" ({', '.join(details)})" * bool(details))
+    return f"{recipe.kind_with_adapters}{shots} on {model.train}" + (
+        f" ({', '.join(details)})" * bool(details)
+    )
 
 
 def title(group: TaskGroup) -> str:

@@ -134,7 +134,7 @@ def read(folder: Path, kind: Format) -> dict:
     """
     file = folder / kind.name
     value = workdir.read_json(file)
-    _check_version(str(file), value, kind)
+    workdir.check_version(str(file), value, kind.version)
     workdir.check(str(file), value, kind.fields)
     return value
 
@@ -169,7 +169,11 @@ def read_scored_model(folder: Path) -> dict:
     if (folder / SCORED_MODEL.name).exists():
         return read(folder, SCORED_MODEL)
     file = folder / CELLS.name
-    cells = workdir.read_jsonl(file, SCORED_MODEL.fields)
+    cells = workdir.read_jsonl(file, {})
+    if any("version" in cell for cell in cells):
+        raise UserError(f"{folder / SCORED_MODEL.name}: missing; restore it, or score again")
+    for line, cell in enumerate(cells, start=1):
+        workdir.check(f"{file} line {line}", cell, SCORED_MODEL.fields)
     if not cells:
         raise UserError(f"{file}: no finished cell; run python -m jft.eval on this workdir again")
     facts = [{name: cell[name] for name in SCORED_MODEL.fields} for cell in cells]
@@ -186,15 +190,6 @@ def read_scored_model(folder: Path) -> dict:
 def _checked(folder: Path, kind: Format, records: list[dict]) -> list[dict]:
     for line, record in enumerate(records, start=1):
         where = f"{folder / kind.name} line {line}"
-        _check_version(where, record, kind)
+        workdir.check_version(where, record, kind.version)
         workdir.check(where, record, kind.fields)
     return records
-
-
-def _check_version(where: str, record: dict, kind: Format) -> None:
-    version = record.get("version", 1)
-    if not isinstance(version, int) or version > kind.version:
-        raise UserError(
-            f"{where}: version={version!r}, but this jft reads {kind.name} up to version "
-            f"{kind.version}; update jft"
-        )

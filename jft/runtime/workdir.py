@@ -27,8 +27,8 @@ RESULTS = {
     "jft.train": ("checkpoints/*", "metrics.jsonl"),
     "jft.eval": ("rows.jsonl", "cells.jsonl"),
 }
-# What else a program writes. A folder that holds any of it is no new workdir, nor is a model of
-# Transformers or PEFT. Other files, such as a log or a note, do no harm.
+# What else a program writes. A folder that holds any of these files, or a model of Transformers or
+# PEFT (`MODEL_FILES`), is refused as a new workdir. Other files, such as a log, do no harm.
 OUTPUTS = {
     "jft.study": ("configs/*", "dry_run.json", "report/*", "runs/*", "scores/*"),
     "jft.train": (
@@ -201,9 +201,8 @@ def read_config(file: Path) -> config_lib.Config:
     """
     try:
         content = read_json(file)
-        version = content.pop("version", 1)  # the first ones had none
-        if version != CONFIG_VERSION:
-            raise UserError(f"version={version!r}, but this jft reads {CONFIG_VERSION}; update jft")
+        check_version(str(file), content, CONFIG_VERSION)
+        content.pop("version", None)
         config = config_lib.from_dict(content)
         config_lib.validate(config)
         return config
@@ -288,6 +287,19 @@ def read_jsonl(path: Path, schema: Schema) -> list[dict]:
         check(f"{path} line {number}", record, schema)
         records.append(record)
     return records
+
+
+def check_version(where: str, record: dict, newest: int) -> None:
+    """Check that a record is of a version that this jft reads; one without a version is of 1.
+
+    Raises:
+      UserError: it is of a newer one.
+    """
+    version = record.get("version", 1)
+    if type(version) is not int or not 1 <= version <= newest:
+        raise UserError(
+            f"{where}: version={version!r}, but this jft reads versions up to {newest}; update jft"
+        )
 
 
 def check(where: str, record, schema: Schema) -> None:

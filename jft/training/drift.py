@@ -77,8 +77,9 @@ def write(
       config: the shape of the trained model.
       params: its parameters.
     """
-    base, mesh, record = session.model, session.mesh, model_ref.read_model(folder)
+    base, mesh = session.model, session.mesh
     try:
+        record = model_ref.read_model(folder)
         with phase("Measuring the drift of the weights"):
             if config.adapters:
                 sums = compare_adapted(config, mesh, params)
@@ -185,17 +186,17 @@ def report(config: decoder.DecoderConfig, sums: dict) -> dict:
     """
     dims = jax.tree_util.tree_leaves_with_path(_plain_dims(config))
     leaves = jax.tree.leaves(sums, is_leaf=lambda x: isinstance(x, Sums))
-    records, parts = [], []
+    weights, parts = [], []
     for (path, names), leaf in zip(dims, leaves, strict=True):
         stacked = names.startswith("L")
         for layer in range(config.num_layers) if stacked else [None]:
             part = Sums(*(float(x[layer] if stacked else x) for x in leaf))
             parts.append(part)
             place = {"layer": layer, "kind": _kind([key.key for key in path])}
-            records.append(place | _distance(part) | _rank(config, names.lstrip("L"), part))
+            weights.append(place | _distance(part) | _rank(config, names.lstrip("L"), part))
     total = Sums(*np.sum(np.asarray(parts), axis=0))
-    records.sort(key=lambda record: -1 if record["layer"] is None else record["layer"])
-    return {"all": _distance(total), "weights": records}
+    weights.sort(key=lambda weight: -1 if weight["layer"] is None else weight["layer"])
+    return {"all": _distance(total), "weights": weights}
 
 
 def _distance(sums: Sums) -> dict:

@@ -19,7 +19,7 @@ from jft.model import mesh as mesh_lib
 from jft.runtime import processes
 from jft.runtime.progress import say
 
-# The exit code of a run that could not save in time: as one that was lost, it is started again.
+# The exit code of a run that could not save in time. Launchers start such a run again.
 GAVE_UP = 1
 
 
