@@ -108,7 +108,8 @@ def sees(query, key, visible_until):
     """Apply the mask rule: query q sees key k when `k <= q < visible_until[k]`.
 
     This is causal attention along the path from the root of the tree, and nothing else. Attention,
-    its kernels, the lists of key blocks and the paths of prompts in generation all apply it.
+    its kernels, the lists of key blocks and the paths of prompts in generation all apply it. (When
+    generation goes on from there, all keys of a slot are visible, and lengths are its mask.)
 
     Args:
       query: row indices of queries.

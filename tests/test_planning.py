@@ -263,7 +263,9 @@ def test_a_folder_with_a_config_alone_is_enough(config, tmp_path):
     config.model.path = str(tmp_path)
     assert estimated(config).fits
     config.model.path = "shape:llama-9-7b"
-    with pytest.raises(UserError, match=r"model\.path=shape:llama-9-7b: there are llama-2-13b, llama-2-7b, "):
+    with pytest.raises(
+        UserError, match=r"model\.path=shape:llama-9-7b: there are llama-2-13b, llama-2-7b, "
+    ):
         planner.decoder_config(config.model.path)
 
 

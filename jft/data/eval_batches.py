@@ -36,10 +36,10 @@ class SlotSizes(NamedTuple):
       shards: parts that the rows, and the slots, are split into; a prompt goes into a slot of the
         shard that holds its row.
       slot_tokens: P of a slot.
-      prompt_tokens: the most that a prompt may have after the shared prefix; the rest of a slot is
-        for new tokens.
+      prompt_tokens: the most that a prompt may have after the prefix of the cell; the rest of a
+        slot is for new tokens.
       prefix_tokens: tokens that all prompts of the cell share.
-      prefix_size: T of the prefix cache: the shared prefix, and tokens that follow it in a row.
+      prefix_size: T of the prefix cache: `prefix_tokens`, and tokens that follow them in a row.
     """
 
     num_slots: int

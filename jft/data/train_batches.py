@@ -71,7 +71,7 @@ class Batches:
         return self.packed[step].micro_batches(shard, shards)
 
     def sha256(self) -> str:
-        """Hash every token of the run: examples, prompts and the tokenizer determine them."""
+        """Hash the tokens of all items: examples, prompts and the tokenizer determine them."""
         return prefix_tree.sha256([encoded.sequences[0] for encoded in self.encoded])
 
 

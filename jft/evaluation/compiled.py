@@ -105,7 +105,7 @@ class CompiledModel:
         return self._call("prefill", self._params, mesh_lib.put(batch, self._rows))
 
     def prefix_cache(self, size: int, prefilled: PrefilledBatch, length: Array) -> PrefixCache:
-        """Cache the shared prefix of a batch; see `decode.prefix_cache`."""
+        """Cache the prefix of the cell; see `decode.prefix_cache`."""
         return self._call("prefix_cache", size, prefilled, length)
 
     def init_slots(self, num_slots: int, slot_tokens: int) -> DecodeState:

@@ -56,7 +56,7 @@ class DecoderConfig:
       rope_factors: head_dim / 2 divisors of the rotary frequencies (Llama-3 or linear scaling);
         empty: none.
       tied_head: the head's kernel is the embedding.
-      attention_bias: biases on query, key, value and output projections.
+      attention_bias: biases on query, key, value and output projections, all four.
       mlp_bias: biases on gate, up and down projections.
       max_positions: the longest sequence the model was trained on.
       adapters: trained instead of all parameters; None: there are none.

@@ -57,8 +57,8 @@ class NewPrompts(NamedTuple):
 
     Attributes:
       entry_I: the prompt's loss entry in the batch, as row * M + entry of the row.
-      path_IP: its tokens after the shared prefix, as row * T + index in the row; arbitrary from
-        `length_I` on. P may be less than that of the slots.
+      path_IP: its tokens after the prefix of the cell, as row * T + index in the row; arbitrary
+        from `length_I` on. P may be less than that of the slots.
       length_I: the number of these tokens.
       slot_I: the slot to insert into; R: none, which leaves this place of the arrays unused.
     """
@@ -114,7 +114,7 @@ def prefill(config: DecoderConfig, params: Params, batch: Batch) -> PrefilledBat
 
 
 def prefix_cache(size: int, prefilled: PrefilledBatch, length: Array) -> PrefixCache:
-    """Cache the shared prefix, which every row of the batch begins with.
+    """Cache the prefix of the cell, which every row of the batch begins with.
 
     Args:
       size: T of the cache, at least `length`; a row's tokens are the most.
@@ -164,6 +164,7 @@ def insert(
     generated = jax.tree.map(lambda x, part: x.at[slot_I].set(part, mode="drop"), generated, new)
     local_slots = sharding.local_size("B", (num_slots,))
     local_slot_I = jnp.where(slot_I < num_slots, slot_I % local_slots, local_slots)
+    # Slots are split as rows: `sharding.ACTIVATIONS` knows both by the letter B.
     keys_LRKHP, values_LRKPH = sharding.on_devices(
         _copy_to_slots,
         ("LBKHP", "LBKPH", "LBTKH", "LBTKH", "BP", "B"),
@@ -321,7 +322,7 @@ def _forward(
 
 
 def _greedy_token(config: DecoderConfig, params: Params, hidden_BMD: jax.Array) -> jax.Array:
-    """Find the most likely token after normed hidden states, [B, M], or `NOT_FINITE`."""
+    """Find the most likely token after normed hidden states, or `NOT_FINITE`; [B, M], or [R, 1]."""
     logits_BMV = decoder.logits(config, params, hidden_BMD)
     token_BM = jnp.argmax(logits_BMV, axis=-1).astype(jnp.int32)  # the first NaN, if there is one
     largest_BM1 = jnp.take_along_axis(logits_BMV, token_BM[..., None], axis=-1)
@@ -329,8 +330,7 @@ def _greedy_token(config: DecoderConfig, params: Params, hidden_BMD: jax.Array) 
 
 
 def _constrain_state(state: DecodeState) -> DecodeState:
-    """Split the caches over the devices as rows are; replicate what the host reads."""
+    """Split the caches over the devices as rows are (R as B); replicate what the host reads."""
     keys_LRKHP, values_LRKPH, length_R = state.cache
-    # Slots are split as rows: the letter that `sharding.ACTIVATIONS` knows for them is B.
     cache = SlotCache(constrain(keys_LRKHP, "LBKHP"), constrain(values_LRKPH, "LBKPH"), length_R)
     return DecodeState(jax.tree.map(lambda x: constrain(x, "RO"[: x.ndim]), state.generated), cache)

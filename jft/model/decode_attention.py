@@ -25,7 +25,7 @@ class PrefixCache(NamedTuple):
 
 
 class SlotCache(NamedTuple):
-    """Keys and values after the shared prefix, a slot for each prompt; of all layers, or of one.
+    """Keys and values after the prefix of the cell, a slot a prompt; of all layers, or of one.
 
     Attributes:
       keys_LRKHP, values_LRKPH: of the prompt's tokens after the prefix, then of its new tokens;
@@ -80,7 +80,7 @@ def attend(
 
 
 def _with_prefix(einsum: str, x_RKG: jax.Array, prefix_K: jax.Array) -> jax.Array:
-    """Multiply all slots' queries or weights with the shared prefix, in one product per head.
+    """Multiply all slots' queries or weights with the prefix of the cell, in one product per head.
 
     Args:
       einsum: of x as [K, X, its last axis], where X is R times G, and of the prefix. XLA:CPU is

@@ -13,7 +13,7 @@ from jft.tasks import IN_DOMAIN, OUT_OF_DOMAIN, OUT_OF_TASK, RELATIONS
 
 MINUS, DASH, SPACE = "\N{MINUS SIGN}", "\N{EN DASH}", "\N{NO-BREAK SPACE}"
 ARROW, PLUS_MINUS = "\N{RIGHTWARDS ARROW}", "\N{PLUS-MINUS SIGN}"
-METRICS = {"accuracy": "accuracy", "rougeL": "ROUGE-L", "bleu": "BLEU"}
+METRIC_NAMES = {"accuracy": "accuracy", "rougeL": "ROUGE-L"}
 GUIDE = (
     (IN_DOMAIN, "test rows of the dataset that the model was trained on"),
     (OUT_OF_DOMAIN, "other datasets of the same task"),
@@ -78,7 +78,7 @@ def p_value(p: float | None) -> str:
 
 def metric(name: str) -> str:
     """Name a metric as prose does."""
-    return METRICS.get(name, name)
+    return METRIC_NAMES.get(name, name)
 
 
 def shots(comparison: Comparison) -> str:

@@ -26,6 +26,8 @@ GAVE_UP = 1
 class Stop:
     """Signal handler that turns SIGTERM and the first Ctrl-C into a request to end after a step.
 
+    A Ctrl-C after either ends the program at once.
+
     Where one of several processes gets the signal, all have to end after the same step. So all vote
     before every step, and read the votes one step later, when they are sure to have arrived: the
     step does not wait for them.
