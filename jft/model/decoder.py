@@ -14,7 +14,7 @@ from typing import Any, Literal, overload
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
+from flax import nnx, traverse_util
 
 from jft.batch import Batch
 from jft.model import attention, lora, sharding
@@ -107,7 +107,8 @@ class Adapter(nnx.Module):
 class Norm(nnx.Module):
     """Root-mean-square normalization in float32 (Zhang and Sennrich 2019, arXiv 1910.07467)."""
 
-    def __init__(self, c: DecoderConfig):
+    def __init__(self, c: DecoderConfig, rngs: nnx.Rngs | None = None):
+        del rngs  # nothing is drawn
         self.scale = nnx.Param(jnp.ones(c.embed_dim), dims="D")
         self.eps = c.norm_eps
 
@@ -199,13 +200,9 @@ def shapes(config: DecoderConfig) -> Params:
 
 def dims(config: DecoderConfig) -> Params:
     """Return the dimension letters of every parameter, such as `LNHD`, structured as `init`."""
-
-    def names(module, prefix):
-        state = nnx.state(nnx.eval_shape(lambda: module(config, rngs=nnx.Rngs(0))))
-        flat = {path: prefix + leaf.get_metadata("dims") for path, leaf in nnx.to_flat_state(state)}
-        return _nest(flat)
-
-    return names(EmbedAndHead, "") | {"layers": names(Layer, "L")}
+    _, outer = _declare(EmbedAndHead, config)
+    _, layer = _declare(Layer, config)
+    return outer | {"layers": jax.tree.map("L{}".format, layer)}
 
 
 @overload
@@ -297,11 +294,10 @@ def layer(config: DecoderConfig) -> Callable[..., tuple[jax.Array, Any]]:
 
     `attend` computes attention, and so decides which keys a query sees; it returns `kv`, too.
     """
-    graph, _ = nnx.split(nnx.eval_shape(lambda: Layer(config, rngs=nnx.Rngs(0))))
-    names = jax.tree.map(lambda name: name.removeprefix("L"), dims(config)["layers"])
+    graph, letters = _declare(Layer, config)
 
     def run(params, x_BTD, rope_2BTH, attend):
-        return _merge(graph, jax.tree.map(gather, names, params))(x_BTD, rope_2BTH, attend)
+        return _merge(graph, jax.tree.map(gather, letters, params))(x_BTD, rope_2BTH, attend)
 
     return run
 
@@ -316,9 +312,8 @@ def embed(
 
 def final_norm(config: DecoderConfig, params: Params, x_BTD: jax.Array) -> jax.Array:
     """Apply the norm that follows the last layer."""
-    graph, _ = nnx.split(nnx.eval_shape(lambda: Norm(config)))
-    norm_params = jax.tree.map(gather, dims(config)["final_norm"], params["final_norm"])
-    return _merge(graph, norm_params)(x_BTD)
+    graph, letters = _declare(Norm, config)
+    return _merge(graph, jax.tree.map(gather, letters, params["final_norm"]))(x_BTD)
 
 
 def logits(config: DecoderConfig, params: Params, hidden_BMD: jax.Array) -> jax.Array:
@@ -326,6 +321,16 @@ def logits(config: DecoderConfig, params: Params, hidden_BMD: jax.Array) -> jax.
     head_VD = gather("VD", params["embed"] if config.tied_head else params["head"]["kernel"])
     logits_BMV = jnp.einsum("BMD,VD->BMV", hidden_BMD, head_VD, preferred_element_type=jnp.float32)
     return constrain(logits_BMV, "BMV")
+
+
+@functools.cache
+def _declare(
+    module: Callable[..., nnx.Module], config: DecoderConfig
+) -> tuple[nnx.GraphDef, Params]:
+    """Declare a module without drawing its parameters: its graph, and their letters."""
+    graph, state = nnx.split(nnx.eval_shape(lambda: module(config, rngs=nnx.Rngs(0))))
+    letters = {path: leaf.get_metadata("dims") for path, leaf in nnx.to_flat_state(state)}
+    return graph, traverse_util.unflatten_dict(letters)
 
 
 def _dict(module: nnx.Module) -> Params:
@@ -339,11 +344,3 @@ def _merge(graph: nnx.GraphDef, params: Params):
 def _flat(params: Params) -> list:
     paths = jax.tree_util.tree_leaves_with_path(params)
     return [(tuple(key.key for key in path), nnx.Param(leaf)) for path, leaf in paths]
-
-
-def _nest(flat: dict) -> Params:
-    tree: Params = {}
-    for path, leaf in flat.items():
-        *parents, name = path
-        functools.reduce(lambda node, part: node.setdefault(part, {}), parents, tree)[name] = leaf
-    return tree
