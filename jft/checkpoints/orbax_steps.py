@@ -27,6 +27,10 @@ from jft.runtime import processes
 # The items of a step: a state's leaves by path, and their hashes by path.
 MODEL, OPTIMIZER, MANIFEST = "model", "optimizer", "manifest"
 
+# Devices that hold copies of an array write equal slices of it, each at least of so many bytes.
+# Smaller arrays are written whole: to slice each is another program to compile.
+SLICE_BYTES = 2**20
+
 # Chooses steps to keep from all that there are.
 Best = Callable[[Sequence[int]], Collection[int]]
 
@@ -90,9 +94,18 @@ class Checkpoints:
             self._remove_unfinished()
         # One folder for each array, so that a damaged file names its array. No compression: weights
         # hardly compress, and a flipped bit damages one number instead of a compressed block.
+        registry = ocp.type_handlers.create_type_handler_registry(
+            (
+                jax.Array,
+                ocp.type_handlers.ArrayHandler(min_slice_bytes_for_replica_parallel=SLICE_BYTES),
+            )
+        )
         arrays = {
             name: ocp.PyTreeCheckpointHandler(
-                use_ocdbt=False, use_zarr3=False, use_compression=False
+                use_ocdbt=False,
+                use_zarr3=False,
+                use_compression=False,
+                type_handler_registry=registry,
             )
             for name in (MODEL, OPTIMIZER)
         }
