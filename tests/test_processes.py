@@ -82,7 +82,7 @@ def training(workdir, *more, steps=6):
     return [
         *("jft.train", "--config=configs/finetune.py", f"--workdir={workdir}"),
         *("--config.model.path=random:llama-tiny", "--config.data.train=gadgets_train_480"),
-        *("--config.data.shots=1", "--config.data.max_length=256", f"--config.train.steps={steps}"),
+        *("--config.data.shots=1", "--config.data.max_length=128", f"--config.train.steps={steps}"),
         *("--config.train.batch_size=8", "--config.optim.lr=1e-3", "--config.probe.limit=2"),
         *("--config.probe.datasets=gadgets", "--config.checkpoint.every=3", *more),
     ]

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import flags
 import pytest
 
 from configs import paper
@@ -129,7 +130,7 @@ def run(config, folder, *overrides, **options):
     file = folder.parent / "config.json"
     file.write_text(json.dumps(config_lib.to_dict(config)))
     command = [sys.executable, "-m", "jft.study", f"--config={file}", f"--workdir={folder}"]
-    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
+    environment = os.environ | {"XLA_FLAGS": flags.devices(1)}
     return subprocess.Popen([*command, *overrides], env=environment, text=True, **options)
 
 
