@@ -13,13 +13,14 @@ import threading
 import time
 from pathlib import Path
 
+import filelock
 import flags
 import pytest
 
 from jft.runtime import cli, processes, rendezvous
 
 REPO = Path(__file__).parent.parent
-LONG = 24  # steps of a run that must not be over before it is told to end, or killed
+LONG = 15  # steps of a run that must not be over before it is told to end, or killed
 
 
 def environment(folder, devices):
@@ -54,11 +55,13 @@ def starting(folder):
             found.append(process)
         return found
 
-    yield start
-    for process in started:
-        process.kill()
-        process.wait()
-        process.log.close()
+    try:
+        yield start
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
+            process.log.close()
 
 
 @pytest.fixture
@@ -82,7 +85,7 @@ def training(workdir, *more, steps=6):
     return [
         *("jft.train", "--config=configs/finetune.py", f"--workdir={workdir}"),
         *("--config.model.path=random:llama-tiny", "--config.data.train=gadgets_train_480"),
-        *("--config.data.shots=1", "--config.data.max_length=128", f"--config.train.steps={steps}"),
+        *("--config.data.shots=1", "--config.data.max_length=192", f"--config.train.steps={steps}"),
         *("--config.train.batch_size=8", "--config.optim.lr=1e-3", "--config.probe.limit=2"),
         *("--config.probe.datasets=gadgets", "--config.checkpoint.every=3", *more),
     ]
@@ -119,22 +122,36 @@ def reached(workdir, step):
         time.sleep(0.01)
 
 
+@contextlib.contextmanager
+def made_once(tmp_path_factory, name):
+    """A folder that the workers of a test run share, and whether this one has to fill it."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    with filelock.FileLock(f"{folder}.lock"):
+        missing = not (folder / "whole").exists()
+        if missing:
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+        yield folder, missing
+        (folder / "whole").touch()
+
+
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
     """What one process gives: a run, and its evaluation."""
-    folder = tmp_path_factory.mktemp("alone")
-    with starting(folder) as start:
-        end(start(training(folder / "run")))
-        end(start(scoring(folder / "eval", folder / "run")))
+    with made_once(tmp_path_factory, "alone") as (folder, missing), starting(folder) as start:
+        if missing:
+            end(start(training(folder / "run")))
+            end(start(scoring(folder / "eval", folder / "run")))
     return folder
 
 
 @pytest.fixture(scope="module")
 def long(tmp_path_factory):
     """A long run of two processes that are left alone."""
-    folder = tmp_path_factory.mktemp("long")
-    with starting(folder) as start:
-        end(start(training(folder / "run", *on_mesh(2, 1, 1), steps=LONG), 2))
+    with made_once(tmp_path_factory, "long") as (folder, missing), starting(folder) as start:
+        if missing:
+            end(start(training(folder / "run", *on_mesh(2, 1, 1), steps=LONG), 2))
     return folder / "run"
 
 
