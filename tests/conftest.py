@@ -30,6 +30,15 @@ def compilation_cache(tmp_path_factory):
     os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.getbasetemp() / "cache")
 
 
+@pytest.fixture(autouse=True)
+def signal_handlers():
+    """Restore the handlers of pytest after a test that runs a program in this process."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
 @pytest.fixture(scope="session")
 def decoder_config():
     return DecoderConfig(

@@ -72,12 +72,8 @@ def place(tmp_path, suite_root):
 
 @pytest.fixture(autouse=True)
 def leave_pytest_alone(monkeypatch):
-    """The programs set handlers of signals, and end without further ado."""
+    """The programs end without further ado."""
     monkeypatch.setattr(os, "_exit", sys.exit)
-    handlers = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
 
 
 def run(program, place, monkeypatch, *args):
