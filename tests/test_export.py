@@ -1,6 +1,7 @@
 """An exported folder is what others load, checked before it gets its name."""
 
 import json
+import re
 import sys
 
 import jax
@@ -11,6 +12,7 @@ from safetensors import safe_open
 
 from jft import export
 from jft.checkpoints import model_ref, safetensors_io, tensor_names
+from jft.checkpoints import tokenizer as tokenizer_lib
 from jft.errors import UserError
 from jft.evaluation import loop as eval_loop
 from jft.exporting import folder
@@ -68,8 +70,21 @@ def test_smaller_types_pass_the_check_too(run, tmp_path, dtype):
         assert weights.get_slice("model.norm.weight").get_dtype() in ("BF16", "F16")
 
 
+def test_weights_that_rounding_moves_far_are_exported(tmp_path, capsys):
+    """As those of real models, in which rounding is followed by many layers."""
+    drawn, model = safetensors_io.load("random:llama-tiny"), tmp_path / "model"
+    params = jax.tree.map(lambda x: x if x.ndim < 3 else 8 * x, drawn.params)
+    safetensors_io.save(drawn.config, params, str(model))
+    tokenizer_lib.load("random:llama-tiny").save(str(model))
+    folder.export(str(model), [], str(tmp_path / "out"), "bfloat16")
+    printed = capsys.readouterr().out
+    assert float(re.search(r"Rounding to bfloat16 moves scores by (\S+) at", printed)[1]) > 0.02
+    assert "gives the same scores, to 0.0e+00" in printed
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 @pytest.mark.parametrize("wrong", ["transposed", "heads in another order"])
-def test_a_wrong_layout_is_caught(run, tmp_path, monkeypatch, wrong):
+def test_a_wrong_layout_is_caught(run, tmp_path, monkeypatch, wrong, dtype):
     dump = tensor_names.dump_tensors
 
     def planted(*args):
@@ -80,7 +95,7 @@ def test_a_wrong_layout_is_caught(run, tmp_path, monkeypatch, wrong):
 
     monkeypatch.setattr(tensor_names, "dump_tensors", planted)
     with pytest.raises(UserError, match="gives other scores than the model"):
-        folder.export(str(run), [], str(tmp_path / "out"), "float32")
+        folder.export(str(run), [], str(tmp_path / "out"), dtype)
     assert not (tmp_path / "out").exists()
 
 
