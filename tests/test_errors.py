@@ -72,7 +72,7 @@ def place(tmp_path, suite_root):
 
 @pytest.fixture(autouse=True)
 def leave_pytest_alone(monkeypatch):
-    """The programs end without further ado."""
+    """Turn the immediate end of a program into `SystemExit`, which a test can expect."""
     monkeypatch.setattr(os, "_exit", sys.exit)
 
 

@@ -71,14 +71,14 @@ def test_smaller_types_pass_the_check_too(run, tmp_path, dtype):
 
 
 def test_weights_that_rounding_moves_far_are_exported(tmp_path, capsys):
-    """As those of real models, in which rounding is followed by many layers."""
+    """In real models many layers follow, and a fixed tolerance for rounding would be too small."""
     drawn, model = safetensors_io.load("random:llama-tiny"), tmp_path / "model"
     params = jax.tree.map(lambda x: x if x.ndim < 3 else 8 * x, drawn.params)
     safetensors_io.save(drawn.config, params, str(model))
     tokenizer_lib.load("random:llama-tiny").save(str(model))
     folder.export(str(model), [], str(tmp_path / "out"), "bfloat16")
     printed = capsys.readouterr().out
-    assert float(re.search(r"Rounding to bfloat16 moves scores by (\S+) at", printed)[1]) > 0.02
+    assert float(re.search(r"bfloat16 moves scores by up to (\S+) of", printed)[1]) > 0.02
     assert "gives the same scores, to 0.0e+00" in printed
 
 

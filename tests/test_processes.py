@@ -85,7 +85,7 @@ def training(workdir, *more, steps=6):
     return [
         *("jft.train", "--config=configs/finetune.py", f"--workdir={workdir}"),
         *("--config.model.path=random:llama-tiny", "--config.data.train=gadgets_train_480"),
-        *("--config.data.shots=1", "--config.data.max_length=192", f"--config.train.steps={steps}"),
+        *("--config.data.shots=1", "--config.data.max_length=256", f"--config.train.steps={steps}"),
         *("--config.train.batch_size=8", "--config.optim.lr=1e-3", "--config.probe.limit=2"),
         *("--config.probe.datasets=gadgets", "--config.checkpoint.every=3", *more),
     ]
@@ -124,7 +124,7 @@ def reached(workdir, step):
 
 @contextlib.contextmanager
 def made_once(tmp_path_factory, name):
-    """A folder that the workers of a test run share, and whether this one has to fill it."""
+    """Yield a folder that all workers of a test run share, and whether this one has to fill it."""
     base = tmp_path_factory.getbasetemp()
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
     with filelock.FileLock(f"{folder}.lock"):

@@ -255,6 +255,26 @@ def test_one_that_cannot_save_in_time_gives_up(command, tmp_path):
     assert "error: checkpoint.grace=0.001: not saved by so many seconds after SIGTERM" in text
 
 
+def test_devices_that_hold_copies_share_the_writing_of_large_arrays_alone(tmp_path):
+    everywhere = jax.sharding.NamedSharding(
+        jax.sharding.Mesh(jax.devices(), "x"), jax.sharding.PartitionSpec()
+    )
+    small = np.arange(64, dtype=np.float32)
+    large = np.arange(len(jax.devices()) * orbax_steps.SLICE_BYTES // 4, dtype=np.float32)
+    arrays = {"params": {"small": small, "large": large}, "step": np.int32(1)}
+    state = jax.device_put(arrays, everywhere)
+    store = orbax_steps.Checkpoints(tmp_path)
+    store.save(1, state)
+    store.wait()
+    files = {
+        name: len(list((tmp_path / "checkpoints/1/model").glob(f"params.{name}/[0-9]*")))
+        for name in state["params"]
+    }
+    assert files == {"small": 1, "large": len(jax.devices())}
+    jax.tree.map(np.testing.assert_array_equal, store.restore(state), state)
+    store.close()
+
+
 def test_restoring_into_another_shape_is_refused(tmp_path):
     store = orbax_steps.Checkpoints(tmp_path)
     store.save(1, {"params": {"w": jax.numpy.zeros((2, 3))}, "step": jax.numpy.int32(1)})

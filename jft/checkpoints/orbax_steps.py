@@ -92,14 +92,14 @@ class Checkpoints:
             raise UserError(f"{workdir}: no checkpoint there; jft.train makes them")
         if not read_only:
             self._remove_unfinished()
-        # One folder for each array, so that a damaged file names its array. No compression: weights
-        # hardly compress, and a flipped bit damages one number instead of a compressed block.
         registry = ocp.type_handlers.create_type_handler_registry(
             (
                 jax.Array,
                 ocp.type_handlers.ArrayHandler(min_slice_bytes_for_replica_parallel=SLICE_BYTES),
             )
         )
+        # One folder for each array, so that a damaged file names its array. No compression: weights
+        # hardly compress, and a flipped bit damages one number instead of a compressed block.
         arrays = {
             name: ocp.PyTreeCheckpointHandler(
                 use_ocdbt=False,

@@ -81,13 +81,11 @@ def export(
                 again = safetensors_io.load(str(folder))
             found = _logits(*again)
             del again
-        wanted = _logits(decoder, params)
-        if not adapters and dtype != "float32":
-            # The folder holds these numbers, so that its scores have to be exactly theirs.
-            rounded = jax.tree.map(lambda x: x.astype(dtype).astype(jnp.float32), params)
-            unrounded, wanted = wanted, _logits(decoder, rounded)
-            say(f"Rounding to {dtype} moves scores by {_distance(unrounded, wanted):.1e} at most")
-        _compare(folder, wanted, found)
+        with phase("Comparing its scores with the model's"):
+            wanted = _logits(decoder, params)
+            if not adapters and dtype != "float32":
+                wanted = _rounded_logits(decoder, params, dtype, wanted)
+            _compare(folder, wanted, found)
     say(f"Exported to {target}")
     if adapters:
         _say_what_base(decoder, base)
@@ -183,6 +181,17 @@ def _with_adapters_of(
     _, adapters = peft.describe(str(folder), decoder.adapters.base)
     config = replace(decoder, adapters=adapters)
     return config, lora.join(peft.read_adapters(str(folder), config), lora.split(params)[1])
+
+
+def _rounded_logits(
+    decoder: DecoderConfig, params: Params, dtype: str, unrounded: np.ndarray
+) -> np.ndarray:
+    """Compute the logits of weights rounded to a type, and say how far they have moved."""
+    rounded = jax.tree.map(lambda x: x.astype(dtype).astype(jnp.float32), params)
+    logits = _logits(decoder, rounded)
+    worst = _distance(unrounded, logits)
+    say(f"Rounding the weights to {dtype} moves scores by up to {worst:.1e} of the largest")
+    return logits
 
 
 def _compare(folder: Path, wanted: np.ndarray, found: np.ndarray) -> None:

@@ -327,7 +327,10 @@ def logits(config: DecoderConfig, params: Params, hidden_BMD: jax.Array) -> jax.
 def _declare(
     module: Callable[..., nnx.Module], config: DecoderConfig
 ) -> tuple[nnx.GraphDef, Params]:
-    """Declare a module without drawing its parameters: its graph, and their letters."""
+    """Find a module's graph and the dimension letters of its parameters, without drawing them.
+
+    All callers get the same dict of letters, so they must not change it.
+    """
     graph, state = nnx.split(nnx.eval_shape(lambda: module(config, rngs=nnx.Rngs(0))))
     letters = {path: leaf.get_metadata("dims") for path, leaf in nnx.to_flat_state(state)}
     return graph, traverse_util.unflatten_dict(letters)
