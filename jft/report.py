@@ -18,7 +18,7 @@ from jft.runtime import cli, workdir
 def main(dirs: list[str], out: str) -> None:
     """Compare the models scored in these folders, print a summary, and write the report."""
     from jft.reporting import content as content_lib
-    from jft.reporting import render, terminal
+    from jft.reporting import render
 
     content = content_lib.gather(dirs)
     folder = Path(out).expanduser()
@@ -29,7 +29,7 @@ def main(dirs: list[str], out: str) -> None:
             workdir.write_bytes(folder / name, data)
     except OSError as error:
         raise UserError(f"--out={out}: cannot write there: {error.strerror}") from None
-    terminal.show(content)
+    render.show(content)
     print(f"The report is in {folder / 'report.html'}")
 
 

@@ -28,7 +28,7 @@ from rich.console import Console
 from jft import report
 from jft.errors import UserError
 from jft.evaluation import stats
-from jft.reporting import drawing, figures, notes, read, terminal, wording
+from jft.reporting import drawing, figures, notes, read, render, wording
 from jft.reporting.compare import compare
 from jft.reporting.content import gather
 from jft.reporting.findings import findings
@@ -569,7 +569,7 @@ def test_every_markdown_table_has_as_many_cells_in_each_row_as_in_its_header(stu
 
 def test_the_summary_fits_the_terminal(study):
     text = io.StringIO()
-    terminal.show(gather(study), Console(file=text, width=100, highlight=False))
+    render.show(gather(study), Console(file=text, width=100, highlight=False))
     lines = text.getvalue().splitlines()
     assert max(map(len, lines)) <= 100
     for relation in ("in-domain", "out-of-domain", "out-of-task"):

@@ -22,6 +22,7 @@ from jft.errors import UserError
 from jft.model import mesh as mesh_lib
 from jft.training import loop
 from jft.training import step as step_lib
+from jft.training.stop import Stop
 
 REPO = Path(__file__).parent.parent
 STEPS = 28
@@ -245,6 +246,27 @@ def test_told_to_end_while_it_saves_its_last_step_it_saves_it(config, tmp_path, 
     finally:
         signal.signal(signal.SIGTERM, before)
     assert (tmp_path / "run" / "checkpoints" / "3" / "manifest").is_dir()
+
+
+def test_one_that_has_saved_in_time_does_not_give_up(config, tmp_path, monkeypatch):
+    config.checkpoint.grace = 0.5
+    gave_up = []
+    monkeypatch.setattr(Stop, "_give_up", gave_up.append)
+    save_last = loop._save_last
+
+    def saved_and_told(*args):
+        ended = save_last(*args)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.1)
+        return ended
+
+    def slow(*args):
+        time.sleep(1)
+
+    monkeypatch.setattr(loop, "_save_last", saved_and_told)
+    monkeypatch.setattr(loop.drift, "write", slow)
+    loop.train(config, str(tmp_path / "run"))
+    assert gave_up == []
 
 
 def test_one_that_cannot_save_in_time_gives_up(command, tmp_path):

@@ -1,4 +1,7 @@
-"""The files of a report: a page and a text, from two templates of one outline, plots and tables."""
+"""The files of a report, and its summary for the terminal.
+
+Page and text come from two templates of one outline; plots and tables are beside them.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +14,26 @@ from pathlib import Path
 
 import jinja2
 from markupsafe import Markup
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from jft import pages
 from jft.reporting import wording
+from jft.reporting.compare import TaskGroup
 from jft.reporting.content import Content
+from jft.reporting.findings import NOT_DECIDED
 from jft.reporting.pairs import CHOICES, Comparison
 
 # Of more models than this the page folds up the details.
 FEW_MODELS = 4
+# Widths of the columns of the summary in the terminal, which is at most `TERMINAL_WIDTH` wide. Its
+# first notes are shown; the commands for what is missing always are.
+TERMINAL_COLUMNS = {
+    **{"": 24, "base": 7, "tuned": 7, "change": 7},
+    **{"95 % interval": 16, "p (Holm)": 8, "n": 5},
+}
+TERMINAL_WIDTH, TERMINAL_NOTES = 100, 4
 # Pixels of the drawing of an interval, and those left free at either end.
 WIDTH, MARGIN = 190, 6
 # Characters that Markdown would take for its own.
@@ -166,3 +181,65 @@ def _csv(columns: Sequence[str], lines: Iterable[dict]) -> str:
     writer.writeheader()
     writer.writerows(lines)
     return text.getvalue()
+
+
+def show(content: Content, console: Console | None = None) -> None:
+    """Print the summary: the changes by relation, FTICL against FT, the verdicts, and the notes."""
+    report = content.report
+    console = console or Console(highlight=False)
+    console.width = min(console.width, TERMINAL_WIDTH)
+    console.print(Text(wording.introduction(report)))
+    console.print(Text(wording.LEGEND, style="dim"))
+    console.print()
+    head = _grid()
+    head.add_row(*(Text(name, style="dim") for name in TERMINAL_COLUMNS))
+    console.print(head)
+    groups: list[TaskGroup] = [*report.groups, *report.contrast_groups]
+    for group in groups:
+        console.print(Text(wording.heading(group), style="bold"))
+        console.print(_rows(wording.overall(group.relations)))
+    decided = [finding for finding in content.findings if finding.verdict != NOT_DECIDED]
+    console.print(
+        Text(f"Of the paper's findings {len(decided)} of {len(content.findings)} are decided")
+    )
+    for finding in decided:
+        console.print(Text(f"  {finding.verdict}: {finding.claim}"))
+    notes = report.notes[:TERMINAL_NOTES]
+    if len(report.notes) > TERMINAL_NOTES:
+        notes.append(f"{len(report.notes) - TERMINAL_NOTES} more are in the report, under Caveats.")
+    for note in [*report.gaps, *notes]:
+        # Commands are to be copied whole, so no line breaks within.
+        console.print(Text(f"Note: {note}", style="yellow"), soft_wrap=True)
+
+
+def _grid() -> Table:
+    table = Table.grid(padding=(0, 1, 0, 0))
+    for name, width in TERMINAL_COLUMNS.items():
+        table.add_column(width=width, justify="right" if name else "left", no_wrap=bool(name))
+    return table
+
+
+def _rows(comparisons: list[Comparison]) -> Table:
+    table, several = _grid(), len({c.metric for c in comparisons}) > 1
+    for c in comparisons:
+        relation = f"  {c.relation}" + (f" {wording.metric(c.metric)}" if several else "")
+        table.add_row(Text(relation), *_numbers(c))
+    return table
+
+
+def _numbers(c: Comparison) -> list[str | Text]:
+    return [
+        wording.percent(c.reference_value),
+        wording.percent(c.value),
+        Text(wording.points(c.change), style=_style(c)),
+        wording.interval(c),
+        wording.p_value(c.p_holm),
+        str(c.n),
+    ]
+
+
+def _style(c: Comparison) -> str:
+    if c.difference is None or not c.difference.significant:
+        return "dim"
+    colour = "blue" if c.difference.value > 0 else "dark_orange3"
+    return f"bold {colour}" if wording.is_strong(c) else colour

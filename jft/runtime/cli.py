@@ -11,7 +11,6 @@ import os
 import re
 import signal
 import sys
-import threading
 import time
 import traceback
 import typing
@@ -25,7 +24,7 @@ from ml_collections.config_flags import tuple_parser
 from jft import config as config_lib
 from jft import sections
 from jft.errors import UserError
-from jft.runtime import libtpu, processes, workdir
+from jft.runtime import libtpu, processes, threads, workdir
 
 # Environment variable that a program sets for those it starts: see `_exit_with_parent`.
 EXITS_WITH_PARENT = "JFT_EXITS_WITH_PARENT"
@@ -84,7 +83,7 @@ def _run(program: Callable[[], None]) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     if os.environ.pop(EXITS_WITH_PARENT, ""):
-        threading.Thread(target=_exit_with_parent, daemon=True).start()
+        threads.start(_exit_with_parent, "the watch on the parent process")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal may lack a sign or two
             stream.reconfigure(errors="replace")

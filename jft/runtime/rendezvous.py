@@ -20,7 +20,6 @@ import os
 import re
 import socket
 import sys
-import threading
 import time
 import typing
 from collections.abc import Iterable
@@ -28,7 +27,7 @@ from multiprocessing import connection
 from typing import NamedTuple
 
 from jft.errors import AbsentError, UserError
-from jft.runtime import progress
+from jft.runtime import progress, threads
 
 # Seconds between attempts to reach process 0, for a handshake, and for the others to end first.
 RETRY, HANDSHAKE, GRACE = 0.2, 10.0, 2.0
@@ -76,7 +75,7 @@ class Rendezvous:
         self._host, _, self._port = info.coordinator.rpartition(":")
         self._aborting = False
         self._peers = self._accept() if info.is_first else {0: self._connect()}
-        threading.Thread(target=self._watch, daemon=True).start()
+        threads.start(self._watch, "the watch on the other processes")
 
     def abort(self) -> None:
         """End the other processes, since this one is about to end early.

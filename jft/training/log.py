@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import os
+import socket
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
-from tensorboardX import SummaryWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.record_writer import RecordWriter
+from tensorboardX.summary import scalar
 
 from jft import config as config_lib
 from jft.data import prefix_tree
@@ -16,6 +22,73 @@ from jft.runtime import processes, records
 from jft.runtime.progress import Bar, say
 from jft.training import optim
 from jft.training.step import Metrics
+
+# Seconds after which what TensorBoard is to show is written out.
+BOARD_SECONDS = 5.0
+
+
+class Board:
+    """The writer of a run's TensorBoard files, which are for display alone.
+
+    The first write that fails is said, and is the last: training goes on. tensorboardX's own writer
+    has a thread and a queue; when a write fails its thread ends, and the queue blocks when full.
+
+    Args:
+      folder: the workdir.
+      done: steps that are trained already; what earlier files say of later ones is not shown.
+    """
+
+    def __init__(self, folder: Path, done: int):
+        self._folder, self._flushed = folder / "tensorboard", 0.0
+        self._writer: RecordWriter | None = None
+        with self._guarded():
+            self._folder.mkdir(exist_ok=True)
+            # TensorBoard reads the files in the order of their names.
+            name = f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}.{os.getpid()}"
+            self._writer = RecordWriter(str(self._folder / name))
+            self._write(Event(file_version="brain.Event:2"))
+            start = SessionLog(status=SessionLog.START)
+            self._write(Event(step=done + 1 if done else 0, session_log=start))
+
+    def add(self, tag: str, value: float, step: int) -> None:
+        """Show a value of a step."""
+        self._write(Event(step=step, summary=scalar(tag, value)))
+        if time.monotonic() - self._flushed > BOARD_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Put all values on disk."""
+        self._flushed = time.monotonic()
+        with self._guarded():
+            if self._writer:
+                self._writer.flush()
+
+    def close(self) -> None:
+        """Put all values on disk, and close the file."""
+        with self._guarded():
+            if self._writer:
+                self._writer.close()
+        self._writer = None
+
+    def _write(self, event: Event) -> None:
+        event.wall_time = time.time()
+        with self._guarded():
+            if self._writer:
+                self._writer.write(event.SerializeToString())
+
+    @contextlib.contextmanager
+    def _guarded(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            broken, self._writer = self._writer, None
+            with contextlib.suppress(OSError):
+                if broken:
+                    broken.close()
+            say(
+                f"note: {self._folder}: {error.strerror or error}; nothing more is written there, "
+                f"and training goes on: {records.METRICS.name} has the same numbers"
+            )
 
 
 class Log:
@@ -39,14 +112,22 @@ class Log:
             say(f"note: {file} has {len(kept)} of the {done} steps until here")
         # Without a checkpoint the probe before the first step is made again, too.
         records.keep_lines(folder, records.PROBES, lambda r: done > 0 and r["step"] <= done)
-        self.board = None
-        if processes.first():
-            board = str(folder / "tensorboard")
-            self.board = SummaryWriter(board, purge_step=done + 1 if done else 0)
+        self.board = Board(folder, done) if processes.first() else None
         self.batches, self.lr = batches, optim.schedule(config.optim, batches.steps)
         self.bar = Bar("Training", batches.steps, done)
         self.time = time.monotonic()
         self._pending: tuple[int, Metrics] | None = None
+
+    def __enter__(self) -> Log:
+        """Show the bar."""
+        self.bar.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Stop showing the bar, and close TensorBoard's file."""
+        self.bar.__exit__(*error)
+        if self.board:
+            self.board.close()
 
     def step(self, step: int, metrics: Metrics) -> None:
         """Record the step before this one, while the devices work on this one.
@@ -54,15 +135,20 @@ class Log:
         Raises:
           UserError: the loss of the step before is not a number.
         """
-        self.flush()
+        self._record()
         self._pending = step, metrics
 
     def flush(self) -> None:
-        """Wait for the newest step and record it.
+        """Wait for the newest step, and put all that is known on disk.
 
         Raises:
           UserError: the loss is not a number; training on would only lose more.
         """
+        self._record()
+        if self.board:
+            self.board.flush()
+
+    def _record(self) -> None:
         if self._pending is None:
             return
         (step, metrics), self._pending = self._pending, None
@@ -98,7 +184,7 @@ class Log:
 
     def _show(self, tag: str, value: float, step: int) -> None:
         if self.board:
-            self.board.add_scalar(tag, value, step)
+            self.board.add(tag, value, step)
 
 
 def _check_finite(step: int, loss: float, grad_norm: float) -> None:

@@ -86,7 +86,7 @@ def _train_from(step: int, run: PlannedRun, watched: ProbeItems | None) -> None:
     probes = Probes(session, decoder, watched, schedule, folder) if watched else None
     log = Log(folder, config, batches, step)
     with Stop(mesh, config.checkpoint.grace) as stop:
-        with log.bar:
+        with log:
             if probes and not step:
                 log.probe(probes.run(0, lora.join(state.params, frozen)))
             while step < batches.steps and not stop.agreed():

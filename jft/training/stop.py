@@ -16,7 +16,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jft.model import mesh as mesh_lib
-from jft.runtime import processes
+from jft.runtime import processes, threads
 from jft.runtime.progress import say
 
 # The exit code of a run that could not save in time. Launchers start such a run again.
@@ -43,6 +43,7 @@ class Stop:
         self._by_device = mesh_lib.one_per_device(mesh)
         self._any = jax.jit(jnp.any, out_shardings=mesh_lib.replicated(mesh))
         self._before: dict[int, Any] = {}
+        self._timer: threading.Timer | None = None
 
     def agreed(self) -> bool:
         """Check whether to end before the next step; all processes get the same answer."""
@@ -69,7 +70,7 @@ class Stop:
         self._wakeup = signal.set_wakeup_fd(writer.fileno())
         for number in (signal.SIGTERM, signal.SIGINT):
             self._before[number] = signal.signal(number, self._request)
-        threading.Thread(target=self._note_signals, daemon=True).start()
+        self._watch = threads.start(self._note_signals, "the watch on signals")
         return self
 
     def __exit__(self, *_) -> None:
@@ -77,10 +78,15 @@ class Stop:
             signal.signal(number, handler)
         signal.set_wakeup_fd(self._wakeup)
         self._writer.close()
+        self._watch.join()  # it starts no timer after this
+        if self._timer:
+            self._timer.cancel()  # what the loop leaves behind is saved
 
     def _request(self, number: int, _) -> None:
         self._requested = True
-        say(f"{signal.Signals(number).name}: saving after this step")
+        # The others hear of it one step later: see `agreed`.
+        when = "this step" if processes.count() == 1 else "the next step"
+        say(f"{signal.Signals(number).name}: saving after {when}")
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
     def _note_signals(self) -> None:
@@ -89,10 +95,10 @@ class Stop:
             while number := self._reader.recv(1):
                 if not self._name:
                     self._when, self._name = time.monotonic(), signal.Signals(number[0]).name
-                if self._grace and number[0] == signal.SIGTERM:
-                    timer = threading.Timer(self._grace, self._give_up)
-                    timer.daemon = True
-                    timer.start()
+                if self._grace and number[0] == signal.SIGTERM and not self._timer:
+                    self._timer = threading.Timer(self._grace, self._give_up)
+                    self._timer.daemon = True
+                    self._timer.start()
 
     def _give_up(self) -> None:
         """End without saving: the time that was left after SIGTERM is over."""
