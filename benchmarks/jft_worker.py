@@ -23,7 +23,6 @@ from jft.evaluation import generation, label_scores
 from jft.evaluation.compiled import CompiledModel
 from jft.model import decoder as decoder_lib
 from jft.model import mesh as mesh_lib
-from jft.training import optim
 from jft.training import step as step_lib
 
 
@@ -79,7 +78,7 @@ def trainer(
     dtype: jax.numpy.dtype,
 ) -> tuple[Callable[[], None], Callable[[], list]]:
     """Return a function that compiles all steps of a run, and one that does the next step."""
-    optimizer = optim.create(config.optim, batches.steps)
+    optimizer = step_lib.adamw(config.optim, batches.steps)
     state = step_lib.create_state(params, optimizer, step_lib.shardings(decoder, optimizer, mesh))
     program = step_lib.CompiledStep(decoder, config.train.remat, dtype, optimizer, mesh)
     layout, steps = mesh_lib.row_sharding(mesh, leading=1), iter(range(batches.steps))

@@ -28,6 +28,15 @@ class Task:
     texts: tuple[str, ...]
     labels: tuple[str, ...] = ()
 
+    @property
+    def labels_nest(self) -> bool:
+        """True where a label begins another, such as `support` and `support strongly`.
+
+        What begins a text is never less likely than the text, so that the longer one could not be
+        predicted. Such labels are scored with the end of sequence after them.
+        """
+        return any(a != b and b.startswith(a) for a in self.labels for b in self.labels)
+
     def inputs(self, example: Example) -> tuple[str, ...]:
         """Return the identity of an example: its fields without its output, white space collapsed.
 

@@ -11,7 +11,7 @@ import pytest
 
 from jft import config as config_lib
 from jft.checkpoints import tokenizer as tokenizer_lib
-from jft.data import checks, data_report, datasets, trained_on
+from jft.data import checks, data_report, datasets, token_checks, trained_on
 from jft.data import train_batches as batches_lib
 from jft.data.datasets import Dataset
 from jft.data.prefix_tree import TokenSequence
@@ -111,12 +111,17 @@ def test_what_was_trained_on_is_remembered_with_what_came_before(tmp_path):
 
 def test_lengths_say_what_is_shortened_and_what_a_cut_would_hurt():
     # The end of sequence is the last token: cutting it alone leaves the answer whole.
-    prompts = checks.PromptLengths([(0, 99), (1, 100), (2, 101), (3, 102), (3, 102)], 1, 100)
-    (short,) = checks.shortened(labelled(*CLEAN), prompts)
-    (cut,) = checks.answers_cut(labelled(*CLEAN), prompts)
+    whole = [(0, 99), (1, 100), (2, 101), (3, 110), (3, 110)]
+    lengths = [token_checks.PromptLength(i, size, min(size, 100)) for i, size in whole]
+    limit = token_checks.LengthLimit(1, 100)
+    (short,) = token_checks.shortened(labelled(*CLEAN), lengths, limit)
+    (cut,) = token_checks.answers_cut(labelled(*CLEAN), lengths, limit)
     assert (short.severity, short.indices, short.of) == ("warning", [2, 3], 4)
     assert (cut.severity, cut.indices, cut.of) == ("note", [3], 4)
-    assert "2 of 4 inputs at 1 shot lose their end to fit data.max_length=100" in short.text
+    assert (
+        "2 of 4 inputs lose their end to fit data.max_length=100 at 1 shot, 6 tokens on average "
+        "and at most 10"
+    ) in short.text
 
 
 def test_at_most_ten_warnings_are_said(capsys):
@@ -144,7 +149,7 @@ def test_rows_without_a_label_are_not_trained_on(config, suite_root, tokenizer):
     config.train.steps = 10
     plan = batches_lib.plan_run(config, tokenizer)
     assert sorted(set(plan.examples)) == [0, 1, *range(4, 20)]
-    report = data_report.training_report(plan, datasets.suite(config.data), config.data)
+    report = data_report.training_report(plan, datasets.suite(config.data), config, tokenizer)
     assert (report["rows"], report["skipped"], report["rows_trained_on"]) == (20, 2, 18)
     assert sum(report["labels"].values()) == 18
 
@@ -155,7 +160,7 @@ def test_drawn_demonstrations_are_looked_for_in_the_whole_file(config, suite_roo
 
     def found():
         plan = batches_lib.plan_run(config, tokenizer)
-        report = data_report.training_report(plan, datasets.suite(config.data), config.data)
+        report = data_report.training_report(plan, datasets.suite(config.data), config, tokenizer)
         return [f["indices"] for f in report["findings"] if "demonstrations" in f["check"]]
 
     config.data.shots = 2
@@ -173,7 +178,7 @@ def test_the_report_of_a_training_run(config, suite_root, tokenizer):
     rewrite(suite_root / "sentiment/shops_test_20.json", lambda test: [examples[4], *test[1:]])
     rewrite(suite_root / "sentiment/few_shot/shops_few_shot.json", lambda d: [examples[5], *d[1:]])
     plan = batches_lib.plan_run(config, tokenizer)
-    report = data_report.training_report(plan, datasets.suite(config.data), config.data)
+    report = data_report.training_report(plan, datasets.suite(config.data), config, tokenizer)
     assert {f["check"]: f["indices"] for f in report["findings"]} == {
         "duplicates": [19],
         "demonstrations_in_training": [5],
@@ -233,7 +238,7 @@ def test_the_page_shows_findings_numbers_and_the_first_row(config, suite_root, t
     )
     config.data.shots, config.data.shuffle, config.data.row_length = 2, False, 512
     plan = batches_lib.plan_run(config, tokenizer)
-    report = data_report.training_report(plan, datasets.suite(config.data), config.data)
+    report = data_report.training_report(plan, datasets.suite(config.data), config, tokenizer)
     page = data_page.training_page(report, plan, tokenizer)
     assert "1 of 20 rows repeats an earlier one" in page
     for text in ("Sharing ratio", "Target share", "positive", "row 0", "visible until"):
@@ -352,7 +357,7 @@ def test_training_examples_are_measured_whole_with_their_end_of_sequence(config,
     lengths = [len(ids) + 1 for ids in tokenizer.encode(texts)]
     config.data.max_length, config.train.steps = max(lengths) - 1, 5
     findings = data_report.training_report(
-        batches_lib.plan_run(config, tokenizer), source, config.data
+        batches_lib.plan_run(config, tokenizer), source, config, tokenizer
     )
     (short,) = [f for f in findings["findings"] if f["check"] == "shortened_inputs"]
     assert not findings["answers_cut"]
@@ -384,6 +389,7 @@ def test_cutting_the_end_would_hurt_a_third_of_the_papers_fticl_xsum_answers(con
     config.data.root, config.data.task = str(PAPER), "summary"
     config.data.train, config.data.shots, config.data.examples = "xsum_train_2000", 2, 400
     config.train.steps, config.train.batch_size = 25, 16
-    batches = batches_lib.plan_run(config, smollm2())
-    report = data_report.training_report(batches, datasets.suite(config.data), config.data)
+    tokenizer = smollm2()
+    batches = batches_lib.plan_run(config, tokenizer)
+    report = data_report.training_report(batches, datasets.suite(config.data), config, tokenizer)
     assert 0.28 < report["answers_cut"] / 400 < 0.38

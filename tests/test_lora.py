@@ -22,7 +22,7 @@ from jft.exporting import folder
 from jft.model import decoder, flops, lora
 from jft.model import mesh as mesh_lib
 from jft.model.architecture import Adapters
-from jft.training import drift, loop, optim, stop
+from jft.training import drift, loop, stop
 from jft.training import step as step_lib
 
 ALL = ("query", "key", "value", "out", "gate", "up", "down")
@@ -121,7 +121,7 @@ def train(config, sizes):
     mesh = mesh_lib.make_mesh(config_lib.Mesh(*sizes))
     settings = config_lib.get_config().optim
     settings.lr = 1e-2
-    optimizer = optim.create(settings, 4)
+    optimizer = step_lib.adamw(settings, 4)
     params = decoder.init(config, jax.random.key(0, impl="rbg"))
     before = jax.device_get(lora.split(params)[1])
     _, frozen = lora.split(
@@ -161,7 +161,7 @@ def test_a_step_computes_no_gradients_of_what_is_frozen(decoder_config):
     counts = {}
     for name in (None, "lora", "int8"):
         config = dataclasses.replace(wide, adapters=KINDS.get(name))
-        optimizer = optim.create(config_lib.get_config().optim, 1)
+        optimizer = step_lib.adamw(config_lib.get_config().optim, 1)
         program = step_lib.CompiledStep(config, "none", jnp.float32, optimizer, mesh)
         rows = jax.tree.map(lambda x: x[None], batch(config, rows=8))
         counts[name] = program.compile(rows).cost_analysis()["flops"]

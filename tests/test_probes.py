@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import time
 from types import SimpleNamespace
 
 import jax
@@ -106,7 +107,8 @@ def test_numbers_equal_plain_forward_passes(probed, tmp_path):
 
 def test_training_does_not_notice_nor_its_seconds(probed, tmp_path, monkeypatch):
     clock, run = itertools.count(), probes.Probes.run
-    monkeypatch.setattr("jft.training.log.time", SimpleNamespace(monotonic=lambda: next(clock)))
+    fake = SimpleNamespace(monotonic=lambda: next(clock), time=time.time)
+    monkeypatch.setattr("jft.training.log.time", fake)
     monkeypatch.setattr(
         probes.Probes, "run", lambda *a: [next(clock) for _ in range(9)] and run(*a)
     )

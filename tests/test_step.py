@@ -15,7 +15,6 @@ from jft.data.prefix_tree import TokenSequence
 from jft.errors import UserError
 from jft.model import decoder, sharding
 from jft.model import mesh as mesh_lib
-from jft.training import optim
 from jft.training import step as step_lib
 
 
@@ -44,7 +43,7 @@ def run(decoder_config, batches, remat="attention", dtype=jnp.float32, **mesh_si
     mesh = jax.sharding.Mesh(devices.reshape(list(sizes.values())), mesh_lib.AXES)
     config = config_lib.get_config().optim
     config.lr = 3e-3
-    optimizer = optim.create(config, len(batches))
+    optimizer = step_lib.adamw(config, len(batches))
     layout = step_lib.shardings(decoder_config, optimizer, mesh)
     params = jax.tree.map(np.asarray, decoder.init(decoder_config, jax.random.key(0, impl="rbg")))
     state = step_lib.create_state(params, optimizer, layout)
@@ -114,7 +113,7 @@ def test_any_mesh_gives_the_same_numbers(decoder_config, steps, expected, sizes,
 def test_what_a_device_holds_of_the_state_is_its_share(decoder_config):
     """By what the compiler says of a step; batches are a few kilobytes beside it."""
     wide = dataclasses.replace(decoder_config, embed_dim=512, vocab_size=1000)
-    optimizer = optim.create(config_lib.get_config().optim, 1)
+    optimizer = step_lib.adamw(config_lib.get_config().optim, 1)
     held = []
     for fsdp in (1, 8):
         mesh = jax.sharding.Mesh(np.array(jax.devices()[:fsdp]).reshape(1, -1, 1), mesh_lib.AXES)
@@ -214,12 +213,12 @@ def test_what_is_left_of_the_devices_goes_to_the_axis_of_minus_one():
     ],
 )
 def test_schedules(name, expected):
-    schedule = optim.schedule(config_lib.Optim(lr=2.0, schedule=name), 4)
+    schedule = step_lib.learning_rate(config_lib.Optim(lr=2.0, schedule=name), 4)
     assert [float(schedule(s)) for s in range(4)] == pytest.approx(expected, rel=1e-6)
 
 
 def test_warmup_rises_from_zero_and_the_decay_still_ends_at_zero():
-    schedule = optim.schedule(config_lib.Optim(lr=1.0, warmup_steps=2), 6)
+    schedule = step_lib.learning_rate(config_lib.Optim(lr=1.0, warmup_steps=2), 6)
     values = [float(schedule(s)) for s in range(7)]
     assert values == pytest.approx([0, 0.5, 1, 0.75, 0.5, 0.25, 0])
 
@@ -227,7 +226,7 @@ def test_warmup_rises_from_zero_and_the_decay_still_ends_at_zero():
 def test_adamw_is_the_papers():
     """One update by hand: the bias-corrected moments of a first gradient are its sign."""
     config = config_lib.Optim(lr=0.1, weight_decay=0.5, schedule="constant")
-    optimizer = optim.create(config, 3)
+    optimizer = step_lib.adamw(config, 3)
     params, grads = {"w": jnp.array([2.0, -4.0])}, {"w": jnp.array([0.3, -0.7])}
     updates, _ = optimizer.update(grads, optimizer.init(params), params)
     new = optax.apply_updates(params, updates)["w"]
@@ -237,7 +236,7 @@ def test_adamw_is_the_papers():
 
 
 def test_clipping_limits_the_norm():
-    seen = functools.partial(optim.create, steps=3)
+    seen = functools.partial(step_lib.adamw, steps=3)
     clipped = seen(config_lib.Optim(lr=1.0, clip=1.0, b1=0.0, b2=0.0, eps=1e3, schedule="constant"))
     params = {"w": jnp.array([0.0, 0.0])}
     grads = {"w": jnp.array([30.0, 40.0])}

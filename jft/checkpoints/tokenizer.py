@@ -33,6 +33,8 @@ class Tokenizer:
       prefix: ids that the tokenizer puts before every text, such as BOS; often none.
       eos_id: the id that ends an answer.
       vocab_size: the largest id plus 1.
+      eos_text, prefix_texts: how these tokens are spelled.
+      special_texts: the spelling of every special token.
     """
 
     def __init__(self, backend: tokenizers.Tokenizer, eos_id: int):
@@ -43,6 +45,10 @@ class Tokenizer:
         self.eos_id = eos_id
         self.vocab_size = 1 + max(backend.get_vocab(with_added_tokens=True).values())
         self.prefix = _prefix(backend)
+        self.eos_text = backend.id_to_token(eos_id) or ""
+        self.prefix_texts = [backend.id_to_token(i) or "" for i in self.prefix]
+        added = backend.get_added_tokens_decoder().values()
+        self.special_texts = [token.content for token in added if token.special]
 
     def encode(self, texts: list[str]) -> list[np.ndarray]:
         """Return `prefix` and the ids of each text, int32.

@@ -1,4 +1,4 @@
-"""Checks of the data, the same before training and before scoring.
+"""Checks of examples, the same before training and before scoring; `token_checks` has more.
 
 Each check returns one finding or none. A warning bears on what the results mean; a note is worth
 knowing. What would make a run meaningless is an error instead.
@@ -10,11 +10,9 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from jft.data import trained_on
 from jft.data.datasets import Dataset
-from jft.data.prompts import Encoded
 from jft.errors import UserError
 from jft.runtime.progress import say
 from jft.tasks import Example, Task
@@ -50,22 +48,6 @@ class DataFinding:
     text: str
 
 
-class PromptLengths(NamedTuple):
-    """Lengths of examples with their prompts, and the limit that they have to fit.
-
-    Attributes:
-      lengths: (example, tokens with the whole input); an example may come more than once.
-      shots: demonstrations in each prompt.
-      max_length: the limit, in tokens.
-      key: the config key of the limit.
-    """
-
-    lengths: list[tuple[int, int]]
-    shots: int
-    max_length: int
-    key: str = "data.max_length"
-
-
 def say_warnings(findings: Sequence[Mapping], file: str) -> None:
     """Print the first warnings of a report, one line each; `file` holds the others."""
     warnings = [finding for finding in findings if finding["severity"] == "warning"]
@@ -84,14 +66,14 @@ def check_examples(dataset: Dataset) -> list[DataFinding]:
     return [
         *_without_label(dataset),
         *_empty(dataset),
-        *_found(
+        *finding(
             "duplicates",
             dataset,
             duplicates(dataset),
             "{n} of {of} rows [repeats|repeat] an earlier one, output included, and so "
             "[counts|count] more than once; remove the copies",
         ),
-        *_found(
+        *finding(
             "contradictory_labels",
             dataset,
             contradictory(dataset),
@@ -120,7 +102,7 @@ def demonstrations_in_training(dataset: Dataset, demos: Sequence[Example]) -> li
         "or set data.demos to others"
     )
     found = overlap(dataset.task, dataset.examples, demos)
-    return _found("demonstrations_in_training", dataset, found, text)
+    return finding("demonstrations_in_training", dataset, found, text)
 
 
 def test_items_in_training(test: Dataset, training: Dataset) -> list[DataFinding]:
@@ -144,28 +126,6 @@ def test_items_trained_on(test: Dataset, trained: Collection[str], model: str) -
     return _found_items("test_items_trained_on", test, found, text, model=model)
 
 
-def shortened(dataset: Dataset, prompts: PromptLengths) -> list[DataFinding]:
-    """Find inputs that lost their end to fit."""
-    text = (
-        "{n} of {of} inputs {at} [loses its|lose their] end to fit {key}={max_length}, so that the "
-        "model does not see it; raise that{or_fewer}"
-    )
-    found = {i for i, length in prompts.lengths if length > prompts.max_length}
-    return _found_prompts("shortened_inputs", "warning", dataset, found, prompts, text)
-
-
-def answers_cut(dataset: Dataset, prompts: PromptLengths) -> list[DataFinding]:
-    """Find examples whose answer would be cut if sequences lost their end, not their input."""
-    text = (
-        "{n} of {of} examples {at} would lose part of [its|their] answer if sequences were cut at "
-        "data.max_length={max_length}, as is common; jft shortens the input instead, so nothing "
-        "need be done"
-    )
-    # The last of the tokens is the end of sequence, no part of the answer.
-    found = {i for i, length in prompts.lengths if length - 1 > prompts.max_length}
-    return _found_prompts("answers_cut", "note", dataset, found, prompts, text)
-
-
 def trainable(dataset: Dataset) -> list[int]:
     """Find the indices of the examples to train on: those with a label of the task.
 
@@ -182,26 +142,6 @@ def trainable(dataset: Dataset) -> list[int]:
             f"rows of your own, map them with data.labels, such as VALUE={task.labels[0]}"
         )
     return usable
-
-
-def check_tokens(encoded: list[Encoded], vocab_size: int, max_positions: int, model: str) -> None:
-    """Check that a model can take sequences; print a note where it was not made for their length.
-
-    Raises:
-      UserError: a token id that it has no embedding for.
-    """
-    sequences = [sequence.tokens for each in encoded for sequence in each.sequences]
-    largest, longest = max(int(ids.max()) for ids in sequences), max(map(len, sequences))
-    if largest >= vocab_size:
-        raise UserError(
-            f"model.path={model}: its tokenizer gives the id {largest}, but it has embeddings for "
-            f"{vocab_size} tokens; the tokenizer is another model's"
-        )
-    if longest > max_positions:
-        say(
-            f"note: sequences of up to {longest} tokens, but {model} was made for {max_positions}; "
-            "a lower data.max_length, or eval.max_length, shortens them"
-        )
 
 
 def overlap(task: Task, examples: Sequence[Example], others: Sequence[Example]) -> list[int]:
@@ -248,7 +188,7 @@ def _without_label(dataset: Dataset) -> list[DataFinding]:
         "[it|them] in the file, or map [it|them] with data.labels"
     )
     left_out = sorted(set(range(len(dataset.examples))) - set(dataset.usable))
-    return _found("labels_outside", dataset, left_out, text, labels=_foreign_labels(dataset))
+    return finding("labels_outside", dataset, left_out, text, labels=_foreign_labels(dataset))
 
 
 def _empty(dataset: Dataset) -> list[DataFinding]:
@@ -266,7 +206,7 @@ def _empty(dataset: Dataset) -> list[DataFinding]:
         "{n} of {of} rows [has|have] nothing in {fields}, so that the answer has nothing to follow "
         "from; fill [it|them] in, or remove [it|them]"
     )
-    return _found("empty_inputs", dataset, found, text, fields=" or ".join(fields))
+    return finding("empty_inputs", dataset, found, text, fields=" or ".join(fields))
 
 
 def _foreign_labels(dataset: Dataset) -> str:
@@ -282,31 +222,12 @@ def _found_items(
 ) -> list[DataFinding]:
     """Make a finding of those of the examples found that are scored."""
     usable = dataset.usable
-    return _found(
+    return finding(
         check, dataset, sorted(set(found) & set(usable)), text, among=len(usable), **names
     )
 
 
-def _found_prompts(
-    check: str, severity: str, dataset: Dataset, found: set[int], prompts: PromptLengths, text: str
-) -> list[DataFinding]:
-    """Make a finding of examples whose prompts are too long."""
-    plural = "" if prompts.shots == 1 else "s"
-    return _found(
-        check,
-        dataset,
-        sorted(found),
-        text,
-        severity,
-        among=len({i for i, _ in prompts.lengths}),
-        at=f"at {prompts.shots} shot{plural}",
-        max_length=str(prompts.max_length),
-        key=prompts.key,
-        or_fewer=", or use fewer shots" if prompts.shots else "",
-    )
-
-
-def _found(
+def finding(
     check: str,
     dataset: Dataset,
     indices: list[int],

@@ -9,39 +9,52 @@ from dataclasses import asdict
 import numpy as np
 
 from jft import config as config_lib
-from jft.data import checks, prefix_tree
-from jft.data.checks import DataFinding, PromptLengths
-from jft.data.datasets import Dataset, Suite
+from jft.data import checks, prefix_tree, token_checks
+from jft.data.checks import DataFinding
+from jft.data.datasets import Dataset, Suite, suite
 from jft.data.eval_batches import PackedCell, max_length
 from jft.data.packed import PackedRows
+from jft.data.token_checks import LengthLimit, PromptLength, SpellingEncoder
 from jft.data.train_batches import Batches
 from jft.errors import UserError
 from jft.runtime import workdir as workdir_lib
 from jft.tasks import Example
 
 
-def training_report(batches: Batches, source: Suite, data: config_lib.Data) -> dict:
+def training_report(
+    batches: Batches, source: Suite, config: config_lib.Config, tokenizer: SpellingEncoder
+) -> dict:
     """Report findings, examples, lengths and packing of a training run, ready for JSON.
 
     Raises:
       UserError: examples that make the run meaningless.
     """
-    dataset, tests = batches.dataset, _test_sets(source)
+    dataset, data = batches.dataset, config.data
     demos = source.demos(dataset.task, data.demos or dataset.name, data.shots)
     if data.demo_mode == "fixed":
         demos = demos[: data.shots]
     items = _items(batches)
     sequences = [batches.encoded[i].sequences[0] for i in items]
-    lengths = [(batches.examples[i], batches.encoded[i].whole) for i in items]
-    prompts = PromptLengths(lengths, data.shots, data.max_length)
-    findings = _check_training(dataset, tests, demos, prompts)
+    template = source.template(dataset.task, data.prompt)
+    findings = [
+        *checks.check_examples(dataset),
+        *checks.demonstrations_in_training(dataset, demos),
+        *(
+            each
+            for test in _test_sets(source)
+            for each in checks.test_items_in_training(test, dataset)
+        ),
+        *_check_tokens(dataset, demos, tokenizer),
+        *_check_template(template, data.prompt, data.shots, source, tokenizer),
+        *token_checks.trained_blank_lines(dataset),
+        *_check_training_lengths(batches, items, data),
+        *_check_steps(batches, config.train),
+    ]
     return {
         "file": dataset.source,
         "sha256": batches.sha256(),
         # The same in whatever order the run takes the examples, with whatever demonstrations.
-        "rows_sha256": workdir_lib.sha256(
-            [source.template(dataset.task, data.prompt), dataset.examples]
-        ),
+        "rows_sha256": workdir_lib.sha256([template, dataset.examples]),
         "findings": [asdict(finding) for finding in findings],
         **_count_examples(dataset),
         "rows_trained_on": len(trained_examples(batches)),
@@ -49,6 +62,7 @@ def training_report(batches: Batches, source: Suite, data: config_lib.Data) -> d
         "target_lengths": _summary([len(s.tokens) - s.start for s in sequences]),
         "shortened_inputs": _count(findings, "shortened_inputs"),
         "answers_cut": _count(findings, "answers_cut"),
+        "too_long": len(batches.unfit),
         "steps": batches.steps,
         "rows_per_step": sum(len(step.rows) for step in batches.packed) / batches.steps,
         **_packing(batches.packed),
@@ -71,6 +85,7 @@ def evaluation_report(
     cells: Sequence[PackedCell],
     config: config_lib.Config,
     trained: Collection[str] | None,
+    tokenizer: SpellingEncoder,
 ) -> dict:
     """Report findings of a grid, its datasets and its cells in numbers, ready for JSON.
 
@@ -79,6 +94,7 @@ def evaluation_report(
       cells: the whole grid.
       config: of the evaluation.
       trained: the hashes of what the model was trained on, from `trained_on.read_hashes`.
+      tokenizer: the model's.
 
     Raises:
       UserError: examples that make the scores meaningless.
@@ -87,42 +103,79 @@ def evaluation_report(
     for packed in cells:
         dataset = packed.cell.dataset
         of_dataset.setdefault((dataset.task.name, dataset.name), []).append(packed)
-    parts = [_report_dataset(model, group, config, trained or ()) for group in of_dataset.values()]
+    parts = [
+        _report_dataset(model, group, config, trained or (), tokenizer)
+        for group in of_dataset.values()
+    ]
+    found = [finding for findings, _ in parts for finding in findings]
     return {
         "model": model,
-        "findings": [asdict(finding) for findings, _ in parts for finding in findings],
+        # Of datasets that share demonstrations or a template each is told once.
+        "findings": [asdict(f) for i, f in enumerate(found) if f not in found[:i]],
         "datasets": [numbers for _, numbers in parts],
         "cells": [_report_cell(packed) for packed in cells],
     }
 
 
-def _check_training(
-    dataset: Dataset, tests: list[Dataset], demos: list[Example], prompts: PromptLengths
+def _check_training_lengths(
+    batches: Batches, items: list[int], data: config_lib.Data
 ) -> list[DataFinding]:
+    dataset, limit = batches.dataset, LengthLimit(data.shots, data.max_length)
+    lengths = [
+        PromptLength(batches.examples[i], batches.encoded[i].whole, batches.encoded[i].length)
+        for i in items
+    ]
     return [
-        *checks.check_examples(dataset),
-        *checks.demonstrations_in_training(dataset, demos),
-        *(finding for test in tests for finding in checks.test_items_in_training(test, dataset)),
-        *checks.shortened(dataset, prompts),
-        *checks.answers_cut(dataset, prompts),
+        *token_checks.unfit(dataset, batches.unfit, limit),
+        *token_checks.shortened(dataset, lengths, limit),
+        *token_checks.answers_cut(dataset, lengths, limit),
+    ]
+
+
+def _check_steps(batches: Batches, train: config_lib.Train) -> list[DataFinding]:
+    if train.steps:
+        return []
+    usable = len(batches.dataset.usable) - len(batches.unfit)
+    asked, trained = int(train.epochs * usable), batches.steps * batches.batch_size
+    return token_checks.steps_left_out(batches.dataset, asked, trained)
+
+
+def _check_tokens(
+    dataset: Dataset, demos: Sequence[Example], tokenizer: SpellingEncoder
+) -> list[DataFinding]:
+    """Look for special tokens in examples and in demonstrations."""
+    where = f"demonstrations of {dataset.name}"
+    shown = dataset._replace(source=where, own=True, examples=list(demos))
+    return [
+        *token_checks.special_tokens(dataset, tokenizer),
+        *token_checks.special_tokens(shown, tokenizer),
     ]
 
 
 def _report_dataset(
-    model: str, cells: list[PackedCell], config: config_lib.Config, trained: Collection[str]
+    model: str,
+    cells: list[PackedCell],
+    config: config_lib.Config,
+    trained: Collection[str],
+    tokenizer: SpellingEncoder,
 ) -> tuple[list[DataFinding], dict]:
     """Report findings of the cells of one dataset, each once, and its numbers."""
     dataset = cells[0].cell.dataset.first(config.eval.limit)
-    demos = [demo for packed in cells for demo in packed.cell.demos]
+    demos = list({id(demo): demo for packed in cells for demo in packed.cell.demos}.values())
     worst = max(cells, key=lambda packed: sum(each.shortened for each in packed.encoded))
-    lengths = [(i, e.whole) for i, e in zip(worst.indices, worst.encoded, strict=True)]
+    fewest = max(cells, key=lambda packed: len(packed.unfit))
     key, longest = max_length(config)
-    prompts = PromptLengths(lengths, worst.cell.shots, longest, key)
     findings = [
         *checks.check_examples(dataset),
         *checks.demonstrations_among_items(dataset, demos),
         *checks.test_items_trained_on(dataset, trained, model),
-        *checks.shortened(dataset, prompts),
+        *_check_tokens(dataset, demos, tokenizer),
+        *_check_templates(cells, config, tokenizer),
+        *token_checks.unreachable_outputs(dataset, tokenizer, config.eval.max_new_tokens),
+        *token_checks.unfit(dataset, fewest.unfit, LengthLimit(fewest.cell.shots, longest, key)),
+        *token_checks.shortened(
+            dataset, _lengths(worst), LengthLimit(worst.cell.shots, longest, key)
+        ),
     ]
     return findings, {
         "task": dataset.task.name,
@@ -134,6 +187,32 @@ def _report_dataset(
         "shortened_inputs": _count(findings, "shortened_inputs"),
         "lengths": _summary([encoded.length for packed in cells for encoded in packed.encoded]),
     }
+
+
+def _lengths(packed: PackedCell) -> list[PromptLength]:
+    pairs = zip(packed.indices, packed.encoded, strict=True)
+    return [PromptLength(i, encoded.whole, encoded.length) for i, encoded in pairs]
+
+
+def _check_templates(
+    cells: list[PackedCell], config: config_lib.Config, tokenizer: SpellingEncoder
+) -> list[DataFinding]:
+    """Look at every template once, with the most shots that it is used with."""
+    by_shots = sorted((packed.cell for packed in cells), key=lambda cell: cell.shots)
+    of_prompt = {cell.prompt: cell for cell in by_shots}
+    source = suite(config.data)
+    return [
+        finding
+        for prompt, cell in of_prompt.items()
+        for finding in _check_template(cell.template, prompt, cell.shots, source, tokenizer)
+    ]
+
+
+def _check_template(
+    text: str, prompt: int, shots: int, source: Suite, tokenizer: SpellingEncoder
+) -> list[DataFinding]:
+    where = "data.template" if source.data.template else f"prompt_map.json prompt {prompt}"
+    return token_checks.template(text, where, shots, tokenizer)
 
 
 def _report_cell(packed: PackedCell) -> dict:

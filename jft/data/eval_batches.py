@@ -8,12 +8,13 @@ from typing import NamedTuple
 
 from jft import config as config_lib
 from jft.batch import Shape
-from jft.data import prefix_tree
+from jft.data import prefix_tree, token_checks
 from jft.data.eval_grid import Cell
 from jft.data.packed import PackedRows, pack_items
 from jft.data.packing import Budget
 from jft.data.prefix_tree import TokenSequence
 from jft.data.prompts import Encoder, Prompter, Request
+from jft.data.token_checks import LengthLimit
 from jft.errors import UserError
 
 # Sizes are rounded up to multiples, or to powers of two, so that few shapes are compiled for many
@@ -60,13 +61,16 @@ class PackedCell(PackedRows):
     Attributes:
       cell: how the items are asked.
       indices: the indices in the dataset of the items.
-      skipped: the number of examples left out because their output is not one of the labels.
+      skipped: the number of examples left out: their output is not one of the labels, or they do
+        not fit `max_length` even with an empty input.
+      unfit: the indices of the latter.
       slots: sizes of the KV cache; None where labels are scored.
     """
 
     cell: Cell
     indices: list[int]
     skipped: int
+    unfit: list[int]
     slots: SlotSizes | None
 
 
@@ -83,7 +87,8 @@ def pack_cell(
     """Pack the first `eval.limit` examples of a cell, for batches split over `shards` devices.
 
     Raises:
-      UserError: no example with a label of the task, an item too long, or a row length too short.
+      UserError: no example with a label of the task, more than a few items too long, or a row
+        length too short.
     """
     dataset, labels = cell.dataset.first(config.eval.limit), cell.dataset.task.labels
     indices = dataset.usable
@@ -93,12 +98,17 @@ def pack_cell(
             f"task {dataset.task.name}: {', '.join(labels)}; map them with data.labels, such as "
             f"VALUE={labels[0]}"
         )
-    key, longest = max_length(config)
-    prompter = Prompter(tokenizer, dataset.task, cell.template, longest, eos=False, key=key)
+    key, limit = max_length(config)
+    task = dataset.task
+    prompter = Prompter(tokenizer, task, cell.template, limit, eos=task.labels_nest)
     answers = labels or ("",)
-    encoded = prompter.encode(
+    tried = prompter.encode(
         [Request(dataset.examples[i], cell.demos, answers, dataset.where(i)) for i in indices]
     )
+    unfit = {i: each.least for i, each in zip(indices, tried, strict=True) if not each.fits}
+    token_checks.refuse_unfit(dataset, unfit, len(indices), LengthLimit(cell.shots, limit, key))
+    encoded = [each for each in tried if each.fits]
+    indices = [i for i, each in zip(indices, tried, strict=True) if each.fits]
     longest, row_length = max(each.length for each in encoded), config.data.row_length
     if row_length and row_length < longest:
         raise UserError(
@@ -118,6 +128,7 @@ def pack_cell(
         cell=cell,
         indices=indices,
         skipped=len(dataset.examples) - len(indices),
+        unfit=list(unfit),
         slots=None if labels else _slot_sizes(prompts, config.eval, shards),
     )
 

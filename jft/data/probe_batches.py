@@ -179,26 +179,31 @@ class _Planner(NamedTuple):
         """
         dataset = self.source.test_set(name, "probe.datasets")
         task, data = dataset.task, self.config.data
-        indices = self._indices(dataset)
-        if not indices:
-            raise UserError(
-                f"probe.datasets={name}: no row of {dataset.source} has a gold label and is not "
-                "trained on; leave it out"
-            )
         template = self.source.template(task, data.prompt)
-        prompter = Prompter(self.tokenizer, task, template, data.max_length, eos=False)
-        golds = [dataset.examples[i]["output"] for i in indices]
-        requests = [
-            Request(dataset.examples[i], (), task.labels or (gold,), dataset.where(i))
-            for i, gold in zip(indices, golds, strict=True)
+        prompter = Prompter(self.tokenizer, task, template, data.max_length, eos=task.labels_nest)
+        tried = [self._request(dataset, i) for i in self._indices(dataset)]
+        items = [
+            (request.example["output"], encoded)
+            for request, encoded in zip(tried, prompter.encode(tried), strict=True)
+            if encoded.fits
         ]
+        if not items:
+            raise UserError(
+                f"probe.datasets={name}: no row of {dataset.source} has a gold label, fits "
+                f"data.max_length={data.max_length} and is not trained on; leave it out"
+            )
         trained = (self.training.task.name, self.training.name)
         return ProbeSet(
             dataset,
             relation(trained, (task.name, dataset.name)),
-            prompter.encode(requests),
-            [task.labels.index(gold) if task.labels else 0 for gold in golds],
+            [encoded for _, encoded in items],
+            [task.labels.index(gold) if task.labels else 0 for gold, _ in items],
         )
+
+    def _request(self, dataset: Dataset, i: int) -> Request:
+        example = dataset.examples[i]
+        answers = dataset.task.labels or (example["output"],)
+        return Request(example, (), answers, dataset.where(i))
 
     def _indices(self, dataset: Dataset) -> list[int]:
         task = dataset.task

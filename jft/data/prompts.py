@@ -14,7 +14,10 @@ Whole texts are tokenized, never pieces: byte-level BPE merges across the seams.
 
 from __future__ import annotations
 
+import bisect
 import string
+import unicodedata
+from collections.abc import Iterable
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -22,6 +25,10 @@ import numpy as np
 from jft.data.prefix_tree import TokenSequence, longest, shared_length
 from jft.errors import UserError
 from jft.tasks import Example, Task
+
+# An input is shortened between words. In a run of more characters without white space than this,
+# such as Chinese text, any character may be the last.
+LONGEST_WORD = 32
 
 
 class Encoder(Protocol):
@@ -55,12 +62,20 @@ class Encoded(NamedTuple):
     """The sequences of a request.
 
     Attributes:
-      sequences: prompt and answer, for each answer.
+      sequences: prompt and answer, for each answer; none where they do not fit even with an empty
+        input.
       whole: the length of the longest of them before the input was shortened, in tokens.
+      least: the length of the longest with an empty input, where the input had to be shortened.
     """
 
     sequences: list[TokenSequence]
     whole: int
+    least: int = 0
+
+    @property
+    def fits(self) -> bool:
+        """True unless the request is too long to be used at all."""
+        return bool(self.sequences)
 
     @property
     def length(self) -> int:
@@ -92,7 +107,6 @@ class Prompter(NamedTuple):
       template: an entry of `prompt_map.json`.
       max_length: the longest sequence allowed, in tokens, the end of sequence included.
       eos: whether the end of sequence is predicted after the answer, as in training.
-      key: the config key of `max_length`, for messages.
     """
 
     tokenizer: Encoder
@@ -100,19 +114,21 @@ class Prompter(NamedTuple):
     template: str
     max_length: int
     eos: bool
-    key: str = "data.max_length"
 
     def encode(self, requests: list[Request]) -> list[Encoded]:
-        """Make the sequences of every request; an input too long loses its end, never the answer.
+        """Make the sequences of every request.
+
+        Of an input that is too long the end is left out, never of the answer. A request that does
+        not fit even so has no sequences.
 
         Raises:
-          UserError: a request is too long even with an empty input.
+          UserError: a prompt is empty, so that nothing would predict the answer.
         """
         result = [Encoded(each, longest(each)) for each in self._sequences(requests)]
         long = [i for i, encoded in enumerate(result) if encoded.whole > self.max_length]
         shorter = self._shorten([requests[i] for i in long])
-        for i, sequences in zip(long, shorter, strict=True):
-            result[i] = result[i]._replace(sequences=sequences)
+        for i, (sequences, least) in zip(long, shorter, strict=True):
+            result[i] = Encoded(sequences, result[i].whole, least)
         return result
 
     def _sequences(self, requests: list[Request]) -> list[list[TokenSequence]]:
@@ -122,7 +138,7 @@ class Prompter(NamedTuple):
         ids = iter(self.tokenizer.encode(prompts + fulls))
         prompt_ids = [next(ids) for _ in requests]
         return [
-            [self._sequence(prompt, next(ids), request) for _ in request.answers]
+            self._of_request(prompt, [next(ids) for _ in request.answers], request.where)
             for prompt, request in zip(prompt_ids, requests, strict=True)
         ]
 
@@ -135,52 +151,58 @@ class Prompter(NamedTuple):
             prompts.append(contexts[id(request.demos)] + fill(self.template, request.example))
         return prompts
 
-    def _sequence(self, prompt: np.ndarray, full: np.ndarray, request: Request) -> TokenSequence:
-        # Where the tokenizer merges the prompt's end with the answer's beginning, the merged token
-        # is part of the answer: it is the first that the prompt does not determine.
-        start = shared_length(prompt, full)
+    def _of_request(
+        self, prompt: np.ndarray, fulls: list[np.ndarray], where: str
+    ) -> list[TokenSequence]:
+        """Make the sequences of a request from the ids of its prompt, alone and with each answer.
+
+        Where the tokenizer merges the prompt's end with an answer's beginning, the merged token is
+        part of the answer: it is the first that the prompt does not determine. Then the prompt's
+        last tokens belong to the other answers, too: all answers of a request are the continuation
+        of one text.
+        """
+        start = min(shared_length(prompt, full) for full in fulls)
         if start == 0:
-            raise UserError(
-                f"{request.where}: nothing stands before the answer; add text to the prompt"
-            )
+            raise UserError(f"{where}: nothing stands before the answer; add text to the prompt")
         if self.eos:
-            full = np.append(full, np.int32(self.tokenizer.eos_id))
-        return TokenSequence(full, start)
+            fulls = [np.append(full, np.int32(self.tokenizer.eos_id)) for full in fulls]
+        return [TokenSequence(full, start) for full in fulls]
 
     def _fits(self, sequences: list[TokenSequence]) -> bool:
         return longest(sequences) <= self.max_length
 
-    def _shorten(self, requests: list[Request]) -> list[list[TokenSequence]]:
-        """Bisect over the words that each input keeps, all requests in step."""
-        words = [_word_ends(self.task, request.example) for request in requests]
-        low, high = [0] * len(requests), [len(ends) - 1 for ends in words]
-        best = self._without_input(requests)
+    def _shorten(self, requests: list[Request]) -> list[tuple[list[TokenSequence], int]]:
+        """Bisect over the characters that the texts of each request keep, all requests in step.
+
+        Texts longer than a limit lose their end, so that of two the longer one is cut first, and
+        then both.
+
+        Returns:
+          The sequences of each request, and the length of the longest with an empty input.
+        """
+        ends = [_text_ends(self.task, request.example) for request in requests]
+        limits = [sorted(set().union(*of_texts.values())) for of_texts in ends]
+        low, high = [0] * len(requests), [len(each) - 1 for each in limits]
+
+        def cut(places: Iterable[int]) -> list[list[TokenSequence]]:
+            each = zip(requests, ends, limits, places, strict=True)
+            return self._sequences(
+                [
+                    request._replace(example=_keep(request.example, of_texts, sizes[place]))
+                    for request, of_texts, sizes, place in each
+                ]
+            )
+
+        empty = cut(low)
+        best = [sequences if self._fits(sequences) else [] for sequences in empty]
         while any(lo + 1 < hi for lo, hi in zip(low, high, strict=True)):
             middle = [(lo + hi) // 2 for lo, hi in zip(low, high, strict=True)]
-            ends = [each[n] for each, n in zip(words, middle, strict=True)]
-            for i, sequences in enumerate(self._cut(requests, ends)):
+            for i, sequences in enumerate(cut(middle)):
                 if self._fits(sequences):
                     low[i], best[i] = middle[i], sequences
                 else:
                     high[i] = middle[i]
-        return best
-
-    def _cut(self, requests: list[Request], ends: list[int]) -> list[list[TokenSequence]]:
-        """Make the sequences with the longest text of each example cut to `ends` characters."""
-        pairs = zip(requests, ends, strict=True)
-        return self._sequences(
-            [each._replace(example=_keep(self.task, each.example, end)) for each, end in pairs]
-        )
-
-    def _without_input(self, requests: list[Request]) -> list[list[TokenSequence]]:
-        result = self._cut(requests, [0] * len(requests))
-        for request, sequences in zip(requests, result, strict=True):
-            if not self._fits(sequences):
-                raise UserError(
-                    f"{request.where}: {longest(sequences)} tokens even with an empty input, but "
-                    f"{self.key}={self.max_length}; raise it or use fewer shots"
-                )
-        return result
+        return list(zip(best, map(longest, empty), strict=True))
 
 
 def template_fields(template: str, where: str) -> tuple[str, ...]:
@@ -217,18 +239,26 @@ def check_template(template: str, task: Task, where: str) -> None:
         raise UserError(f"{where}: the template lacks {{{missing[0]}}} of task {task.name}")
 
 
-def _longest_field(task: Task, example: Example) -> str:
-    return max(task.texts, key=lambda name: len(example[name]))
+def _text_ends(task: Task, example: Example) -> dict[str, list[int]]:
+    """List the numbers of characters that each text of an example may be cut to, by its field."""
+    return {name: _ends(example[name]) for name in task.texts}
 
 
-def _word_ends(task: Task, example: Example) -> list[int]:
-    """Count the characters of the longest input up to the end of each word, 0 first."""
-    text = example[_longest_field(task, example)]
-    ends = [i for i in range(1, len(text)) if text[i].isspace() and not text[i - 1].isspace()]
-    # A text without spaces is cut between characters.
-    return [0, *ends, len(text)] if ends else list(range(len(text) + 1))
+def _ends(text: str) -> list[int]:
+    """Count the characters up to the end of each word, 0 first; of a single word, up to each."""
+    ends, begin = [0], 0
+    for i in range(1, len(text) + 1):
+        if i < len(text) and (text[i].isspace() <= text[i - 1].isspace()):
+            continue
+        if i - begin > LONGEST_WORD:
+            # No letter loses an accent that is a character of its own.
+            ends += [j for j in range(begin + 1, i) if not unicodedata.combining(text[j])]
+        ends.append(i)
+        begin = i
+    return ends if len(ends) > 2 else list(range(len(text) + 1))
 
 
-def _keep(task: Task, example: Example, characters: int) -> Example:
-    name = _longest_field(task, example)
-    return example | {name: example[name][:characters]}
+def _keep(example: Example, ends: dict[str, list[int]], limit: int) -> Example:
+    """Cut the texts of an example to the most characters allowed that are at most `limit`."""
+    kept = {name: each[bisect.bisect_right(each, limit) - 1] for name, each in ends.items()}
+    return example | {name: example[name][:end] for name, end in kept.items()}

@@ -15,12 +15,13 @@ import numpy as np
 
 from jft import config as config_lib
 from jft.batch import Batch, Shape
-from jft.data import checks, prefix_tree
+from jft.data import checks, prefix_tree, token_checks
 from jft.data.datasets import Dataset, suite
 from jft.data.packed import PackedRows, count_batches, pack_items
 from jft.data.packing import Budget
 from jft.data.prefix_tree import TokenSequence
 from jft.data.prompts import Encoded, Encoder, Prompter, Request
+from jft.data.token_checks import LengthLimit
 from jft.errors import UserError
 from jft.tasks import Example
 
@@ -43,6 +44,7 @@ class Batches:
       examples: the index in the training set of the example of each item.
       packed: the items of each step, packed.
       batch_size: examples of a step.
+      unfit: the indices of the examples that are left out, since they do not fit.
     """
 
     dataset: Dataset
@@ -50,6 +52,7 @@ class Batches:
     examples: list[int]
     packed: list[PackedRows]
     batch_size: int
+    unfit: list[int]
 
     @property
     def steps(self) -> int:
@@ -72,7 +75,7 @@ class Batches:
 
     def sha256(self) -> str:
         """Hash the tokens of all items: examples, prompts and the tokenizer determine them."""
-        return prefix_tree.sha256([encoded.sequences[0] for encoded in self.encoded])
+        return prefix_tree.sha256([each.sequences[0] for each in self.encoded if each.fits])
 
 
 def plan_run(config: config_lib.Config, tokenizer: Encoder, shards: int = 1) -> Batches:
@@ -88,14 +91,30 @@ def plan_run(config: config_lib.Config, tokenizer: Encoder, shards: int = 1) -> 
     template = source.template(task, data.prompt)
     prompter = Prompter(tokenizer, task, template, data.max_length, eos=True)
     pool = _Pool(dataset, demos, data, prompter)
-    steps = pool.draw(_order(config, checks.trainable(dataset)))
+    usable, unfit = checks.trainable(dataset), dict[int, int]()
+    # Examples that do not fit with the demonstrations drawn for them leave the run, which then
+    # draws anew.
+    while (steps := _draw(config, pool, [i for i in usable if i not in unfit])) is None:
+        unfit = pool.unfit()
+        limit = LengthLimit(data.shots, data.max_length)
+        token_checks.refuse_unfit(dataset, unfit, len(usable), limit)
     _check_row_length(pool, steps, data.row_length)
-    if data.demo_mode == "per_row" and data.shots:
-        steps = pool.redraw_per_row(steps)
-        _check_row_length(pool, steps, data.row_length)
     budget = Budget(shards, config.train.micro_batch_tokens, data.row_length)
     packed = pack_items(pool.encoded, steps, budget)
-    return Batches(dataset, pool.encoded, pool.examples, packed, config.train.batch_size)
+    return Batches(
+        dataset, pool.encoded, pool.examples, packed, config.train.batch_size, sorted(unfit)
+    )
+
+
+def _draw(config: config_lib.Config, pool: _Pool, usable: list[int]) -> list[list[int]] | None:
+    """Draw the items of every step; None where one of them does not fit."""
+    steps = pool.draw(_order(config, usable))
+    if not pool.fits(steps):
+        return None
+    if config.data.demo_mode == "per_row" and config.data.shots:
+        _check_row_length(pool, steps, config.data.row_length)
+        steps = pool.redraw_per_row(steps)
+    return steps if pool.fits(steps) else None
 
 
 class _Pool:
@@ -139,6 +158,15 @@ class _Pool:
                 drawn = self._random(examples, step, group)
                 draws[-1] += [(i, drawn) for i in examples]
         return self._encode(draws)
+
+    def fits(self, steps: list[list[int]]) -> bool:
+        """Check whether all items of the steps fit."""
+        return all(self.encoded[i].fits for items in steps for i in items)
+
+    def unfit(self) -> dict[int, int]:
+        """Find the examples of items that do not fit, and their lengths with an empty input."""
+        pairs = zip(self.examples, self.encoded, strict=True)
+        return {i: encoded.least for i, encoded in pairs if not encoded.fits}
 
     def _sequences(self, items: list[int]) -> list[TokenSequence]:
         return [self.encoded[i].sequences[0] for i in items]

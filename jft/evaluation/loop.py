@@ -10,7 +10,7 @@ from pathlib import Path
 from jft import config as config_lib
 from jft.checkpoints.session import Session, open_session
 from jft.checkpoints.tokenizer import Tokenizer
-from jft.data import checks, data_report, eval_batches
+from jft.data import checks, data_report, eval_batches, token_checks
 from jft.data.eval_batches import PackedCell
 from jft.data.eval_grid import all_cells
 from jft.errors import UserError
@@ -75,7 +75,9 @@ def _report(
     """Print what is wrong with the data, and the plan; leave both in the workdir."""
     with phase("Checking the data"):
         name = results.model_name(config, session.model)
-        report = data_report.evaluation_report(name, planned, config, session.model.trained_on)
+        report = data_report.evaluation_report(
+            name, planned, config, session.model.trained_on, session.tokenizer
+        )
         records.write(folder, records.DATA_REPORT, report)
         page = data_page.evaluation_page(report, planned, session.tokenizer)
         workdir_lib.write_text(folder / "data_report.html", page)
@@ -101,7 +103,7 @@ def _score_cells(
     with phase("Loading the model"):
         decoder, params = ref.load(session.mesh, session.dtype)
         encoded = [each for cell in planned for each in cell.encoded]
-        checks.check_tokens(encoded, *decoder.limits, ref.path)
+        token_checks.check_tokens(encoded, *decoder.limits, ref.path)
         model = CompiledModel(
             decoder, params, session.mesh, session.dtype, config.eval.max_new_tokens
         )

@@ -25,7 +25,6 @@ from jft.model.decoder import DecoderConfig
 from jft.planning import hlo
 from jft.planning.chips import Slice
 from jft.planning.hlo import Traffic
-from jft.training import optim
 from jft.training import step as step_lib
 
 UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
@@ -115,7 +114,7 @@ def estimate_training(
     decoder = replace(decoder, adapters=weights.adapters_of(config.lora, dtype))
     shape = max(batches.shapes, key=lambda each: each.rows * each.row_length)
     batch = _structs(batches.batch(batches.shapes.index(shape)))
-    optimizer = optim.create(config.optim, batches.steps)
+    optimizer = step_lib.adamw(config.optim, batches.steps)
     memory, traffic = _compile(config, decoder, optimizer, dtype, mesh, batch)
     counts = batches.micro_batches
     micro_batches = sum(counts.values()) / batches.steps

@@ -21,7 +21,7 @@ from jft.data import checks, data_report, datasets, eval_batches, probe_batches,
 from jft.data.eval_batches import PackedCell
 from jft.data.eval_grid import all_cells
 from jft.data.packed import count_batches
-from jft.data.prompts import Encoder
+from jft.data.token_checks import SpellingEncoder
 from jft.data.train_batches import Batches
 from jft.errors import UserError
 from jft.evaluation import generation
@@ -32,7 +32,7 @@ from jft.runtime import records
 from jft.runtime import workdir as workdir_lib
 from jft.runtime.progress import Bar, phase, say
 from jft.studies.entries import Entry, Job, entries
-from jft.training import optim, start
+from jft.training import start
 from jft.training import step as step_lib
 
 # Seconds that a job is allowed besides its work and loading the model: to start, to plan its data,
@@ -130,13 +130,13 @@ def _plan(
 
 
 def _plan_training(
-    entry: Entry, job: Job, tokenizer: Encoder, seen: frozenset[str] | None, shards: int
+    entry: Entry, job: Job, tokenizer: SpellingEncoder, seen: frozenset[str] | None, shards: int
 ) -> tuple[PlannedJob, Batches]:
     """Plan a training with its probes; returns its batches, too."""
     config = job.config
     run = train_batches.plan_run(config, tokenizer, shards)
     probes = probe_batches.plan_probes(config, tokenizer, run.dataset, seen, shards)
-    report = data_report.training_report(run, datasets.suite(config.data), config.data)
+    report = data_report.training_report(run, datasets.suite(config.data), config, tokenizer)
     work = Counter(training=_computed_tokens(run.micro_batches))
     if probes:
         probed_steps = {*range(0, run.steps, config.probe.every or run.steps), run.steps}
@@ -145,12 +145,12 @@ def _plan_training(
 
 
 def _plan_scoring(
-    entry: Entry, tokenizer: Encoder, shards: int
+    entry: Entry, tokenizer: SpellingEncoder, shards: int
 ) -> tuple[PlannedJob, list[PackedCell], dict]:
     """Plan the evaluation of a model, with its cells and its data report."""
     config = entry.scoring.config
     cells = [eval_batches.pack_cell(cell, tokenizer, config, shards) for cell in all_cells(config)]
-    report = data_report.evaluation_report(entry.name, cells, config, None)
+    report = data_report.evaluation_report(entry.name, cells, config, None, tokenizer)
     prompts = sum(len(cell.encoded) for cell in cells if cell.slots)
     work = Counter(
         scoring=_computed_tokens(count_batches(cell for cell in cells if not cell.slots)),
@@ -203,7 +203,7 @@ def _time_training(session: Session, run: Batches) -> float:
     """Time a token of one micro-batch, with its share of the update of the weights."""
     config, layout = session.config, mesh_lib.row_sharding(session.mesh, leading=1)
     batch = jax.tree.map(lambda x: jax.device_put(x[:1], layout), run.batch(0))
-    optimizer = optim.create(config.optim, run.steps)
+    optimizer = step_lib.adamw(config.optim, run.steps)
     decoder, state, frozen = start.begin(session, config, optimizer)
     program = step_lib.CompiledStep(
         decoder, config.train.remat, session.dtype, optimizer, session.mesh

@@ -20,7 +20,7 @@ from jft.data.train_batches import Batches
 from jft.errors import UserError
 from jft.runtime import processes, records
 from jft.runtime.progress import Bar, say
-from jft.training import optim
+from jft.training import step as step_lib
 from jft.training.step import Metrics
 
 # Seconds after which what TensorBoard is to show is written out.
@@ -39,7 +39,7 @@ class Board:
     """
 
     def __init__(self, folder: Path, done: int):
-        self._folder, self._flushed = folder / "tensorboard", 0.0
+        self._folder = folder / "tensorboard"
         self._writer: RecordWriter | None = None
         with self._guarded():
             self._folder.mkdir(exist_ok=True)
@@ -53,12 +53,9 @@ class Board:
     def add(self, tag: str, value: float, step: int) -> None:
         """Show a value of a step."""
         self._write(Event(step=step, summary=scalar(tag, value)))
-        if time.monotonic() - self._flushed > BOARD_SECONDS:
-            self.flush()
 
     def flush(self) -> None:
         """Put all values on disk."""
-        self._flushed = time.monotonic()
         with self._guarded():
             if self._writer:
                 self._writer.flush()
@@ -113,9 +110,9 @@ class Log:
         # Without a checkpoint the probe before the first step is made again, too.
         records.keep_lines(folder, records.PROBES, lambda r: done > 0 and r["step"] <= done)
         self.board = Board(folder, done) if processes.first() else None
-        self.batches, self.lr = batches, optim.schedule(config.optim, batches.steps)
+        self.batches, self.lr = batches, step_lib.learning_rate(config.optim, batches.steps)
         self.bar = Bar("Training", batches.steps, done)
-        self.time = time.monotonic()
+        self.time = self._flushed = time.monotonic()
         self._pending: tuple[int, Metrics] | None = None
 
     def __enter__(self) -> Log:
@@ -157,6 +154,9 @@ class Log:
         counts = prefix_tree.count(self.batches.packed[step - 1].sequences)
         now = time.monotonic()
         seconds, self.time = now - self.time, now
+        if self.board and now - self._flushed > BOARD_SECONDS:
+            self._flushed = now
+            self.board.flush()
         record = {
             "step": step,
             "loss": loss,

@@ -15,7 +15,7 @@ from jft.checkpoints import model_ref
 from jft.checkpoints.model_ref import ModelRecord
 from jft.checkpoints.orbax_steps import Checkpoints
 from jft.checkpoints.session import Session, open_session
-from jft.data import checks, data_report, datasets, trained_on
+from jft.data import checks, data_report, datasets, token_checks, trained_on
 from jft.data.probe_batches import ProbeItems, plan_probes
 from jft.data.train_batches import Batches, plan_run
 from jft.errors import UserError
@@ -26,7 +26,7 @@ from jft.pages import data_page
 from jft.runtime import processes, records
 from jft.runtime import workdir as workdir_lib
 from jft.runtime.progress import phase, say
-from jft.training import drift, optim, start
+from jft.training import drift, start
 from jft.training import step as step_lib
 from jft.training.log import Log
 from jft.training.probes import Probes, ProbeSchedule, best_steps
@@ -77,7 +77,7 @@ def _train_from(step: int, run: PlannedRun, watched: ProbeItems | None) -> None:
     """Load, compile, train from a step to the last one or until told to stop, and save."""
     config, session, batches, folder, checkpoints = run
     mesh, dtype = session.mesh, session.dtype
-    optimizer = optim.create(config.optim, batches.steps)
+    optimizer = step_lib.adamw(config.optim, batches.steps)
     decoder, state, frozen = _load(step, run, watched, optimizer)
     load = _loader(batches, mesh)
     train_step = step_lib.CompiledStep(decoder, config.train.remat, dtype, optimizer, mesh)
@@ -120,7 +120,7 @@ def _load(
             begun = start.begin(session, config, optimizer)
         start.say_what_is_trained(begun, session.mesh)
         encoded = batches.encoded + (watched.encoded if watched else [])
-        checks.check_tokens(encoded, *begun.decoder.limits, config.model.path)
+        token_checks.check_tokens(encoded, *begun.decoder.limits, config.model.path)
         if not step:
             _describe(folder, session, begun.decoder, batches)
     return begun
@@ -152,7 +152,8 @@ def _report(run: PlannedRun, done: int) -> None:
     """Print what is wrong with the data, and the plan; leave both in the workdir."""
     config, session, batches, folder, _ = run
     with phase("Checking the data"):
-        report = data_report.training_report(batches, datasets.suite(config.data), config.data)
+        source = datasets.suite(config.data)
+        report = data_report.training_report(batches, source, config, session.tokenizer)
         file, page = folder / records.DATA_REPORT.name, folder / "data_report.html"
         if not (done and file.exists() and page.exists()):  # the same data has the same report
             records.write(folder, records.DATA_REPORT, report)

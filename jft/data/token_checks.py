@@ -1,0 +1,296 @@
+"""Checks of the data that look at tokens: lengths, special tokens in texts, unreachable outputs.
+
+See `checks`, which looks at the examples alone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from jft.data.checks import DataFinding, finding
+from jft.data.datasets import Dataset
+from jft.data.prompts import Encoded, Encoder
+from jft.errors import UserError
+from jft.runtime.progress import say
+
+# A few requests that do not fit are skipped; more, and the limit is wrong.
+MAX_UNFIT = 0.1
+# A run has fewer steps than its epochs take where the last step would not be full.
+MAX_LEFT_OUT = 0.1
+# A generation ends there: see `evaluation.generation.first_paragraph`.
+BLANK_LINE = "\n\n"
+# What a shell passes on where a line break was meant.
+ESCAPED = re.compile(r"\\[nt]")
+
+
+class SpellingEncoder(Encoder, Protocol):
+    """The part of a tokenizer that these checks need."""
+
+    eos_text: str
+
+    @property
+    def prefix(self) -> Sequence[int]:
+        """The ids that are put before every text."""
+        ...
+
+    @property
+    def prefix_texts(self) -> Sequence[str]:
+        """The spelling of these."""
+        ...
+
+    @property
+    def special_texts(self) -> Sequence[str]:
+        """The spelling of every special token."""
+        ...
+
+
+class LengthLimit(NamedTuple):
+    """The limit that prompts with their answers have to fit.
+
+    Attributes:
+      shots: demonstrations in each prompt.
+      max_length: the limit, in tokens.
+      key: the config key of the limit.
+    """
+
+    shots: int
+    max_length: int
+    key: str = "data.max_length"
+
+    @property
+    def remedy(self) -> str:
+        """The advice about prompts that are too long."""
+        return f"raise {self.key}{', or use fewer shots' if self.shots else ''}"
+
+    def __str__(self) -> str:
+        """Name the limit and the demonstrations, as messages do."""
+        return f"{self.key}={self.max_length} at {self.shots} shot{'s' * (self.shots != 1)}"
+
+
+class PromptLength(NamedTuple):
+    """The length of an example with its prompt and answer.
+
+    Attributes:
+      example: its index; an example may come more than once.
+      whole: tokens with the whole input.
+      kept: tokens after the input was shortened; 0 where it does not fit at all.
+    """
+
+    example: int
+    whole: int
+    kept: int
+
+
+def refuse_unfit(dataset: Dataset, unfit: dict[int, int], of: int, limit: LengthLimit) -> None:
+    """Refuse data of which too much does not fit, even with an empty input.
+
+    Args:
+      dataset: the examples.
+      unfit: the length with an empty input, in tokens, of those that do not fit, by index.
+      of: the number of examples looked at.
+      limit: what they have to fit.
+
+    Raises:
+      UserError: more than a tenth do not fit.
+    """
+    if len(unfit) > MAX_UNFIT * of:
+        first = min(unfit)
+        raise UserError(
+            f"{dataset.where(first)}: {unfit[first]} tokens even with an empty input; it and "
+            f"{len(unfit) - 1} more of {of} examples do not fit {limit}; {limit.remedy}"
+        )
+
+
+def unfit(dataset: Dataset, found: Sequence[int], limit: LengthLimit) -> list[DataFinding]:
+    """Report examples that are skipped since they do not fit, even with an empty input."""
+    text = (
+        "{n} of {of} examples [does|do] not fit {limit}, even with an empty input, and [is|are] "
+        "skipped; {remedy}"
+    )
+    return finding("too_long", dataset, sorted(found), text, limit=str(limit), remedy=limit.remedy)
+
+
+def shortened(
+    dataset: Dataset, lengths: Sequence[PromptLength], limit: LengthLimit
+) -> list[DataFinding]:
+    """Find inputs that lost their end to fit."""
+    text = (
+        "{n} of {of} inputs [loses its|lose their] end to fit {limit}, {mean} tokens on average "
+        "and at most {most}, so that the model does not see it; {remedy}"
+    )
+    lost = {each.example: each.whole - each.kept for each in lengths if each.kept}
+    found = {i: tokens for i, tokens in lost.items() if tokens}
+    sizes = list(found.values()) or [0]
+    return finding(
+        "shortened_inputs",
+        dataset,
+        sorted(found),
+        text,
+        among=len(lost),
+        mean=f"{np.mean(sizes):.0f}",
+        most=str(max(sizes)),
+        limit=str(limit),
+        remedy=limit.remedy,
+    )
+
+
+def answers_cut(
+    dataset: Dataset, lengths: Sequence[PromptLength], limit: LengthLimit
+) -> list[DataFinding]:
+    """Find examples whose answer would be cut if sequences lost their end, not their input."""
+    text = (
+        "{n} of {of} examples would lose part of [its|their] answer if sequences were cut at "
+        "{limit}, as is common; jft shortens the input instead, so nothing need be done"
+    )
+    # The last of the tokens is the end of sequence, no part of the answer.
+    found = {each.example for each in lengths if each.whole - 1 > limit.max_length}
+    return finding(
+        "answers_cut",
+        dataset,
+        sorted(found),
+        text,
+        "note",
+        among=len({each.example for each in lengths}),
+        limit=str(limit),
+    )
+
+
+def special_tokens(dataset: Dataset, tokenizer: SpellingEncoder) -> list[DataFinding]:
+    """Find texts that spell out special tokens, and outputs that hold the end of sequence."""
+    eos, outputs = tokenizer.eos_text, []
+    counts: dict[int, Counter[str]] = {}
+    wanted = re.compile("|".join(map(re.escape, tokenizer.special_texts)) or r"(?!)")
+    for i in dataset.usable:
+        example = dataset.examples[i]
+        outputs += [i] if eos and eos in example["output"] else []
+        fields = [example[name] for name in dataset.task.fields]
+        spelled = Counter(wanted.findall("\n".join([*fields, example["output"].replace(eos, "")])))
+        if spelled:
+            counts[i] = spelled
+    which = ", ".join(sorted(set().union(*counts.values())))
+    return [
+        *finding(
+            "special_tokens",
+            dataset,
+            sorted(counts),
+            "{n} of {of} rows [spells|spell] out special tokens ({which}), which the tokenizer "
+            "takes for control tokens, not for text; replace them in the file",
+            which=which,
+        ),
+        *finding(
+            "end_in_outputs",
+            dataset,
+            outputs,
+            "{n} of {of} outputs [holds|hold] {eos}, the end of sequence, which jft adds itself, "
+            "and before which a generation ends, so that nothing generated can equal "
+            "[it|them]; remove it",
+            eos=eos,
+        ),
+    ]
+
+
+def unreachable_outputs(
+    dataset: Dataset, tokenizer: SpellingEncoder, max_new_tokens: int
+) -> list[DataFinding]:
+    """Find references that no generation can equal; none where labels are scored."""
+    if dataset.task.labels:
+        return []
+    outputs = [example["output"] for example in dataset.examples]
+    lengths = [len(ids) - len(tokenizer.prefix) for ids in tokenizer.encode(outputs)]
+    return [
+        *_blank_lines(dataset, "[its|their] scores are too low for any model"),
+        *finding(
+            "long_outputs",
+            dataset,
+            [i for i, length in enumerate(lengths) if length > max_new_tokens],
+            "{n} of {of} outputs [has|have] more than eval.max_new_tokens={limit} tokens (at most "
+            "{most}), where a generation is cut off; raise that",
+            limit=str(max_new_tokens),
+            most=str(max(lengths)),
+        ),
+    ]
+
+
+def trained_blank_lines(dataset: Dataset) -> list[DataFinding]:
+    """Find outputs to train on whose end evaluations never reach; none where there are labels."""
+    return [] if dataset.task.labels else _blank_lines(dataset, "what follows it is not scored")
+
+
+def _blank_lines(dataset: Dataset, so: str) -> list[DataFinding]:
+    outputs = [example["output"] for example in dataset.examples]
+    return finding(
+        "blank_lines",
+        dataset,
+        [i for i, output in enumerate(outputs) if BLANK_LINE in output.strip()],
+        "{n} of {of} outputs [holds|hold] a blank line, at which a generation ends, so that "
+        + so
+        + "; replace blank lines by line breaks",
+    )
+
+
+def template(text: str, where: str, shots: int, tokenizer: SpellingEncoder) -> list[DataFinding]:
+    """Find what a prompt template is unlikely to mean.
+
+    Args:
+      text: the template.
+      where: its place, for the report.
+      shots: demonstrations before each example, which repeat it.
+      tokenizer: the model's.
+    """
+    found = []
+    for token in tokenizer.prefix_texts:
+        if token in text:
+            again = ", and again before every demonstration" if shots else ""
+            found.append(
+                f"the template spells out {token}, which the tokenizer puts before every text "
+                f"itself, so that it stands there twice{again}; remove it"
+            )
+    if escapes := sorted(set(ESCAPED.findall(text))):
+        found.append(
+            f"the template holds {' and '.join(escapes)} as two characters each, not as a line "
+            "break or a tab; in a shell, write a line break within the quotes"
+        )
+    return [DataFinding("warning", "template", where, 1, 1, [], sentence) for sentence in found]
+
+
+def steps_left_out(dataset: Dataset, asked: int, trained: int) -> list[DataFinding]:
+    """Report examples that a run leaves out at its end, since the last step would not be full.
+
+    Args:
+      dataset: the training set.
+      asked: the examples of all its epochs.
+      trained: those of its steps.
+    """
+    n = asked - trained
+    if n <= MAX_LEFT_OUT * asked:
+        return []
+    text = (
+        f"{n} of the {asked} examples of train.epochs are not trained on, since steps are whole; "
+        "lower train.batch_size, or set train.steps"
+    )
+    return [DataFinding("warning", "steps_left_out", dataset.place, n, asked, [], text)]
+
+
+def check_tokens(encoded: list[Encoded], vocab_size: int, max_positions: int, model: str) -> None:
+    """Check that a model can take sequences; print a note where it was not made for their length.
+
+    Raises:
+      UserError: a token id that it has no embedding for.
+    """
+    sequences = [sequence.tokens for each in encoded for sequence in each.sequences]
+    largest, longest = max(int(ids.max()) for ids in sequences), max(map(len, sequences))
+    if largest >= vocab_size:
+        raise UserError(
+            f"model.path={model}: its tokenizer gives the id {largest}, but it has embeddings for "
+            f"{vocab_size} tokens; the tokenizer is another model's"
+        )
+    if longest > max_positions:
+        say(
+            f"note: sequences of up to {longest} tokens, but {model} was made for {max_positions}; "
+            "a lower data.max_length, or eval.max_length, shortens them"
+        )
