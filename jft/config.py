@@ -56,7 +56,9 @@ class Data(Section):
         (), "in rows of your own, field=column where they differ, such as input=text,output=label"
     )
     labels: tuple[str, ...] = key(
-        (), "in rows of your own, value=label; for a task of your own its labels; empty: text"
+        (),
+        "in rows of your own, value=label; for a task of your own its labels; empty: text; "
+        r"\, and \= are a comma and an equals sign in a name",
     )
     template: str = key("", "prompt with {fields}, instead of prompt_map.json's for data.task")
     shots: int = key(

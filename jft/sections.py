@@ -5,6 +5,7 @@ import dataclasses
 import difflib
 import functools
 import math
+import re
 import types
 import typing
 from collections.abc import Sequence
@@ -102,9 +103,8 @@ def _coerce(path: str, value, wanted: typing.Any):
     if isinstance(wanted, types.GenericAlias):
         item = typing.get_args(wanted)[0]
         if isinstance(value, str):
-            value = (value,)
-        if item is str and isinstance(value, list | tuple):
-            value = [part for text in value for part in str(text).split(",") if part]
+            parts = re.split(r"(?<!\\),", value) if item is str else [value]
+            value = [part.replace("\\,", ",") for part in parts if part]
         if not isinstance(value, list | tuple):
             _wrong(path, value, wanted)
         return tuple(_coerce(path, each, item) for each in value)

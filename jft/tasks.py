@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from jft.errors import UserError
 
+# Characters that are not seen: soft hyphens, joiners, directions, byte order marks.
+UNSEEN = re.compile("[\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]")
 # The fields of its task, by name, and `output`.
 Example = dict[str, str]
 
@@ -38,11 +42,23 @@ class Task:
         return any(a != b and b.startswith(a) for a in self.labels for b in self.labels)
 
     def inputs(self, example: Example) -> tuple[str, ...]:
-        """Return the identity of an example: its fields without its output, white space collapsed.
+        """Return the identity of an example: its fields, without its output, by `same_text`.
 
         Examples with the same inputs count as the same wherever examples are compared.
         """
-        return tuple(" ".join(example[name].split()) for name in self.fields)
+        return tuple(same_text(example[name]) for name in self.fields)
+
+
+def same_text(text: str) -> str:
+    """Return what texts have in common that a reader takes for the same.
+
+    Differences in case, in white space, in how accents and widths are encoded (Unicode
+    normalization form KC) and in characters that are not seen are left out.
+    """
+    if not text.isascii():
+        text = UNSEEN.sub("", unicodedata.normalize("NFKC", text))
+    # Folding may take a character apart again.
+    return " ".join(unicodedata.normalize("NFKC", text.casefold()).split())
 
 
 IN_DOMAIN, OUT_OF_DOMAIN, OUT_OF_TASK = RELATIONS = ("in-domain", "out-of-domain", "out-of-task")

@@ -1,5 +1,6 @@
 """What is wrong with data is found before training and before scoring; clean data is left alone."""
 
+import hashlib
 import importlib.util
 import json
 import subprocess
@@ -17,7 +18,7 @@ from jft.data.datasets import Dataset
 from jft.data.prefix_tree import TokenSequence
 from jft.errors import UserError
 from jft.pages import data_page, packed_row
-from jft.tasks import TASKS
+from jft.tasks import TASKS, same_text
 from jft.training import loop
 
 REPO = Path(__file__).parent.parent
@@ -93,6 +94,53 @@ def test_items_that_are_demonstrations_or_training_rows():
     assert (finding.indices, finding.of) == ([0, 1, 2], 3)
     (finding,) = checks.test_items_in_training(dataset, labelled(("a  b", "positive"), ("d", "-")))
     assert (finding.indices, finding.of) == ([0], 2)  # nor is it trained on
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("La cafetière est décevante", "La cafetie\u0300re est de\u0301cevante"),
+        ("a good kettle", "A GOOD Kettle"),
+        ("a good kettle", "a good\u200b ket\u00adtle\ufeff"),
+        ("Straße", "STRASSE"),
+        ("１２ good", "12 good"),
+        ("a\n b", "a b"),
+    ],
+)
+def test_texts_that_a_reader_takes_for_the_same_are_the_same(one, other):
+    train, test = labelled((one, "positive")), labelled((other, "positive"))
+    assert checks.overlap(test.task, test.examples, train.examples) == [0]
+    assert same_text(one) == same_text(other) != same_text(one + "s")
+
+
+def test_hashes_of_runs_from_before_are_known():
+    dataset = labelled(("A good\n kettle", "positive"))
+    before = hashlib.sha256(json.dumps(["sentiment", "A good kettle"]).encode()).hexdigest()[:16]
+    assert trained_on.among(dataset.task, dataset.examples, {before}) == [0]
+    assert trained_on.among(dataset.task, dataset.examples, {before[::-1]}) == []
+
+
+SORTED = [*[("n", "negative")] * 6, *[("p", "positive")] * 6]
+
+
+@pytest.mark.parametrize(
+    ("limit", "text"),
+    [
+        (0, None),
+        (7, None),
+        (6, "none of the 6 rows that eval.limit takes, the first of the file, has the label pos"),
+        (1, "none of the 1 rows that eval.limit takes"),
+    ],
+)
+def test_labels_that_the_first_rows_lack_are_named(limit, text):
+    pairs = [(f"{word} {i}", label) for i, (word, label) in enumerate(SORTED)]
+    findings = checks.check_examples(labelled(*pairs).first(limit), "eval.limit")
+    assert [f.text[: len(text or "")] for f in findings] == ([text] if text else [])
+
+
+def test_a_single_label_is_named():
+    (finding,) = checks.check_examples(labelled(("a", "negative"), ("b", "negative")))
+    assert finding.text == "all 2 rows have the label negative; add rows with the others"
 
 
 def test_what_was_trained_on_is_remembered_with_what_came_before(tmp_path):

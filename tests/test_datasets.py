@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from jft import config as config_lib
 from jft.data import datasets, mappings
 from jft.data.dataset_ref import DatasetRef
 from jft.errors import UserError
@@ -237,3 +238,90 @@ def test_a_misspelt_task_is_named(config):
     config.data.task = "sentimant"
     with pytest.raises(UserError, match=r"'sentimant'.*did you mean sentiment\?.*template"):
         datasets.suite(config.data)
+
+
+ROW = '{"input": "a", "output": "positive"}'
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("lines.json", f"{ROW}\n{ROW}\n"),
+        ("marked.json", f"\N{ZERO WIDTH NO-BREAK SPACE}[{ROW}, {ROW}]"),
+        ("marked.jsonl", f"\N{ZERO WIDTH NO-BREAK SPACE}{ROW}\n{ROW}\n"),
+        ("pretty.json", f"[\n{ROW},\n{ROW}\n]\n"),
+        ("windows.jsonl", f"{ROW}\r\n{ROW}\r\n"),
+    ],
+)
+def test_what_other_programs_write_is_read(name, content, config, tmp_path):
+    (tmp_path / name).write_text(content, encoding="utf-8", newline="")
+    dataset = datasets.suite(config.data).test_set(f"sentiment:{tmp_path / name}")
+    assert dataset.examples == [json.loads(ROW)] * 2
+
+
+TWICE = '{"input": "a", "output": "negative", "input": "b"}'
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("x.csv", "input,output,input\na,positive,1\n", "the column 'input' stands twice"),
+        ("x.jsonl", f"{ROW}\n{TWICE}\n", r"x.jsonl line 2: the key 'input' stands twice in .*neg"),
+        ("x.json", f"[{ROW}, {TWICE}]", "x.json: the key 'input' stands twice"),
+        ("x.json", f"{TWICE}\n{ROW}\n", "the key 'input' stands twice"),
+        (
+            "x.jsonl",
+            '{"input": "a", "output": NaN}\n' * 2,
+            r"row 0 .*'output' is missing \(nan\).*2",
+        ),
+        ("x.jsonl", '{"input": null, "output": "yes"}\n', r"row 0 .*'input' is missing \(None\)"),
+        ("x.jsonl", '{"input": "a", "output": -Infinity}\n', "'output' must be text, not float"),
+    ],
+)
+def test_what_would_be_read_otherwise_than_meant_is_refused(
+    name, content, message, config, tmp_path
+):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(UserError, match=message):
+        datasets.suite(config.data).test_set(f"sentiment:{tmp_path / name}")
+
+
+def test_a_parquet_column_twice_is_refused(config, tmp_path):
+    import pyarrow
+    from pyarrow import parquet
+
+    table = pyarrow.Table.from_arrays([["a"], ["b"], ["yes"]], names=["input", "input", "output"])
+    parquet.write_table(table, tmp_path / "x.parquet")
+    with pytest.raises(UserError, match="the column 'input' stands twice"):
+        datasets.suite(config.data).test_set(f"sentiment:{tmp_path / 'x.parquet'}")
+
+
+@pytest.mark.parametrize(
+    ("fields", "labels", "message"),
+    [
+        (("input=a", "input=b"), (), "data.fields: input is both a and b; give one"),
+        ((), ("1=yes", "1=no"), "data.labels: 1 is both yes and no; give one"),
+        (("input=",), (), "is written field=column"),
+    ],
+)
+def test_a_key_given_twice_is_refused(fields, labels, message):
+    with pytest.raises(UserError, match=message):
+        mappings.configured(fields, labels)
+
+
+@pytest.mark.parametrize(
+    ("spelled", "names"),
+    [
+        (r"<\=50K,>50K", ("<=50K", ">50K")),
+        (r"yes\, surely,no", ("yes, surely", "no")),
+        (r"a\=b=x\=y,c", ("x=y", "c")),
+    ],
+)
+def test_any_label_can_be_spelled_on_the_command_line(spelled, names):
+    section = config_lib.Data()
+    section.labels = spelled
+    assert mappings.label_names(section.labels) == names
+    config = config_lib.get_config()
+    config.data.labels = spelled
+    again = config_lib.from_dict(config_lib.to_dict(config))
+    assert again.data.labels == config.data.labels  # config.json holds the same

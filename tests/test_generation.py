@@ -19,7 +19,7 @@ from jft.checkpoints import safetensors_io
 from jft.checkpoints import tokenizer as tokenizer_lib
 from jft.data import eval_batches, eval_grid
 from jft.errors import UserError
-from jft.evaluation import compiled, generation, loop
+from jft.evaluation import compiled, generation, loop, metrics
 from jft.model import decode, decoder, sharding
 from jft.model import mesh as mesh_lib
 
@@ -248,3 +248,36 @@ def test_generated_rows_have_the_libraries_own_numbers(dtype, eval_config, tmp_p
         assert cell["bleu"] == sacrebleu.corpus_bleu(texts, [golds]).score
         for row in mine:
             assert row["bleu"] == sacrebleu.sentence_bleu(row["generation"], [row["output"]]).score
+
+
+@pytest.mark.parametrize(
+    ("prediction", "reference", "score"),
+    [
+        ("Завод открыл новый цех.", "Завод открыл новый цех.", 1.0),
+        ("завод открыл цех", "Завод открыл новый цех.", 6 / 7),
+        ("工厂新建了厂房", "工厂新建了厂房", 1.0),
+        ("工厂建厂", "工厂新建了厂房", 8 / 11),
+        ("Το εργοστάσιο", "Το εργοστάσιο άνοιξε", 4 / 5),
+        ("कारखाना खुला", "कारखाना खुला।", 1.0),
+        ("nothing of it", "Завод открыл новый цех.", 0.0),
+        ("", "Завод", 0.0),
+    ],
+)
+def test_rouge_l_counts_words_of_any_alphabet(prediction, reference, score):
+    assert metrics.rouge_l(prediction, reference) == pytest.approx(score)
+
+
+@pytest.mark.parametrize(
+    ("prediction", "reference"),
+    [
+        ("The café opened", "The cafés opened, it's 5%"),
+        ("alpha decay", "α decay of an atom"),
+        ("naïve", "naïve"),
+    ],
+)
+def test_rouge_l_of_latin_text_is_that_of_publications(prediction, reference):
+    scorer = rouge_scorer.RougeScorer(["rougeL"])
+    assert (
+        metrics.rouge_l(prediction, reference)
+        == scorer.score(reference, prediction)["rougeL"].fmeasure
+    )

@@ -57,14 +57,19 @@ def say_warnings(findings: Sequence[Mapping], file: str) -> None:
         say(f"and {len(warnings) - MAX_LINES} more in {file}")
 
 
-def check_examples(dataset: Dataset) -> list[DataFinding]:
+def check_examples(dataset: Dataset, limit: str = "data.examples") -> list[DataFinding]:
     """Check examples by themselves: labels, empty inputs, duplicates, contradictions.
+
+    Args:
+      dataset: the examples.
+      limit: the config key that says how many are taken.
 
     Raises:
       UserError: no example has any text in its inputs.
     """
     return [
         *_without_label(dataset),
+        *_labels_left_out(dataset, limit),
         *_empty(dataset),
         *finding(
             "duplicates",
@@ -189,6 +194,25 @@ def _without_label(dataset: Dataset) -> list[DataFinding]:
     )
     left_out = sorted(set(range(len(dataset.examples))) - set(dataset.usable))
     return finding("labels_outside", dataset, left_out, text, labels=_foreign_labels(dataset))
+
+
+def _labels_left_out(dataset: Dataset, limit: str) -> list[DataFinding]:
+    """Find that the first rows of a file have not all the labels that there are."""
+    labels, usable = dataset.task.labels, dataset.usable
+    taken = {dataset.examples[i]["output"] for i in usable}
+    rest = {example["output"] for example in dataset.left_out}
+    if missing := [label for label in labels if label not in taken and label in rest]:
+        text = (
+            "none of the {n} rows that {limit} takes, the first of the file, has the label "
+            "{names}, which rows after them have; shuffle the file, or take more"
+        )
+    elif len(labels) > 1 and len(taken) == 1 and len(usable) > 1:
+        missing = [*taken]
+        text = "all {n} rows have the label {names}; add rows with the others"
+    else:
+        return []
+    names = " or ".join(missing)
+    return finding("labels_left_out", dataset, usable, text, limit=limit, names=names)
 
 
 def _empty(dataset: Dataset) -> list[DataFinding]:

@@ -166,7 +166,7 @@ def _report_dataset(
     fewest = max(cells, key=lambda packed: len(packed.unfit))
     key, longest = max_length(config)
     findings = [
-        *checks.check_examples(dataset),
+        *checks.check_examples(dataset, "eval.limit"),
         *checks.demonstrations_among_items(dataset, demos),
         *checks.test_items_trained_on(dataset, trained, model),
         *_check_tokens(dataset, demos, tokenizer),

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,6 +33,7 @@ class Dataset(NamedTuple):
       source: the file, or the reference that was read.
       own: whether the examples are the user's own, not of the suite.
       examples: in the order of the file; every field of the task and `output` are text.
+      left_out: those after them, which were not asked for.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Dataset(NamedTuple):
     source: str
     own: bool
     examples: list[Example]
+    left_out: Sequence[Example] = ()
 
     def where(self, index: int) -> str:
         """Name an example in errors."""
@@ -57,7 +60,10 @@ class Dataset(NamedTuple):
 
     def first(self, limit: int) -> Dataset:
         """Keep the first `limit` examples; all for 0."""
-        return self._replace(examples=self.examples[: limit or None])
+        if not 0 < limit < len(self.examples):
+            return self
+        rest = [*self.examples[limit:], *self.left_out]
+        return self._replace(examples=self.examples[:limit], left_out=rest)
 
 
 class Suite(NamedTuple):
@@ -303,8 +309,15 @@ def read_dataset(path: Path, task: Task) -> Dataset:
 
 
 def _checked(dataset: Dataset) -> Dataset:
+    errors = []
     for index, example in enumerate(dataset.examples):
-        _check_example(example, dataset.task, dataset.where(index))
+        try:
+            _check_example(example, dataset.task, dataset.where(index))
+        except UserError as error:
+            errors.append(str(error))
+    if errors:
+        more = f" ({len(errors)} of {len(dataset.examples)} rows have a fault)"
+        raise UserError(errors[0] + more * (len(errors) > 1))
     return dataset
 
 
@@ -314,6 +327,8 @@ def _check_example(example: object, task: Task, where: str) -> None:
     for name in (*task.fields, "output"):
         if name not in example:
             raise UserError(f"{where}: missing field {name!r} of task {task.name}")
+        if example[name] is None or example[name] != example[name]:
+            raise UserError(f"{where}: field {name!r} is missing ({example[name]}); fill it in")
         if not isinstance(example[name], str):
             kind = type(example[name]).__name__
             raise UserError(f"{where}: field {name!r} must be text, not {kind}")

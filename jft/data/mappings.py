@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections import abc
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -35,7 +37,8 @@ class Mapping(NamedTuple):
             raise UserError(f"{where}: must be an object with {fields}")
         mapped = {name: self._value(raw, name, where) for name in (*task.fields, "output")}
         value = mapped["output"]
-        if isinstance(value, bool | int | float):
+        # NaN stands for a missing value, which `datasets` refuses.
+        if isinstance(value, bool | int | float) and math.isfinite(value):
             value = str(value)
         return mapped | {
             "output": self.labels.get(value, value) if isinstance(value, str) else value
@@ -65,16 +68,17 @@ def configured(fields: Sequence[str], labels: Sequence[str]) -> Mapping:
     Raises:
       UserError: a field that is not written `field=column`.
     """
-    for pair in fields:
-        if "=" not in pair:
-            raise UserError(f"data.fields={pair}: is written field=column")
-    values = [label for label in labels if "=" in label]
-    return Mapping(_pairs(fields), _pairs(values))
+    columns = _pairs("data.fields", fields)
+    for field, column in columns.items():
+        if not column:
+            raise UserError(f"data.fields={field}: is written field=column")
+    values = _pairs("data.labels", labels)
+    return Mapping(columns, {value: label for value, label in values.items() if label})
 
 
 def label_names(labels: Sequence[str]) -> tuple[str, ...]:
     """List the labels of `data.labels`, each written `label` or `value=label`, in order."""
-    return tuple(dict.fromkeys(label.partition("=")[2] or label for label in labels))
+    return tuple(dict.fromkeys(label or value for value, label in map(_pair, labels)))
 
 
 def for_public_dataset(name: str) -> Mapping:
@@ -88,8 +92,19 @@ def for_public_dataset(name: str) -> Mapping:
     return Mapping({}, {})
 
 
-def _pairs(texts: Sequence[str]) -> dict[str, Any]:
-    return dict(text.split("=", 1) for text in texts)
+def _pair(text: str) -> tuple[str, str]:
+    """Split `left=right`, in which `\\=` is an equals sign; `right` is empty if there is none."""
+    left, *right = re.split(r"(?<!\\)=", text, maxsplit=1)
+    return left.replace("\\=", "="), "".join(right).replace("\\=", "=")
+
+
+def _pairs(key: str, texts: Sequence[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for left, right in map(_pair, texts):
+        if found.get(left, right) != right:
+            raise UserError(f"{key}: {left} is both {found[left]} and {right}; give one")
+        found[left] = right
+    return found
 
 
 def _social_iqa_answer(raw: dict) -> str:

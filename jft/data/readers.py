@@ -5,16 +5,16 @@ Raw examples have the columns of their source; `mappings` makes the fields of a 
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from jft.errors import UserError
-from jft.runtime import workdir
 
 Raw = list[dict[str, Any]]
 
@@ -64,16 +64,53 @@ def _checked(raw: Any, where: str) -> Raw:
     return raw
 
 
+class _KeyError(ValueError):
+    """A key that stands twice in an object, of which JSON readers believe the last."""
+
+
 def read_json(path: Path):
-    """A JSON file's content; UserError names the file and the line that is malformed."""
-    return workdir.read_json(path, _explain, object)
+    """Read a JSON file.
+
+    Raises:
+      UserError: names the file and the line that is malformed, or a key that stands twice.
+    """
+    try:
+        return _parse(_read_text(path))
+    except (ValueError, RecursionError) as error:
+        raise UserError(_explain(path, error)) from None
+
+
+def _parse(text: str):
+    return json.loads(text, object_pairs_hook=_object)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        key = _repeated([key for key, _ in pairs])
+        raise _KeyError(f"the key {key!r} stands twice in {json.dumps(pairs)[:80]}")
+    return found
+
+
+def _repeated(names: Sequence[str]) -> str | None:
+    """Find a name that stands twice."""
+    return next((name for i, name in enumerate(names) if name in names[:i]), None)
+
+
+def _read_rows(path: Path):
+    """Read a JSON list, or JSON Lines that are called JSON."""
+    lines = _read_text(path).split("\n")
+    with contextlib.suppress(ValueError, RecursionError):
+        if len(lines) > 1 and isinstance(_parse(lines[0]), dict):
+            return _read_jsonl(path)
+    return read_json(path)
 
 
 def _read_jsonl(path: Path) -> Raw:
     found = []
     for number, line in enumerate(_read_text(path).split("\n")):
         try:
-            found += [json.loads(line)] if line.strip() else []
+            found += [_parse(line)] if line.strip() else []
         except (ValueError, RecursionError) as error:
             raise UserError(_explain(path, error, number)) from None
     return found
@@ -81,10 +118,9 @@ def _read_jsonl(path: Path) -> Raw:
 
 def _read_csv(path: Path) -> Raw:
     csv.field_size_limit(sys.maxsize)  # whole articles stand in one field
-    # Spreadsheets write a byte order mark before the first column's name.
-    text = _read_text(path).removeprefix("\N{ZERO WIDTH NO-BREAK SPACE}")
-    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    reader = csv.DictReader(io.StringIO(_read_text(path), newline=""), strict=True)
     try:
+        _check_columns(path, list(reader.fieldnames or ()))
         rows = list(reader)
     except csv.Error as error:
         raise UserError(f"{path} line {reader.line_num}: not valid CSV: {error}") from None
@@ -97,6 +133,11 @@ def _read_csv(path: Path) -> Raw:
     return rows
 
 
+def _check_columns(path: Path, names: list[str]) -> None:
+    if name := _repeated(names):
+        raise UserError(f"{path}: the column {name!r} stands twice; rename or remove one of them")
+
+
 def _read_parquet(path: Path) -> Raw:
     try:
         import pyarrow
@@ -104,13 +145,14 @@ def _read_parquet(path: Path) -> Raw:
     except ModuleNotFoundError:
         raise UserError(f"{path}: needs pyarrow; pip install 'jft[data]'") from None
     try:
+        _check_columns(path, parquet.read_schema(path).names)
         return parquet.read_table(path).to_pylist()
     except (pyarrow.ArrowException, OSError, OverflowError, ValueError) as error:
         raise UserError(f"{path}: not readable as Parquet: {str(error).splitlines()[0]}") from None
 
 
 FORMATS: dict[str, Callable[[Path], Any]] = {
-    ".json": read_json,
+    ".json": _read_rows,
     ".jsonl": _read_jsonl,
     ".csv": _read_csv,
     ".parquet": _read_parquet,
@@ -181,7 +223,8 @@ def _plain(value):
 
 def _read_text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        # Some programs write a byte order mark first.
+        return path.read_text(encoding="utf-8-sig")
     except (UnicodeDecodeError, OSError) as error:
         raise UserError(_explain(path, error)) from None
 
@@ -195,5 +238,8 @@ def _explain(path: Path, error: Exception, line: int = 0) -> str:
     if isinstance(error, json.JSONDecodeError):
         place = f"line {line + error.lineno}, column {error.colno}"
         return f"{path} {place}: not valid JSON: {error.msg}"
+    if isinstance(error, _KeyError):
+        place = f" line {line + 1}" if line else ""
+        return f"{path}{place}: {error}; rename or remove one of them"
     # A number too long, or lists nested too deep.
     return f"{path} line {line + 1}: not readable as JSON: {error}"

@@ -17,7 +17,7 @@ HEX_DIGITS = 16
 
 def among(task: Task, examples: Sequence[Example], trained: Collection[str]) -> list[int]:
     """Find the indices of the examples whose hashes are in `trained`."""
-    return [i for i, example in enumerate(examples) if _hash(task, example) in trained]
+    return [i for i, each in enumerate(examples) if any(x in trained for x in _hashes(task, each))]
 
 
 def write_hashes(
@@ -31,7 +31,7 @@ def write_hashes(
       examples: all that the run is trained on.
       before: the hashes of its base model's examples, from `read_hashes`.
     """
-    hashes = {_hash(task, example) for example in examples} | set(before)
+    hashes = {_hashes(task, example)[0] for example in examples} | set(before)
     workdir_lib.write_text(folder / FILE, "".join(f"{line}\n" for line in sorted(hashes)))
 
 
@@ -49,6 +49,9 @@ def read_hashes(folder: Path) -> frozenset[str] | None:
         raise UserError(f"{folder / FILE}: damaged; restore it, or train again") from None
 
 
-def _hash(task: Task, example: Example) -> str:
-    text = json.dumps([task.name, *task.inputs(example)])
-    return hashlib.sha256(text.encode()).hexdigest()[:HEX_DIGITS]
+def _hashes(task: Task, example: Example) -> tuple[str, str]:
+    """Hash an example as files have it, and as those of before had it, which knew white space."""
+    before = (" ".join(example[name].split()) for name in task.fields)
+    texts = (json.dumps([task.name, *inputs]) for inputs in (task.inputs(example), before))
+    now, then = (hashlib.sha256(text.encode()).hexdigest()[:HEX_DIGITS] for text in texts)
+    return now, then
