@@ -583,7 +583,7 @@ def test_sentences_say_what_chance_explains(study):
     }
     assert "within what chance explains" in sentences[False]
     assert "chance" not in sentences[True]
-    assert re.search(r"accuracy \d+\.\d\s% \S \d+\.\d\s% \([+−]\d+\.\d points", sentences[True])  # noqa: RUF001
+    assert re.search(r"accuracy \d+\.\d\s% \S \d+\.\d\s% \([+−]\d+\.\d points", sentences[True])
     first = recipes[0].relations
     assert wording.verdict(first) == (
         "better in-domain and out-of-domain, no measurable change out-of-task"
