@@ -57,8 +57,7 @@ class Data(Section):
     )
     labels: tuple[str, ...] = key(
         (),
-        "in rows of your own, value=label; for a task of your own its labels; empty: text; "
-        r"\, and \= are a comma and an equals sign in a name",
+        r"in rows of your own, value=label; for a task of your own its labels (\, \=); empty: text",
     )
     template: str = key("", "prompt with {fields}, instead of prompt_map.json's for data.task")
     shots: int = key(
@@ -186,6 +185,9 @@ class Eval(Section):
         (),
         "dataset names in data.root, or task:rows as data.train; all: every task's; "
         "empty: all of data.task (what is not named needs demonstrations for its shots)",
+    )
+    in_domain: tuple[str, ...] = key(
+        (), "those that are in-domain, or none; empty: those with the training set's name"
     )
     shots: tuple[int, ...] = key((0,), "demonstrations before each item", minimum=0)
     task_shots: tuple[str, ...] = key(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from jft import config as config_lib
-from jft.data import datasets, mappings
+from jft.data import checks, datasets, mappings
 from jft.data.dataset_ref import DatasetRef
 from jft.errors import UserError
 from jft.evaluation import loop as eval_loop
@@ -202,9 +202,8 @@ def test_every_mapping_of_a_public_dataset_is_of_some_task():
         labels = {*mapping.labels.values()}
         assert not labels or any(labels <= {*task.labels} for task in TASKS.values()), name
     raw = {"context": "c", "answerA": "x", "answerB": "y", "answerC": "z", "label": "2"}
-    mapped = mappings.for_public_dataset("allenai-social_i_qa").apply(
-        raw | {"question": "q"}, TASKS["question"], ""
-    )
+    _, mapping = mappings.for_public_dataset("allenai-social_i_qa")
+    mapped = mapping.apply(raw | {"question": "q"}, TASKS["question"], "")
     assert mapped == {"input": "c", "answer": "y", "output": "q"}
 
 
@@ -325,3 +324,61 @@ def test_any_label_can_be_spelled_on_the_command_line(spelled, names):
     config.data.labels = spelled
     again = config_lib.from_dict(config_lib.to_dict(config))
     assert again.data.labels == config.data.labels  # config.json holds the same
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [
+        ("shops_train.jsonl", "shops_test_500.jsonl"),
+        ("shops-train.jsonl", "shops-test.jsonl"),
+        ("a/train.jsonl", "a/test.jsonl"),
+        ("a/train.jsonl", "a/validation.csv"),
+        ("a/train_2000.json", "a/dev.json"),
+        ("shops.training.csv", "shops.eval.csv"),
+        ("Shops_Train.jsonl", "Shops_DEV.jsonl"),
+        ("train-shops.jsonl", "validation-shops.jsonl"),
+        ("shops-train-00000-of-00002.parquet", "shops-test-00000-of-00001.parquet"),
+        ("shops_train.jsonl", "shops.jsonl"),
+        ("mails_train.jsonl", "mails_few_shot.jsonl"),
+    ],
+)
+def test_splits_of_a_dataset_have_one_name(train, test, tmp_path):
+    assert DatasetRef(str(tmp_path / train)).name == DatasetRef(str(tmp_path / test)).name
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [
+        ("shops_train.jsonl", "films_test.jsonl"),
+        ("a/train.jsonl", "b/test.jsonl"),
+        ("shops_train.jsonl", "shops_return_test.jsonl"),
+        ("protest.jsonl", "pro.jsonl"),
+        ("contest_train.jsonl", "con_train.jsonl"),
+        ("train_2.jsonl", "x/train_2.jsonl"),
+    ],
+)
+def test_other_datasets_have_other_names(train, test, tmp_path):
+    assert DatasetRef(str(tmp_path / train)).name != DatasetRef(str(tmp_path / test)).name
+
+
+def test_a_file_called_train_has_a_title_with_its_folder(tmp_path):
+    assert DatasetRef(str(tmp_path / "plain/train.jsonl")).title == "plain_train"
+
+
+def test_what_a_public_name_decided_is_told(config, tmp_path):
+    rows = [{"premise": "a", "hypothesis": f"b {i}", "label": i % 3} for i in range(6)]
+    file = tmp_path / "snli_train.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config.data.task, config.data.train = "inference", str(file)
+    dataset = datasets.suite(config.data).training_set()
+    (finding,) = checks.check_examples(dataset)
+    assert (finding.severity, finding.where) == ("decision", str(file))
+    assert finding.text == (
+        "read as the public dataset snli: input_1=premise, input_2=hypothesis, output=label; "
+        "0=entailment, 1=neutral, 2=contradiction; data.fields and data.labels say otherwise"
+    )
+    config.data.fields = "input_1=premise,input_2=hypothesis,output=label"
+    config.data.labels = "2=entailment,1=neutral,0=contradiction"
+    own = datasets.suite(config.data).training_set()
+    assert own.examples[0]["output"] == "contradiction"
+    assert checks.check_examples(own) == []

@@ -351,3 +351,41 @@ def test_any_mesh_gives_the_same_rows(tmp_path, monkeypatch):
             scores = row.pop("scores", {})
             assert scores == pytest.approx(other.get("scores", {}), rel=1e-5)
             assert row == {name: value for name, value in other.items() if name != "scores"}
+
+
+@pytest.mark.parametrize(
+    ("chosen", "inside"),
+    [
+        ((), {"shops"}),
+        (("none",), set()),
+        (("films",), {"films"}),
+        (("sentiment/films", "shops"), {"films", "shops"}),
+        (("detection/pairs",), {"pairs"}),
+    ],
+)
+def test_in_domain_is_what_the_config_says(config, suite_root, tmp_path, capsys, chosen, inside):
+    loop.train(config, str(tmp_path / "run"))
+    config.model.path = str(tmp_path / "run")
+    config.eval.datasets, config.eval.in_domain = ("shops", "films", "pairs"), chosen
+    config.eval.limit = 2
+    capsys.readouterr()
+    eval_loop.evaluate(config, str(tmp_path / "eval"))
+    cells = {cell["dataset"]: cell["relation"] for cell in read(tmp_path / "eval" / "cells.jsonl")}
+    other = {"shops": "out-of-domain", "films": "out-of-domain", "pairs": "out-of-task"}
+    assert cells == {
+        name: "in-domain" if name in inside else relation for name, relation in other.items()
+    }
+    told = (
+        "note: trained on shops: by their names: in-domain shops; out-of-domain films; "
+        "out-of-task pairs; eval.in_domain says otherwise"
+    )
+    printed = capsys.readouterr().out
+    assert (told in printed) == (not chosen)
+    assert told not in printed or printed.index(told) < printed.index("Scoring")
+
+
+def test_in_domain_names_what_is_scored(eval_config, tmp_path):
+    eval_config.eval.in_domain = ("shop",)
+    message = "eval.in_domain=shop: not among the datasets to score: sentiment/shops, detection/p"
+    with pytest.raises(UserError, match=message):
+        eval_loop.evaluate(eval_config, str(tmp_path / "eval"))

@@ -30,7 +30,7 @@ class DataFinding:
     """Something that a reader of the results should know of the data.
 
     Attributes:
-      severity: `warning` or `note`.
+      severity: `warning`, `note`, or `decision`: what was decided by a name alone.
       check: the name of the check.
       where: the dataset.
       count: the number of examples concerned.
@@ -49,7 +49,10 @@ class DataFinding:
 
 
 def say_warnings(findings: Sequence[Mapping], file: str) -> None:
-    """Print the first warnings of a report, one line each; `file` holds the others."""
+    """Print decisions and the first warnings of a report, a line each; `file` holds the others."""
+    for finding in findings:
+        if finding["severity"] == "decision":
+            say(f"note: {finding['where']}: {finding['text']}")
     warnings = [finding for finding in findings if finding["severity"] == "warning"]
     for finding in warnings[:MAX_LINES]:
         say(f"warning: {finding['where']}: {finding['text']}")
@@ -68,6 +71,7 @@ def check_examples(dataset: Dataset, limit: str = "data.examples") -> list[DataF
       UserError: no example has any text in its inputs.
     """
     return [
+        *_read_as(dataset),
         *_without_label(dataset),
         *_labels_left_out(dataset, limit),
         *_empty(dataset),
@@ -86,6 +90,15 @@ def check_examples(dataset: Dataset, limit: str = "data.examples") -> list[DataF
             "no model can be right on both; keep one of each",
         ),
     ]
+
+
+def nested_labels(dataset: Dataset) -> list[DataFinding]:
+    """Tell that labels are scored to their end, since one begins another."""
+    if not dataset.task.labels_nest:
+        return []
+    text = "a label begins another, so that all are scored with the end of sequence after them"
+    every = list(range(len(dataset.examples)))
+    return finding("nested_labels", dataset, every, text, "decision")
 
 
 def demonstrations_among_items(dataset: Dataset, demos: Sequence[Example]) -> list[DataFinding]:
@@ -185,6 +198,15 @@ def empty(dataset: Dataset) -> list[int]:
     """Find the indices of the examples that have an input without any text."""
     inputs = map(dataset.task.inputs, dataset.examples)
     return [i for i, fields in enumerate(inputs) if not all(fields)]
+
+
+def _read_as(dataset: Dataset) -> list[DataFinding]:
+    """Tell that a public name decided what columns and labels mean."""
+    if not dataset.read_as:
+        return []
+    text = "read as the public dataset {read_as}; data.fields and data.labels say otherwise"
+    every = list(range(len(dataset.examples)))
+    return finding("read_as", dataset, every, text, "decision", read_as=dataset.read_as)
 
 
 def _without_label(dataset: Dataset) -> list[DataFinding]:

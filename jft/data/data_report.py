@@ -52,6 +52,7 @@ def training_report(
     ]
     return {
         "file": dataset.source,
+        "dataset": dataset.name,
         "sha256": batches.sha256(),
         # The same in whatever order the run takes the examples, with whatever demonstrations.
         "rows_sha256": workdir_lib.sha256([template, dataset.examples]),
@@ -86,6 +87,7 @@ def evaluation_report(
     config: config_lib.Config,
     trained: Collection[str] | None,
     tokenizer: SpellingEncoder,
+    decisions: Sequence[DataFinding] = (),
 ) -> dict:
     """Report findings of a grid, its datasets and its cells in numbers, ready for JSON.
 
@@ -95,6 +97,7 @@ def evaluation_report(
       config: of the evaluation.
       trained: the hashes of what the model was trained on, from `trained_on.read_hashes`.
       tokenizer: the model's.
+      decisions: from `eval_grid.tell_relations`.
 
     Raises:
       UserError: examples that make the scores meaningless.
@@ -107,7 +110,7 @@ def evaluation_report(
         _report_dataset(model, group, config, trained or (), tokenizer)
         for group in of_dataset.values()
     ]
-    found = [finding for findings, _ in parts for finding in findings]
+    found = [*decisions, *(finding for findings, _ in parts for finding in findings)]
     return {
         "model": model,
         # Of datasets that share demonstrations or a template each is told once.
@@ -166,6 +169,7 @@ def _report_dataset(
     fewest = max(cells, key=lambda packed: len(packed.unfit))
     key, longest = max_length(config)
     findings = [
+        *checks.nested_labels(dataset),
         *checks.check_examples(dataset, "eval.limit"),
         *checks.demonstrations_among_items(dataset, demos),
         *checks.test_items_trained_on(dataset, trained, model),

@@ -11,6 +11,15 @@ from typing import NamedTuple
 from jft.data import readers
 from jft.errors import UserError
 
+# How files say which part of a dataset they hold, and what may follow: rows, or a shard.
+SPLITS = (
+    *("train", "training", "test", "testing", "dev", "val", "valid", "validation", "eval"),
+    *("evaluation", "few_shot", "few-shot", "fewshot"),
+)
+SPLIT = f"(?:{'|'.join(SPLITS)})"
+SIZE = r"(?:[-_. ]\d+(?:-of-\d+)?)?"
+NAMES = (rf"(.+)[-_. ]{SPLIT}{SIZE}", rf"{SPLIT}{SIZE}[-_. ](.*[^\W\d_].*)")
+
 
 class DatasetRef(NamedTuple):
     """A dataset as a config names it.
@@ -85,7 +94,10 @@ class DatasetRef(NamedTuple):
     @property
     def title(self) -> str:
         """The name of a training set in results, which tells its sizes apart: `paws_train_2000`."""
-        return self.name if self.library else Path(self.text).stem
+        stem = Path(self.text).stem
+        if self.library:
+            return self.name
+        return f"{self.name}_{stem}" if _is_split(stem) else stem
 
     @property
     def path(self) -> Path:
@@ -121,8 +133,18 @@ class DatasetRef(NamedTuple):
 
 
 def set_name(path: Path) -> str:
-    """Return the name of the set in a file, such as `paws` of `paws_train_2000.json`."""
-    return re.sub(r"_(train|test|few_shot)(_\d+)?$", "", path.stem)
+    """Return the name of the set in a file: `paws` of `paws_train_2000.json`, `paws-dev.csv`.
+
+    A file that is called `train` or `test` alone has the name of its folder.
+    """
+    if _is_split(path.stem):
+        return path.expanduser().resolve().parent.name or path.stem
+    matches = (re.fullmatch(pattern, path.stem, re.IGNORECASE) for pattern in NAMES)
+    return next((match[1] for match in matches if match), path.stem)
+
+
+def _is_split(stem: str) -> bool:
+    return re.fullmatch(SPLIT + SIZE, stem, re.IGNORECASE) is not None
 
 
 def nearest(name: str, known: Collection[str]) -> str:

@@ -34,6 +34,7 @@ class Dataset(NamedTuple):
       own: whether the examples are the user's own, not of the suite.
       examples: in the order of the file; every field of the task and `output` are text.
       left_out: those after them, which were not asked for.
+      read_as: what a public name made of its columns and labels, in words; empty if nothing.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Dataset(NamedTuple):
     own: bool
     examples: list[Example]
     left_out: Sequence[Example] = ()
+    read_as: str = ""
 
     def where(self, index: int) -> str:
         """Name an example in errors."""
@@ -242,12 +244,13 @@ class Suite(NamedTuple):
                 )
             return None
         raw = ref.read()
-        mapping = mappings.for_public_dataset(ref.name)
+        public, mapping = mappings.for_public_dataset(ref.name)
         if isinstance(raw[0], dict) and {*task.fields, "output"} <= raw[0].keys():
             mapping = mapping._replace(columns={})  # the public dataset's columns, renamed already
         if task.name == self.task.name and (self.data.fields or self.data.labels):
-            mapping = mappings.configured(self.data.fields, self.data.labels)
-        dataset = Dataset(ref.name, task, ref.text, True, raw)
+            public, mapping = "", mappings.configured(self.data.fields, self.data.labels)
+        read_as = f"{public}: {mapping}" if public and str(mapping) else ""
+        dataset = Dataset(ref.name, task, ref.text, True, raw, read_as=read_as)
         examples = [mapping.apply(each, task, dataset.where(i)) for i, each in enumerate(raw)]
         return _checked(dataset._replace(examples=examples))
 

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from jft import config as config_lib
 from jft.data import datasets as datasets_lib
+from jft.data.checks import DataFinding
 from jft.data.dataset_ref import DatasetRef
 from jft.data.datasets import Dataset, Suite
 from jft.errors import UserError
 from jft.runtime.progress import say
-from jft.tasks import Example, Task, shots_by_task
+from jft.tasks import IN_DOMAIN, RELATIONS, Example, Task, relation, shots_by_task
 
 # In `eval.datasets` it stands for the test sets of every task.
 ALL = "all"
+# In `eval.in_domain` it stands for no test set.
+NONE = "none"
 
 
 class Cell(NamedTuple):
@@ -98,6 +102,64 @@ def datasets(config: config_lib.Config) -> list[Dataset]:
                 f"{dataset.name}; leave one out, or rename it"
             )
     return list(found.values())
+
+
+def relations(
+    config: config_lib.Config, sets: Iterable[Dataset], train: tuple[str, str] | None
+) -> dict[tuple[str, str], str]:
+    """Name the relation of each test set to the training set, by (task, name).
+
+    Sets are in-domain that have the name of the training set, or those of `eval.in_domain`.
+
+    Args:
+      config: of the evaluation or the training.
+      sets: the test sets.
+      train: (task, name) of the training set; None for a model that was not fine-tuned here.
+    """
+    found = {}
+    for each in sets:
+        key = each.task.name, each.name
+        if train and config.eval.in_domain:
+            inside = any(_means(name, each) for name in config.eval.in_domain)
+            found[key] = IN_DOMAIN if inside else relation((train[0], ""), key)
+        else:
+            found[key] = relation(train, key)
+    return found
+
+
+def check_in_domain(config: config_lib.Config, sets: Sequence[Dataset]) -> None:
+    """Check that `eval.in_domain` names test sets that are scored.
+
+    Raises:
+      UserError: names the one that is not.
+    """
+    for name in config.eval.in_domain:
+        if name != NONE and not any(_means(name, each) for each in sets):
+            known = dict.fromkeys(f"{each.task.name}/{each.name}" for each in sets)
+            raise UserError(
+                f"eval.in_domain={name}: not among the datasets to score: {', '.join(known)}"
+            )
+
+
+def _means(name: str, dataset: Dataset) -> bool:
+    task = dataset.task.name
+    names = dataset.name, f"{task}/{dataset.name}", dataset.source, f"{task}:{dataset.source}"
+    return name in names
+
+
+def tell_relations(
+    config: config_lib.Config, related: Mapping[tuple[str, str], str], train: tuple[str, str] | None
+) -> list[DataFinding]:
+    """Tell which sets are in-domain, out-of-domain and out-of-task, where names decided that."""
+    if train is None or config.eval.in_domain:
+        return []
+    parts = []
+    for name in RELATIONS:
+        sets = [each for (_, each), of_set in related.items() if of_set == name]
+        parts += [f"{name} {', '.join(sets)}"] if sets else []
+    text = f"by their names: {'; '.join(parts)}; eval.in_domain says otherwise"
+    where = f"trained on {train[1]}"
+    return [DataFinding("decision", "relations", where, len(related), len(related), [], text)]
 
 
 def _shots(config: config_lib.Config, source: Suite) -> dict[str, tuple[int, ...]]:

@@ -26,6 +26,12 @@ class Mapping(NamedTuple):
     columns: abc.Mapping[str, Column]
     labels: abc.Mapping[str, str]
 
+    def __str__(self) -> str:
+        """Say what it changes, such as `output=label; 0=negative, 1=positive`."""
+        columns = [f"{field}={c}" for field, c in self.columns.items() if isinstance(c, str)]
+        labels = [f"{value}={label}" for value, label in self.labels.items()]
+        return "; ".join(", ".join(pairs) for pairs in (columns, labels) if pairs)
+
     def apply(self, raw: dict, task: Task, where: str) -> dict[str, Any]:
         """Return the fields of the task and the output of a raw example.
 
@@ -81,15 +87,15 @@ def label_names(labels: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(label or value for value, label in map(_pair, labels)))
 
 
-def for_public_dataset(name: str) -> Mapping:
-    """Find the mapping of a public dataset, by its name.
+def for_public_dataset(name: str) -> tuple[str, Mapping]:
+    """Find a public dataset by its name; returns its key in `PUBLIC`, and its mapping.
 
     For a dataset that is not among them, the mapping changes nothing: columns are fields.
     """
     for known, mapping in PUBLIC.items():
         if name.lower() == known or name.lower().endswith("-" + known):
-            return mapping
-    return Mapping({}, {})
+            return known, mapping
+    return "", Mapping({}, {})
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -15,11 +15,11 @@ from jft.batch import Batch
 from jft.data import checks, datasets, prefix_tree, trained_on
 from jft.data.dataset_ref import DatasetRef
 from jft.data.datasets import Dataset, Suite
+from jft.data.eval_grid import relations
 from jft.data.packed import PackedRows, SequenceId, pack_items
 from jft.data.packing import Budget
 from jft.data.prompts import Encoded, Encoder, Prompter, Request
 from jft.errors import UserError
-from jft.tasks import relation
 
 # The first tokens of a gold answer at which the model's whole distribution is looked at.
 KL_POSITIONS = 4
@@ -192,13 +192,19 @@ class _Planner(NamedTuple):
                 f"probe.datasets={name}: no row of {dataset.source} has a gold label, fits "
                 f"data.max_length={data.max_length} and is not trained on; leave it out"
             )
-        trained = (self.training.task.name, self.training.name)
         return ProbeSet(
             dataset,
-            relation(trained, (task.name, dataset.name)),
+            self._relation(dataset),
             [encoded for _, encoded in items],
             [task.labels.index(gold) if task.labels else 0 for gold, _ in items],
         )
+
+    def _relation(self, dataset: Dataset) -> str:
+        train, key = (
+            (self.training.task.name, self.training.name),
+            (dataset.task.name, dataset.name),
+        )
+        return relations(self.config, [dataset], train)[key]
 
     def _request(self, dataset: Dataset, i: int) -> Request:
         example = dataset.examples[i]

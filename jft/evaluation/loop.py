@@ -10,9 +10,8 @@ from pathlib import Path
 from jft import config as config_lib
 from jft.checkpoints.session import Session, open_session
 from jft.checkpoints.tokenizer import Tokenizer
-from jft.data import checks, data_report, eval_batches, token_checks
+from jft.data import checks, data_report, eval_batches, eval_grid, token_checks
 from jft.data.eval_batches import PackedCell
-from jft.data.eval_grid import all_cells
 from jft.errors import UserError
 from jft.evaluation import generation, label_scores, results
 from jft.evaluation.compiled import CompiledModel
@@ -22,6 +21,8 @@ from jft.runtime import workdir as workdir_lib
 from jft.runtime.progress import Bar, phase, say
 
 Inputs = dict[records.Key, dict]
+# Of (task, name) of every test set.
+Relations = dict[tuple[str, str], str]
 
 # How to say that a finished cell was made from something else.
 CHANGED = {
@@ -44,7 +45,10 @@ def evaluate(config: config_lib.Config, workdir: str, dry_run: bool = False) -> 
     ref = session.model
     if not ref.finished:
         say(f"note: {config.model.path} stopped at step {ref.step}; this scores that step")
-    cells = all_cells(config)
+    cells = eval_grid.all_cells(config)
+    sets = [cell.dataset for cell in cells]
+    eval_grid.check_in_domain(config, sets)
+    related = eval_grid.relations(config, sets, results.training_set(ref))
     of_model = {"step": ref.step, "model_sha256": ref.fingerprint()}
     inputs = {
         results.cell_key(cell): results.cell_inputs(cell, config.eval.limit) for cell in cells
@@ -60,23 +64,29 @@ def evaluate(config: config_lib.Config, workdir: str, dry_run: bool = False) -> 
         with phase("Reading the data"):
             tokenizer, shards = session.tokenizer, session.row_shards
             planned = [eval_batches.pack_cell(cell, tokenizer, config, shards) for cell in cells]
-        _report(config, session, folder, planned)
+        _report(config, session, folder, planned, related)
         if dry_run:
             say(f"Dry run: nothing was scored; {folder / 'data_report.html'} shows the data")
             return
         planned = [each for each in planned if results.cell_key(each.cell) not in finished]
-        _score_cells(config, session, folder, planned, of_model)
+        _score_cells(config, session, folder, planned, of_model, related)
         say(f"Done: {len(cells)} cells in {folder}")
 
 
 def _report(
-    config: config_lib.Config, session: Session, folder: Path, planned: list[PackedCell]
+    config: config_lib.Config,
+    session: Session,
+    folder: Path,
+    planned: list[PackedCell],
+    related: Relations,
 ) -> None:
     """Print what is wrong with the data, and the plan; leave both in the workdir."""
     with phase("Checking the data"):
         name = results.model_name(config, session.model)
+        train = results.training_set(session.model)
+        decisions = eval_grid.tell_relations(config, related, train)
         report = data_report.evaluation_report(
-            name, planned, config, session.model.trained_on, session.tokenizer
+            name, planned, config, session.model.trained_on, session.tokenizer, decisions
         )
         records.write(folder, records.DATA_REPORT, report)
         page = data_page.evaluation_page(report, planned, session.tokenizer)
@@ -97,6 +107,7 @@ def _score_cells(
     folder: Path,
     planned: list[PackedCell],
     of_model: dict,
+    related: Relations,
 ) -> None:
     """Load the model, score each cell, and record it when it is whole."""
     ref, tokenizer = session.model, session.tokenizer
@@ -115,7 +126,9 @@ def _score_cells(
             label = f"{cell.cell.dataset.name} at {cell.cell.shots} shots"
             items = _items(name, model, cell, tokenizer, functools.partial(bar.advance, label))
             records.append(folder, records.ROWS, items)
-            of_cell = results.cell_record(record, cell, items, ref)
+            dataset = cell.cell.dataset
+            relation = related[dataset.task.name, dataset.name]
+            of_cell = results.cell_record(name, cell, items, ref, relation)
             of_cell |= results.cell_inputs(cell.cell, config.eval.limit)
             records.append(folder, records.CELLS, [of_cell])
 

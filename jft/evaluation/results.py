@@ -22,7 +22,7 @@ from jft.evaluation.stats import standard_error
 from jft.runtime import records
 from jft.runtime import workdir as workdir_lib
 from jft.runtime.records import Key
-from jft.tasks import method, relation
+from jft.tasks import method
 
 # Sections of a config that say how a model is trained; keys of them that do not (the base is known
 # by its weights); and keys that training with demonstrations changes: those that choose the
@@ -156,21 +156,37 @@ def text_records(
     ]
 
 
-def cell_record(model: dict, packed: PackedCell, items: list[dict], ref: ModelRef) -> dict:
+def training_set(ref: ModelRef) -> tuple[str, str] | None:
+    """Find the (task, name) of the set that a model was trained on here; None for any other model.
+
+    Raises:
+      UserError: a file of its training is damaged.
+    """
+    if ref.run is None:
+        return None
+    data = ref.run.data
+    # A relative path may mean another folder by now.
+    name = _data_report(ref.folder).get("dataset") or DatasetRef.parse(data.train).name
+    return data.task, name
+
+
+def cell_record(
+    model: str, packed: PackedCell, items: list[dict], ref: ModelRef, relation: str
+) -> dict:
     """Make the record of a cell from the records of its items.
 
     Args:
-      model: its record, as `model_record` makes it.
+      model: its name in results.
       packed: the cell.
       items: records of all its items.
       ref: the model.
+      relation: of the test set to the training set.
     """
     cell, seen = packed.cell, ref.trained_on
     dataset, counts = cell.dataset, prefix_tree.count(packed.sequences)
     scored = [dataset.examples[i] for i in packed.indices]
-    train = (model["train_task"], DatasetRef.parse(model["train"]).name) if ref.run else None
-    return _identity(model["model"], cell) | {
-        "relation": relation(train, (dataset.task.name, dataset.name)),
+    return _identity(model, cell) | {
+        "relation": relation,
         **(_mean(metrics.ACCURACY, items) if dataset.task.labels else _rouge_l(items)),
         "n": len(items),
         "skipped": packed.skipped,

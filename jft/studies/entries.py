@@ -80,6 +80,11 @@ def _check(config: config_lib.Config) -> None:
         value = getattr(config.data, single)
         if value:
             raise UserError(f"data.{single}={value}: a study does not read it; set study.{several}")
+    if config.eval.in_domain:
+        raise UserError(
+            f"eval.in_domain={','.join(config.eval.in_domain)}: in a study this depends on the "
+            "training set; name files so that those of one dataset have one name"
+        )
 
 
 def _entry(
