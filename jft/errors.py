@@ -1,5 +1,10 @@
 """Exceptions for errors that are no bugs."""
 
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
 
 class UserError(Exception):
     """A mistake in the user's config, data, model or machine.
@@ -19,3 +24,22 @@ class AbsentError(UserError):
     """
 
     code = 1
+
+
+@contextlib.contextmanager
+def library_errors(message: str) -> Iterator[None]:
+    """Turn whatever a library raises about a file into an error of the user.
+
+    Libraries raise plain Exceptions at damaged files, and those in Rust a panic, which is not even
+    an Exception.
+
+    Args:
+      message: with `{error}` for the first line of what the library says.
+    """
+    try:
+        yield
+    except (UserError, KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(message.replace("{error}", first[:300])) from error

@@ -1,4 +1,5 @@
 import importlib.util
+import struct
 from pathlib import Path
 
 import gguf as gguf_format
@@ -9,7 +10,7 @@ import pytest
 from gguf import GGMLQuantizationType as Quant
 
 from jft.batch import Batch
-from jft.checkpoints import safetensors_io, tensor_names
+from jft.checkpoints import gguf, safetensors_io, tensor_names
 from jft.checkpoints import tokenizer as tokenizer_lib
 from jft.errors import UserError
 from jft.model import decoder
@@ -83,6 +84,16 @@ def _write(file, config, params, quant=Quant.F32, *, edit=None, extra=None, arch
     return str(file)
 
 
+def replace(key, value):
+    """Write another whole number at a key of the metadata."""
+
+    def extra(writer):
+        del writer.kv_data[0][f"llama.{key}"]
+        writer.add_uint32(f"llama.{key}", value)
+
+    return extra
+
+
 @pytest.fixture
 def file(tmp_path):
     return tmp_path / "model.gguf"
@@ -141,6 +152,31 @@ def test_linear_scaling_becomes_rope_factors(file):
     assert safetensors_io.load(path).config == _config(rope_factors=(4.0,) * (SMALL.head_dim // 2))
 
 
+@pytest.mark.parametrize(
+    ("kind", "factor", "scale", "linear"),
+    [
+        (None, 4.0, None, 4.0),  # a factor without a type is linear
+        (None, None, 2.0, 2.0),
+        (None, 4.0, 2.0, 4.0),
+        ("NONE", 4.0, None, 1.0),
+        ("LINEAR", None, None, 1.0),
+        ("LINEAR", 0.0, 8.0, 1.0),
+    ],
+)
+def test_scaling_is_read_as_llama_cpp_reads_it(file, kind, factor, scale, linear):
+    def extra(writer):
+        if kind:
+            writer.add_rope_scaling_type(gguf_format.RopeScalingType[kind])
+        if factor is not None:
+            writer.add_rope_scaling_factor(factor)
+        if scale is not None:
+            writer.add_float32("llama.rope.scale_linear", scale)
+
+    path = _write(file, SMALL, _params(SMALL), extra=extra)
+    wanted = () if linear == 1.0 else (linear,) * (SMALL.head_dim // 2)
+    assert safetensors_io.load(path).config.rope_factors == wanted
+
+
 def test_a_single_missing_bias_is_zero(file):
     """llama.cpp takes query, key and value biases without an output bias."""
     config = _config(attention_bias=True)
@@ -191,6 +227,12 @@ def test_heads_default_to_the_width(file, tmp_path):
         ),
         ({"extra": lambda w: w.kv_data[0].pop("llama.block_count")}, "block_count is missing"),
         ({"extra": lambda w: w.add_uint16("split.count", 3)}, "llama-gguf-split --merge"),
+        ({"extra": lambda w: w.add_string("split.count", "a")}, "llama-gguf-split --merge"),
+        ({"extra": replace("block_count", 2**32 - 1)}, "block_count=4294967295, but the file ho"),
+        ({"extra": replace("context_length", 0)}, "context_length=0: jft supports one whole"),
+        ({"extra": replace("attention.key_length", 2**20)}, "attention.value_length differ"),
+        ({"extra": replace("attention.head_count", 2)}, "2 heads of 32, but .* has 128 rows"),
+        ({"extra": lambda w: w.add_rope_scaling_factor(float("nan"))}, "scaling.factor=nan"),
     ],
 )
 def test_files_that_jft_cannot_use(options, message, file):
@@ -245,3 +287,56 @@ def test_a_real_model_knows_the_capital_of_france():
     paris, rome, banana = decoder.token_logprobs(config, params, batch)[0]
     assert paris > -1.0
     assert paris > rome > banana
+
+
+def text(content):
+    content = content if isinstance(content, bytes) else content.encode()
+    return struct.pack("<Q", len(content)) + content
+
+
+HEAD = b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + text("z.x")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (HEAD + struct.pack("<IIQ", 9, 0, 1 << 60), "1152921504606846976 bytes are to follow"),
+        (HEAD + struct.pack("<IIQ", 9, 8, 1 << 60), "an array of 1152921504606846976 texts"),
+        (HEAD + struct.pack("<I", 9) + struct.pack("<IQ", 9, 1) * 1200, "an array of arrays"),
+        (HEAD + struct.pack("<I", 77), "77"),
+        (HEAD + struct.pack("<I", 8) + text(b"\xff\xfe"), "utf-8"),
+        (b"GGUF" + struct.pack("<IQQ", 3, 1 << 50, 0) + b"0" * 64, "1125899906842624 tensors"),
+        (b"GGUF" + struct.pack("<IQQ", 3, 0, 1 << 50) + b"0" * 64, "1125899906842624 keys"),
+        (b"GGUF" + struct.pack(">IQQ", 3, 0, 1) + b"0" * 64, "little-endian"),
+        (
+            b"GGUF" + struct.pack("<IQQ", 3, 0, 2) + 2 * (text("a.b") + struct.pack("<II", 4, 1)),
+            "the key a.b stands twice",
+        ),
+    ],
+)
+def test_damaged_metadata_is_an_error_at_once(content, message, file):
+    file.write_bytes(content)
+    with pytest.raises(UserError, match=rf"model\.gguf: truncated or damaged .*{message}"):
+        safetensors_io.load(str(file))
+
+
+def test_metadata_is_what_the_gguf_package_reads(file):
+    def extra(writer):
+        writer.add_array("t.texts", ["a", "ä", ""])
+        writer.add_array("t.numbers", [1, 2, 3])
+        writer.add_array("t.floats", [0.5, -2.0])
+        writer.add_bool("t.yes", True)
+        writer.add_int16("t.small", -7)
+        writer.add_float64("t.double", 0.1)
+        writer.add_uint64("t.large", 1 << 40)
+
+    path = Path(_write(file, SMALL, _params(SMALL), Quant.Q8_0, extra=extra))
+    reader, opened = gguf_format.GGUFReader(path), gguf.open_file(path)
+    fields = {key: f.contents() for key, f in reader.fields.items() if not key.startswith("GGUF.")}
+    assert opened.metadata == fields
+    assert list(opened.tensors) == [tensor.name for tensor in reader.tensors]
+    for tensor in reader.tensors:
+        mine = opened.tensors[tensor.name]
+        assert mine.shape == tuple(reversed(tensor.shape.tolist()))
+        assert mine.kind == tensor.tensor_type
+        np.testing.assert_array_equal(mine.data.reshape(-1), tensor.data.reshape(-1).view(np.uint8))

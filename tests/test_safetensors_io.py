@@ -310,3 +310,65 @@ def test_hub_id_without_network(tmp_path):
     assert "UserError: model.path=no-such-org/no-such-model" in last
     assert "HF_HUB_OFFLINE" in last
     assert "pass the folder" in last
+
+
+def tied_folder(tmp_path, change):
+    """Write a folder whose config ties the head, with a head beside the embedding."""
+    from safetensors.numpy import load_file, save_file
+
+    config, params = safetensors_io.load("random:llama-tiny")
+    folder = tmp_path / "tied"
+    safetensors_io.save(config, params, str(folder))
+    raw = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(raw | {"tie_word_embeddings": True}))
+    tensors = load_file(folder / "model.safetensors")
+    tensors["lm_head.weight"] = change(tensors["model.embed_tokens.weight"].copy())
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    return str(folder)
+
+
+def test_a_tied_head_may_stand_beside_the_embedding(tmp_path):
+    folder = tied_folder(tmp_path, lambda embedding: embedding)
+    assert safetensors_io.load(folder).config.tied_head
+
+
+@pytest.mark.parametrize(
+    "change", [lambda e: e + 1e-3, lambda e: e[:-1], lambda e: np.concatenate([e[:-1], 2 * e[-1:]])]
+)
+def test_a_head_of_its_own_is_not_dropped(tmp_path, change, monkeypatch):
+    monkeypatch.setattr(safetensors_io, "READ_AT_ONCE", 1000)  # several parts
+    folder = tied_folder(tmp_path, change)
+    with pytest.raises(UserError, match="tie_word_embeddings=true, but the weights hold a lm_head"):
+        safetensors_io.load(folder)
+
+
+def test_the_index_of_another_save_is_not_read(tmp_path, capsys):
+    config, params = safetensors_io.load("random:llama-tiny")
+    folder = tmp_path / "model"
+    safetensors_io.save(config, params, str(folder))
+    index = {"weight_map": {"model.norm.weight": "model-00001-of-00002.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    found = safetensors_io.load(str(folder))
+    jax.tree.map(np.testing.assert_array_equal, found.params, params)
+    assert (
+        "model.safetensors is read, as by Transformers, and not model.safetensors.index.json"
+        in (capsys.readouterr().out)
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"vocab_size": 10**400}, "vocab_size=1000000.*: must be a number above 0"),
+        ({"head_dim": 2 * 10**10}, "head_dim=2e\\+10: must be a whole number up to 65536"),
+        ({"num_hidden_layers": 1e9}, "num_hidden_layers=1e\\+09: must be a whole number up to"),
+        ({"hidden_size": 2.0**40}, "hidden_size=.*: must be a whole number up to 2147483647"),
+    ],
+)
+def test_endless_sizes_are_damage(changes, message, tmp_path):
+    config, params = safetensors_io.load("random:llama-tiny")
+    safetensors_io.save(config, params, str(tmp_path))
+    raw = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(raw | changes))
+    with pytest.raises(UserError, match=message):
+        safetensors_io.load(str(tmp_path))

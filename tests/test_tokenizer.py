@@ -345,3 +345,32 @@ def test_smollm2_equals_transformers_on_the_papers_texts(smollm2, tmp_path):
     theirs = auto(texts, add_special_tokens=False)["input_ids"]
     assert len(texts) > 1000
     assert [ids.tolist() for ids in smollm2.encode(texts)] == theirs
+
+
+@pytest.mark.parametrize(
+    ("merges", "values"),
+    [
+        (None, {"bos_token_id": 10**9, "add_bos_token": True}),
+        (None, {"eos_token_id": 10**9}),
+        (["zz yy"], {}),
+        (["one"], {}),
+    ],
+)
+def test_a_damaged_tokenizer_of_a_gguf_file_is_an_error_in_a_line(merges, values, tmp_path):
+    path = _byte_level_gguf(tmp_path / "t.gguf", merges=merges, **values)
+    with pytest.raises(UserError, match=r"t\.gguf: its tokenizer is damaged \("):
+        tokenizer.load(path)
+
+
+def test_a_token_of_endless_length_is_damage(tmp_path):
+    path = _byte_level_gguf(tmp_path / "t.gguf", words=["a" * 200_000], merges=["a a"])
+    with pytest.raises(UserError, match="a token has more than 4096 characters"):
+        tokenizer.load(path)
+
+
+def test_fewer_types_than_tokens_are_damage(tmp_path):
+    path = _write_gguf(
+        tmp_path / "t.gguf", "gpt2", ["a", "b"], [1], token_merges=["a b"], eos_token_id=1
+    )
+    with pytest.raises(UserError, match="its tokenizer is damaged"):
+        tokenizer.load(path)

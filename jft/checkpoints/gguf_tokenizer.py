@@ -14,10 +14,11 @@ import tokenizers
 from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, processors
 
 from jft.checkpoints import gguf
-from jft.errors import UserError
+from jft.errors import UserError, library_errors
 
-if typing.TYPE_CHECKING:
-    from gguf import GGUFReader
+Metadata = dict[str, typing.Any]
+# Characters; a longer token means a damaged file.
+LONGEST_TOKEN = 4096
 
 NORMAL, CONTROL, USER_DEFINED = 1, 3, 4  # llama.cpp's token types that matter here
 
@@ -68,21 +69,30 @@ def build(file: Path) -> tuple[tokenizers.Tokenizer, int]:
       UserError: the file is damaged, jft does not know its tokenizer or pre-tokenizer, or it names
         no EOS.
     """
-    reader = gguf.open_reader(file)
-    kind = _get(reader, "model")
+    metadata = gguf.open_file(file).metadata
+    with library_errors(f"{file}: its tokenizer is damaged ({{error}}); convert the model again"):
+        return _build(metadata, file)
+
+
+def _build(metadata: Metadata, file: Path) -> tuple[tokenizers.Tokenizer, int]:
+    kind = _get(metadata, "model")
     builders = {"gpt2": _byte_level, "llama": _sentencepiece}
     if kind not in builders:
         raise UserError(
             f"{file}: tokenizer.ggml.model={kind!r}: jft knows {', '.join(builders)}; use the "
             "model's Hugging Face folder"
         )
-    tokens = _need(reader, "tokens", file)
-    eos_id = _need(reader, "eos_token_id", file)
-    types = _get(reader, "token_type", [NORMAL] * len(tokens))
-    backend, adds_bos = builders[kind](reader, tokens, types, file)
+    tokens = _need(metadata, "tokens", file)
+    eos_id = _need(metadata, "eos_token_id", file)
+    if max(map(len, tokens)) > LONGEST_TOKEN:
+        raise ValueError(f"a token has more than {LONGEST_TOKEN} characters")
+    if not 0 <= eos_id < len(tokens):
+        raise ValueError(f"eos_token_id={eos_id}, of {len(tokens)} tokens")
+    types = _get(metadata, "token_type", [NORMAL] * len(tokens))
+    backend, adds_bos = builders[kind](metadata, tokens, types, file)
     _add_whole_tokens(backend, tokens, types)
-    if _get(reader, "add_bos_token", adds_bos):
-        bos_id = _need(reader, "bos_token_id", file)
+    if _get(metadata, "add_bos_token", adds_bos):
+        bos_id = _need(metadata, "bos_token_id", file)
         backend.post_processor = processors.TemplateProcessing(
             single=f"{tokens[bos_id]}:0 $A:0", special_tokens=[(tokens[bos_id], bos_id)]
         )
@@ -98,16 +108,16 @@ def byte_alphabet() -> list[str]:
     return [table[byte] for byte in range(256)]
 
 
-def _byte_level(reader: GGUFReader, tokens: list[str], types: list[int], file: Path):
+def _byte_level(metadata: Metadata, tokens: list[str], types: list[int], file: Path):
     """Build a byte-level BPE tokenizer; returns it and whether texts begin with BOS by default."""
-    name = _get(reader, "pre", "default")
+    name = _get(metadata, "pre", "default")
     if name not in PRE:
         raise UserError(
             f"{file}: tokenizer.ggml.pre={name!r}: jft knows {', '.join(PRE)}; use the model's "
             "Hugging Face folder"
         )
     pre = PRE[name]
-    merges = [tuple(merge.split(" ", 1)) for merge in _need(reader, "merges", file)]
+    merges = [tuple(merge.split(" ", 1)) for merge in _need(metadata, "merges", file)]
     vocab = {token: i for i, token in enumerate(tokens)}
     bpe = models.BPE(vocab=vocab, merges=merges, ignore_merges=pre.whole_words)
     backend = tokenizers.Tokenizer(bpe)
@@ -120,11 +130,11 @@ def _byte_level(reader: GGUFReader, tokens: list[str], types: list[int], file: P
     return backend, pre.bos
 
 
-def _sentencepiece(reader: GGUFReader, tokens: list[str], types: list[int], file: Path):
+def _sentencepiece(metadata: Metadata, tokens: list[str], types: list[int], file: Path):
     """Build a sentencepiece BPE tokenizer; returns it and whether texts begin with BOS, True."""
-    scores = _need(reader, "scores", file)
+    scores = _need(metadata, "scores", file)
     vocab = {token: i for i, token in enumerate(tokens)}
-    unknown = _get(reader, "unknown_token_id", 0)
+    unknown = _get(metadata, "unknown_token_id", 0)
     bpe = models.BPE(
         vocab=vocab,
         merges=_merges(vocab, scores, types),
@@ -133,7 +143,7 @@ def _sentencepiece(reader: GGUFReader, tokens: list[str], types: list[int], file
         byte_fallback=True,
     )
     backend = tokenizers.Tokenizer(bpe)
-    prefix_space = _get(reader, "add_space_prefix", True)
+    prefix_space = _get(metadata, "add_space_prefix", True)
     prepend = [normalizers.Prepend("▁")] if prefix_space else []
     backend.normalizer = normalizers.Sequence([*prepend, normalizers.Replace(" ", "▁")])
     strip = [decoders.Strip(" ", 1, 0)] if prefix_space else []
@@ -170,12 +180,12 @@ def _add_whole_tokens(backend: tokenizers.Tokenizer, tokens: list[str], types: l
     backend.add_tokens(of_type(USER_DEFINED))
 
 
-def _get(reader: GGUFReader, key: str, default=None):
-    return gguf.metadata(reader, f"tokenizer.ggml.{key}", default)
+def _get(metadata: Metadata, key: str, default=None):
+    return metadata.get(f"tokenizer.ggml.{key}", default)
 
 
-def _need(reader: GGUFReader, key: str, file: Path):
-    value = _get(reader, key)
+def _need(metadata: Metadata, key: str, file: Path):
+    value = _get(metadata, key)
     if value is None:
         raise UserError(
             f"{file}: the metadata key tokenizer.ggml.{key} is missing; convert the model "

@@ -27,6 +27,9 @@ MISTRAL = LLAMA | {
     "sliding_window": 4096,
 }
 ARCHITECTURES = {"llama": LLAMA, "mistral": MISTRAL}
+# Larger ones mean a damaged file.
+LARGEST = {"head_dim": 1 << 16, "num_hidden_layers": 1 << 16, "num_attention_heads": 1 << 20}
+LARGEST_SIZE, LARGEST_NUMBER = 2**31 - 1, 1e30
 ROPE_TYPES = ("default", "linear", "llama3")
 
 
@@ -204,8 +207,9 @@ def _rope_scaling(config: DecoderConfig) -> dict | None:
 
 def _size(raw: dict, key: str, file: Path) -> int:
     value = _number(raw, key, file)
-    if value != int(value):
-        raise UserError(f"{file}: {key}={value!r}: must be a whole number")
+    if value != int(value) or value > LARGEST.get(key, LARGEST_SIZE):
+        most = LARGEST.get(key, LARGEST_SIZE)
+        raise UserError(f"{file}: {key}={value:g}: must be a whole number up to {most}")
     return int(value)
 
 
@@ -214,6 +218,6 @@ def _number(raw: dict, key: str, file: Path) -> float:
         raise UserError(f"{file}: the key {key} is missing; copy or download the file again")
     value = raw[key]
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not 0 < value < math.inf:
-        raise UserError(f"{file}: {key}={value!r}: must be a number above 0")
+    if not number or not 0 < value < LARGEST_NUMBER:
+        raise UserError(f"{file}: {key}={repr(value)[:40]}: must be a number above 0")
     return float(value)

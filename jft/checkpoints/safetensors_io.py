@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 import json
 import math
@@ -19,8 +18,11 @@ from jft.checkpoints.tensor_names import Index, Pretrained, Source
 from jft.errors import UserError
 from jft.model import decoder
 from jft.model.decoder import DecoderConfig, Params
+from jft.runtime.progress import say
 
 WEIGHTS, INDEX, CONFIG = "model.safetensors", "model.safetensors.index.json", "config.json"
+# Names of the tensors that `tie_word_embeddings` says are one.
+HEAD, EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 # Largest number of bytes in a file of weights that is written.
 SHARD = 5_000_000_000
@@ -158,9 +160,34 @@ def _umask() -> int:
 
 def _open_folder(folder: Path) -> Pretrained:
     config = hf_config.from_json(read_model_json(folder / CONFIG), folder / CONFIG)
-    skip = functools.partial(_is_redundant, config)
-    weights = open_files(str(folder), _weight_files(folder), skip)
+    files = _weight_files(folder)
+    weights = open_files(str(folder), files, lambda name: name.endswith("rotary_emb.inv_freq"))
+    if config.tied_head and HEAD in weights.shapes:
+        _check_tied(folder, weights)
+        del weights.shapes[HEAD]
     return Pretrained(config, tensor_names.lazy_params(config, weights, "hf"))
+
+
+def _check_tied(folder: Path, weights: Source) -> None:
+    """Check that a head which the config ties to the embedding is a copy of it.
+
+    Raises:
+      UserError: it is another one. Transformers 4 drops such a head, 5 keeps it.
+    """
+    shape = weights.shapes[HEAD]
+    same = shape == weights.shapes.get(EMBEDDING)
+    rows = max(1, READ_AT_ONCE // math.prod(shape[1:]))
+    for begin in range(0, shape[0], rows) if same else ():
+        index = (slice(begin, min(begin + rows, shape[0])), *(slice(0, size) for size in shape[1:]))
+        head, embedding = (
+            weights.read(name, index, np.dtype(np.float32)) for name in (HEAD, EMBEDDING)
+        )
+        same = same and np.array_equal(head, embedding)
+    if not same:
+        raise UserError(
+            f"{folder}: {CONFIG} has tie_word_embeddings=true, but the weights hold a {HEAD} that "
+            f"differs from {EMBEDDING}; set it to false to use that head, or remove the tensor"
+        )
 
 
 def open_files(label: str, shards: list[Path], skip: Callable[[str], bool]) -> Source:
@@ -207,16 +234,13 @@ def open_files(label: str, shards: list[Path], skip: Callable[[str], bool]) -> S
 
 
 def _weight_files(folder: Path) -> list[Path]:
-    if (folder / INDEX).exists():
-        shards = read_model_json(folder / INDEX).get("weight_map")
-        if not isinstance(shards, dict) or not shards:
-            raise UserError(f"{folder / INDEX}: weight_map is missing; download the file again")
-        for name in shards.values():
-            if not isinstance(name, str) or Path(name).name != name:
-                raise UserError(f"{folder / INDEX}: weight_map names {name!r}, which is no file")
-        return [folder / name for name in sorted(set(shards.values()))]
-    if (folder / WEIGHTS).exists():
+    shards = _shards(folder)
+    if (folder / WEIGHTS).exists() and WEIGHTS not in shards:
+        if shards:  # of another save
+            say(f"note: {folder}: {WEIGHTS} is read, as by Transformers, and not {INDEX} beside it")
         return [folder / WEIGHTS]
+    if shards:
+        return [folder / name for name in shards]
     pickles = sorted(file.name for pattern in PICKLES for file in folder.glob(pattern))
     if pickles:
         raise UserError(
@@ -225,6 +249,19 @@ def _weight_files(folder: Path) -> list[Path]:
             "AutoModelForCausalLM.from_pretrained(folder).save_pretrained(new_folder)"
         )
     raise UserError(f"{folder}: holds neither {WEIGHTS} nor {INDEX}; download the weights again")
+
+
+def _shards(folder: Path) -> list[str]:
+    """List the files that an index names; none where there is no index."""
+    if not (folder / INDEX).exists():
+        return []
+    shards = read_model_json(folder / INDEX).get("weight_map")
+    if not isinstance(shards, dict) or not shards:
+        raise UserError(f"{folder / INDEX}: weight_map is missing; download the file again")
+    for name in shards.values():
+        if not isinstance(name, str) or Path(name).name != name:
+            raise UserError(f"{folder / INDEX}: weight_map names {name!r}, which is no file")
+    return sorted(set(shards.values()))
 
 
 def _open_safetensors(file: Path):
@@ -240,8 +277,3 @@ def _open_safetensors(file: Path):
         raise UserError(
             f"{file}: truncated or not safetensors ({error}); copy or download it again"
         ) from None
-
-
-def _is_redundant(config: DecoderConfig, name: str) -> bool:
-    """Check for a tensor that old checkpoints repeat: rotary frequencies, or a tied head."""
-    return name.endswith("rotary_emb.inv_freq") or (config.tied_head and name == "lm_head.weight")

@@ -19,8 +19,10 @@ from tokenizers import decoders, models, pre_tokenizers, processors
 
 from jft.checkpoints import gguf_tokenizer
 from jft.checkpoints.files import RANDOM_MODEL, locate, read_model_json
-from jft.errors import UserError
+from jft.errors import UserError, library_errors
 
+# Ids; more means a damaged file.
+LARGEST_VOCABULARY = 1 << 24
 # Patterns of the files that hold a vocabulary, and of all files that a tokenizer is read from.
 VOCABULARIES = ("tokenizer.json", "*.model", "vocab.*", "*.tiktoken", "tekken.json")
 FILES = ("*.json", "*.model", "*.txt", "*.tiktoken", "*.jinja")
@@ -44,6 +46,10 @@ class Tokenizer:
         self._backend = backend
         self.eos_id = eos_id
         self.vocab_size = 1 + max(backend.get_vocab(with_added_tokens=True).values())
+        if self.vocab_size > LARGEST_VOCABULARY:
+            raise UserError(
+                f"the tokenizer has a token with the id {self.vocab_size - 1}; its file is damaged"
+            )
         self.prefix = _prefix(backend)
         self.eos_text = backend.id_to_token(eos_id) or ""
         self.prefix_texts = [backend.id_to_token(i) or "" for i in self.prefix]
@@ -56,7 +62,8 @@ class Tokenizer:
         The ids after `prefix` equal Transformers' `tokenizer(text, add_special_tokens=False)`,
         which reads a special token spelled out in the text, such as `<|im_end|>`, as that token.
         """
-        encodings = self._backend.encode_batch_fast(texts, add_special_tokens=False)
+        with library_errors("the tokenizer fails at a text ({error}); use another model's"):
+            encodings = self._backend.encode_batch_fast(texts, add_special_tokens=False)
         return [np.array([*self.prefix, *each.ids], np.int32) for each in encodings]
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -128,14 +135,11 @@ def _load_folder(folder: Path) -> Tokenizer:
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     from transformers import AutoTokenizer
 
-    try:
+    with library_errors(
+        f"{folder}: Transformers cannot load a tokenizer from it ({{error}}); the folder needs "
+        "tokenizer.json and tokenizer_config.json, and jft runs no code from it"
+    ):
         auto = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    # Transformers and tokenizers raise plain Exceptions at damaged files.
-    except Exception as error:
-        raise UserError(
-            f"{folder}: Transformers cannot load a tokenizer from it ({_first_line(error)}); the "
-            "folder needs tokenizer.json and tokenizer_config.json, and jft runs no code from it"
-        ) from error
     backend = getattr(auto, "backend_tokenizer", None)
     if not isinstance(backend, tokenizers.Tokenizer):
         raise UserError(
@@ -178,7 +182,3 @@ def _byte_tokenizer() -> tokenizers.Tokenizer:
     )
     backend.add_special_tokens(specials)
     return backend
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
