@@ -56,8 +56,7 @@ class Data(Section):
         (), "in rows of your own, field=column where they differ, such as input=text,output=label"
     )
     labels: tuple[str, ...] = key(
-        (),
-        r"in rows of your own, value=label; for a task of your own its labels (\, \=); empty: text",
+        (), r"value=label in rows of your own; labels of a task of your own (\, \=); empty: text"
     )
     template: str = key("", "prompt with {fields}, instead of prompt_map.json's for data.task")
     shots: int = key(
@@ -277,7 +276,9 @@ def validate(config: Config) -> None:
         for each in value if isinstance(value, tuple) else (value,):
             if choices and each not in choices:
                 raise UserError(f"{path}={each!r}: must be one of {', '.join(choices)}")
-            if not isinstance(each, int | float):
+            if isinstance(each, str):
+                if "\0" in each:
+                    raise UserError(f"{path}={each!r}: must not hold NUL")
                 continue
             if each < minimum:
                 raise UserError(f"{path}={each}: must be at least {minimum}")

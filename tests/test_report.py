@@ -439,7 +439,11 @@ DAMAGE = {
         r"rows\.jsonl line 1: correct=None",
     ),
     "no number": ("cells.jsonl", lambda c: c | {"value": "x"}, "line 1: value='x' is not"),
-    "not a number": ("cells.jsonl", lambda c: c | {"value": math.nan}, "accuracy nan, but"),
+    "not a number": (
+        "cells.jsonl",
+        lambda c: c | {"value": math.nan},
+        "value=nan is not what jft writes",
+    ),
     "a list for a name": ("cells.jsonl", lambda c: c | {"dataset": ["films"]}, "dataset="),
     "a list for an index": ("rows.jsonl", lambda r: r | {"index": [1]}, "line 1: index="),
     "no object": ("rows.jsonl", lambda r: 5, "line 1: must be an object, not int"),

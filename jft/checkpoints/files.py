@@ -96,7 +96,12 @@ def _explain(path: Path, error: Exception) -> str:
 
 def _download(repo: str, patterns: Sequence[str]) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HFValidationError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
 
     elsewhere = "or download it elsewhere and pass the folder"
     try:
@@ -109,6 +114,11 @@ def _download(repo: str, patterns: Sequence[str]) -> Path:
         raise UserError(
             f"model.path={repo}: no such folder here and no such repository on the hub; check the "
             f"name, for a private one run `hf auth login`, {elsewhere}"
+        ) from None
+    except (HFValidationError, RevisionNotFoundError) as error:
+        raise UserError(
+            f"model.path={repo}: no such folder here, and no hub id "
+            f"({str(error).strip().splitlines()[0]}); check the name"
         ) from None
     except OSError as error:
         raise UserError(

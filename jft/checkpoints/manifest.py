@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,7 +22,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding, PartitionSpec
 
-from jft.errors import UserError
+from jft.errors import UserError, machine_trouble, trouble_remedy
 from jft.runtime import processes
 
 # A record of `FIELDS` for each path, and `shards` where an array has several.
@@ -53,13 +54,28 @@ def read(workdir: Path, step: int) -> Manifest:
     try:
         raw = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise damaged(workdir, step, f"manifest cannot be read: {error}") from None
+        raise unreadable(workdir, step, "manifest cannot be read", error) from None
     if not isinstance(raw, dict) or raw.get("step") != step:
         raise damaged(workdir, step, "its manifest is not of this step")
     arrays = raw.get("arrays")
     if arrays is None or not is_manifest(arrays):
         raise damaged(workdir, step, "its manifest is not what jft writes")
     return arrays
+
+
+def unreadable(workdir: Path, step: int, what: str, error: BaseException) -> UserError:
+    """Say that a checkpoint cannot be read: that it is damaged, unless the machine refused it."""
+    if reason := machine_trouble(error):
+        return UserError(
+            f"{workdir / 'checkpoints' / str(step)}: {what}: {reason}; that is no damage: "
+            f"{trouble_remedy(reason)}, and run the same command again"
+        )
+    return damaged(workdir, step, f"{what}: {first_line(error)}")
+
+
+def first_line(error: BaseException) -> str:
+    """Return what an error says, without the description of the whole store by tensorstore."""
+    return re.split(r"\n|\. See full| \[", str(error).strip())[0] or type(error).__name__
 
 
 def damaged(workdir: Path, step: int, what: str) -> UserError:

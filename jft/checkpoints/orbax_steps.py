@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import re
 import shutil
 import sys
 from collections.abc import Callable, Collection, Sequence
@@ -21,7 +20,7 @@ from orbax.checkpoint.checkpoint_managers import PreservationPolicy
 
 from jft.checkpoints import manifest as manifest_lib
 from jft.checkpoints.manifest import Manifest
-from jft.errors import UserError
+from jft.errors import UserError, machine_trouble, trouble_remedy
 from jft.runtime import processes
 
 # The items of a step: a state's leaves by path, and their hashes by path.
@@ -218,7 +217,8 @@ class Checkpoints:
         try:
             return self._manager.restore(step, args=ocp.args.Composite(**{name: args}))[name]
         except Exception as error:
-            raise self._damaged(step, f"{name} cannot be read: {_first_line(error)}") from error
+            what = f"{name} cannot be read"
+            raise manifest_lib.unreadable(self.workdir, step, what, error) from error
 
     def _check_metadata(self, step: int, wanted: dict, manifest) -> None:
         # Orbax would cast and reshape without a word.
@@ -238,9 +238,11 @@ class Checkpoints:
 
     def _save_failed(self, error: Exception) -> UserError:
         whole = f"step {self.steps()[-1]} is whole" if self.steps() else "none was saved before"
+        reason = machine_trouble(error)
+        remedy = f"{trouble_remedy(reason)}, then run" if reason else "run"
         return UserError(
-            f"{self.folder}: saving failed: {_first_line(error)}; {whole}; "
-            "make room, then run the same command again"
+            f"{self.folder}: saving failed: {reason or manifest_lib.first_line(error)}; {whole}; "
+            f"{remedy} the same command again"
         )
 
 
@@ -256,8 +258,3 @@ def _name(path) -> str:
 def _part(arrays: dict, item: str) -> dict:
     """Select the arrays of `MODEL`, which scoring needs, or of `OPTIMIZER`, all others."""
     return {path: a for path, a in arrays.items() if path.startswith("params.") == (item == MODEL)}
-
-
-def _first_line(error: Exception) -> str:
-    # Tensorstore appends a description of the whole store.
-    return re.split(r"\n|\. See full", str(error).strip())[0] or type(error).__name__

@@ -24,6 +24,7 @@ LOOKS = ("#0072b2", "o", "-"), ("#d55e00", "s", "--"), ("#009e73", "^", ":"), ("
 STYLE: Any = {
     "font.size": 9,
     "text.color": INK,
+    "text.parse_math": False,  # names may hold dollars
     "axes.labelcolor": QUIET,
     "axes.edgecolor": RULE,
     "axes.titlecolor": INK,

@@ -182,7 +182,7 @@ def _layer_map(title: str, weights: list[dict]) -> Panel:
     values = [[math.nan] * len(layers) for _ in kinds]
     for w in matrices:
         if w["relative_norm"] is not None:
-            values[kinds.index(w["kind"])][w["layer"]] = 1000 * w["relative_norm"]
+            values[kinds.index(w["kind"])][layers.index(w["layer"])] = 1000 * w["relative_norm"]
     return drawing.matrix(title, kinds, values, "layer")
 
 

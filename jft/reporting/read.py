@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from jft.data import eval_grid
@@ -30,8 +30,6 @@ from jft.tasks import RELATIONS
 
 # What an evaluation counts beside its metric.
 CAUTIONS = ("shortened", "demos_among_items", "items_trained_on")
-DISTANCE = {"relative_norm": int | float | None}
-WEIGHT = DISTANCE | {"kind": str, "layer": int | None, "full_rank": int | None}
 
 
 def read_models(dirs: Sequence[str]) -> list[ScoredModel]:
@@ -159,6 +157,14 @@ def _cell(folder: Path, record: dict, items_of: dict[Key, dict[int, ScoredItem]]
             f"{folder / 'cells.jsonl'}: the cell {key} has no items; every row was skipped, so "
             "leave this dataset out of eval.datasets"
         )
+    # Items are numbered among those that were asked for.
+    asked = record["n"] + record["skipped"]
+    for index in items:
+        if not 0 <= index < asked:
+            raise UserError(
+                f"{folder / 'rows.jsonl'}: the cell {key} has an item with index={index}, of "
+                f"{asked}; run python -m jft.eval again in a new workdir"
+            )
     value = math.fsum(item.value for item in items.values()) / len(items)
     if metric == metrics.ACCURACY and not abs(value - record["value"]) <= 1e-6:
         raise UserError(
@@ -182,42 +188,28 @@ def _config(folder: Path) -> str:
 def _read_run(folder: Path) -> Run | None:
     """Read the workdir of a training; None for any other model, or if it is not on this machine."""
     if not workdir.is_workdir(folder):
+        if (folder / "checkpoints").is_dir():
+            say(f"note: the report leaves out the training in {folder}: no readable config.json")
         return None
     return Run(
         config=workdir.read_json(folder / workdir.CONFIG),
         steps=(_find(folder, records_lib.TRAINED_MODEL) or {}).get("steps"),
-        drift=_drift(folder),
+        drift=_find(folder, records_lib.DRIFT),
         probes=records_lib.read_lines(folder, records_lib.PROBES),
         data_findings=_data_findings(folder),
     )
-
-
-def _drift(folder: Path) -> dict | None:
-    return _find(folder, records_lib.DRIFT, _check_drift)
-
-
-def _check_drift(file: str, drift: dict) -> None:
-    workdir.check(file, drift["all"], DISTANCE)
-    for weight in drift["weights"]:
-        workdir.check(file, weight, WEIGHT)
 
 
 def _data_findings(folder: Path) -> list[dict]:
     return (_find(folder, records_lib.DATA_REPORT) or {}).get("findings") or []
 
 
-def _find(
-    folder: Path,
-    kind: records_lib.Format,
-    check: Callable[[str, dict], None] = lambda file, value: None,
-) -> dict | None:
+def _find(folder: Path, kind: records_lib.Format) -> dict | None:
     """Read a file that the report can do without; None, with a note, where it cannot be used."""
     if not (folder / kind.name).exists():
         return None
     try:
-        found = records_lib.read(folder, kind)
-        check(str(folder / kind.name), found)
+        return records_lib.read(folder, kind)
     except UserError as error:
         say(f"note: the report leaves out {error}")
         return None
-    return found

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from jft.errors import UserError
 from jft.runtime import workdir
-from jft.runtime.workdir import Schema
+from jft.runtime.workdir import Kind, Schema
 
 NUMBER = int | float
 GRID = {"task": str, "dataset": str, "shots": int, "prompt": int, "draw": int}
@@ -51,8 +51,23 @@ PROBES = Format(
         **{"kl": NUMBER, "kl_stderr": NUMBER | None},
     },
 )
-DRIFT = Format("drift.json", 1, {"base": str, "base_step": int, "all": dict, "weights": list})
-DATA_REPORT = Format("data_report.json", 1, {"findings": list})
+DISTANCE: dict[str, Kind] = {"relative_norm": NUMBER | None, "cosine": NUMBER | None}
+WEIGHT = {
+    "kind": str,
+    "layer": int | None,
+    "effective_rank": NUMBER | None,
+    "full_rank": int | None,
+}
+DRIFT = Format(
+    "drift.json",
+    1,
+    {"base": str, "base_step": int, "all": DISTANCE, "weights": [DISTANCE | WEIGHT]},
+)
+FINDING: dict[str, Kind] = {
+    **{"severity": str, "check": str, "where": str, "count": int, "of": int},
+    **{"indices": [int], "text": str},
+}
+DATA_REPORT = Format("data_report.json", 1, {"findings": [FINDING]})
 TRAINED_MODEL = Format(
     "model.json",
     1,

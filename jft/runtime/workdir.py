@@ -43,8 +43,12 @@ CONFIG, CONFIG_VERSION = "config.json", 1
 # Holds the run id, by which the processes of a run see that they share a workdir.
 RUN_ID = ".run_id"
 
-# The fields of a record and their types.
-Schema = Mapping[str, type | types.UnionType]
+# The fields of a record with their types: a type, a schema of an object, or a list with the type of
+# each element.
+Kind = typing.Union[type, types.UnionType, "Schema", list["Kind"]]
+Schema = Mapping[str, Kind]
+# A larger number means a damaged file.
+LARGEST_NUMBER = 1e300
 
 
 @contextlib.contextmanager
@@ -159,7 +163,9 @@ def is_workdir(path: Path) -> bool:
 def _explain(file: Path, error: Exception) -> str:
     if isinstance(error, TypeError):
         return f"{file}: damaged: holds a {error}, not an object"
-    return f"{file}: missing or damaged: {error}"
+    if isinstance(error, OSError):
+        return f"{file}: {error.strerror or error}"
+    return f"{file}: damaged: {error}; restore it"
 
 
 def read_json(
@@ -296,10 +302,12 @@ def check_version(where: str, record: dict, newest: int) -> None:
       UserError: it is of a newer one.
     """
     version = record.get("version", 1)
-    if type(version) is not int or not 1 <= version <= newest:
+    if type(version) is int and version > newest:
         raise UserError(
-            f"{where}: version={version!r}, but this jft reads versions up to {newest}; update jft"
+            f"{where}: version={version}, but this jft reads versions up to {newest}; update jft"
         )
+    if type(version) is not int or version < 1:
+        raise UserError(f"{where}: version={version!r} is not what jft writes there; restore it")
 
 
 def check(where: str, record, schema: Schema) -> None:
@@ -313,10 +321,22 @@ def check(where: str, record, schema: Schema) -> None:
     for field, kind in schema.items():
         if field not in record:
             raise UserError(f"{where}: {field} is missing; written by another version of jft?")
-        if not isinstance(record[field], kind):
-            raise UserError(
-                f"{where}: {field}={record[field]!r} is not what jft writes there; restore it"
-            )
+        _check_value(where, field, record[field], kind)
+
+
+def _check_value(where: str, field: str, value, kind: Kind) -> None:
+    if isinstance(kind, Mapping):
+        return check(f"{where}: {field}", value, kind)
+    if isinstance(kind, list):
+        _check_value(where, field, value, list)
+        for i, each in enumerate(value):
+            _check_value(where, f"{field}[{i}]", each, kind[0])
+        return None
+    wrong = not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool)
+    if wrong or (isinstance(value, int | float) and not abs(value) < LARGEST_NUMBER):
+        raise UserError(
+            f"{where}: {field}={repr(value)[:40]} is not what jft writes there; restore it"
+        )
 
 
 def to_jsonl(records: Iterable[dict]) -> str:
