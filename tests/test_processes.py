@@ -15,8 +15,11 @@ from pathlib import Path
 
 import filelock
 import flags
+import numpy as np
 import pytest
 
+from jft.checkpoints import safetensors_io
+from jft.checkpoints import tokenizer as tokenizer_lib
 from jft.runtime import cli, processes, rendezvous
 
 REPO = Path(__file__).parent.parent
@@ -38,14 +41,14 @@ def starting(folder):
     """Starts some of the processes of a run; what is left of them at the end is killed."""
     started = []
 
-    def start(arguments, number=1, devices=1, wait=60, which=None):
+    def start(arguments, number=1, devices=1, wait=60, which=None, cwd=REPO):
         port, found = free_port(), []
         for i in range(number) if which is None else which:
             place = [*at(port, i, number), f"--wait={wait}"]
             log = (folder / f"log.{len(started)}").open("w+")
             process = subprocess.Popen(
                 [sys.executable, "-m", *arguments, *(place if number > 1 else [])],
-                cwd=REPO,
+                cwd=cwd,
                 env=environment(folder, devices),
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -83,7 +86,7 @@ def end(processes, *codes):
 
 def training(workdir, *more, steps=6):
     return [
-        *("jft.train", "--config=configs/finetune.py", f"--workdir={workdir}"),
+        *("jft.train", f"--config={REPO}/configs/finetune.py", f"--workdir={workdir}"),
         *("--config.model.path=random:llama-tiny", "--config.data.train=gadgets_train_480"),
         *("--config.data.shots=1", "--config.data.max_length=256", f"--config.train.steps={steps}"),
         *("--config.train.batch_size=8", "--config.optim.lr=1e-3", "--config.probe.limit=2"),
@@ -93,7 +96,7 @@ def training(workdir, *more, steps=6):
 
 def scoring(workdir, model, *more):
     return [
-        *("jft.eval", "--config=configs/evaluate.py", f"--workdir={workdir}"),
+        *("jft.eval", f"--config={REPO}/configs/evaluate.py", f"--workdir={workdir}"),
         *(f"--config.model.path={model}", "--config.eval.datasets=gadgets,neighbours"),
         *("--config.eval.shots=1", "--config.eval.limit=10"),
         *("--config.eval.max_new_tokens=6", *more),
@@ -230,8 +233,92 @@ def test_one_with_another_config_is_named(start, tmp_path):
     run, port = tmp_path / "run", free_port()
     (one,) = start(training(run, *at(port, 0)))
     (two,) = start(training(run, *at(port, 1), "--config.optim.lr=2e-3"))
-    _, text = end([one, two], 1, 2)
-    assert "process 1 of 2: its config is not that of process 0 (optim.lr: 0.001 -> 0.002)" in text
+    for text in end([one, two], 2, 2):
+        assert "process 1 has other config optim.lr than the rest (0.002 instead of 0.001)" in text
+    assert not run.exists()
+
+
+def with_rows(folder, name, changed=False):
+    """Give a process a folder of its own to be started in, with a training file."""
+    here = folder / name
+    here.mkdir()
+    labels = ("positive", "negative")
+    rows = [{"input": f"text {i}", "output": labels[(i + changed) % 2]} for i in range(16)]
+    (here / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return here
+
+
+def with_base(folder, name, changed=False, token=None):
+    """Give a process a base of its own, which others may have in another form."""
+    here = folder / name
+    config, params = safetensors_io.load("random:llama-tiny")
+    if changed:
+        params["final_norm"]["scale"] = params["final_norm"]["scale"] * np.float32(1.5)
+    safetensors_io.save(config, params, str(here / "base"))
+    tokenizer_lib.load("random:llama-tiny").save(str(here / "base"))
+    if token:
+        file = here / "base/tokenizer.json"
+        file.write_text(file.read_text().replace("<|pad|>", token))
+    return here
+
+
+def with_code(folder, name):
+    """Give a process a copy of jft in which a comment differs."""
+    here = folder / name
+    shutil.copytree(REPO / "jft", here / "jft")
+    with (here / "jft/batch.py").open("a") as file:
+        file.write("# another version\n")
+    return here
+
+
+ROWS = ["--config.data.train=rows.jsonl", "--config.data.shots=0"]
+BASE = ["--config.model.path=base"]
+SCORE_ROWS = ["--config.eval.datasets=sentiment:rows.jsonl", "--config.eval.shots=0"]
+
+
+@pytest.mark.parametrize("number", [2, 4])
+@pytest.mark.parametrize(
+    ("program", "make", "odd", "more", "message"),
+    [
+        ("train", with_rows, {"changed": True}, ROWS, "other training rows (rows.jsonl) than"),
+        ("train", with_base, {"changed": True}, BASE, "other model than the rest"),
+        ("train", with_base, {"token": "<|gap|>"}, BASE, "other tokenizer than the rest"),
+        (
+            "train",
+            None,
+            {"devices": 2},
+            [],
+            "other number of devices than the rest (2 instead of 1)",
+        ),
+        ("train", None, {"code": True}, [], "other code of jft than the rest"),
+        ("eval", with_rows, {"changed": True}, SCORE_ROWS, "other rows of sentiment/rows than the"),
+        ("eval", with_base, {"changed": True}, BASE, "other model than the rest"),
+    ],
+    ids=["rows", "base", "tokenizer", "devices", "code", "scored rows", "scored model"],
+)
+def test_what_processes_differ_in_is_named(
+    start, tmp_path, number, program, make, odd, more, message
+):
+    if number == 4 and program == "eval":
+        pytest.skip("two are enough")
+    run, port, started, last = tmp_path / "run", free_port(), [], number - 1
+    command = (
+        training(run, *more) if program == "train" else scoring(run, "random:llama-tiny", *more)
+    )
+    for i in range(number):
+        is_odd = i == last
+        folder, devices = REPO, 1
+        if make:
+            folder = make(tmp_path, f"host{i}", **(odd if is_odd else {}))
+        elif is_odd and "code" in odd:
+            folder = with_code(tmp_path, f"host{i}")
+        elif is_odd:
+            devices = odd["devices"]
+        started += start([*command, *at(port, i, number)], devices=devices, cwd=folder)
+    for text in end(started, *[2] * number):
+        assert f"process {last} has {message}" in text
+        assert text.count("error: ") == 1
+    assert not run.exists()
 
 
 def test_two_of_one_number_are_refused(start, tmp_path):

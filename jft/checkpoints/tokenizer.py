@@ -8,6 +8,7 @@ leaves special tokens out.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Sequence
@@ -65,6 +66,11 @@ class Tokenizer:
         with library_errors("the tokenizer fails at a text ({error}); use another model's"):
             encodings = self._backend.encode_batch_fast(texts, add_special_tokens=False)
         return [np.array([*self.prefix, *each.ids], np.int32) for each in encodings]
+
+    def sha256(self) -> str:
+        """Hash everything that the ids of a text depend on."""
+        content = f"{self._backend.to_str()} {self.prefix} {self.eos_id}"
+        return hashlib.sha256(content.encode()).hexdigest()
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of some ids, without special tokens."""

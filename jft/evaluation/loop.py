@@ -16,7 +16,7 @@ from jft.errors import UserError
 from jft.evaluation import generation, label_scores, results
 from jft.evaluation.compiled import CompiledModel
 from jft.pages import data_page
-from jft.runtime import records
+from jft.runtime import processes, records
 from jft.runtime import workdir as workdir_lib
 from jft.runtime.progress import Bar, phase, say
 
@@ -53,6 +53,7 @@ def evaluate(config: config_lib.Config, workdir: str, dry_run: bool = False) -> 
     inputs = {
         results.cell_key(cell): results.cell_inputs(cell, config.eval.limit) for cell in cells
     }
+    processes.agree("data", functools.partial(_facts, session, of_model, inputs))
     with workdir_lib.claim(workdir, config, "jft.eval") as folder:
         finished = _finished(folder, ref.path, of_model, inputs)
         todo = [cell for cell in cells if results.cell_key(cell) not in finished]
@@ -71,6 +72,19 @@ def evaluate(config: config_lib.Config, workdir: str, dry_run: bool = False) -> 
         planned = [each for each in planned if results.cell_key(each.cell) not in finished]
         _score_cells(config, session, folder, planned, of_model, related)
         say(f"Done: {len(cells)} cells in {folder}")
+
+
+def _facts(session: Session, of_model: dict, inputs: Inputs) -> dict[str, str]:
+    """Collect what all processes of a run need to have in common before it begins."""
+    rows = {key: of_cell["rows_sha256"] for key, of_cell in inputs.items()}
+    prompts = {key: of_cell["prompt_sha256"] for key, of_cell in inputs.items()}
+    return {
+        "model": str(of_model["model_sha256"]),
+        "step of the model": str(of_model["step"]),
+        "tokenizer": session.tokenizer.sha256(),
+        **{f"rows of {key.task}/{key.dataset}": each for key, each in rows.items()},
+        **{f"template or demonstrations of {key}": each for key, each in prompts.items()},
+    }
 
 
 def _report(

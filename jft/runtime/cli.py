@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import functools
 import gc
+import hashlib
+import importlib.metadata
 import inspect
 import io
 import os
@@ -21,6 +24,7 @@ from absl import flags
 from ml_collections import config_flags
 from ml_collections.config_flags import tuple_parser
 
+import jft
 from jft import config as config_lib
 from jft import sections
 from jft.errors import UserError
@@ -36,6 +40,8 @@ DEFINE: dict[type, typing.Any] = {
     **{str: flags.DEFINE_string, bool: flags.DEFINE_bool},
     **{int: flags.DEFINE_integer, float: flags.DEFINE_float},
 }
+# Libraries whose versions change what a run computes.
+LIBRARIES = ("jax", "jaxlib", "flax", "optax", "numpy", "tokenizers", "transformers")
 # Flags of every program with a workdir; those that are not `distributed` ignore them.
 PROCESS_FLAGS = {"coordinator": "", "processes": 0, "process": -1, "wait": 300.0}
 
@@ -70,9 +76,27 @@ def run(
                 raise UserError(f"--{name} is missing; name a folder for the {what}")
         place: list[typing.Any] = [values[name].value for name in PROCESS_FLAGS if distributed]
         with processes.connect(*place) if distributed else contextlib.nullcontext():
+            if isinstance(given, config_lib.Config):
+                processes.agree("programs", functools.partial(_facts, given))
             main(given, *(values[name].value for name in defaults))
 
     _run(program)
+
+
+def _facts(config: config_lib.Config) -> dict[str, str]:
+    """Collect what all processes of a run need to have in common before they read any data."""
+    import jax
+
+    code = hashlib.sha256()
+    for file in sorted(Path(jft.__file__).parent.rglob("*.py")):
+        code.update(file.read_bytes())
+    return {
+        **{f"config {path}": f"{value}" for path, _, value in config_lib.keys(config)},
+        **{f"version of {name}": importlib.metadata.version(name) for name in LIBRARIES},
+        "code of jft": code.hexdigest(),
+        "number of devices": str(jax.local_device_count()),
+        "kind of devices": jax.local_devices()[0].device_kind,
+    }
 
 
 def _run(program: Callable[[], None]) -> None:

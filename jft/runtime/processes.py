@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import time
 import typing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from jft.errors import AbsentError, UserError
 from jft.runtime import progress
@@ -22,6 +23,9 @@ TASKS_OF_NODE = ("SLURM_STEP_TASKS_PER_NODE", "OMPI_COMM_WORLD_LOCAL_SIZE")
 LONGEST_WAIT = 10**6
 # Seconds by which the last process has to reach a barrier: more than the longest compilation.
 BARRIER_SECONDS = 3600.0
+
+# Characters of two facts that are shown in messages, and facts in a message.
+LONGEST_FACT, MOST_FACTS = 100, 6
 
 _here = ProcessInfo("", 1, 0)
 _rendezvous: Rendezvous | None = None
@@ -74,6 +78,52 @@ def barrier(label: str) -> None:
             f"{BARRIER_SECONDS:.0f} s: {absent}; see what they print; run the same command again "
             "to go on"
         ) from None
+
+
+def agree(label: str, facts: Callable[[], Mapping[str, str]]) -> None:
+    """Check that what a run depends on is the same for all processes.
+
+    Args:
+      label: names the check, no other of this run.
+      facts: returns texts, such as hashes, by what they are of; the same keys everywhere. It is not
+        called where there is one process.
+
+    Raises:
+      UserError: some differ; says which processes, and in what. All processes raise it.
+    """
+    if count() == 1:
+        return
+    client, wait = _coordination_client(), int(BARRIER_SECONDS * 1000)
+    barrier(f"{label}: known")  # names those who do not come
+    client.key_value_set(f"jft/{label}/{_here.process_id}", json.dumps(dict(facts())))
+    if first():
+        found = [client.blocking_key_value_get(f"jft/{label}/{i}", wait) for i in range(count())]
+        verdict = _differences([json.loads(text) for text in found])
+        client.key_value_set(f"jft/{label}/verdict", f"verdict: {verdict}")
+    verdict = client.blocking_key_value_get(f"jft/{label}/verdict", wait).removeprefix("verdict: ")
+    if verdict:
+        barrier(f"{label}: told")
+        if _rendezvous:
+            _rendezvous.leave()  # none is to end because another has
+        raise UserError(verdict)
+
+
+def _differences(facts: Sequence[Mapping[str, str]]) -> str:
+    """Say which processes differ from most, or from process 0, and in what; empty if none do."""
+    parts = []
+    for name in facts[0]:
+        values = [each.get(name, "") for each in facts]
+        usual = max(values, key=lambda value: (values.count(value), value == values[0]))
+        for i, value in enumerate(values):
+            if value != usual:
+                # Hashes are of no use to a reader.
+                shown = (
+                    f" ({value} instead of {usual})" if len(value + usual) < LONGEST_FACT else ""
+                )
+                parts.append(f"process {i} has other {name} than the rest{shown}")
+    more = f"; and {len(parts) - MOST_FACTS} more" if len(parts) > MOST_FACTS else ""
+    remedy = "; give all processes the same, and start them again"
+    return "; ".join(parts[:MOST_FACTS]) + more + remedy if parts else ""
 
 
 def _coordination_client() -> typing.Any:

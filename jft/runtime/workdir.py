@@ -70,7 +70,7 @@ def claim(workdir: str, config: config_lib.Config, program: str) -> Iterator[Pat
     path = Path(workdir).expanduser()
     if not processes.first():
         processes.barrier("claimed")
-        _check_shared(workdir, path, config)
+        _check_shared(workdir, path)
         yield path
         return
     try:
@@ -93,19 +93,13 @@ def claim(workdir: str, config: config_lib.Config, program: str) -> Iterator[Pat
         yield path
 
 
-def _check_shared(workdir: str, path: Path, config: config_lib.Config) -> None:
-    """Check that process 0 has claimed the same folder, for the same config."""
+def _check_shared(workdir: str, path: Path) -> None:
+    """Check that process 0 has claimed the same folder."""
     mark = path / RUN_ID
     if not mark.exists() or mark.read_text() != processes.run_id():
         raise UserError(
             f"--workdir={workdir} is not the folder that process 0 has; give one that all "
             "processes share, such as one on NFS or in a mounted bucket"
-        )
-    changed = config_lib.differences(read_config(path / CONFIG), config, runtime=True)
-    if changed:
-        raise UserError(
-            f"its config is not that of process 0 ({'; '.join(changed)}); start the same command "
-            "everywhere"
         )
 
 

@@ -58,6 +58,7 @@ def train(config: config_lib.Config, workdir: str, dry_run: bool = False) -> Non
         shards, seen = session.row_shards, session.model.trained_on
         batches = plan_run(config, session.tokenizer, shards)
         watched = plan_probes(config, session.tokenizer, batches.dataset, seen, shards)
+    processes.agree("data", functools.partial(_facts, session, batches, watched))
     with workdir_lib.claim(workdir, config, "jft.train") as folder:
         checkpoints, step = _checkpoints(folder, config.checkpoint, batches)
         run = PlannedRun(config, session, batches, folder, checkpoints)
@@ -71,6 +72,17 @@ def train(config: config_lib.Config, workdir: str, dry_run: bool = False) -> Non
             say(f"Dry run: nothing was trained; {folder / 'data_report.html'} shows the data")
         else:
             _train_from(step, run, watched)
+
+
+def _facts(session: Session, batches: Batches, watched: ProbeItems | None) -> dict[str, str]:
+    """Collect what all processes of a run need to have in common before it begins."""
+    return {
+        "model": session.model.fingerprint(),
+        "tokenizer": session.tokenizer.sha256(),
+        f"training rows ({batches.dataset.source})": workdir_lib.sha256(batches.dataset.examples),
+        "prompts or demonstrations": batches.sha256(),
+        "probes": watched.sha256() if watched else "",
+    }
 
 
 def _train_from(step: int, run: PlannedRun, watched: ProbeItems | None) -> None:
