@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -182,10 +183,118 @@ def test_scores_of_others_are_not_told(run, config, tmp_path):
 
 def test_a_full_disk_is_one_line(run, tmp_path, monkeypatch):
     def full(*_, **__):
-        raise safetensors.SafetensorError("No space left on device")
+        raise safetensors.SafetensorError(
+            'Error while serializing: I/O error: No space left on device (os error 28) at path "x"'
+        )
 
     monkeypatch.setattr("safetensors.numpy.save_file", full)
     with pytest.raises(
         UserError, match=r"cannot be written .*No space left on device.*; make room"
     ):
         folder.export(str(run), [], str(tmp_path / "out"), "float32")
+
+
+TEMPLATE = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
+
+
+def base_folder(folder, tokens, generation):
+    """Write the tiny model as others publish models, with all that they say of their tokens."""
+    config, params = safetensors_io.load("random:llama-tiny")
+    safetensors_io.save(config, params, str(folder))
+    tokenizer_lib.load("random:llama-tiny").save(str(folder))
+    file = folder / "tokenizer_config.json"
+    told = json.loads(file.read_text())
+    for key in ("bos_token", "pad_token", "add_bos_token"):
+        told.pop(key, None)
+    file.write_text(json.dumps(told | tokens))
+    (folder / "generation_config.json").write_text(json.dumps(generation))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("tokens", "generation", "wanted"),
+    [
+        (
+            {"bos_token": "<|bos|>", "pad_token": "<|pad|>", "chat_template": TEMPLATE},
+            {"eos_token_id": [257, 258]},
+            {"bos_token_id": 256, "pad_token_id": 258, "eos_token_id": [257, 258]},
+        ),
+        (
+            {"bos_token": "<|bos|>"},
+            {"eos_token_id": 257},
+            {"bos_token_id": 256, "pad_token_id": None, "eos_token_id": 257},
+        ),
+        # What a text begins with is BOS, even where the base did not say so.
+        ({}, {}, {"bos_token_id": 256, "pad_token_id": None, "eos_token_id": 257}),
+    ],
+)
+def test_the_tokenizer_of_an_export_has_all_that_the_base_had(
+    config, tmp_path, tokens, generation, wanted
+):
+    """After training, and read as others read it."""
+    from gguf import SpecialVocab
+    from transformers import AutoTokenizer
+
+    base = base_folder(tmp_path / "base", tokens, generation)
+    config.model.path, config.probe.limit = str(base), 0
+    loop.train(config, str(tmp_path / "run"))
+    folder.export(str(tmp_path / "run"), [], str(tmp_path / "out"), "float32")
+    out = tmp_path / "out"
+    before, after = AutoTokenizer.from_pretrained(base), AutoTokenizer.from_pretrained(out)
+    texts = [*folder.TEXTS, "<|bos|> and <|eos|>"]
+    assert [after(text)["input_ids"] for text in texts] == [
+        before(text)["input_ids"] for text in texts
+    ]
+    for name in ("pad_token", "eos_token", "chat_template"):
+        assert getattr(after, name) == getattr(before, name)
+    assert after.bos_token == "<|bos|>"
+    for file in ("config.json", "generation_config.json"):
+        told = json.loads((out / file).read_text())
+        assert {key: told[key] for key in wanted} == wanted
+    vocab = SpecialVocab(out)
+    assert vocab.special_token_ids.get("bos") == wanted["bos_token_id"]
+    assert vocab.special_token_ids["eos"] == 257
+    assert bool(vocab.chat_template) == ("chat_template" in tokens)
+    assert vocab.add_special_token["bos"]  # texts begin with it, as jft's do
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda told: [told.pop(f"{name}bos_token") for name in ("", "add_")], "no BOS"),
+        (lambda told: told.pop("chat_template"), "no chat template"),
+        (lambda told: told.update(eos_token="<|pad|>"), "another end of sequence, no EOS"),
+    ],
+)
+def test_a_tokenizer_that_others_would_read_otherwise_is_caught(
+    tmp_path, monkeypatch, change, message
+):
+    tokens = {"bos_token": "<|bos|>", "chat_template": TEMPLATE}
+    base = base_folder(tmp_path / "base", tokens, {"eos_token_id": 257})
+    save = tokenizer_lib.Tokenizer.save
+
+    def lossy(self, target):
+        save(self, target)
+        file = Path(target) / "tokenizer_config.json"
+        told = json.loads(file.read_text())
+        change(told)
+        file.write_text(json.dumps(told))
+
+    monkeypatch.setattr(tokenizer_lib.Tokenizer, "save", lossy)
+    with pytest.raises(UserError, match=f"other programs read {message} from the exported"):
+        folder.export(str(base), [], str(tmp_path / "out"), "float32")
+
+
+def test_exported_adapters_refuse_another_base(config, tmp_path):
+    base = base_folder(tmp_path / "base", {"bos_token": "<|bos|>"}, {"eos_token_id": 257})
+    config.model.path, config.probe.limit, config.lora.rank = str(base), 0, 2
+    loop.train(config, str(tmp_path / "run"))
+    folder.export(str(tmp_path / "run"), [], str(tmp_path / "out"), "float32", adapters=True)
+    model = model_ref.resolve(str(tmp_path / "out"))
+    mesh = mesh_lib.make_mesh(config.mesh)
+    model.load(mesh)
+    shape, params = safetensors_io.load(str(base))
+    params["final_norm"]["scale"] = params["final_norm"]["scale"] + np.float32(0.5)
+    safetensors_io.save(shape, params, str(base))
+    with pytest.raises(UserError, match=r"adapters to .*base, which is another model by now"):
+        model.load(mesh)

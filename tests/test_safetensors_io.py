@@ -74,7 +74,7 @@ def test_transformers_reads_the_written_config_as_its_own(name, tmp_path):
     from transformers import AutoConfig
 
     config, params = safetensors_io.load(str(GOLDEN / name))
-    safetensors_io.save(config, params, str(tmp_path), eos_id=7)
+    safetensors_io.save(config, params, str(tmp_path), special_ids={"eos_token_id": 7})
     theirs, ours = AutoConfig.from_pretrained(GOLDEN / name), AutoConfig.from_pretrained(tmp_path)
     assert ours.eos_token_id == 7
     theirs.rope_parameters.pop("type", None)  # the old spelling of rope_type, kept beside it

@@ -62,8 +62,22 @@ PRE = {
 }
 
 
-def build(file: Path) -> tuple[tokenizers.Tokenizer, int]:
-    """Build the tokenizer of a GGUF file; returns it and the id of its EOS.
+# Tokens that end a generation beside EOS: of a turn, of a message.
+ENDS = ("eot_token_id", "eom_token_id")
+# Entries of tokenizer_config.json by the key of a token's id.
+NAMES = {
+    **{"bos_token_id": "bos_token", "unknown_token_id": "unk_token"},
+    **{"padding_token_id": "pad_token", "seperator_token_id": "sep_token"},
+    **{"cls_token_id": "cls_token", "mask_token_id": "mask_token"},
+}
+
+
+def build(file: Path) -> tuple[tokenizers.Tokenizer, int, dict[str, typing.Any], tuple[int, ...]]:
+    """Build the tokenizer of a GGUF file.
+
+    Returns:
+      The tokenizer, the id of its EOS, further entries of `tokenizer_config.json`, and the ids of
+      all tokens that end a generation.
 
     Raises:
       UserError: the file is damaged, jft does not know its tokenizer or pre-tokenizer, or it names
@@ -74,7 +88,7 @@ def build(file: Path) -> tuple[tokenizers.Tokenizer, int]:
         return _build(metadata, file)
 
 
-def _build(metadata: Metadata, file: Path) -> tuple[tokenizers.Tokenizer, int]:
+def _build(metadata: Metadata, file: Path):
     kind = _get(metadata, "model")
     builders = {"gpt2": _byte_level, "llama": _sentencepiece}
     if kind not in builders:
@@ -96,7 +110,12 @@ def _build(metadata: Metadata, file: Path) -> tuple[tokenizers.Tokenizer, int]:
         backend.post_processor = processors.TemplateProcessing(
             single=f"{tokens[bos_id]}:0 $A:0", special_tokens=[(tokens[bos_id], bos_id)]
         )
-    return backend, eos_id
+    named = {name: _get(metadata, key) for key, name in NAMES.items()}
+    config = {name: tokens[i] for name, i in named.items() if i is not None and i < len(tokens)}
+    if template := metadata.get("tokenizer.chat_template"):
+        config["chat_template"] = template
+    ends = [_get(metadata, key) for key in ENDS]
+    return backend, eos_id, config, (eos_id, *(i for i in ends if i not in (None, eos_id)))
 
 
 def byte_alphabet() -> list[str]:

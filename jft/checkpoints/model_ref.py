@@ -109,11 +109,20 @@ class ModelRef:
             sha256 = base.fingerprint()
         except UserError as error:
             raise UserError(f"{self.path} holds adapters, whose base is missing: {error}") from None
-        if self.record and self.record.base_sha256 != sha256:
+        if self._base_sha256 not in ("", sha256):
             raise UserError(
                 f"{self.path} holds adapters to {path}, which is another model by now; restore it"
             )
         return base
+
+    @property
+    def _base_sha256(self) -> str:
+        """The fingerprint of the base that adapters were trained on; empty where none was left."""
+        if self.record:
+            return self.record.base_sha256
+        if (self.folder / records.ADAPTER_BASE.name).exists():
+            return records.read(self.folder, records.ADAPTER_BASE)["base_sha256"]
+        return ""
 
     def fingerprint(self) -> str:
         """Make a SHA-256 that changes when the model's weights or its tokenizer do.

@@ -87,7 +87,7 @@ def save(
     params: Params,
     folder: str,
     dtype: str = "float32",
-    eos_id: int | None = None,
+    special_ids: dict | None = None,
 ) -> None:
     """Write `config.json` and safetensors as Transformers' LlamaForCausalLM loads them.
 
@@ -98,12 +98,13 @@ def save(
       params: its parameters, of any float type.
       folder: the folder to write; made if missing.
       dtype: `float32`, `bfloat16` or `float16`.
-      eos_id: the token that ends a generation in Transformers; None: no token does.
+      special_ids: entries such as `eos_token_id`, the token that ends a generation in
+        Transformers; None: no token does.
 
     Raises:
       UserError: Transformers has no rope type for the config's `rope_factors`.
     """
-    special = {"dtype": dtype, "bos_token_id": None, "eos_token_id": eos_id}
+    special = {"dtype": dtype, "bos_token_id": None, "eos_token_id": None} | (special_ids or {})
     description = json.dumps(hf_config.to_json(config) | special, indent=2)
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)

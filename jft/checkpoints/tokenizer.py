@@ -13,6 +13,7 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import tokenizers
@@ -22,11 +23,27 @@ from jft.checkpoints import gguf_tokenizer
 from jft.checkpoints.files import RANDOM_MODEL, locate, read_model_json
 from jft.errors import UserError, library_errors
 
+# Special tokens that other programs ask for, beside EOS.
+CARRIED = ("bos", "unk", "pad", "sep", "cls", "mask")
+# Transformers' length of texts of a tokenizer without a limit is above this.
+LONGEST_TEXT = 1e12
 # Ids; more means a damaged file.
 LARGEST_VOCABULARY = 1 << 24
 # Patterns of the files that hold a vocabulary, and of all files that a tokenizer is read from.
 VOCABULARIES = ("tokenizer.json", "*.model", "vocab.*", "*.tiktoken", "tekken.json")
 FILES = ("*.json", "*.model", "*.txt", "*.tiktoken", "*.jinja")
+
+
+class Special(NamedTuple):
+    """The facts in a tokenizer's folder that only other programs need.
+
+    Attributes:
+      config: further entries of `tokenizer_config.json`, such as `bos_token` and `chat_template`.
+      eos_ids: all tokens that a generation ends at, `eos_id` among them; jft uses that one alone.
+    """
+
+    config: dict[str, Any]
+    eos_ids: tuple[int, ...]
 
 
 class Tokenizer:
@@ -38,9 +55,10 @@ class Tokenizer:
       vocab_size: the largest id plus 1.
       eos_text, prefix_texts: how these tokens are spelled.
       special_texts: the spelling of every special token.
+      special: what is kept for other programs.
     """
 
-    def __init__(self, backend: tokenizers.Tokenizer, eos_id: int):
+    def __init__(self, backend: tokenizers.Tokenizer, eos_id: int, special: Special | None = None):
         """Wrap a backend, and switch its truncation and padding off."""
         backend.no_truncation()
         backend.no_padding()
@@ -54,6 +72,9 @@ class Tokenizer:
         self.prefix = _prefix(backend)
         self.eos_text = backend.id_to_token(eos_id) or ""
         self.prefix_texts = [backend.id_to_token(i) or "" for i in self.prefix]
+        config, eos_ids = special or Special({}, (eos_id,))
+        begin = {"bos_token": self.prefix_texts[0]} if self.prefix else {}
+        self.special = Special(begin | config, eos_ids)
         added = backend.get_added_tokens_decoder().values()
         self.special_texts = [token.content for token in added if token.special]
 
@@ -93,7 +114,10 @@ class Tokenizer:
         ]
 
     def save(self, folder: str) -> None:
-        """Write the files from which `load` and Transformers' AutoTokenizer get the same ids."""
+        """Write the files from which `load` and Transformers' AutoTokenizer get the same ids.
+
+        They also hold what other programs want to know, `generation_config.json` among them.
+        """
         target = Path(folder)
         target.mkdir(parents=True, exist_ok=True)
         self._backend.save(str(target / "tokenizer.json"))
@@ -102,9 +126,27 @@ class Tokenizer:
             "tokenizer_class": "PreTrainedTokenizerFast",
             "eos_token": self._backend.id_to_token(self.eos_id),
             "clean_up_tokenization_spaces": False,
+            **self.special.config,
         }
-        text = json.dumps(config, indent=2)
-        (target / "tokenizer_config.json").write_text(text + "\n", encoding="utf-8")
+        if "bos_token" in config:
+            config["add_bos_token"] = bool(self.prefix)
+        # jft decodes greedily.
+        generation = self.special_ids | {"do_sample": False}
+        for name, content in (("tokenizer_config", config), ("generation_config", generation)):
+            text = json.dumps(content, indent=2, ensure_ascii=False)
+            (target / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+
+    @property
+    def special_ids(self) -> dict[str, Any]:
+        """The ids of special tokens, as `config.json` and `generation_config.json` name them."""
+        ids = [int(i) for i in self.special.eos_ids]
+        found = {
+            f"{name}_token_id": self._backend.token_to_id(
+                self.special.config.get(f"{name}_token", "")
+            )
+            for name in ("bos", "pad")
+        }
+        return found | {"eos_token_id": ids[0] if len(ids) == 1 else ids}
 
 
 def load(path: str) -> Tokenizer:
@@ -118,11 +160,13 @@ def load(path: str) -> Tokenizer:
       UserError: there is none, it is damaged, has no fast version, or names no EOS.
     """
     if path == RANDOM_MODEL:
-        return Tokenizer(_byte_tokenizer(), eos_id=257)
+        special = Special({"bos_token": "<|bos|>", "pad_token": "<|pad|>"}, (257,))
+        return Tokenizer(_byte_tokenizer(), 257, special)
     local = locate(path, FILES)
     if local.is_dir():
         return _load_folder(local)
-    return Tokenizer(*gguf_tokenizer.build(local))
+    backend, eos_id, config, eos_ids = gguf_tokenizer.build(local)
+    return Tokenizer(backend, eos_id, Special(config, eos_ids))
 
 
 def is_tokenizer_folder(folder: Path) -> bool:
@@ -151,17 +195,27 @@ def _load_folder(folder: Path) -> Tokenizer:
         raise UserError(
             f"{folder}: {type(auto).__name__} has no fast version; jft needs a tokenizer.json"
         )
-    return Tokenizer(backend, _eos_id(auto, folder))
+    config = {f"{name}_token": getattr(auto, f"{name}_token", None) for name in CARRIED}
+    config["chat_template"] = getattr(auto, "chat_template", None)
+    if (longest := getattr(auto, "model_max_length", None)) and longest < LONGEST_TEXT:
+        config["model_max_length"] = longest
+    known = {key: value for key, value in config.items() if value is not None}
+    eos_id, more = _eos_ids(auto, folder)
+    return Tokenizer(backend, eos_id, Special(known, more))
 
 
-def _eos_id(auto, folder: Path) -> int:
-    """Return the tokenizer's own EOS, or else the first that the model's generation stops at."""
-    if auto.eos_token_id is not None:
-        return auto.eos_token_id
+def _eos_ids(auto, folder: Path) -> tuple[int, tuple[int, ...]]:
+    """Return the EOS of a folder, and all tokens that end a generation.
+
+    It is the tokenizer's own, or else the first that the model's generation stops at.
+    """
+    found: list[int] = []
     for file in (folder / "generation_config.json", folder / "config.json"):
         value = read_model_json(file).get("eos_token_id") if file.exists() else None
-        if value is not None and value != []:
-            return value[0] if isinstance(value, list) else value
+        found = found or (value if isinstance(value, list) else [] if value is None else [value])
+    own = [] if auto.eos_token_id is None else [auto.eos_token_id]
+    if eos_ids := tuple(dict.fromkeys([*own, *found])):
+        return eos_ids[0], eos_ids
     raise UserError(
         f"{folder}: no end-of-sequence token: set eos_token in tokenizer_config.json to the token "
         "that ends a text"

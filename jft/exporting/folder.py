@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 from jft import config as config_lib
 from jft.batch import Batch
 from jft.checkpoints import peft, safetensors_io
+from jft.checkpoints import tokenizer as tokenizer_lib
 from jft.checkpoints.files import ADAPTERS, HUB_ID
 from jft.checkpoints.session import Session, open_session
 from jft.checkpoints.tokenizer import Tokenizer
@@ -26,6 +26,7 @@ from jft.exporting import card
 from jft.model import decoder as decoder_lib
 from jft.model import lora
 from jft.model.decoder import DecoderConfig, Params
+from jft.runtime import records
 from jft.runtime.progress import phase, say
 from jft.runtime.workdir import is_workdir
 
@@ -33,6 +34,11 @@ from jft.runtime.workdir import is_workdir
 MARK = ".jft-export"
 # Random sequences, and tokens of each, on which the model and its export are compared.
 SEQUENCES, TOKENS = 2, 24
+# Texts whose ids are compared: spaces, lines, digits, and signs of several alphabets.
+TEXTS = (
+    *("", "Hello world", " leading", "trailing ", "two  spaces", "lines\n\nand\ttabs\n"),
+    *("3.14 of 10,000", "naïve Ünïcödé", "中文 русский 🎉", "def f(x): return x != 1"),
+)
 # The largest difference of logits, as a share of the largest, that comes of the order of sums.
 TOLERANCE = 1e-5
 
@@ -66,15 +72,18 @@ def export(
             tokenizer = session.tokenizer
         with phase("Writing adapters" if adapters else f"Writing {dtype} weights"):
             if adapters:
-                base = session.model.base.step_path
+                trained_on = session.model.base
+                base = trained_on.step_path
                 peft.write_adapters(decoder, lora.split(params)[0], folder, base)
+                known = {"base": base, "base_sha256": trained_on.fingerprint()}
+                records.write(folder, records.ADAPTER_BASE, known)
             else:
-                safetensors_io.save(decoder, params, str(folder), dtype, tokenizer.eos_id)
-                _write_generation_config(folder, tokenizer)
+                safetensors_io.save(decoder, params, str(folder), dtype, tokenizer.special_ids)
             tokenizer.save(str(folder))
             text = card.model_card(session.model, cells, target.name, dtype, adapters)
             (folder / "README.md").write_text(text, encoding="utf-8")
         with phase("Reading it again"):
+            _check_tokenizer(folder, tokenizer)
             if adapters:
                 again = _with_adapters_of(folder, decoder, params)
             else:
@@ -161,16 +170,33 @@ def _say_what_base(decoder: DecoderConfig, base: str) -> None:
         )
 
 
-def _write_generation_config(folder: Path, tokenizer: Tokenizer) -> None:
-    """Ask other programs for greedy decoding to the end-of-sequence token, which jft does."""
-    prefix = [int(i) for i in tokenizer.prefix]
-    content = {
-        "bos_token_id": prefix[0] if prefix else None,
-        "eos_token_id": int(tokenizer.eos_id),
-        "do_sample": False,
-    }
-    text = json.dumps(content, indent=2) + "\n"
-    (folder / "generation_config.json").write_text(text, encoding="utf-8")
+def _check_tokenizer(folder: Path, tokenizer: Tokenizer) -> None:
+    """Check that others read the tokenizer as jft does: Transformers, and llama.cpp's converter.
+
+    Raises:
+      UserError: they would get other ids, or miss a special token or the chat template.
+    """
+    from gguf import SpecialVocab
+
+    texts = [*TEXTS, f"a{tokenizer.eos_text}b"]
+    again = tokenizer_lib.load(str(folder))
+    pairs = zip(tokenizer.encode(texts), again.encode(texts), strict=True)
+    vocab = SpecialVocab(folder)
+    wanted = tokenizer.special.config
+    ids = tokenizer.special_ids
+    begins = vocab.add_special_token.get("bos", False) == bool(tokenizer.prefix)
+    faults = [
+        "other ids" * any(list(mine) != list(other) for mine, other in pairs),
+        "another end of sequence" * (again.special.eos_ids != tokenizer.special.eos_ids),
+        "no BOS" * (vocab.special_token_ids.get("bos") != ids["bos_token_id"] or not begins),
+        "no EOS" * (vocab.special_token_ids.get("eos") != tokenizer.eos_id),
+        "no chat template" * (bool(vocab.chat_template) != bool(wanted.get("chat_template"))),
+    ]
+    if found := ", ".join(filter(None, faults)):
+        raise UserError(
+            f"{folder}: other programs read {found} from the exported tokenizer; it is left there "
+            "to look at, and must not be used"
+        )
 
 
 def _with_adapters_of(

@@ -102,6 +102,8 @@ ROWS = Format(
     1,
     GRID | {"model": str, "index": int, "request_sha256": str, "output": str, "prediction": str},
 )
+# Beside exported adapters: what they were trained on.
+ADAPTER_BASE = Format("jft_base.json", 1, {"base": str, "base_sha256": str})
 JOBS = Format(
     "jobs.jsonl",
     1,
