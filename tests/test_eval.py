@@ -241,7 +241,7 @@ def test_a_trained_workdir_is_scored_with_its_relations_and_base(
     assert (model["base"], model["step"]) == ("random:llama-tiny", 5)
     assert model["train_examples"] == 20
     assert model["bos"] is True
-    assert model.keys() == {"version", *records.SCORED_MODEL.fields}
+    assert model.keys() == {"version", "steps", *records.SCORED_MODEL.fields}
     assert {name: cell["items_trained_on"] for name, cell in cells.items()} == {
         "shops": 0,
         "films": 1,

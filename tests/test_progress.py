@@ -1,5 +1,10 @@
 """What a log without a terminal gets to see."""
 
+import subprocess
+import sys
+
+import pytest
+
 from jft.runtime.progress import Bar
 
 
@@ -10,3 +15,21 @@ def test_a_line_tells_how_far_and_how_long(capsys):
     first, last = capsys.readouterr().out.splitlines()
     assert first == "Scoring 1/4  films"
     assert last == "Scoring 4/4  films  0 s left"
+
+
+PRINTING = """
+from jft.runtime.progress import say
+for i in range(20000):
+    say(f"line {i} of many")
+open("done", "w").close()
+"""
+
+
+@pytest.mark.parametrize("to", ["| head -n 1", "> /dev/full"])
+def test_a_program_goes_on_when_nobody_reads_it(to, tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(PRINTING)
+    command = f"set -o pipefail; {sys.executable} {script} {to}"
+    done = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True)
+    assert (tmp_path / "done").exists(), done.stderr
+    assert "Traceback" not in done.stderr

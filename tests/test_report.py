@@ -25,6 +25,7 @@ from report_data import (
 )
 from rich.console import Console
 
+from jft import config as config_lib
 from jft import report
 from jft.errors import UserError
 from jft.evaluation import stats
@@ -33,6 +34,7 @@ from jft.reporting.compare import compare
 from jft.reporting.content import gather
 from jft.reporting.findings import findings
 from jft.reporting.read import read_models
+from jft.runtime import workdir
 
 FILES = ("report.html", "report.md", "comparisons.csv", "cells.csv", "drift.csv")
 PLOTS = ("shots.png",)
@@ -677,7 +679,7 @@ def test_skipped_rows_and_leaked_demonstrations_are_caveats(study, tmp_path):
         edit(Path(folder) / "cells.jsonl", change)
     text = written(study, tmp_path / "out")["report.html"]
     assert "sentiment/films: FT gadgets_train_400 was trained on 4 of the test items" in text
-    assert "sentiment/films: 3 rows without a gold label were skipped." in text
+    assert "sentiment/films: 3 rows were skipped, without a gold label or too long." in text
     assert "sentiment/films at 2 shots: 2 test items are among their own" in text
     assert "films at 0 shots: 2" not in text
 
@@ -720,3 +722,70 @@ def test_the_program_prints_one_line_for_a_users_mistake_and_exits_with_2(study,
     assert bad.returncode == 2
     assert bad.stderr.startswith("error: ")
     assert bad.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(("steps", "told"), [(1200, True), (30, False), (None, False)])
+def test_a_model_that_is_not_the_last_step_of_its_training_is_named(study, steps, told):
+    folder = Path(study[1])
+    model = json.loads((folder / "model.json").read_text())
+    (folder / "model.json").write_text(json.dumps(model | {"steps": steps}))
+    page = render.page_of(gather(study))
+    assert ("is step 30 of the 1,200 of its training" in page) == told
+
+
+@pytest.mark.parametrize("name", ["$x^{$", r"\frac{1}{0", "a_b^c", "50 % < 60 & \\"])
+def test_any_name_of_a_model_can_be_drawn(study, name):
+    def named(record):
+        return record | {"model": name}
+
+    for file in ("rows.jsonl", "cells.jsonl"):
+        edit(Path(study[1]) / file, named)
+    model = Path(study[1]) / "model.json"
+    model.write_text(json.dumps(named(json.loads(model.read_text()))))
+    assert render.files(gather(study))["report.html"]
+
+
+@pytest.mark.parametrize("index", [10**9, -1, 40])
+def test_an_item_that_was_not_asked_for_is_named(study, index):
+    file = Path(study[1]) / "rows.jsonl"
+    *lines, end = file.read_text().splitlines()
+    file.write_text("\n".join([*lines, json.dumps(json.loads(end) | {"index": index})]) + "\n")
+    with pytest.raises(UserError, match=rf"has an item with index={index}, of 40; run"):
+        gather(study)
+
+
+DAMAGED = {
+    "a number where a list is": ("drift.json", {"weights": 5}),
+    "a weight that is none": ("drift.json", {"weights": ["x"]}),
+    "a layer too many digits long": ("drift.json", {"weights": [{"layer": 10**400}]}),
+    "no distance": ("drift.json", {"all": {}}),
+    "findings of numbers": ("data_report.json", {"findings": [1]}),
+    "a finding without text": ("data_report.json", {"findings": [{"severity": "note"}]}),
+    "a version of another world": ("data_report.json", {"version": "x"}),
+}
+
+
+@pytest.mark.parametrize(("name", "damage"), DAMAGED.values(), ids=DAMAGED)
+def test_a_damaged_file_of_a_training_is_left_out_with_a_note(
+    study, name, damage, tmp_path, capsys
+):
+    run = tmp_path / "run"
+    run.mkdir()
+    workdir.write_config(run / "config.json", config_lib.get_config())
+    whole = {
+        "drift.json": {
+            **{"base": "b", "base_step": 0, "weights": []},
+            "all": {"relative_norm": 0.1, "cosine": 0.9},
+        },
+        "data_report.json": {"findings": []},
+    }
+    for file, content in whole.items():
+        (run / file).write_text(json.dumps(content | (damage if file == name else {})))
+    model = Path(study[1]) / "model.json"
+    model.write_text(json.dumps(json.loads(model.read_text()) | {"model_path": str(run)}))
+    found = read.read_models(study)
+    printed = "".join(capsys.readouterr().out.split("\n"))
+    assert f"note: the report leaves out {run / name}: " in printed
+    assert "restore it" in printed
+    (tuned,) = [each for each in found if each.path == str(run)]
+    assert tuned.run

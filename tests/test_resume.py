@@ -16,7 +16,7 @@ import jax
 import numpy as np
 import pytest
 
-from jft.checkpoints import model_ref, orbax_steps, safetensors_io
+from jft.checkpoints import model_ref, orbax_steps, safetensors_io, tokenizer
 from jft.data import packing
 from jft.errors import UserError
 from jft.model import mesh as mesh_lib
@@ -230,6 +230,20 @@ def test_a_damaged_description_of_a_model_is_named(tmp_path, damage):
     (tmp_path / "model.json").write_text(json.dumps(record | damage | {"decoder": shape}))
     with pytest.raises(UserError, match=r"model.json: .*; restore it"):
         model_ref.read_model(tmp_path)
+
+
+@pytest.mark.parametrize("older", [False, True])
+def test_a_run_knows_its_data_whatever_was_deleted(config, suite_root, tmp_path, older):
+    folder, file = tmp_path / "run", suite_root / "sentiment/shops_train_20.json"
+    loop.train(config, str(folder))
+    (folder / "data_report.json").unlink()
+    if older:  # from before model.json held the hash
+        record = json.loads((folder / "model.json").read_text())
+        record.pop("data_sha256")
+        (folder / "model.json").write_text(json.dumps(record))
+    file.write_text(file.read_text().replace("red", "green"))
+    with pytest.raises(UserError, match="data_report.json is gone" if older else "other data"):
+        loop._check_same_data(folder, loop.plan_run(config, tokenizer.load("random:llama-tiny")))
 
 
 def test_told_to_end_while_it_saves_its_last_step_it_saves_it(config, tmp_path, monkeypatch):

@@ -42,6 +42,7 @@ class ModelRecord(NamedTuple):
       steps: of the whole run.
       base, base_sha256: the model that it began from: its path, absolute, and its fingerprint then.
       base_step: the step of the base where that is a run; None otherwise.
+      data_sha256: of the tokens that it is trained on; empty in older files.
     """
 
     decoder: DecoderConfig
@@ -49,6 +50,7 @@ class ModelRecord(NamedTuple):
     base: str
     base_sha256: str
     base_step: int | None
+    data_sha256: str = ""
 
 
 @dataclass(frozen=True)
@@ -317,6 +319,7 @@ def read_model(workdir: Path) -> ModelRecord:
                 raise TypeError(f"decoder.{field.name}={value!r}")
         if shape.adapters is not None:
             raise TypeError(f"decoder.adapters={shape.adapters!r}")
-        return ModelRecord(shape, *(raw[name] for name in ModelRecord._fields[1:]))
+        given = {name: raw[name] for name in ModelRecord._fields[1:] if name in raw}
+        return ModelRecord(shape, **given)
     except (ValueError, TypeError, KeyError, OverflowError) as error:
         raise UserError(f"{file}: damaged: {error!r}; restore it, or train again") from None

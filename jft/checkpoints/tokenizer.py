@@ -9,7 +9,6 @@ leaves special tokens out.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ from tokenizers import decoders, models, pre_tokenizers, processors
 from jft.checkpoints import gguf_tokenizer
 from jft.checkpoints.files import RANDOM_MODEL, locate, read_model_json
 from jft.errors import UserError, library_errors
+from jft.runtime import workdir as workdir_lib
 
 # Special tokens that other programs ask for, beside EOS.
 CARRIED = ("bos", "unk", "pad", "sep", "cls", "mask")
@@ -120,7 +120,7 @@ class Tokenizer:
         """
         target = Path(folder)
         target.mkdir(parents=True, exist_ok=True)
-        self._backend.save(str(target / "tokenizer.json"))
+        workdir_lib.write_text(target / "tokenizer.json", self._backend.to_str(pretty=True))
         config = {
             # The generic class: tokenizer.json alone decides. A model's own class would rebuild it.
             "tokenizer_class": "PreTrainedTokenizerFast",
@@ -133,8 +133,7 @@ class Tokenizer:
         # jft decodes greedily.
         generation = self.special_ids | {"do_sample": False}
         for name, content in (("tokenizer_config", config), ("generation_config", generation)):
-            text = json.dumps(content, indent=2, ensure_ascii=False)
-            (target / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+            workdir_lib.write_json(target / f"{name}.json", content)
 
     @property
     def special_ids(self) -> dict[str, Any]:

@@ -83,6 +83,7 @@ def model_record(config: config_lib.Config, ref: ModelRef, found: dict) -> dict:
         return {name: facts.get(name) for name in records.SCORED_MODEL.fields} | {"adapters": ""}
     report = _data_report(ref.folder)
     return facts | {
+        "steps": saved.steps if saved else None,
         "adapters": _adapters(run.lora),
         "train": run.data.train,
         "train_task": run.data.task,

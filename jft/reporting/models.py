@@ -111,6 +111,7 @@ class ScoredModel:
       name: unique in the report.
       own_name: its name in the records of its evaluations.
       path, step: the model's path, and the step of its training, 0 for files of weights.
+      steps: of all its training; None where that is not known.
       base: the path of the model that it was tuned from; for a base, its own.
       base_sha256: hash of the base's weights when training began; for a base, of its own.
       train, train_task, train_shots: its training set, None for a base; 0 shots = FT, k = FTICL.
@@ -129,6 +130,7 @@ class ScoredModel:
     own_name: ModelName
     path: str
     step: int
+    steps: int | None
     base: str | None
     base_sha256: str
     train: str | None

@@ -64,7 +64,7 @@ def cautions(models: list[ScoredModel]) -> list[str]:
     cells = [cell for model in models for cell in model.cells.values()]
     skipped = {(c.key.task, c.key.dataset): c.skipped for c in cells if c.skipped}
     notes = [
-        f"{task}/{dataset}: {count} rows without a gold label were skipped."
+        f"{task}/{dataset}: {count} rows were skipped, without a gold label or too long."
         for (task, dataset), count in sorted(skipped.items())
     ]
     for field, text in (
@@ -80,7 +80,17 @@ def cautions(models: list[ScoredModel]) -> list[str]:
             for (task, dataset, shots), count in sorted(counts.items())
             if count
         ]
-    return notes + _trained_on(models) + _constant(models)
+    return _unfinished(models) + notes + _trained_on(models) + _constant(models)
+
+
+def _unfinished(models: list[ScoredModel]) -> list[str]:
+    """Name the models that are not the last step of their training."""
+    return [
+        f"{model.name} is step {model.step:,} of the {model.steps:,} of its training: its learning "
+        "rate had not come down, and not all examples had been seen."
+        for model in models
+        if model.steps and model.step < model.steps
+    ]
 
 
 def _trained_on(models: list[ScoredModel]) -> list[str]:

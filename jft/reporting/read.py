@@ -84,11 +84,13 @@ def _read_evaluation(folder: Path) -> ScoredModel:
         [records_lib.key(r) for r in records], _config(folder), _data_findings(folder)
     )
     tuned = any(record["relation"] != "base" for record in records)
+    run = _read_run(Path(first["model_path"])) if tuned else None
     return ScoredModel(
         name=first["model"],
         own_name=model_name(first["model"]),
         path=first["model_path"],
         step=first["step"],
+        steps=first.get("steps") or (run.steps if run else None),
         base=first["base"],
         base_sha256=first["base_sha256"] or first["model_sha256"],
         train=first["train"] and DatasetRef.parse(first["train"]).title,
@@ -101,7 +103,7 @@ def _read_evaluation(folder: Path) -> ScoredModel:
         plain_recipe_id=first["plain_recipe"],
         sha256=first["model_sha256"],
         evaluations={str(folder): evaluation},
-        run=_read_run(Path(first["model_path"])) if tuned else None,
+        run=run,
         cells={records_lib.key(r): _cell(folder, r, items) for r in records},
     )
 

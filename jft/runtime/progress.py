@@ -3,21 +3,34 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import sys
 import time
 from collections.abc import Iterator
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-console = Console(highlight=False)
+
+class _Console(Console):
+    """A console that stays silent when nobody reads it any more, as after `| head`."""
+
+    def on_broken_pipe(self) -> None:
+        """Go on: what is printed is for display, and the work is not."""
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+console = _Console(highlight=False)
 
 # Seconds between lines where there is no terminal.
 LINE_SECONDS = 5.0
 
 
 def say(text: str) -> None:
-    """Print one line."""
-    console.print(text, markup=False, soft_wrap=True)
+    """Print one line; where it cannot be printed, as into a full disk, go on without it."""
+    with contextlib.suppress(OSError):
+        console.print(text, markup=False, soft_wrap=True)
 
 
 def count(n: int, thing: str) -> str:

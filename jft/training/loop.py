@@ -188,7 +188,9 @@ def _describe(folder: Path, session: Session, decoder: DecoderConfig, batches: B
     """Leave what evaluations need beside the checkpoints: shape, base, tokenizer, rows seen."""
     base = session.model
     step = base.step if base.run else None
-    record = ModelRecord(decoder, batches.steps, base.path, base.fingerprint(), step)
+    record = ModelRecord(
+        decoder, batches.steps, base.path, base.fingerprint(), step, batches.sha256()
+    )
     model_ref.write_model(folder, record)
     session.tokenizer.save(str(folder / "tokenizer"))
     examples = data_report.trained_examples(batches)
@@ -197,9 +199,15 @@ def _describe(folder: Path, session: Session, decoder: DecoderConfig, batches: B
 
 def _check_same_data(folder: Path, batches: Batches) -> None:
     """Refuse to resume a run on other data: half of it would be of each."""
-    file = folder / records.DATA_REPORT.name
-    known = records.read(folder, records.DATA_REPORT) if file.exists() else {}
-    if known and known.get("sha256") != batches.sha256():
+    known = model_ref.read_model(folder).data_sha256
+    if not known:  # from before model.json held it
+        if not (folder / records.DATA_REPORT.name).exists():
+            raise UserError(
+                f"{folder}: {records.DATA_REPORT.name} is gone, by which a resumed run knows its "
+                "data; restore it, or choose another workdir"
+            )
+        known = str(records.read(folder, records.DATA_REPORT).get("sha256"))
+    if known != batches.sha256():
         raise UserError(
             f"{folder} was begun with other data: {batches.dataset.source}, the prompt, the "
             "demonstrations or the tokenizer have changed since; restore them, remove it, or "
