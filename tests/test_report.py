@@ -754,10 +754,14 @@ def test_an_item_that_was_not_asked_for_is_named(study, index):
         gather(study)
 
 
+WEIGHT = {
+    **{"kind": "query", "layer": 0, "relative_norm": 0.1, "cosine": 1.0},
+    **{"effective_rank": None, "full_rank": None},
+}
 DAMAGED = {
     "a number where a list is": ("drift.json", {"weights": 5}),
     "a weight that is none": ("drift.json", {"weights": ["x"]}),
-    "a layer too many digits long": ("drift.json", {"weights": [{"layer": 10**400}]}),
+    "a layer too many digits long": ("drift.json", {"weights": [WEIGHT | {"layer": 10**400}]}),
     "no distance": ("drift.json", {"all": {}}),
     "findings of numbers": ("data_report.json", {"findings": [1]}),
     "a finding without text": ("data_report.json", {"findings": [{"severity": "note"}]}),

@@ -10,7 +10,8 @@ from jft.checkpoints import tokenizer as tokenizer_lib
 from jft.data import data_report, datasets, eval_batches, token_checks, train_batches
 from jft.data.datasets import Dataset
 from jft.data.eval_grid import all_cells
-from jft.data.prompts import Prompter, Request
+from jft.data.prefix_tree import TokenSequence
+from jft.data.prompts import Encoded, Prompter, Request
 from jft.errors import UserError
 from jft.tasks import TASKS, Task
 
@@ -254,3 +255,19 @@ def test_examples_that_the_last_step_leaves_out_are_told(
     report = data_report.training_report(plan, datasets.suite(config.data), config, tiny)
     found = [f for f in report["findings"] if f["check"] == "steps_left_out"]
     assert [f["count"] for f in found] == ([left_out] if left_out else [])
+
+
+def encoded_ids(*ids):
+    return [Encoded([TokenSequence(np.array(ids, np.int32), 1)], len(ids))]
+
+
+def test_tokens_that_the_model_does_not_know_are_told_and_refused(tiny, capsys):
+    token_checks.check_tokens(encoded_ids(1, 2), tiny, 259, 99, "m")
+    assert capsys.readouterr().out == ""
+    token_checks.check_tokens(encoded_ids(1, 2), tiny, 258, 99, "m")
+    assert "the tokenizer of m knows 259 tokens, but it has embeddings for 258" in (
+        capsys.readouterr().out
+    )
+    for ids, vocab in (((1, 258), 258), ((1, 2), 257)):  # in a text; the end of sequence
+        with pytest.raises(UserError, match=f"but it has embeddings for {vocab} tokens"):
+            token_checks.check_tokens(encoded_ids(*ids), tiny, vocab, 99, "m")

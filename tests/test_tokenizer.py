@@ -374,3 +374,9 @@ def test_fewer_types_than_tokens_are_damage(tmp_path):
     )
     with pytest.raises(UserError, match="its tokenizer is damaged"):
         tokenizer.load(path)
+
+
+def test_a_sentencepiece_file_alone_is_answered_with_what_helps(tmp_path):
+    (tmp_path / "tokenizer.model").write_bytes(b"x")
+    with pytest.raises(UserError, match=r"holds tokenizer\.model, but no tokenizer\.json, which"):
+        tokenizer.load(str(tmp_path))

@@ -237,8 +237,14 @@ def _config(metadata: dict[str, Any], stored: dict[str, Tensor], path: str) -> D
             f"{path}: the metadata asks for {heads} heads of {head_dim}, but blk.0.attn_q.weight "
             f"has {rows} rows"
         )
+    rows, tokens = stored["token_embd.weight"].shape[0], metadata.get("tokenizer.ggml.tokens", ())
+    if len(tokens) > rows:
+        raise UserError(
+            f"{path}: tokenizer.ggml.tokens holds {len(tokens)} tokens, but token_embd.weight has "
+            f"{rows} rows; convert the model again"
+        )
     return DecoderConfig(
-        vocab_size=size("vocab_size", stored["token_embd.weight"].shape[0]),
+        vocab_size=size("vocab_size", rows),
         embed_dim=embed_dim,
         num_layers=layers,
         num_heads=heads,

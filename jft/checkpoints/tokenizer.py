@@ -180,6 +180,13 @@ def _load_folder(folder: Path) -> Tokenizer:
     # and served with the ids that AutoTokenizer gives.
     if not is_tokenizer_folder(folder):
         raise UserError(f"{folder}: holds no tokenizer.json; download it next to the weights")
+    models = sorted(file.name for file in folder.glob("*.model"))
+    if models and not any((folder / name).exists() for name in ("tokenizer.json", "vocab.json")):
+        # Transformers would advise packages, with which it reads some of these files.
+        raise UserError(
+            f"{folder}: holds {models[0]}, but no tokenizer.json, which jft needs; download it "
+            "from where the model is published, or use a GGUF file of the model"
+        )
     # Without PyTorch, the import warns that models are not available; jft does not need them.
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     from transformers import AutoTokenizer

@@ -32,6 +32,7 @@ class SpellingEncoder(Encoder, Protocol):
     """The part of a tokenizer that these checks need."""
 
     eos_text: str
+    vocab_size: int
 
     @property
     def prefix(self) -> Sequence[int]:
@@ -276,18 +277,37 @@ def steps_left_out(dataset: Dataset, asked: int, trained: int) -> list[DataFindi
     return [DataFinding("warning", "steps_left_out", dataset.place, n, asked, [], text)]
 
 
-def check_tokens(encoded: list[Encoded], vocab_size: int, max_positions: int, model: str) -> None:
-    """Check that a model can take sequences; print a note where it was not made for their length.
+def check_tokens(
+    encoded: list[Encoded],
+    tokenizer: SpellingEncoder,
+    vocab_size: int,
+    max_positions: int,
+    model: str,
+) -> None:
+    """Check that a model can take sequences, and print a note where it was not made for them.
+
+    Args:
+      encoded: the sequences.
+      tokenizer: the model's.
+      vocab_size: the number of tokens that it has embeddings for.
+      max_positions: the length that it was made for.
+      model: its path, for messages.
 
     Raises:
       UserError: a token id that it has no embedding for.
     """
     sequences = [sequence.tokens for each in encoded for sequence in each.sequences]
-    largest, longest = max(int(ids.max()) for ids in sequences), max(map(len, sequences))
+    longest = max(map(len, sequences))
+    largest = max(tokenizer.eos_id, *(int(ids.max()) for ids in sequences))
     if largest >= vocab_size:
         raise UserError(
             f"model.path={model}: its tokenizer gives the id {largest}, but it has embeddings for "
             f"{vocab_size} tokens; the tokenizer is another model's"
+        )
+    if tokenizer.vocab_size > vocab_size:
+        say(
+            f"note: the tokenizer of {model} knows {tokenizer.vocab_size} tokens, but it has "
+            f"embeddings for {vocab_size}; texts with the others are refused"
         )
     if longest > max_positions:
         say(

@@ -128,7 +128,7 @@ def _score_cells(
     with phase("Loading the model"):
         decoder, params = ref.load(session.mesh, session.dtype)
         encoded = [each for cell in planned for each in cell.encoded]
-        token_checks.check_tokens(encoded, *decoder.limits, ref.path)
+        token_checks.check_tokens(encoded, tokenizer, *decoder.limits, ref.path)
         model = CompiledModel(
             decoder, params, session.mesh, session.dtype, config.eval.max_new_tokens
         )

@@ -311,10 +311,10 @@ def check(where: str, record, schema: Schema) -> None:
       UserError: naming the field.
     """
     if not isinstance(record, dict):
-        raise UserError(f"{where}: must be an object, not {type(record).__name__}")
+        raise UserError(f"{where}: must be an object, not {type(record).__name__}; restore it")
     for field, kind in schema.items():
         if field not in record:
-            raise UserError(f"{where}: {field} is missing; written by another version of jft?")
+            raise UserError(f"{where}: {field} is missing; restore it, if this jft wrote the file")
         _check_value(where, field, record[field], kind)
 
 

@@ -132,7 +132,8 @@ def _load(
             begun = start.begin(session, config, optimizer)
         start.say_what_is_trained(begun, session.mesh)
         encoded = batches.encoded + (watched.encoded if watched else [])
-        token_checks.check_tokens(encoded, *begun.decoder.limits, config.model.path)
+        limits, path = begun.decoder.limits, config.model.path
+        token_checks.check_tokens(encoded, session.tokenizer, *limits, path)
         if not step:
             _describe(folder, session, begun.decoder, batches)
     return begun
