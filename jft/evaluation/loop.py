@@ -18,7 +18,7 @@ from jft.evaluation.compiled import CompiledModel
 from jft.pages import data_page
 from jft.runtime import processes, records
 from jft.runtime import workdir as workdir_lib
-from jft.runtime.progress import Bar, phase, say
+from jft.runtime.progress import Bar, count, phase, say
 
 Inputs = dict[records.Key, dict]
 # Of (task, name) of every test set.
@@ -71,7 +71,7 @@ def evaluate(config: config_lib.Config, workdir: str, dry_run: bool = False) -> 
             return
         planned = [each for each in planned if results.cell_key(each.cell) not in finished]
         _score_cells(config, session, folder, planned, of_model, related)
-        say(f"Done: {len(cells)} cells in {folder}")
+        say(f"Done: {count(len(cells), 'cell')} in {folder}")
 
 
 def _facts(session: Session, of_model: dict, inputs: Inputs) -> dict[str, str]:
@@ -109,7 +109,7 @@ def _report(
     sizes = ("items", "packed_rows", "row_tokens", "sequence_tokens")
     total = {size: sum(cell[size] for cell in report["cells"]) for size in sizes}
     say(
-        f"{len(planned)} cells, {total['items']} items in {total['packed_rows']} packed rows; "
+        f"{count(len(planned), 'cell')}, {total['items']} items in {total['packed_rows']} packed rows; "
         f"{total['row_tokens']} tokens, which would be {total['sequence_tokens']} without shared "
         "prefixes"
     )
