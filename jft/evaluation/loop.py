@@ -109,9 +109,9 @@ def _report(
     sizes = ("items", "packed_rows", "row_tokens", "sequence_tokens")
     total = {size: sum(cell[size] for cell in report["cells"]) for size in sizes}
     say(
-        f"{count(len(planned), 'cell')}, {total['items']} items in {total['packed_rows']} packed rows; "
-        f"{total['row_tokens']} tokens, which would be {total['sequence_tokens']} without shared "
-        "prefixes"
+        f"{count(len(planned), 'cell')}, {total['items']} items in {total['packed_rows']} packed "
+        f"rows; {total['row_tokens']} tokens, which would be {total['sequence_tokens']} without "
+        "shared prefixes"
     )
 
 
