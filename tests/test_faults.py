@@ -20,7 +20,7 @@ import pytest
 REPO = Path(__file__).parent.parent
 CALLS = "open,read,write,fsync,rename,mkdir,unlink"
 ERRORS = (errno.ENOSPC, errno.EIO, errno.EACCES, errno.EDQUOT)
-SAMPLE = 4
+SAMPLE = 3
 # What a run leaves that does not depend on the clock or on what ended before.
 LEFT = ("probes.jsonl", "drift.json", "model.json", "trained_on.txt", "config.json")
 
@@ -44,8 +44,8 @@ class Runs:
     def __init__(self, folder, library):
         self.folder, self.library = folder, library
 
-    def start(self, name, at=0, error=errno.EIO, steps=4):
-        """Run a training; returns it, and the system calls on files of its workdir."""
+    def start(self, name, at=0, error=errno.EIO, calls=CALLS, path=None):
+        """Run a training; returns it, and the system calls on files in its workdir, or `path`."""
         workdir, log = self.folder / name, self.folder / f"{name}.log"
         log.unlink(missing_ok=True)
         command = [
@@ -57,7 +57,7 @@ class Runs:
         ]
         fault = {
             "LD_PRELOAD": str(self.library),
-            **{"FAULT_PATH": str(workdir), "FAULT_CALLS": CALLS, "FAULT_LOG": str(log)},
+            **{"FAULT_PATH": path or str(workdir), "FAULT_CALLS": calls, "FAULT_LOG": str(log)},
             **{"FAULT_AT": str(at), "FAULT_ERRNO": str(error)},
         }
         cache = {"XDG_CACHE_HOME": str(self.folder / "cache"), "XLA_FLAGS": flags.QUICKLY}
@@ -76,6 +76,19 @@ class Runs:
         for step in sorted(each.name for each in (workdir / "checkpoints").iterdir()):
             found[step] = (workdir / "checkpoints" / step / "manifest/metadata").read_text()
         return found
+
+
+@pytest.fixture(scope="module")
+def once(library, tmp_path_factory):
+    """A whole training, and the workdir that it would have left if killed after step 2."""
+    runs = Runs(tmp_path_factory.mktemp("once"), library)
+    done, runs.first = runs.start("whole")
+    assert done.returncode == 0, done.stderr
+    half = runs.folder / "half"
+    shutil.copytree(runs.folder / "whole", half)
+    shutil.rmtree(half / "checkpoints" / "4")
+    (half / "drift.json").unlink()
+    return runs
 
 
 def kinds(log):
@@ -108,18 +121,10 @@ def check(runs, whole, name, prepare, at, error, what):
     return done.returncode
 
 
-def sweep(folder, library, choose):
+def sweep(runs, choose):
     """Let calls fail in new and in resumed runs; `choose` picks from the kinds of calls."""
-    runs = Runs(folder, library)
-    done, first = runs.start("whole")
-    assert done.returncode == 0, done.stderr
-    whole = runs.left("whole")
-    # As if killed between the checkpoint of step 2 and the end.
-    half = folder / "half"
-    shutil.copytree(folder / "whole", half)
-    shutil.rmtree(half / "checkpoints" / "4")
-    (half / "drift.json").unlink()
-    shutil.copytree(half, folder / "resumed")
+    whole, half = runs.left("whole"), runs.folder / "half"
+    shutil.copytree(half, runs.folder / "resumed")
     done, second = runs.start("resumed")
     assert done.returncode == 0, done.stderr
     assert runs.left("resumed") == whole
@@ -128,7 +133,7 @@ def sweep(folder, library, choose):
         shutil.copytree(half, workdir)
 
     ends = []
-    for log, prepare in ((first, lambda workdir: None), (second, resumed)):
+    for log, prepare in ((runs.first, lambda workdir: None), (second, resumed)):
         for kind, numbers in choose(sorted(kinds(log).items())):
             at, error = random.choice(numbers), random.choice(ERRORS)
             what = f"call {at} of kind {kind} with {errno.errorcode[error]}"
@@ -136,12 +141,34 @@ def sweep(folder, library, choose):
     return ends
 
 
-def test_a_call_that_fails_once_changes_no_bit(library, tmp_path):
+def test_a_call_that_fails_once_changes_no_bit(once):
     random.seed(time.time_ns())  # other calls each time: that is the point
-    ends = sweep(tmp_path, library, lambda found: random.sample(found, SAMPLE))
+    ends = sweep(once, lambda found: random.sample(found, SAMPLE))
     print(*ends, sep="\n")
     assert len(ends) == 2 * SAMPLE
 
 
-if __name__ == "__main__":  # every kind of call: python tests/test_faults.py FOLDER LIBRARY
-    print(*sweep(Path(sys.argv[1]), Path(sys.argv[2]), lambda found: found), sep="\n")
+@pytest.mark.parametrize(
+    ("file", "error"),
+    [
+        ("config.json", errno.EACCES),
+        ("checkpoints/2/manifest/metadata", errno.EIO),
+        ("checkpoints/2/model/params.embed", errno.EACCES),
+        ("checkpoints/2/model/params.embed", errno.EIO),
+        ("model.json", errno.EIO),
+        ("probes.npz", errno.EACCES),
+    ],
+)
+def test_what_the_machine_does_not_let_be_read_is_not_called_damaged(
+    library, once, tmp_path, file, error
+):
+    shutil.copytree(once.folder / "half", tmp_path / "run")
+    runs = Runs(tmp_path, library)
+    done, log = runs.start("run", at=1, error=error, calls="open", path=f"run/{file}")
+    assert log, "the file was not opened"
+    (line,) = done.stderr.splitlines()
+    assert os.strerror(error) in line
+    assert not re.search("damaged|remove|move it|make room|another workdir", line)
+    assert done.returncode == 2
+    assert runs.start("run")[0].returncode == 0
+    assert runs.left("run") == once.left("whole")

@@ -20,6 +20,7 @@ from jft.checkpoints import model_ref, orbax_steps, safetensors_io, tokenizer
 from jft.data import packing
 from jft.errors import UserError
 from jft.model import mesh as mesh_lib
+from jft.runtime import workdir
 from jft.training import loop
 from jft.training import step as step_lib
 from jft.training.stop import Stop
@@ -345,3 +346,17 @@ def test_every_shape_is_compiled_before_the_first_step(config, suite_root, tmp_p
     record("__call__")
     loop.train(config, str(tmp_path / "run"))
     assert events == ["compile"] * 2 + ["__call__"] * 3
+
+
+def test_two_programs_on_one_workdir(command, config, tmp_path):
+    folder = tmp_path / "run"
+    with workdir.claim(str(folder), config, "jft.train"):
+        done = run(command(folder), tmp_path, expect=2)
+        assert "another program is writing there" in done.stderr
+        assert sorted(file.name for file in folder.iterdir()) == [".lock", "config.json"]
+    with (
+        workdir.claim(str(folder), config, "jft.train"),
+        pytest.raises(UserError, match="another program is writing there"),
+        workdir.claim(str(folder), config, "jft.train"),
+    ):
+        pass

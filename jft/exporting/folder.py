@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +27,7 @@ from jft.model import lora
 from jft.model.decoder import DecoderConfig, Params
 from jft.runtime import records
 from jft.runtime.progress import phase, say
-from jft.runtime.workdir import is_workdir
+from jft.runtime.workdir import is_workdir, try_lock
 
 # A file that marks a folder as an export that is being written.
 MARK = ".jft-export"
@@ -138,10 +137,8 @@ def _unfinished(target: Path) -> Iterator[Path]:
         raise UserError(f"{part} is in the way, and no export's; move it, or choose another --out")
     part.mkdir(parents=True, exist_ok=True)
     with mark.open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UserError(f"{part}: another export is writing there") from None
+        if not try_lock(lock):
+            raise UserError(f"{part}: another export is writing there")
         for file in part.iterdir():
             if file != mark:
                 file.unlink()

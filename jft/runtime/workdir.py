@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from jft import config as config_lib
-from jft.errors import UserError
+from jft.errors import UserError, machine_trouble
 from jft.runtime import processes
 from jft.runtime.progress import say
 
@@ -80,10 +80,8 @@ def claim(workdir: str, config: config_lib.Config, program: str) -> Iterator[Pat
     except OSError as error:
         raise UserError(f"--workdir={workdir}: cannot write there: {error.strerror}") from None
     with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UserError(f"--workdir={workdir}: another program is writing there") from None
+        if not try_lock(lock):
+            raise UserError(f"--workdir={workdir}: another program is writing there")
         _check_same_run(path, config, program)
         write_config(path / CONFIG, config)
         if processes.count() > 1:
@@ -91,6 +89,15 @@ def claim(workdir: str, config: config_lib.Config, program: str) -> Iterator[Pat
             write_text(path / RUN_ID, processes.run_id())
         processes.barrier("claimed")
         yield path
+
+
+def try_lock(file: typing.IO) -> bool:
+    """Lock a file for this program alone; False where another one has locked it."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _check_shared(workdir: str, path: Path) -> None:
@@ -136,9 +143,7 @@ def wait_until_free(path: Path) -> None:
     if not (path / ".lock").exists():
         return
     with (path / ".lock").open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        if not try_lock(lock):
             say(f"Waiting for the program that writes in {path}")
             fcntl.flock(lock, fcntl.LOCK_EX)
 
@@ -186,10 +191,16 @@ def read_json(
 
 
 def find_json(file: Path) -> dict | None:
-    """Read an object that `write_json` wrote; None where it is missing or damaged."""
+    """Read an object that `write_json` wrote; None where it is missing or damaged.
+
+    Raises:
+      UserError: the machine does not let it be read.
+    """
     try:
         return read_json(file)
-    except UserError:
+    except UserError as error:
+        if machine_trouble(error):
+            raise
         return None
 
 

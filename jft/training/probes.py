@@ -24,7 +24,7 @@ from jft.checkpoints.session import Session
 from jft.data.packed import sum_by_sequence
 from jft.data.prefix_tree import num_entries
 from jft.data.probe_batches import ProbeBatch, ProbeItems, ProbeSet
-from jft.errors import UserError
+from jft.errors import UserError, machine_trouble
 from jft.model import decoder, lora
 from jft.model import mesh as mesh_lib
 from jft.runtime import records
@@ -149,6 +149,8 @@ class Probes:
                 base = Answers(arrays["nll_I"], arrays["logprobs_KV"])
                 sha256 = str(arrays["sha256"])
         except UNREADABLE as error:
+            if reason := machine_trouble(error):
+                raise UserError(f"{self.file}: cannot be read: {reason}") from None
             raise UserError(
                 f"{self.file}: missing or damaged: {error}; restore it, or train again in another "
                 "workdir"
