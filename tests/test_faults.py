@@ -20,7 +20,8 @@ import pytest
 REPO = Path(__file__).parent.parent
 CALLS = "open,read,write,fsync,rename,mkdir,unlink"
 ERRORS = (errno.ENOSPC, errno.EIO, errno.EACCES, errno.EDQUOT)
-SAMPLE = 3
+# JFT_FAULTS=999 tries every kind of call, which takes an hour.
+SAMPLE = int(os.environ.get("JFT_FAULTS", "3"))
 # What a run leaves that does not depend on the clock or on what ended before.
 LEFT = ("probes.jsonl", "drift.json", "model.json", "trained_on.txt", "config.json")
 
@@ -143,9 +144,9 @@ def sweep(runs, choose):
 
 def test_a_call_that_fails_once_changes_no_bit(once):
     random.seed(time.time_ns())  # other calls each time: that is the point
-    ends = sweep(once, lambda found: random.sample(found, SAMPLE))
+    ends = sweep(once, lambda found: random.sample(found, min(SAMPLE, len(found))))
     print(*ends, sep="\n")
-    assert len(ends) == 2 * SAMPLE
+    assert len(ends) >= 2 * min(SAMPLE, 3)
 
 
 @pytest.mark.parametrize(
