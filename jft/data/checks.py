@@ -97,8 +97,7 @@ def nested_labels(dataset: Dataset) -> list[DataFinding]:
     if not dataset.task.labels_nest:
         return []
     text = "a label begins another, so that all are scored with the end of sequence after them"
-    every = list(range(len(dataset.examples)))
-    return finding("nested_labels", dataset, every, text, "decision")
+    return _decision("nested_labels", dataset, text)
 
 
 def demonstrations_among_items(dataset: Dataset, demos: Sequence[Example]) -> list[DataFinding]:
@@ -204,9 +203,16 @@ def _read_as(dataset: Dataset) -> list[DataFinding]:
     """Tell that a public name decided what columns and labels mean."""
     if not dataset.read_as:
         return []
-    text = "read as the public dataset {read_as}; data.fields and data.labels say otherwise"
-    every = list(range(len(dataset.examples)))
-    return finding("read_as", dataset, every, text, "decision", read_as=dataset.read_as)
+    text = (
+        f"read as the public dataset {dataset.read_as}; data.fields and data.labels say otherwise"
+    )
+    return _decision("read_as", dataset, text)
+
+
+def _decision(check: str, dataset: Dataset, text: str) -> list[DataFinding]:
+    """Make a finding that concerns all examples."""
+    every = len(dataset.examples)
+    return [DataFinding("decision", check, dataset.place, every, every, [], text)]
 
 
 def _without_label(dataset: Dataset) -> list[DataFinding]:

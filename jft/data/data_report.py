@@ -139,8 +139,8 @@ def _check_steps(batches: Batches, train: config_lib.Train) -> list[DataFinding]
     if train.steps:
         return []
     usable = len(batches.dataset.usable) - len(batches.unfit)
-    asked, trained = int(train.epochs * usable), batches.steps * batches.batch_size
-    return token_checks.steps_left_out(batches.dataset, asked, trained)
+    asked = int(train.epochs * usable)
+    return token_checks.steps_left_out(batches.dataset, asked, batches.steps, train.batch_size)
 
 
 def _check_tokens(

@@ -5,6 +5,7 @@ See `checks`, which looks at the examples alone.
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -259,20 +260,21 @@ def template(text: str, where: str, shots: int, tokenizer: SpellingEncoder) -> l
     return [DataFinding("warning", "template", where, 1, 1, [], sentence) for sentence in found]
 
 
-def steps_left_out(dataset: Dataset, asked: int, trained: int) -> list[DataFinding]:
+def steps_left_out(dataset: Dataset, asked: int, steps: int, size: int) -> list[DataFinding]:
     """Report examples that a run leaves out at its end, since the last step would not be full.
 
     Args:
       dataset: the training set.
       asked: the examples of all its epochs.
-      trained: those of its steps.
+      steps: of the run.
+      size: examples of a step.
     """
-    n = asked - trained
+    n = asked - steps * size
     if n <= MAX_LEFT_OUT * asked:
         return []
     text = (
         f"{n} of the {asked} examples of train.epochs are not trained on, since steps are whole; "
-        "lower train.batch_size, or set train.steps"
+        f"set train.steps={math.ceil(asked / size)}, or lower train.batch_size"
     )
     return [DataFinding("warning", "steps_left_out", dataset.place, n, asked, [], text)]
 
