@@ -389,7 +389,7 @@ def test_one_that_hangs_before_a_barrier_is_named(start, monkeypatch, tmp_path, 
         monkeypatch.setenv("HANGS", "1" if i == which else "")
         found += start(["impatient", *arguments, *at(port, i)])
     texts = end(found, 1, 1)
-    wanted = f"of 2 processes these did not come to the barrier 'claimed' in 3 s: {which};"
+    wanted = f"of 2 processes these did not come to the barrier 'compare programs' in 3 s: {which};"
     assert f"error: process {1 - which} of 2: {wanted}" in texts[1 - which]
     assert f"error: process {1 - which} of 2 has ended, and so process {which}" in texts[which]
     assert not any(re.search("Traceback|absl|gRPC", text) for text in texts)

@@ -94,7 +94,7 @@ def agree(label: str, facts: Callable[[], Mapping[str, str]]) -> None:
     if count() == 1:
         return
     client, wait = _coordination_client(), int(BARRIER_SECONDS * 1000)
-    barrier(f"{label}: known")  # names those who do not come
+    barrier(f"compare {label}")  # names those who do not come
     client.key_value_set(f"jft/{label}/{_here.process_id}", json.dumps(dict(facts())))
     if first():
         found = [client.blocking_key_value_get(f"jft/{label}/{i}", wait) for i in range(count())]
@@ -102,7 +102,7 @@ def agree(label: str, facts: Callable[[], Mapping[str, str]]) -> None:
         client.key_value_set(f"jft/{label}/verdict", f"verdict: {verdict}")
     verdict = client.blocking_key_value_get(f"jft/{label}/verdict", wait).removeprefix("verdict: ")
     if verdict:
-        barrier(f"{label}: told")
+        barrier(f"{label} differ")
         if _rendezvous:
             _rendezvous.leave()  # none is to end because another has
         raise UserError(verdict)
