@@ -104,7 +104,9 @@ def _coerce(path: str, value, wanted: typing.Any):
         item = typing.get_args(wanted)[0]
         if isinstance(value, str):
             parts = re.split(r"(?<!\\),", value) if item is str else [value]
-            value = [part.replace("\\,", ",") for part in parts if part]
+            value = [part for part in parts if part]
+        if item is str and isinstance(value, list | tuple):
+            value = [each.replace("\\,", ",") if isinstance(each, str) else each for each in value]
         if not isinstance(value, list | tuple):
             _wrong(path, value, wanted)
         return tuple(_coerce(path, each, item) for each in value)

@@ -9,8 +9,12 @@ from dataclasses import dataclass
 
 from jft.errors import UserError
 
-# Characters that are not seen: soft hyphens, joiners, directions, byte order marks.
-UNSEEN = re.compile("[\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]")
+# Letters, digits and signs as wide as Chinese ones.
+WIDE = re.compile("[\uff00-\uffef]")
+# Characters that are not seen: soft hyphens, joiners, directions, variants, byte order marks.
+UNSEEN = re.compile(
+    "[\ufe00-\ufe0f\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]"
+)
 # The fields of its task, by name, and `output`.
 Example = dict[str, str]
 
@@ -52,13 +56,14 @@ class Task:
 def same_text(text: str) -> str:
     """Return what texts have in common that a reader takes for the same.
 
-    Differences in case, in white space, in how accents and widths are encoded (Unicode
-    normalization form KC) and in characters that are not seen are left out.
+    Differences in case, in white space, in how accents (Unicode normalization form C) and widths
+    are encoded, and in characters that are not seen are left out.
     """
     if not text.isascii():
-        text = UNSEEN.sub("", unicodedata.normalize("NFKC", text))
+        text = WIDE.sub(lambda found: unicodedata.normalize("NFKC", found[0]), text)
+        text = UNSEEN.sub("", unicodedata.normalize("NFC", text))
     # Folding may take a character apart again.
-    return " ".join(unicodedata.normalize("NFKC", text.casefold()).split())
+    return " ".join(unicodedata.normalize("NFC", text.casefold()).split())
 
 
 IN_DOMAIN, OUT_OF_DOMAIN, OUT_OF_TASK = RELATIONS = ("in-domain", "out-of-domain", "out-of-task")

@@ -104,6 +104,7 @@ def test_items_that_are_demonstrations_or_training_rows():
         ("a good kettle", "a good\u200b ket\u00adtle\ufeff"),
         ("Straße", "STRASSE"),
         ("１２ good", "12 good"),
+        ("I ❤\ufe0f it", "I ❤ it"),
         ("a\n b", "a b"),
     ],
 )
@@ -111,6 +112,21 @@ def test_texts_that_a_reader_takes_for_the_same_are_the_same(one, other):
     train, test = labelled((one, "positive")), labelled((other, "positive"))
     assert checks.overlap(test.task, test.examples, train.examples) == [0]
     assert same_text(one) == same_text(other) != same_text(one + "s")
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("2⁵", "25"), ("x²", "x2"), ("½", "1/2"), ("a-b", "ab")]
+)
+def test_texts_that_mean_something_else_are_not_the_same(one, other):
+    assert same_text(one) != same_text(other)
+
+
+def test_unseen_characters_are_no_input():
+    rows = [*CLEAN, ("\u200b", "positive")]
+    (finding,) = checks.check_examples(labelled(*rows))
+    assert "has nothing in input" in finding.text
+    with pytest.raises(UserError, match="'input' is empty in every row"):
+        checks.check_examples(labelled(("\u200b", "positive"), (" ", "negative")))
 
 
 def test_hashes_of_runs_from_before_are_known():

@@ -250,6 +250,8 @@ ROW = '{"input": "a", "output": "positive"}'
         ("marked.jsonl", f"\N{ZERO WIDTH NO-BREAK SPACE}{ROW}\n{ROW}\n"),
         ("pretty.json", f"[\n{ROW},\n{ROW}\n]\n"),
         ("windows.jsonl", f"{ROW}\r\n{ROW}\r\n"),
+        ("spaced.json", f"\n{ROW}\n\n{ROW}\n"),
+        ("blank.csv", "input,output\na,positive\na,positive\n   \n"),
     ],
 )
 def test_what_other_programs_write_is_read(name, content, config, tmp_path):
@@ -314,6 +316,8 @@ def test_a_key_given_twice_is_refused(fields, labels, message):
         (r"<\=50K,>50K", ("<=50K", ">50K")),
         (r"yes\, surely,no", ("yes, surely", "no")),
         (r"a\=b=x\=y,c", ("x=y", "c")),
+        ("(a),b", ("(a)", "b")),
+        ((r"x\,y", "a,b"), ("x,y", "a,b")),
     ],
 )
 def test_any_label_can_be_spelled_on_the_command_line(spelled, names):
@@ -340,6 +344,7 @@ def test_any_label_can_be_spelled_on_the_command_line(spelled, names):
         ("shops-train-00000-of-00002.parquet", "shops-test-00000-of-00001.parquet"),
         ("shops_train.jsonl", "shops.jsonl"),
         ("mails_train.jsonl", "mails_few_shot.jsonl"),
+        ("train_shops_500.json", "test_shops_100.json"),
     ],
 )
 def test_splits_of_a_dataset_have_one_name(train, test, tmp_path):
@@ -355,6 +360,7 @@ def test_splits_of_a_dataset_have_one_name(train, test, tmp_path):
         ("protest.jsonl", "pro.jsonl"),
         ("contest_train.jsonl", "con_train.jsonl"),
         ("train_2.jsonl", "x/train_2.jsonl"),
+        ("dev_tools.jsonl", "eval_tools.jsonl"),
     ],
 )
 def test_other_datasets_have_other_names(train, test, tmp_path):
@@ -382,3 +388,31 @@ def test_what_a_public_name_decided_is_told(config, tmp_path):
     own = datasets.suite(config.data).training_set()
     assert own.examples[0]["output"] == "contradiction"
     assert checks.check_examples(own) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"template": "{input} => {output}"}, r"\{output\} is the answer, which a prompt must not"),
+        ({"template": "{input} is {kind}", "fields": "kind=output"}, "both the column output"),
+        ({"template": "{input} is", "fields": "input=x,output=x"}, "both the column x"),
+        (
+            {"template": "{input} is", "labels": "positive"},
+            "a single label, which every prediction",
+        ),
+    ],
+)
+def test_a_prompt_never_holds_the_answer(changes, message, config, tmp_path):
+    file = tmp_path / "mails_test.jsonl"
+    file.write_text('{"input": "a", "x": "b", "output": "positive"}\n')
+    config.data.task, config.data.labels = "mail", "positive,negative"
+    for name, value in changes.items():
+        setattr(config.data, name, value)
+    with pytest.raises(UserError, match=message):
+        datasets.suite(config.data).test_set(str(file))
+
+
+def test_a_number_of_many_digits_is_an_output(config, tmp_path):
+    (tmp_path / "x.jsonl").write_text('{"input": "a", "output": 1' + 400 * "0" + "}\n")
+    dataset = datasets.suite(config.data).test_set(f"summary:{tmp_path / 'x.jsonl'}")
+    assert dataset.examples[0]["output"] == "1" + 400 * "0"

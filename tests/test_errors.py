@@ -361,7 +361,12 @@ CASES = {
         "holds other files: checkpoints/best.pt",
     ),
     "rows of someone else": (E, in_the_way("rows.jsonl"), [], "holds other files: rows.jsonl"),
-    "a damaged config.json": (T, in_the_way("config.json"), [], "holds other files: config.json"),
+    "a damaged config.json": (
+        T,
+        in_the_way("config.json"),
+        [],
+        "config.json: damaged: .*; restore it",
+    ),
     "too many layers": (
         T,
         lambda p: change_json(p.model() / "config.json", num_hidden_layers=60_000),
@@ -384,7 +389,7 @@ CASES = {
             lambda rows: [r | {"output": "-"} for r in rows], "sentiment/shops_test_20.json"
         ),
         [],
-        "none of the first 20",
+        "20 of 20 outputs are no label of task",
     ),
     "run without a checkpoint": (
         E,

@@ -267,10 +267,22 @@ def test_gold_labels_outside_the_task_are_skipped_and_counted(eval_config, suite
     rows[2]["output"] = "-"
     file.write_text(json.dumps(rows))
     eval_config.eval.datasets, eval_config.eval.shots = ("shops",), (0,)
+    eval_config.eval.limit = 12
     eval_loop.evaluate(eval_config, str(tmp_path / "eval"))
     cell = read(tmp_path / "eval" / "cells.jsonl")[0]
-    assert (cell["n"], cell["skipped"]) == (6, 1)
+    assert (cell["n"], cell["skipped"]) == (11, 1)
     assert 2 not in [row["index"] for row in read(tmp_path / "eval" / "rows.jsonl")]
+
+
+def test_more_than_a_tenth_without_a_label_are_refused(eval_config, suite_root, tmp_path):
+    file = suite_root / "sentiment/shops_test_20.json"
+    rows = json.loads(file.read_text())
+    for row in rows[:3]:
+        row["output"] = "mixed"
+    file.write_text(json.dumps(rows))
+    eval_config.eval.datasets, eval_config.eval.limit = ("shops",), 0
+    with pytest.raises(UserError, match=r"3 of 20 outputs are no label of task sentiment \('mixed"):
+        eval_loop.evaluate(eval_config, str(tmp_path / "eval"))
 
 
 def test_labels_branch_from_prompts_that_share_their_demonstrations(eval_config):
@@ -360,6 +372,7 @@ def test_any_mesh_gives_the_same_rows(tmp_path, monkeypatch):
         (("none",), set()),
         (("films",), {"films"}),
         (("sentiment/films", "shops"), {"films", "shops"}),
+        (("sentiment/films_test_20", "pairs_test_20"), {"films", "pairs"}),
         (("detection/pairs",), {"pairs"}),
     ],
 )

@@ -234,6 +234,7 @@ def test_heads_default_to_the_width(file, tmp_path):
         ({"extra": replace("attention.head_count", 2)}, "2 heads of 32, but .* has 128 rows"),
         ({"extra": lambda w: w.add_rope_scaling_factor(float("nan"))}, "scaling.factor=nan"),
         ({"extra": lambda w: w.add_token_list(["a"] * 41)}, "41 tokens, but .* has 40 rows"),
+        ({"extra": lambda w: w.add_uint32("tokenizer.ggml.tokens", 7)}, "damaged .*int"),
     ],
 )
 def test_files_that_jft_cannot_use(options, message, file):

@@ -291,10 +291,11 @@ SCORE_ROWS = ["--config.eval.datasets=sentiment:rows.jsonl", "--config.eval.shot
             "other number of devices than the rest (2 instead of 1)",
         ),
         ("train", None, {"code": True}, [], "other code of jft than the rest"),
+        ("train", None, {"dry": True}, [], "other flag --dry_run than the rest (True instead of F"),
         ("eval", with_rows, {"changed": True}, SCORE_ROWS, "other rows of sentiment/rows than the"),
         ("eval", with_base, {"changed": True}, BASE, "other model than the rest"),
     ],
-    ids=["rows", "base", "tokenizer", "devices", "code", "scored rows", "scored model"],
+    ids=["rows", "base", "tokenizer", "devices", "code", "dry run", "scored rows", "scored model"],
 )
 def test_what_processes_differ_in_is_named(
     start, tmp_path, number, program, make, odd, more, message
@@ -313,8 +314,9 @@ def test_what_processes_differ_in_is_named(
         elif is_odd and "code" in odd:
             folder = with_code(tmp_path, f"host{i}")
         elif is_odd:
-            devices = odd["devices"]
-        started += start([*command, *at(port, i, number)], devices=devices, cwd=folder)
+            devices = odd.get("devices", 1)
+        dry = ["--dry_run"] if is_odd and "dry" in odd else []
+        started += start([*command, *dry, *at(port, i, number)], devices=devices, cwd=folder)
     for text in end(started, *[2] * number):
         assert f"process {last} has {message}" in text
         assert text.count("error: ") == 1
@@ -393,6 +395,29 @@ def test_one_that_hangs_before_a_barrier_is_named(start, monkeypatch, tmp_path, 
     assert f"error: process {1 - which} of 2: {wanted}" in texts[1 - which]
     assert f"error: process {1 - which} of 2 has ended, and so process {which}" in texts[which]
     assert not any(re.search("Traceback|absl|gRPC", text) for text in texts)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_one_that_waits_for_another_hears_a_signal(start, monkeypatch, tmp_path, number):
+    """Python runs no handler while JAX waits."""
+    (tmp_path / "hanging.py").write_text(
+        "import os, runpy, time\nfrom jft.runtime import processes\n"
+        "if os.environ.get('HANGS'): processes.barrier = lambda label: time.sleep(600)\n"
+        "runpy.run_module('jft.train', run_name='__main__')\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    port, (_, *arguments) = free_port(), training(tmp_path / "run")
+    found = []
+    for i in (0, 1):
+        monkeypatch.setenv("HANGS", "1" if i == 1 else "")
+        found += start(["hanging", *arguments, *at(port, i)])
+    while "2 processes, 2 devices" not in (tmp_path / "log.0").read_text():
+        time.sleep(0.1)
+    time.sleep(1)
+    found[0].send_signal(number)
+    texts = end(found, 128 + number, 1)
+    assert texts[0].count("interrupted; run the same command again to go on") == 1
+    assert "error: process 0 of 2 has ended, and so process 1 of 2 does" in texts[1]
 
 
 def test_what_jft_uses_of_jax_and_is_not_public_is_there():

@@ -372,3 +372,21 @@ def test_endless_sizes_are_damage(changes, message, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(raw | changes))
     with pytest.raises(UserError, match=message):
         safetensors_io.load(str(tmp_path))
+
+
+def test_a_tensor_in_two_files_is_refused(tmp_path):
+    from safetensors.numpy import load_file, save_file
+
+    config, params = safetensors_io.load("random:llama-tiny")
+    safetensors_io.save(config, params, str(tmp_path))
+    tensors = load_file(tmp_path / "model.safetensors")
+    (tmp_path / "model.safetensors").unlink()
+    save_file({"model.norm.weight": tensors["model.norm.weight"]}, tmp_path / "a.safetensors")
+    tensors["model.norm.weight"] = tensors["model.norm.weight"] * 0
+    save_file(tensors, tmp_path / "b.safetensors")
+    names = dict.fromkeys(tensors, "b.safetensors") | {"model.norm.weight": "a.safetensors"}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": names}))
+    with pytest.raises(
+        UserError, match=r"the tensor model\.norm\.weight is in a\.safetensors, too"
+    ):
+        safetensors_io.load(str(tmp_path))

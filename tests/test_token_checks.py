@@ -271,3 +271,13 @@ def test_tokens_that_the_model_does_not_know_are_told_and_refused(tiny, capsys):
     for ids, vocab in (((1, 258), 258), ((1, 2), 257)):  # in a text; the end of sequence
         with pytest.raises(UserError, match=f"but it has embeddings for {vocab} tokens"):
             token_checks.check_tokens(encoded_ids(*ids), tiny, vocab, 99, "m")
+
+
+def test_a_long_text_alone_in_a_prompt_is_shortened(merging):
+    """Without BOS nothing stands before the text, so that it cannot become empty."""
+    example = {"input": "one two three " * 30, "output": "x"}
+    encoded, shown = cut(merging, TASKS["summary"], "{input}", example, 64)
+    assert example["input"].startswith(shown)
+    assert 55 < encoded.length <= 64
+    with pytest.raises(UserError, match="row 0: nothing stands before the answer"):
+        cut(merging, TASKS["summary"], "{input}", example | {"input": ""}, 64)

@@ -380,3 +380,13 @@ def test_a_sentencepiece_file_alone_is_answered_with_what_helps(tmp_path):
     (tmp_path / "tokenizer.model").write_bytes(b"x")
     with pytest.raises(UserError, match=r"holds tokenizer\.model, but no tokenizer\.json, which"):
         tokenizer.load(str(tmp_path))
+
+
+@pytest.mark.parametrize("told", [[-1, "x", None, True, 99999], [[257, 258], 258]])
+def test_ends_that_are_no_tokens_are_not_believed(tmp_path, told):
+    for value in told:
+        folder = tmp_path / str(value)
+        tokenizer.load("random:llama-tiny").save(str(folder))
+        (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": value}))
+        ends = tokenizer.load(str(folder)).special.eos_ids
+        assert ends == ((257, 258) if 258 in np.atleast_1d(np.array(value, object)) else (257,))

@@ -22,7 +22,7 @@ import numpy as np
 from jft.checkpoints import tensor_names
 from jft.checkpoints.files import locate
 from jft.checkpoints.tensor_names import Pretrained, Source
-from jft.errors import UserError
+from jft.errors import UserError, library_errors
 from jft.model.decoder import DecoderConfig
 
 # Tensors that are no parameters: rotary tables, which the config holds as `rope_factors`.
@@ -184,7 +184,8 @@ def open_weights(path: str) -> Pretrained:
         raise UserError(f"model.path={path}: neither a Hugging Face folder nor a .gguf file")
     opened = open_file(file)
     stored = opened.tensors
-    config = _config(opened.metadata, stored, path)
+    with library_errors(f"{path}: damaged ({{error}}); convert the model again"):
+        config = _config(opened.metadata, stored, path)
     shapes = {name: tensor.shape for name, tensor in stored.items() if not name.endswith(TABLES)}
     expected = tensor_names.expected_shapes(config, "gguf")
     # A file may lack single biases, such as that of the attention's output. The decoder has all of
@@ -232,6 +233,8 @@ def _config(metadata: dict[str, Any], stored: dict[str, Tensor], path: str) -> D
             f"{path}: llama.rope.dimension_count, attention.key_length and attention.value_length "
             "differ: jft supports heads of one size, rotated whole"
         )
+    if head_dim % 2:
+        raise UserError(f"{path}: heads of {head_dim}: rotary embeddings need an even number")
     if (rows := stored["blk.0.attn_q.weight"].shape[0]) != heads * head_dim:
         raise UserError(
             f"{path}: the metadata asks for {heads} heads of {head_dim}, but blk.0.attn_q.weight "

@@ -179,7 +179,7 @@ def _check_tied(folder: Path, weights: Source) -> None:
     """
     shape = weights.shapes[HEAD]
     same = shape == weights.shapes.get(EMBEDDING)
-    rows = max(1, READ_AT_ONCE // math.prod(shape[1:]))
+    rows = max(1, READ_AT_ONCE // max(1, math.prod(shape[1:])))
     for begin in range(0, shape[0], rows) if same else ():
         index = (slice(begin, min(begin + rows, shape[0])), *(slice(0, size) for size in shape[1:]))
         head, embedding = (
@@ -216,6 +216,11 @@ def open_files(label: str, shards: list[Path], skip: Callable[[str], bool]) -> S
                     raise UserError(
                         f"{file}: the tensor {name} is of type {view.get_dtype()}: jft reads "
                         f"{', '.join(FLOATS)}; use the unquantized model or a GGUF file"
+                    )
+                if name in files:
+                    raise UserError(
+                        f"{file}: the tensor {name} is in {files[name].name}, too; remove the file "
+                        "that is left over from another save"
                     )
                 files[name], shapes[name] = file, tuple(view.get_shape())
 
@@ -262,7 +267,7 @@ def _shards(folder: Path) -> list[str]:
     if not isinstance(shards, dict) or not shards:
         raise UserError(f"{folder / INDEX}: weight_map is missing; download the file again")
     for name in shards.values():
-        if not isinstance(name, str) or Path(name).name != name:
+        if not isinstance(name, str) or Path(name).name != name or name in ("", ".", ".."):
             raise UserError(f"{folder / INDEX}: weight_map names {name!r}, which is no file")
     return sorted(set(shards.values()))
 

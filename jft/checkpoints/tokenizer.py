@@ -218,7 +218,9 @@ def _eos_ids(auto, folder: Path) -> tuple[int, tuple[int, ...]]:
     found: list[int] = []
     for file in (folder / "generation_config.json", folder / "config.json"):
         value = read_model_json(file).get("eos_token_id") if file.exists() else None
-        found = found or (value if isinstance(value, list) else [] if value is None else [value])
+        values = value if isinstance(value, list) else [value]
+        known = range(len(auto))
+        found = found or [each for each in values if type(each) is int and each in known]
     own = [] if auto.eos_token_id is None else [auto.eos_token_id]
     if eos_ids := tuple(dict.fromkeys([*own, *found])):
         return eos_ids[0], eos_ids

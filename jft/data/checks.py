@@ -15,7 +15,7 @@ from jft.data import trained_on
 from jft.data.datasets import Dataset
 from jft.errors import UserError
 from jft.runtime.progress import say
-from jft.tasks import Example, Task
+from jft.tasks import Example, Task, same_text
 
 # A finding lists the indices of at most this many examples.
 MAX_INDICES = 20
@@ -143,8 +143,8 @@ def test_items_trained_on(test: Dataset, trained: Collection[str], model: str) -
     return _found_items("test_items_trained_on", test, found, text, model=model)
 
 
-def trainable(dataset: Dataset) -> list[int]:
-    """Find the indices of the examples to train on: those with a label of the task.
+def labelled(dataset: Dataset) -> list[int]:
+    """Find the indices of the examples to train on or to score: those with a label of the task.
 
     Raises:
       UserError: more than a tenth have none.
@@ -246,7 +246,7 @@ def _labels_left_out(dataset: Dataset, limit: str) -> list[DataFinding]:
 def _empty(dataset: Dataset) -> list[DataFinding]:
     task, found = dataset.task, empty(dataset)
     fields = Counter(
-        name for i in found for name in task.fields if not dataset.examples[i][name].strip()
+        name for i in found for name in task.fields if not same_text(dataset.examples[i][name])
     )
     blank = [name for name, count in fields.items() if count == len(dataset.examples)]
     if blank:

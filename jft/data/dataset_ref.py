@@ -18,7 +18,8 @@ SPLITS = (
 )
 SPLIT = f"(?:{'|'.join(SPLITS)})"
 SIZE = r"(?:[-_. ]\d+(?:-of-\d+)?)?"
-NAMES = (rf"(.+)[-_. ]{SPLIT}{SIZE}", rf"{SPLIT}{SIZE}[-_. ](.*[^\W\d_].*)")
+FIRST = "(?:train|training|test|testing|valid|validation)"
+NAMES = (rf"(.+)[-_. ]{SPLIT}{SIZE}", rf"{FIRST}{SIZE}[-_. ](.*?[^\W\d_].*?){SIZE}")
 
 
 class DatasetRef(NamedTuple):

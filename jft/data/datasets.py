@@ -249,6 +249,7 @@ class Suite(NamedTuple):
             mapping = mapping._replace(columns={})  # the public dataset's columns, renamed already
         if task.name == self.task.name and (self.data.fields or self.data.labels):
             public, mapping = "", mappings.configured(self.data.fields, self.data.labels)
+        mapping.check(task)
         read_as = f"{public}: {mapping}" if public and str(mapping) else ""
         dataset = Dataset(ref.name, task, ref.text, True, raw, read_as=read_as)
         examples = [mapping.apply(each, task, dataset.where(i)) for i, each in enumerate(raw)]
@@ -295,7 +296,15 @@ def _config_task(data: config_lib.Data) -> Task:
                 "your own needs data.template)"
             )
         fields = prompts.template_fields(data.template, "data.template")
-        return Task(data.task, fields, fields, mappings.label_names(data.labels))
+        labels = mappings.label_names(data.labels)
+        if "output" in fields:
+            raise UserError("data.template: {output} is the answer, which a prompt must not hold")
+        if len(labels) == 1:
+            raise UserError(
+                f"data.labels={labels[0]}: a single label, which every prediction would be; give "
+                "two or more, or none where the output is text"
+            )
+        return Task(data.task, fields, fields, labels)
     if data.template:
         prompts.check_template(data.template, task, "data.template")
     return task

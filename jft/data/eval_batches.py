@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from jft import config as config_lib
 from jft.batch import Shape
-from jft.data import prefix_tree, token_checks
+from jft.data import checks, prefix_tree, token_checks
 from jft.data.eval_grid import Cell
 from jft.data.packed import PackedRows, pack_items
 from jft.data.packing import Budget
@@ -87,17 +87,11 @@ def pack_cell(
     """Pack the first `eval.limit` examples of a cell, for batches split over `shards` devices.
 
     Raises:
-      UserError: no example with a label of the task, more than a few items too long, or a row
-        length too short.
+      UserError: more than a few examples without a label of the task or too long, or a row length
+        too short.
     """
     dataset, labels = cell.dataset.first(config.eval.limit), cell.dataset.task.labels
-    indices = dataset.usable
-    if not indices:
-        raise UserError(
-            f"{dataset.source}: none of the first {len(dataset.examples)} outputs is a label of "
-            f"task {dataset.task.name}: {', '.join(labels)}; map them with data.labels, such as "
-            f"VALUE={labels[0]}"
-        )
+    indices = checks.labelled(dataset)
     key, limit = max_length(config)
     task = dataset.task
     prompter = Prompter(tokenizer, task, cell.template, limit, eos=task.labels_nest)

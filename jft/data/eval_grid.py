@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -142,9 +143,11 @@ def check_in_domain(config: config_lib.Config, sets: Sequence[Dataset]) -> None:
 
 
 def _means(name: str, dataset: Dataset) -> bool:
-    task = dataset.task.name
-    names = dataset.name, f"{task}/{dataset.name}", dataset.source, f"{task}:{dataset.source}"
-    return name in names
+    task, source = dataset.task.name, dataset.source
+    names = dataset.name, Path(source).stem, source, str(Path(source).resolve())
+    before, _, plain = name.rpartition("/" if name.startswith(f"{task}/") else ":")
+    plain = plain if before == task else name
+    return plain in names or str(Path(plain).resolve()) in names
 
 
 def tell_relations(

@@ -44,11 +44,25 @@ class Mapping(NamedTuple):
         mapped = {name: self._value(raw, name, where) for name in (*task.fields, "output")}
         value = mapped["output"]
         # NaN stands for a missing value, which `datasets` refuses.
-        if isinstance(value, bool | int | float) and math.isfinite(value):
+        if isinstance(value, int) or (isinstance(value, float) and math.isfinite(value)):
             value = str(value)
         return mapped | {
             "output": self.labels.get(value, value) if isinstance(value, str) else value
         }
+
+    def check(self, task: Task) -> None:
+        """Check that no field of a task is the column of the output.
+
+        Raises:
+          UserError: the prompt would hold the answer.
+        """
+        answer = self.columns.get("output", "output")
+        for field in task.fields:
+            if self.columns.get(field, field) == answer:
+                raise UserError(
+                    f"data.fields: {field} and output are both the column {answer}, so that the "
+                    "prompt would hold the answer; give one of them another column"
+                )
 
     def _value(self, raw: dict, name: str, where: str):
         column = self.columns.get(name, name)

@@ -124,7 +124,13 @@ class Prompter(NamedTuple):
         Raises:
           UserError: a prompt is empty, so that nothing would predict the answer.
         """
-        result = [Encoded(each, longest(each)) for each in self._sequences(requests)]
+        whole = self._sequences(requests)
+        for request, sequences in zip(requests, whole, strict=True):
+            if not sequences:
+                raise UserError(
+                    f"{request.where}: nothing stands before the answer; add text to the prompt"
+                )
+        result = [Encoded(each, longest(each)) for each in whole]
         long = [i for i, encoded in enumerate(result) if encoded.whole > self.max_length]
         shorter = self._shorten([requests[i] for i in long])
         for i, (sequences, least) in zip(long, shorter, strict=True):
@@ -138,7 +144,7 @@ class Prompter(NamedTuple):
         ids = iter(self.tokenizer.encode(prompts + fulls))
         prompt_ids = [next(ids) for _ in requests]
         return [
-            self._of_request(prompt, [next(ids) for _ in request.answers], request.where)
+            self._of_request(prompt, [next(ids) for _ in request.answers])
             for prompt, request in zip(prompt_ids, requests, strict=True)
         ]
 
@@ -151,10 +157,10 @@ class Prompter(NamedTuple):
             prompts.append(contexts[id(request.demos)] + fill(self.template, request.example))
         return prompts
 
-    def _of_request(
-        self, prompt: np.ndarray, fulls: list[np.ndarray], where: str
-    ) -> list[TokenSequence]:
+    def _of_request(self, prompt: np.ndarray, fulls: list[np.ndarray]) -> list[TokenSequence]:
         """Make the sequences of a request from the ids of its prompt, alone and with each answer.
+
+        There are none where the prompt is empty, since nothing would predict the answer.
 
         Where the tokenizer merges the prompt's end with an answer's beginning, the merged token is
         part of the answer: it is the first that the prompt does not determine. Then the prompt's
@@ -163,13 +169,13 @@ class Prompter(NamedTuple):
         """
         start = min(shared_length(prompt, full) for full in fulls)
         if start == 0:
-            raise UserError(f"{where}: nothing stands before the answer; add text to the prompt")
+            return []
         if self.eos:
             fulls = [np.append(full, np.int32(self.tokenizer.eos_id)) for full in fulls]
         return [TokenSequence(full, start) for full in fulls]
 
     def _fits(self, sequences: list[TokenSequence]) -> bool:
-        return longest(sequences) <= self.max_length
+        return bool(sequences) and longest(sequences) <= self.max_length
 
     def _shorten(self, requests: list[Request]) -> list[tuple[list[TokenSequence], int]]:
         """Bisect over the characters that the texts of each request keep, all requests in step.
@@ -202,7 +208,8 @@ class Prompter(NamedTuple):
                     low[i], best[i] = middle[i], sequences
                 else:
                     high[i] = middle[i]
-        return list(zip(best, map(longest, empty), strict=True))
+        least = [longest(sequences) if sequences else 0 for sequences in empty]
+        return list(zip(best, least, strict=True))
 
 
 def template_fields(template: str, where: str) -> tuple[str, ...]:

@@ -99,7 +99,7 @@ def _repeated(names: Sequence[str]) -> str | None:
 
 def _read_rows(path: Path):
     """Read a JSON list, or JSON Lines that are called JSON."""
-    lines = _read_text(path).split("\n")
+    lines = [line for line in _read_text(path).split("\n") if line.strip()]
     with contextlib.suppress(ValueError, RecursionError):
         if len(lines) > 1 and isinstance(_parse(lines[0]), dict):
             return _read_jsonl(path)
@@ -121,7 +121,7 @@ def _read_csv(path: Path) -> Raw:
     reader = csv.DictReader(io.StringIO(_read_text(path), newline=""), strict=True)
     try:
         _check_columns(path, list(reader.fieldnames or ()))
-        rows = list(reader)
+        rows = [row for row in reader if not _is_blank(row)]
     except csv.Error as error:
         raise UserError(f"{path} line {reader.line_num}: not valid CSV: {error}") from None
     for row in rows:
@@ -131,6 +131,12 @@ def _read_csv(path: Path) -> Raw:
                 f"line: {list(row.values())}"
             )
     return rows
+
+
+def _is_blank(row: dict) -> bool:
+    """Check for a line of white space alone, which has a single value."""
+    given = [value for value in row.values() if value is not None]
+    return len(given) == 1 < len(row) and not str(given[0]).strip()
 
 
 def _check_columns(path: Path, names: list[str]) -> None:

@@ -91,7 +91,7 @@ def plan_run(config: config_lib.Config, tokenizer: Encoder, shards: int = 1) -> 
     template = source.template(task, data.prompt)
     prompter = Prompter(tokenizer, task, template, data.max_length, eos=True)
     pool = _Pool(dataset, demos, data, prompter)
-    usable, unfit = checks.trainable(dataset), dict[int, int]()
+    usable, unfit = checks.labelled(dataset), dict[int, int]()
     # Examples that do not fit with the demonstrations drawn for them leave the run, which then
     # draws anew.
     while (steps := _draw(config, pool, [i for i in usable if i not in unfit])) is None:

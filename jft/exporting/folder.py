@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -178,6 +179,7 @@ def _check_tokenizer(folder: Path, tokenizer: Tokenizer) -> None:
     texts = [*TEXTS, f"a{tokenizer.eos_text}b"]
     again = tokenizer_lib.load(str(folder))
     pairs = zip(tokenizer.encode(texts), again.encode(texts), strict=True)
+    logging.getLogger("gguf").setLevel(logging.ERROR)  # it notes what jft knows
     vocab = SpecialVocab(folder)
     wanted = tokenizer.special.config
     ids = tokenizer.special_ids

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import atexit
 import contextlib
 import functools
@@ -13,7 +14,9 @@ import io
 import os
 import re
 import signal
+import socket
 import sys
+import threading
 import time
 import traceback
 import typing
@@ -32,6 +35,8 @@ from jft.runtime import libtpu, processes, threads, workdir
 
 # Environment variable that a program sets for those it starts: see `_exit_with_parent`.
 EXITS_WITH_PARENT = "JFT_EXITS_WITH_PARENT"
+# Taken by the first who ends the process at a signal.
+_interrupted = threading.Lock()
 # Seconds in which the rendezvous notices that another process has ended.
 NOTICE = 2.0
 
@@ -77,7 +82,9 @@ def run(
         place: list[typing.Any] = [values[name].value for name in PROCESS_FLAGS if distributed]
         with processes.connect(*place) if distributed else contextlib.nullcontext():
             if isinstance(given, config_lib.Config):
-                processes.agree("programs", functools.partial(_facts, given))
+                asked = {f"flag --{name}": f"{values[name].value}" for name in defaults}
+                asked.pop("flag --workdir")  # which may be mounted elsewhere
+                processes.agree("programs", lambda: asked | _facts(given))
             main(given, *(values[name].value for name in defaults))
 
     _run(program)
@@ -106,6 +113,7 @@ def _run(program: Callable[[], None]) -> None:
     atexit.register(gc.freeze)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
+    _watch_signals()
     if os.environ.pop(EXITS_WITH_PARENT, ""):
         threads.start(_exit_with_parent, "the watch on the parent process")
     for stream in (sys.stdout, sys.stderr):
@@ -141,9 +149,11 @@ def _end(code: int, message: str = "") -> None:
     """
     if message:
         which = f"{processes.name()}: " if processes.count() > 1 else ""
-        print(f"error: {which}{message}", file=sys.stderr)
-    sys.stdout.flush()
-    sys.stderr.flush()
+        with contextlib.suppress(OSError):  # nobody may read it
+            print(f"error: {which}{message}", file=sys.stderr)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):
+            stream.flush()
     processes.abort()
     os._exit(code)
 
@@ -153,10 +163,31 @@ def _interrupt(number: int, _) -> None:
 
     An exception instead would be lost where Python swallows them, such as in a destructor.
     """
+    if not _interrupted.acquire(blocking=False):
+        time.sleep(NOTICE)  # the thread that watches signals was first, and ends the process
     show_cursor = b"\x1b[?25h\n" if os.isatty(2) else b""
     os.write(2, show_cursor + b"interrupted; run the same command again to go on\n")
     processes.abort()
     os._exit(128 + number)
+
+
+@functools.cache
+def _watch_signals() -> socket.socket:
+    """Have signals noticed while Python waits for a library, such as for other processes.
+
+    Python runs handlers only when the library returns, which may be never.
+    """
+    reader, writer = socket.socketpair()
+    writer.setblocking(False)
+    signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+
+    def watch() -> None:
+        while number := reader.recv(1):
+            if signal.getsignal(number[0]) is _interrupt:
+                _interrupt(number[0], None)
+
+    threads.start(watch, "the watch on signals")
+    return writer
 
 
 def _exit_with_parent() -> None:
@@ -250,8 +281,13 @@ class _TupleParser(flags.ArgumentParser):
         self._of_names = kind == tuple[str, ...]
 
     def parse(self, argument):
-        if self._of_names and isinstance(argument, str) and argument[:1] not in tuple("([\"'"):
-            return argument
+        if self._of_names and isinstance(argument, str):
+            try:  # ("a", "b"), but not (a),b
+                found = ast.literal_eval(argument)
+            except (ValueError, SyntaxError, MemoryError, RecursionError):
+                return argument
+            names = isinstance(found, tuple | list) and all(isinstance(x, str) for x in found)
+            return tuple(found) if names else argument
         return tuple_parser.TupleParser().parse(argument)
 
 

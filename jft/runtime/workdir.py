@@ -43,8 +43,7 @@ CONFIG, CONFIG_VERSION = "config.json", 1
 # Holds the run id, by which the processes of a run see that they share a workdir.
 RUN_ID = ".run_id"
 
-# The fields of a record with their types: a type, a schema of an object, or a list with the type of
-# each element.
+# The fields of a record with their types; `[type]` is a list of them.
 Kind = typing.Union[type, types.UnionType, "Schema", list["Kind"]]
 Schema = Mapping[str, Kind]
 # A larger number means a damaged file.
@@ -114,6 +113,8 @@ def _check_free(path: Path, program: str) -> None:
     """Check that a folder is a workdir, or holds nothing that a program would write there."""
     if is_workdir(path):
         return
+    if (path / CONFIG).is_file():  # a damaged one is not another program's
+        read_json(path / CONFIG)
     for pattern in (CONFIG, *RESULTS[program], *OUTPUTS[program], *MODEL_FILES):
         for file in path.glob(pattern):
             raise UserError(
