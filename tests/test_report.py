@@ -793,3 +793,16 @@ def test_a_damaged_file_of_a_training_is_left_out_with_a_note(
     assert "restore it" in printed
     (tuned,) = [each for each in found if each.path == str(run)]
     assert tuned.run
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [(b'"films"', b'"fil\xffs"'), (b'"films"', rb'"fil\ud800s"')],
+    ids=["UTF-8", "half"],
+)
+def test_a_text_that_could_not_be_written_again_is_named(study, old, new):
+    file = Path(study[1]) / "rows.jsonl"
+    content = file.read_bytes()
+    file.write_bytes(content.replace(old, new, 1))
+    with pytest.raises(UserError, match=r"rows.jsonl line \d+: not valid JSON: .*; restore it"):
+        gather(study)

@@ -7,13 +7,20 @@ versions are read, newer ones are refused. `workdir.read_config` does the same f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from jft.errors import UserError
 from jft.runtime import workdir
-from jft.runtime.workdir import Kind, Schema
+
+# The fields of a record with their types; `[type]` is a list of them.
+Kind = typing.Union[type, types.UnionType, "Schema", list["Kind"]]
+Schema = Mapping[str, Kind]
+# A larger number means a damaged file.
+LARGEST_NUMBER = 1e300
 
 NUMBER = int | float
 GRID = {"task": str, "dataset": str, "shots": int, "prompt": int, "draw": int}
@@ -152,7 +159,7 @@ def read(folder: Path, kind: Format) -> dict:
     file = folder / kind.name
     value = workdir.read_json(file)
     workdir.check_version(str(file), value, kind.version)
-    workdir.check(str(file), value, kind.fields)
+    check(str(file), value, kind.fields)
     return value
 
 
@@ -164,7 +171,7 @@ def read_lines(folder: Path, kind: Format) -> list[dict]:
     Raises:
       UserError: a line is malformed, of a newer version, or lacks a field.
     """
-    return _checked(folder, kind, workdir.read_jsonl(folder / kind.name, {}))
+    return _checked(folder, kind, workdir.read_jsonl(folder / kind.name))
 
 
 def keep_lines(
@@ -186,11 +193,11 @@ def read_scored_model(folder: Path) -> dict:
     if (folder / SCORED_MODEL.name).exists():
         return read(folder, SCORED_MODEL)
     file = folder / CELLS.name
-    cells = workdir.read_jsonl(file, {})
+    cells = workdir.read_jsonl(file)
     if any("version" in cell for cell in cells):
         raise UserError(f"{folder / SCORED_MODEL.name}: missing; restore it, or score again")
     for line, cell in enumerate(cells, start=1):
-        workdir.check(f"{file} line {line}", cell, SCORED_MODEL.fields)
+        check(f"{file} line {line}", cell, SCORED_MODEL.fields)
     if not cells:
         raise UserError(f"{file}: no finished cell; run python -m jft.eval on this workdir again")
     facts = [{name: cell[name] for name in SCORED_MODEL.fields} for cell in cells]
@@ -208,5 +215,34 @@ def _checked(folder: Path, kind: Format, records: list[dict]) -> list[dict]:
     for line, record in enumerate(records, start=1):
         where = f"{folder / kind.name} line {line}"
         workdir.check_version(where, record, kind.version)
-        workdir.check(where, record, kind.fields)
+        check(where, record, kind.fields)
     return records
+
+
+def check(where: str, record, schema: Schema) -> None:
+    """Check that a record has the fields of a schema.
+
+    Raises:
+      UserError: naming the field.
+    """
+    if not isinstance(record, dict):
+        raise UserError(f"{where}: must be an object, not {type(record).__name__}; restore it")
+    for field, kind in schema.items():
+        if field not in record:
+            raise UserError(f"{where}: {field} is missing; restore it, if this jft wrote the file")
+        _check_value(where, field, record[field], kind)
+
+
+def _check_value(where: str, field: str, value, kind: Kind) -> None:
+    if isinstance(kind, Mapping):
+        return check(f"{where}: {field}", value, kind)
+    if isinstance(kind, list):
+        _check_value(where, field, value, list)
+        for i, each in enumerate(value):
+            _check_value(where, f"{field}[{i}]", each, kind[0])
+        return None
+    wrong = not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool)
+    if wrong or (isinstance(value, int | float) and not abs(value) < LARGEST_NUMBER):
+        raise UserError(
+            f"{where}: {field}={repr(value)[:40]} is not what jft writes there; restore it"
+        )

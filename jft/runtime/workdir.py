@@ -10,9 +10,8 @@ import fcntl
 import hashlib
 import json
 import os
-import types
 import typing
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from jft import config as config_lib
@@ -42,12 +41,6 @@ MODEL_FILES = ("adapter_config.json", "*.safetensors")
 CONFIG, CONFIG_VERSION = "config.json", 1
 # Holds the run id, by which the processes of a run see that they share a workdir.
 RUN_ID = ".run_id"
-
-# The fields of a record with their types; `[type]` is a list of them.
-Kind = typing.Union[type, types.UnionType, "Schema", list["Kind"]]
-Schema = Mapping[str, Kind]
-# A larger number means a damaged file.
-LARGEST_NUMBER = 1e300
 
 
 @contextlib.contextmanager
@@ -183,11 +176,19 @@ def read_json(
       UserError: with that message.
     """
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = _parse(file.read_text(encoding="utf-8"))
         if not isinstance(content, kind):
             raise TypeError(type(content).__name__)
     except (OSError, ValueError, RecursionError, TypeError) as error:
         raise UserError(explain(file, error)) from None
+    return content
+
+
+def _parse(text: str) -> typing.Any:
+    """Parse JSON, of which escapes of half a character are no part that can be written again."""
+    content = json.loads(text)
+    if "\\ud" in text:
+        json.dumps(content, ensure_ascii=False).encode("utf-8")
     return content
 
 
@@ -273,30 +274,29 @@ def _naming(path: Path) -> Iterator[None]:
         raise OSError(error.errno, error.strerror, str(path)) from None
 
 
-def read_jsonl(path: Path, schema: Schema) -> list[dict]:
+def read_jsonl(path: Path) -> list[dict]:
     """Read the records of a file of JSON lines; none if there is no file.
 
     A last line that was cut off by a kill is left out.
 
-    Args:
-      path: the file.
-      schema: the type of every field that a record must have.
-
     Raises:
-      UserError: another line is malformed, or not of the schema.
+      UserError: another line is malformed, or holds no object.
     """
     if not path.exists():
         return []
-    *lines, _ = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    *lines, _ = path.read_bytes().split(b"\n")
     records = []
     for number, line in enumerate(lines, start=1):
         try:
-            record = json.loads(line)
+            record = _parse(line.decode("utf-8"))
         except (ValueError, RecursionError) as error:
             raise UserError(
                 f"{path} line {number}: not valid JSON: {error}; restore it, or remove that line"
             ) from None
-        check(f"{path} line {number}", record, schema)
+        if not isinstance(record, dict):
+            raise UserError(
+                f"{path} line {number}: must be an object, not {type(record).__name__}; restore it"
+            )
         records.append(record)
     return records
 
@@ -314,35 +314,6 @@ def check_version(where: str, record: dict, newest: int) -> None:
         )
     if type(version) is not int or version < 1:
         raise UserError(f"{where}: version={version!r} is not what jft writes there; restore it")
-
-
-def check(where: str, record, schema: Schema) -> None:
-    """Check that a record has the fields of a schema.
-
-    Raises:
-      UserError: naming the field.
-    """
-    if not isinstance(record, dict):
-        raise UserError(f"{where}: must be an object, not {type(record).__name__}; restore it")
-    for field, kind in schema.items():
-        if field not in record:
-            raise UserError(f"{where}: {field} is missing; restore it, if this jft wrote the file")
-        _check_value(where, field, record[field], kind)
-
-
-def _check_value(where: str, field: str, value, kind: Kind) -> None:
-    if isinstance(kind, Mapping):
-        return check(f"{where}: {field}", value, kind)
-    if isinstance(kind, list):
-        _check_value(where, field, value, list)
-        for i, each in enumerate(value):
-            _check_value(where, f"{field}[{i}]", each, kind[0])
-        return None
-    wrong = not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool)
-    if wrong or (isinstance(value, int | float) and not abs(value) < LARGEST_NUMBER):
-        raise UserError(
-            f"{where}: {field}={repr(value)[:40]} is not what jft writes there; restore it"
-        )
 
 
 def to_jsonl(records: Iterable[dict]) -> str:
