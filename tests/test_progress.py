@@ -19,7 +19,7 @@ def test_a_line_tells_how_far_and_how_long(capsys):
 
 PRINTING = """
 from jft.runtime.progress import say
-for i in range(20000):
+for i in range(3000):
     say(f"line {i} of many")
 open("done", "w").close()
 """
