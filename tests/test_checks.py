@@ -183,8 +183,8 @@ def test_lengths_say_what_is_shortened_and_what_a_cut_would_hurt():
     assert (short.severity, short.indices, short.of) == ("warning", [2, 3], 4)
     assert (cut.severity, cut.indices, cut.of) == ("note", [3], 4)
     assert (
-        "2 of 4 inputs lose their end to fit data.max_length=100 at 1 shot, 6 tokens on average "
-        "and at most 10"
+        "2 of 4 inputs lose 6 tokens on average and 10 at most from their end to fit "
+        "data.max_length=100 at 1 shot"
     ) in short.text
 
 

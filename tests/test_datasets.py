@@ -267,6 +267,9 @@ TWICE = '{"input": "a", "output": "negative", "input": "b"}'
     ("name", "content", "message"),
     [
         ("x.csv", "input,output,input\na,positive,1\n", "the column 'input' stands twice"),
+        ("x.csv", "input;output\na, b;positive\n", "parted by semicolons; export it with commas"),
+        ("x.csv", "input\toutput\na\tpositive\n", "parted by tabs; export it with commas"),
+        ("x.jsonl", f"[{ROW}]\n", "holds a JSON list, not a row on each line; call it .json"),
         ("x.jsonl", f"{ROW}\n{TWICE}\n", r"x.jsonl line 2: the key 'input' stands twice in .*neg"),
         ("x.json", f"[{ROW}, {TWICE}]", "x.json: the key 'input' stands twice"),
         ("x.json", f"{TWICE}\n{ROW}\n", "the key 'input' stands twice"),
@@ -381,7 +384,7 @@ def test_what_a_public_name_decided_is_told(config, tmp_path):
     assert (finding.severity, finding.where) == ("decision", str(file))
     assert finding.text == (
         "read as the public dataset snli: input_1=premise, input_2=hypothesis, output=label; "
-        "0=entailment, 1=neutral, 2=contradiction; data.fields and data.labels say otherwise"
+        "0=entailment, 1=neutral, 2=contradiction; set data.fields and data.labels if that is wrong"
     )
     config.data.fields = "input_1=premise,input_2=hypothesis,output=label"
     config.data.labels = "2=entailment,1=neutral,0=contradiction"

@@ -389,8 +389,8 @@ def test_in_domain_is_what_the_config_says(config, suite_root, tmp_path, capsys,
         name: "in-domain" if name in inside else relation for name, relation in other.items()
     }
     told = (
-        "note: trained on shops: by their names: in-domain shops; out-of-domain films; "
-        "out-of-task pairs; eval.in_domain says otherwise"
+        "note: trained on shops: by their names, shops in-domain; films out-of-domain; pairs "
+        "out-of-task; set eval.in_domain if that is wrong"
     )
     printed = capsys.readouterr().out
     assert (told in printed) == (not chosen)

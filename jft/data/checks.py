@@ -204,7 +204,8 @@ def _read_as(dataset: Dataset) -> list[DataFinding]:
     if not dataset.read_as:
         return []
     text = (
-        f"read as the public dataset {dataset.read_as}; data.fields and data.labels say otherwise"
+        f"read as the public dataset {dataset.read_as}; set data.fields and data.labels if that is "
+        "wrong"
     )
     return _decision("read_as", dataset, text)
 

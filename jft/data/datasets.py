@@ -295,15 +295,8 @@ def _config_task(data: config_lib.Data) -> Task:
                 f"data.task={data.task!r}: no such task{nearest(data.task, TASKS)} (one of "
                 "your own needs data.template)"
             )
-        fields = prompts.template_fields(data.template, "data.template")
+        fields = prompts.task_fields(data.template, "data.template")
         labels = mappings.label_names(data.labels)
-        if "output" in fields:
-            raise UserError("data.template: {output} is the answer, which a prompt must not hold")
-        if len(labels) == 1:
-            raise UserError(
-                f"data.labels={labels[0]}: a single label, which every prediction would be; give "
-                "two or more, or none where the output is text"
-            )
         return Task(data.task, fields, fields, labels)
     if data.template:
         prompts.check_template(data.template, task, "data.template")

@@ -159,8 +159,8 @@ def tell_relations(
     parts = []
     for name in RELATIONS:
         sets = [each for (_, each), of_set in related.items() if of_set == name]
-        parts += [f"{name} {', '.join(sets)}"] if sets else []
-    text = f"by their names: {'; '.join(parts)}; eval.in_domain says otherwise"
+        parts += [f"{', '.join(sets)} {name}"] if sets else []
+    text = f"by their names, {'; '.join(parts)}; set eval.in_domain if that is wrong"
     where = f"trained on {train[1]}"
     return [DataFinding("decision", "relations", where, len(related), len(related), [], text)]
 

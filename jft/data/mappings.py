@@ -97,8 +97,18 @@ def configured(fields: Sequence[str], labels: Sequence[str]) -> Mapping:
 
 
 def label_names(labels: Sequence[str]) -> tuple[str, ...]:
-    """List the labels of `data.labels`, each written `label` or `value=label`, in order."""
-    return tuple(dict.fromkeys(label or value for value, label in map(_pair, labels)))
+    """List the labels of `data.labels`, each written `label` or `value=label`, in order.
+
+    Raises:
+      UserError: there is one alone.
+    """
+    names = tuple(dict.fromkeys(label or value for value, label in map(_pair, labels)))
+    if len(names) == 1:
+        raise UserError(
+            f"data.labels={names[0]}: a single label, which every prediction would be; give two or "
+            "more, or none where the output is text"
+        )
+    return names
 
 
 def for_public_dataset(name: str) -> tuple[str, Mapping]:

@@ -228,6 +228,19 @@ def template_fields(template: str, where: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(str(name) for name, _, _ in parts))
 
 
+def task_fields(template: str, where: str) -> tuple[str, ...]:
+    """List the fields of a task that its template describes.
+
+    Raises:
+      UserError: the template is malformed, has no field, or holds the answer.
+    """
+    fields = template_fields(template, where)
+    if not fields or "output" in fields:
+        why = "{output} is the answer, which a prompt must not hold" if fields else "has no {field}"
+        raise UserError(f"{where}: {why}; name the inputs, such as {{input}}")
+    return fields
+
+
 def check_template(template: str, task: Task, where: str) -> None:
     """Check that a template uses the task's fields and no others.
 

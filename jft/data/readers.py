@@ -107,8 +107,10 @@ def _read_rows(path: Path):
 
 
 def _read_jsonl(path: Path) -> Raw:
-    found = []
-    for number, line in enumerate(_read_text(path).split("\n")):
+    found, text = [], _read_text(path)
+    if text.lstrip().startswith("["):
+        raise UserError(f"{path}: holds a JSON list, not a row on each line; call it .json")
+    for number, line in enumerate(text.split("\n")):
         try:
             found += [_parse(line)] if line.strip() else []
         except (ValueError, RecursionError) as error:
@@ -118,7 +120,12 @@ def _read_jsonl(path: Path) -> Raw:
 
 def _read_csv(path: Path) -> Raw:
     csv.field_size_limit(sys.maxsize)  # whole articles stand in one field
-    reader = csv.DictReader(io.StringIO(_read_text(path), newline=""), strict=True)
+    text = _read_text(path)
+    first = text.partition("\n")[0]
+    for sign, name in ((";", "semicolons"), ("\t", "tabs")):
+        if sign in first and "," not in first:
+            raise UserError(f"{path}: its columns are parted by {name}; export it with commas")
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     try:
         _check_columns(path, list(reader.fieldnames or ()))
         rows = [row for row in reader if not _is_blank(row)]

@@ -122,8 +122,8 @@ def shortened(
 ) -> list[DataFinding]:
     """Find inputs that lost their end to fit."""
     text = (
-        "{n} of {of} inputs [loses its|lose their] end to fit {limit}, {mean} tokens on average "
-        "and at most {most}, so that the model does not see it; {remedy}"
+        "{n} of {of} inputs [loses|lose] {mean} tokens on average and {most} at most from "
+        "[its|their] end to fit {limit}, so that the model does not see them; {remedy}"
     )
     lost = {each.example: each.whole - each.kept for each in lengths if each.kept}
     found = {i: tokens for i, tokens in lost.items() if tokens}

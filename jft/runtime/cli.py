@@ -82,8 +82,9 @@ def run(
         place: list[typing.Any] = [values[name].value for name in PROCESS_FLAGS if distributed]
         with processes.connect(*place) if distributed else contextlib.nullcontext():
             if isinstance(given, config_lib.Config):
-                asked = {f"flag --{name}": f"{values[name].value}" for name in defaults}
-                asked.pop("flag --workdir")  # which may be mounted elsewhere
+                # A workdir may be mounted elsewhere; that it is the same is checked there.
+                names = set(defaults) - {"workdir"}
+                asked = {f"flag --{name}": f"{values[name].value}" for name in names}
                 processes.agree("programs", lambda: asked | _facts(given))
             main(given, *(values[name].value for name in defaults))
 
