@@ -56,7 +56,7 @@ class Data(Section):
         (), "in rows of your own, field=column where they differ, such as input=text,output=label"
     )
     labels: tuple[str, ...] = key(
-        (), r"value=label in rows of your own; labels of a task of your own (\, \=); empty: text"
+        (), "in rows of your own, value=label; for a task of your own its labels; empty: text"
     )
     template: str = key("", "prompt with {fields}, instead of prompt_map.json's for data.task")
     shots: int = key(
@@ -186,7 +186,7 @@ class Eval(Section):
         "empty: all of data.task (what is not named needs demonstrations for its shots)",
     )
     in_domain: tuple[str, ...] = key(
-        (), "those that are in-domain, or none; empty: those with the training set's name"
+        (), "which of eval.datasets are in-domain, or none; empty: by the training set's name"
     )
     shots: tuple[int, ...] = key((0,), "demonstrations before each item", minimum=0)
     task_shots: tuple[str, ...] = key(

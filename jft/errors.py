@@ -8,12 +8,15 @@ import os
 import re
 from collections.abc import Iterator
 
-# Errors of the machine that leave a file as it is: the same read may succeed later.
-TROUBLE = (
-    *(errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE),
-    *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EROFS),
-)
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# What to do where the system refuses to read or write. The file is as it was, and the same call may
+# succeed later.
+REMEDIES = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "make room"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "check its permissions"),
+    **dict.fromkeys((errno.EIO, errno.ESTALE), "check the disk, or the network that it is on"),
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), "raise the limit of open files"),
+    errno.ENOMEM: "free memory",
+}
 
 
 class UserError(Exception):
@@ -56,24 +59,20 @@ def library_errors(message: str) -> Iterator[None]:
 
 
 def machine_trouble(error: BaseException | None) -> str:
-    """Find out whether the machine refused to read or write: no sign that a file is damaged.
+    """Return why the system refused to read or write a file, and what to do about it.
 
     Args:
-      error: what a library raised. Those in C++ name the error of the system in their text.
+      error: what a library raised. Those in C++ and Rust name the system's error in their text.
 
     Returns:
-      The reason, such as `Permission denied`; empty for any other error.
+      Such as `Permission denied; check its permissions`; empty for any other error, which may mean
+      that the file is damaged.
     """
     while error:
         number = error.errno if isinstance(error, OSError) else None
         if named := re.search(r"os[ _]error(?:_code=')? ?(\d+)", str(error), re.IGNORECASE):
             number = int(named[1])
-        if number in (*TROUBLE, *FULL):
-            return os.strerror(number)
+        if number in REMEDIES:
+            return f"{os.strerror(number)}; {REMEDIES[number]}"
         error = error.__cause__ or error.__context__
     return ""
-
-
-def trouble_remedy(reason: str) -> str:
-    """Advise what to do about `machine_trouble`."""
-    return "make room" if reason in map(os.strerror, FULL) else "see to that"

@@ -276,32 +276,44 @@ BASE = ["--config.model.path=base"]
 SCORE_ROWS = ["--config.eval.datasets=sentiment:rows.jsonl", "--config.eval.shots=0"]
 
 
-@pytest.mark.parametrize("number", [2, 4])
+DIFFERENCES = {
+    "rows": ("train", with_rows, {"changed": True}, ROWS, "other training rows (rows.jsonl) than"),
+    "base": ("train", with_base, {"changed": True}, BASE, "other model than the rest"),
+    "tokenizer": ("train", with_base, {"token": "<|gap|>"}, BASE, "other tokenizer than the rest"),
+    "devices": (
+        "train",
+        None,
+        {"devices": 2},
+        [],
+        "other number of devices than the rest (2 instead of 1)",
+    ),
+    "code": ("train", None, {"code": True}, [], "other code of jft than the rest"),
+    "dry run": (
+        "train",
+        None,
+        {"dry": True},
+        [],
+        "other flag --dry_run than the rest (True instead of F",
+    ),
+    "scored rows": (
+        "eval",
+        with_rows,
+        {"changed": True},
+        SCORE_ROWS,
+        "other rows of sentiment/rows than the",
+    ),
+    "scored model": ("eval", with_base, {"changed": True}, BASE, "other model than the rest"),
+}
+
+
 @pytest.mark.parametrize(
-    ("program", "make", "odd", "more", "message"),
-    [
-        ("train", with_rows, {"changed": True}, ROWS, "other training rows (rows.jsonl) than"),
-        ("train", with_base, {"changed": True}, BASE, "other model than the rest"),
-        ("train", with_base, {"token": "<|gap|>"}, BASE, "other tokenizer than the rest"),
-        (
-            "train",
-            None,
-            {"devices": 2},
-            [],
-            "other number of devices than the rest (2 instead of 1)",
-        ),
-        ("train", None, {"code": True}, [], "other code of jft than the rest"),
-        ("train", None, {"dry": True}, [], "other flag --dry_run than the rest (True instead of F"),
-        ("eval", with_rows, {"changed": True}, SCORE_ROWS, "other rows of sentiment/rows than the"),
-        ("eval", with_base, {"changed": True}, BASE, "other model than the rest"),
-    ],
-    ids=["rows", "base", "tokenizer", "devices", "code", "dry run", "scored rows", "scored model"],
+    ("number", "kind"),
+    # Of evaluations two are enough.
+    [(2, kind) for kind in DIFFERENCES]
+    + [(4, kind) for kind, case in DIFFERENCES.items() if case[0] == "train"],
 )
-def test_what_processes_differ_in_is_named(
-    start, tmp_path, number, program, make, odd, more, message
-):
-    if number == 4 and program == "eval":
-        pytest.skip("two are enough")
+def test_what_processes_differ_in_is_named(start, tmp_path, number, kind):
+    program, make, odd, more, message = DIFFERENCES[kind]
     run, port, started, last = tmp_path / "run", free_port(), [], number - 1
     command = (
         training(run, *more) if program == "train" else scoring(run, "random:llama-tiny", *more)
@@ -376,11 +388,11 @@ def test_what_ends_one_before_it_trains_ends_all(
     assert not re.search("Traceback|absl|gRPC", other)
 
 
-@pytest.mark.parametrize("which", [0, 1])
-def test_one_that_hangs_before_a_barrier_is_named(start, monkeypatch, tmp_path, which):
-    (tmp_path / "impatient.py").write_text(
+def start_with_one_that_hangs(start, monkeypatch, tmp_path, which, seconds):
+    """Start two processes, of which one never comes to a barrier; the other waits so long there."""
+    (tmp_path / "hanging.py").write_text(
         "import os, runpy, time\nfrom jft.runtime import processes\n"
-        "processes.BARRIER_SECONDS = 3.0\n"
+        f"processes.BARRIER_SECONDS = {seconds}\n"
         "if os.environ.get('HANGS'): processes.barrier = lambda label: time.sleep(600)\n"
         "runpy.run_module('jft.train', run_name='__main__')\n"
     )
@@ -389,7 +401,13 @@ def test_one_that_hangs_before_a_barrier_is_named(start, monkeypatch, tmp_path, 
     found = []
     for i in (0, 1):
         monkeypatch.setenv("HANGS", "1" if i == which else "")
-        found += start(["impatient", *arguments, *at(port, i)])
+        found += start(["hanging", *arguments, *at(port, i)])
+    return found
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_one_that_hangs_before_a_barrier_is_named(start, monkeypatch, tmp_path, which):
+    found = start_with_one_that_hangs(start, monkeypatch, tmp_path, which, 3.0)
     texts = end(found, 1, 1)
     wanted = f"of 2 processes these did not come to the barrier 'compare programs' in 3 s: {which};"
     assert f"error: process {1 - which} of 2: {wanted}" in texts[1 - which]
@@ -400,17 +418,7 @@ def test_one_that_hangs_before_a_barrier_is_named(start, monkeypatch, tmp_path, 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_one_that_waits_for_another_hears_a_signal(start, monkeypatch, tmp_path, number):
     """Python runs no handler while JAX waits."""
-    (tmp_path / "hanging.py").write_text(
-        "import os, runpy, time\nfrom jft.runtime import processes\n"
-        "if os.environ.get('HANGS'): processes.barrier = lambda label: time.sleep(600)\n"
-        "runpy.run_module('jft.train', run_name='__main__')\n"
-    )
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    port, (_, *arguments) = free_port(), training(tmp_path / "run")
-    found = []
-    for i in (0, 1):
-        monkeypatch.setenv("HANGS", "1" if i == 1 else "")
-        found += start(["hanging", *arguments, *at(port, i)])
+    found = start_with_one_that_hangs(start, monkeypatch, tmp_path, 1, 600.0)
     while "2 processes, 2 devices" not in (tmp_path / "log.0").read_text():
         time.sleep(0.1)
     time.sleep(1)

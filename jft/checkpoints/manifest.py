@@ -22,7 +22,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding, PartitionSpec
 
-from jft.errors import UserError, machine_trouble, trouble_remedy
+from jft.errors import UserError, machine_trouble
 from jft.runtime import processes
 
 # A record of `FIELDS` for each path, and `shards` where an array has several.
@@ -67,8 +67,8 @@ def unreadable(workdir: Path, step: int, what: str, error: BaseException) -> Use
     """Say that a checkpoint cannot be read: that it is damaged, unless the machine refused it."""
     if reason := machine_trouble(error):
         return UserError(
-            f"{workdir / 'checkpoints' / str(step)}: {what}: {reason}; that is no damage: "
-            f"{trouble_remedy(reason)}, and run the same command again"
+            f"{workdir / 'checkpoints' / str(step)}: {what}: {reason}, and run the same command "
+            "again; the checkpoint may be whole"
         )
     return damaged(workdir, step, f"{what}: {first_line(error)}")
 

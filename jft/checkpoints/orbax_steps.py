@@ -20,7 +20,7 @@ from orbax.checkpoint.checkpoint_managers import PreservationPolicy
 
 from jft.checkpoints import manifest as manifest_lib
 from jft.checkpoints.manifest import Manifest
-from jft.errors import UserError, machine_trouble, trouble_remedy
+from jft.errors import UserError, machine_trouble
 from jft.runtime import processes
 
 # The items of a step: a state's leaves by path, and their hashes by path.
@@ -238,11 +238,9 @@ class Checkpoints:
 
     def _save_failed(self, error: Exception) -> UserError:
         whole = f"step {self.steps()[-1]} is whole" if self.steps() else "none was saved before"
-        reason = machine_trouble(error)
-        remedy = f"{trouble_remedy(reason)}, then run" if reason else "run"
+        reason = machine_trouble(error) or manifest_lib.first_line(error)
         return UserError(
-            f"{self.folder}: saving failed: {reason or manifest_lib.first_line(error)}; {whole}; "
-            f"{remedy} the same command again"
+            f"{self.folder}: saving failed: {reason}; {whole}; then run the same command again"
         )
 
 

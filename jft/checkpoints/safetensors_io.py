@@ -15,7 +15,7 @@ import numpy as np
 from jft.checkpoints import gguf, hf_config, tensor_names
 from jft.checkpoints.files import RANDOM_MODEL, locate, read_model_json
 from jft.checkpoints.tensor_names import Index, Pretrained, Source
-from jft.errors import UserError, machine_trouble, trouble_remedy
+from jft.errors import UserError, machine_trouble
 from jft.model import decoder
 from jft.model.decoder import DecoderConfig, Params
 from jft.runtime.progress import say
@@ -150,9 +150,10 @@ def write_tensors(arrays: dict[str, np.ndarray], file: Path) -> None:
         save_file(arrays, file, metadata={"format": "pt"})
         file.chmod(0o666 & ~_umask())  # save_file makes files that only their owner can read
     except SafetensorError as error:
-        reason = machine_trouble(error)
-        remedy = trouble_remedy(reason) if reason else "run the same command again"
-        raise UserError(f"{file}: cannot be written ({reason or error}); {remedy}") from None
+        reason = machine_trouble(error) or error
+        raise UserError(
+            f"{file}: cannot be written ({reason}); run the same command again"
+        ) from None
 
 
 def _umask() -> int:

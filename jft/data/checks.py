@@ -230,18 +230,18 @@ def _labels_left_out(dataset: Dataset, limit: str) -> list[DataFinding]:
     labels, usable = dataset.task.labels, dataset.usable
     taken = {dataset.examples[i]["output"] for i in usable}
     rest = {example["output"] for example in dataset.left_out}
-    if missing := [label for label in labels if label not in taken and label in rest]:
+    if names := [label for label in labels if label not in taken and label in rest]:
         text = (
             "none of the {n} rows that {limit} takes, the first of the file, has the label "
             "{names}, which rows after them have; shuffle the file, or take more"
         )
     elif len(labels) > 1 and len(taken) == 1 and len(usable) > 1:
-        missing = [*taken]
+        names = [*taken]
         text = "all {n} rows have the label {names}; add rows with the others"
     else:
         return []
-    names = " or ".join(missing)
-    return finding("labels_left_out", dataset, usable, text, limit=limit, names=names)
+    shown = " or ".join(names)
+    return finding("labels_left_out", dataset, usable, text, limit=limit, names=shown)
 
 
 def _empty(dataset: Dataset) -> list[DataFinding]:
