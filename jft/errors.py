@@ -58,6 +58,15 @@ def library_errors(message: str) -> Iterator[None]:
         raise UserError(message.replace("{error}", first[:300])) from error
 
 
+@contextlib.contextmanager
+def naming(path: object) -> Iterator[None]:
+    """Name the file in an OSError: one of reading or writing does not, unlike one of opening."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
+
+
 def machine_trouble(error: BaseException | None) -> str:
     """Return why the system refused to read or write a file, and what to do about it.
 

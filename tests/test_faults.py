@@ -1,4 +1,4 @@
-"""A system call that fails once in a training: the run ends with a line or goes on, never hangs.
+"""A system call that fails once in a program: it ends with a line or goes on, never hangs.
 
 The next start of the same command gives the bits of a run that was left alone.
 """
@@ -17,12 +17,33 @@ from pathlib import Path
 import flags
 import pytest
 
+from jft.checkpoints import safetensors_io
+from jft.checkpoints import tokenizer as tokenizer_lib
+
 REPO = Path(__file__).parent.parent
 CALLS = "open,read,write,fsync,rename,mkdir,unlink"
 ERRORS = (errno.ENOSPC, errno.EIO, errno.EACCES, errno.EDQUOT)
-# JFT_FAULTS=999 tries every kind of call, which takes an hour.
-SAMPLE = int(os.environ.get("JFT_FAULTS", "3"))
-# What a run leaves that does not depend on the clock or on what ended before.
+# JFT_FAULTS=999 tries every kind of call, which takes two hours.
+SAMPLE = int(os.environ.get("JFT_FAULTS", "2"))
+CONFIGS = REPO / "configs"
+PROGRAMS = {
+    "train": [
+        *(f"--config={CONFIGS}/finetune.py", "--config.model.path=base"),
+        *("--config.data.train=rows.jsonl", "--config.train.steps=4"),
+        *("--config.train.batch_size=4", "--config.checkpoint.every=2"),
+        *("--config.probe.limit=2", "--config.probe.every=2", "--config.optim.lr=1e-3"),
+    ],
+    "eval": [
+        *(f"--config={CONFIGS}/evaluate.py", "--config.model.path=whole", "--config.eval.limit=3"),
+        *("--config.eval.datasets=gadgets,town", "--config.eval.shots=0,1"),
+        "--config.eval.max_new_tokens=4",
+    ],
+    "export": ["whole"],
+    "report": ["whole-eval"],
+}
+# How the runs that nothing fails in are called.
+WHOLE = {"train": "whole", "eval": "whole-eval", "export": "whole-export", "report": "whole-report"}
+# What a training leaves that does not depend on the clock or on what ended before.
 LEFT = ("probes.jsonl", "drift.json", "model.json", "trained_on.txt", "config.json")
 
 pytestmark = pytest.mark.skipif(
@@ -40,51 +61,59 @@ def library(tmp_path_factory):
 
 
 class Runs:
-    """Trainings of the tiny model in folders of a test, some of them with a fault."""
+    """Runs of the programs on a tiny model in a folder of their own, some with a fault."""
 
     def __init__(self, folder, library):
         self.folder, self.library = folder, library
 
-    def start(self, name, at=0, error=errno.EIO, calls=CALLS, path=None):
-        """Run a training; returns it, and the system calls on files in its workdir, or `path`."""
-        workdir, log = self.folder / name, self.folder / f"{name}.log"
+    def start(self, program, name, at=0, error=errno.EIO, calls=CALLS, path=None):
+        """Run a program; returns it, and the system calls on files in the folder, or on `path`."""
+        log = self.folder / f"{name}.log"
         log.unlink(missing_ok=True)
-        command = [
-            *(sys.executable, "-m", "jft.train", "--config=configs/finetune.py"),
-            *(f"--workdir={workdir}", "--config.model.path=random:llama-tiny"),
-            *("--config.data.train=gadgets_train_480", "--config.train.steps=4"),
-            *("--config.train.batch_size=4", "--config.checkpoint.every=2"),
-            *("--config.probe.limit=2", "--config.probe.every=2", "--config.optim.lr=1e-3"),
-        ]
-        fault = {
+        where = "--out" if program in ("export", "report") else "--workdir"
+        command = [sys.executable, "-m", f"jft.{program}", *PROGRAMS[program], f"{where}={name}"]
+        variables = {
             "LD_PRELOAD": str(self.library),
-            **{"FAULT_PATH": path or str(workdir), "FAULT_CALLS": calls, "FAULT_LOG": str(log)},
-            **{"FAULT_AT": str(at), "FAULT_ERRNO": str(error)},
+            **{"FAULT_PATH": path or str(self.folder), "FAULT_CALLS": calls},
+            **{"FAULT_AT": str(at), "FAULT_ERRNO": str(error), "FAULT_LOG": str(log)},
+            **{"XDG_CACHE_HOME": str(self.folder / "cache"), "XLA_FLAGS": flags.QUICKLY},
+            "PYTHONPATH": str(REPO),
         }
-        cache = {"XDG_CACHE_HOME": str(self.folder / "cache"), "XLA_FLAGS": flags.QUICKLY}
         done = subprocess.run(
-            command, cwd=REPO, env=os.environ | cache | fault, capture_output=True, text=True
+            command, cwd=self.folder, env=os.environ | variables, capture_output=True, text=True
         )
         return done, log.read_text().splitlines() if log.exists() else []
 
-    def left(self, name):
-        """Collect what a run has left: losses, probes, and the hashes of its checkpoints."""
-        workdir = self.folder / name
-        lines = (workdir / "metrics.jsonl").read_text().splitlines()
-        records = [json.loads(line) for line in lines]
-        found = {"losses": [(r["step"], r["loss"], r["grad_norm"]) for r in records]}
-        found |= {file: (workdir / file).read_text() for file in LEFT}
-        for step in sorted(each.name for each in (workdir / "checkpoints").iterdir()):
-            found[step] = (workdir / "checkpoints" / step / "manifest/metadata").read_text()
-        return found
+    def left(self, program, name):
+        """Collect what a program has left, without what depends on the clock."""
+        folder = self.folder / name
+        if program == "train":
+            lines = (folder / "metrics.jsonl").read_text().splitlines()
+            records = [json.loads(line) for line in lines]
+            found = {"losses": [(r["step"], r["loss"], r["grad_norm"]) for r in records]}
+            found |= {file: (folder / file).read_text() for file in LEFT}
+            for step in sorted(each.name for each in (folder / "checkpoints").iterdir()):
+                found[step] = (folder / "checkpoints" / step / "manifest/metadata").read_text()
+            return found
+        files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+        return {
+            str(path.relative_to(folder)): path.read_bytes().replace(name.encode(), b"")
+            for path in files
+        }
 
 
 @pytest.fixture(scope="module")
 def once(library, tmp_path_factory):
-    """A whole training, and the workdir that it would have left if killed after step 2."""
+    """Whole runs of each program, and the workdir of the training if killed after step 2."""
     runs = Runs(tmp_path_factory.mktemp("once"), library)
-    done, runs.first = runs.start("whole")
-    assert done.returncode == 0, done.stderr
+    base = str(runs.folder / "base")
+    safetensors_io.save(*safetensors_io.load("random:llama-tiny"), base)
+    tokenizer_lib.load("random:llama-tiny").save(base)
+    rows = [{"input": f"text {i}", "output": ("positive", "negative")[i % 2]} for i in range(16)]
+    (runs.folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for program, name in WHOLE.items():
+        done, _ = runs.start(program, name)
+        assert done.returncode == 0, done.stderr
     half = runs.folder / "half"
     shutil.copytree(runs.folder / "whole", half)
     shutil.rmtree(half / "checkpoints" / "4")
@@ -93,60 +122,72 @@ def once(library, tmp_path_factory):
 
 
 def kinds(log):
-    """Group calls that are alike: of arrays, of one file, of a temporary name."""
+    """Group the numbers of calls that are alike: of arrays, of one file, of a temporary name."""
     found = {}
     for line in log:
         number, call, path = line.split(" ", 2)
         path = re.sub(r"(params|opt_state)\.[^/]*", r"\1", path)
+        path = re.sub(r"[0-9a-f]{16,}", "H", path)
         found.setdefault((call, re.sub(r"\d+", "N", path)), []).append(int(number))
-    return found
+    return list(found.values())
 
 
-def check(runs, whole, name, prepare, at, error, what):
+def check(runs, program, prepare, at, error):
     """Let a call fail in a run, start it again, and compare what it leaves."""
-    workdir = runs.folder / name
-    shutil.rmtree(workdir, ignore_errors=True)
-    prepare(workdir)
-    done, _ = runs.start(name, at, error)
-    text = done.stdout + done.stderr
-    assert "Traceback" not in text, (what, text)
-    assert done.returncode in (0, 1, 2), (what, text)
+    prepare(runs.folder / "faulty")
+    done, log = runs.start(program, "faulty", at, error)
+    what = f"{program}: {log[at - 1]} fails with {errno.errorcode[error]}"
+    text = f"{what}: {done.stdout} {done.stderr}"
+    print(done.returncode, what, flush=True)
+    assert "Traceback" not in text
+    assert done.returncode in (0, 1, 2), text
     if done.returncode:
-        lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-        assert len(lines) == 1, (what, text)
-        assert "damaged" not in lines[0], (what, text)
-        assert "remove" not in lines[0], (what, text)
-    again, _ = runs.start(name)
-    assert again.returncode == 0, (what, text, again.stdout + again.stderr)
-    assert runs.left(name) == whole, what
-    return done.returncode
+        (line,) = [each for each in done.stderr.splitlines() if each.startswith("error: ")]
+        assert os.strerror(error) in line, text
+        assert not re.search("damaged|remove", line), text
+        path = Path(log[at - 1].split(" ", 2)[2]).relative_to(runs.folder)
+        assert any(part in line for part in path.parts), text
+    if done.returncode or program != "export":  # which writes to a new folder only
+        again, _ = runs.start(program, "faulty")
+        assert again.returncode == 0, (text, again.stdout + again.stderr)
+    assert runs.left(program, "faulty") == runs.left(program, WHOLE[program]), text
 
 
-def sweep(runs, choose):
-    """Let calls fail in new and in resumed runs; `choose` picks from the kinds of calls."""
-    whole, half = runs.left("whole"), runs.folder / "half"
-    shutil.copytree(half, runs.folder / "resumed")
-    done, second = runs.start("resumed")
-    assert done.returncode == 0, done.stderr
-    assert runs.left("resumed") == whole
+def sweep(runs, program, start):
+    """Let calls fail in a run that has `start`: a workdir, or a cache that holds nothing yet."""
 
-    def resumed(workdir):
-        shutil.copytree(half, workdir)
+    def prepare(folder):
+        for each in (folder, folder.with_name(f"{folder.name}.part")):
+            shutil.rmtree(each, ignore_errors=True)
+        if start == "empty cache":
+            shutil.rmtree(runs.folder / "cache")
+        elif start:
+            shutil.copytree(runs.folder / start, folder)
 
-    ends = []
-    for log, prepare in ((runs.first, lambda workdir: None), (second, resumed)):
-        for kind, numbers in choose(sorted(kinds(log).items())):
-            at, error = random.choice(numbers), random.choice(ERRORS)
-            what = f"call {at} of kind {kind} with {errno.errorcode[error]}"
-            ends.append((check(runs, whole, "faulty", prepare, at, error, what), what))
-    return ends
-
-
-def test_a_call_that_fails_once_changes_no_bit(once):
     random.seed(time.time_ns())  # other calls each time: that is the point
-    ends = sweep(once, lambda found: random.sample(found, min(SAMPLE, len(found))))
-    print(*ends, sep="\n")
-    assert len(ends) >= 2 * min(SAMPLE, 3)
+    prepare(runs.folder / "faulty")
+    done, log = runs.start(program, "faulty")
+    assert done.returncode == 0, done.stderr
+    # Of runs that compile, what differs from others is the cache.
+    found = kinds(line for line in log if start != "empty cache" or "/cache/" in line)
+    for numbers in random.sample(found, min(SAMPLE, len(found))):
+        check(runs, program, prepare, random.choice(numbers), random.choice(ERRORS))
+    return len(found)
+
+
+@pytest.mark.parametrize(
+    ("program", "start", "least"),
+    [
+        ("train", "", 40),
+        ("train", "half", 40),
+        ("train", "empty cache", 2),
+        ("eval", "", 30),
+        ("export", "", 20),
+        ("report", "", 20),
+    ],
+)
+def test_a_call_that_fails_once_changes_no_bit(once, program, start, least):
+    assert sweep(once, program, start) > least
 
 
 @pytest.mark.parametrize(
@@ -160,16 +201,15 @@ def test_a_call_that_fails_once_changes_no_bit(once):
         ("probes.npz", errno.EACCES),
     ],
 )
-def test_what_the_machine_does_not_let_be_read_is_not_called_damaged(
-    library, once, tmp_path, file, error
-):
-    shutil.copytree(once.folder / "half", tmp_path / "run")
-    runs = Runs(tmp_path, library)
-    done, log = runs.start("run", at=1, error=error, calls="open", path=f"run/{file}")
+def test_what_the_machine_does_not_let_be_read_is_not_called_damaged(once, file, error):
+    run = once.folder / "unread"
+    shutil.rmtree(run, ignore_errors=True)
+    shutil.copytree(once.folder / "half", run)
+    done, log = once.start("train", "unread", 1, error, "open", f"unread/{file}")
     assert log, "the file was not opened"
     (line,) = done.stderr.splitlines()
     assert os.strerror(error) in line
     assert not re.search("damaged|remove|move it|make room|another workdir", line)
     assert done.returncode == 2
-    assert runs.start("run")[0].returncode == 0
-    assert runs.left("run") == once.left("whole")
+    assert once.start("train", "unread")[0].returncode == 0
+    assert once.left("train", "unread") == once.left("train", "whole")

@@ -171,7 +171,7 @@ def test_a_broken_set_keeps_nobody_from_training_unless_it_is_named(probed):
     write(root / "sentiment/shops_test_20.json", [{"input": "a", "output": "-"}])
     assert names(probed) == [("notes", "out-of-task"), ("pairs", "out-of-task")]
     probed.probe.datasets = ("shops",)
-    with pytest.raises(UserError, match=r"probe.datasets=shops: no row of .* has a gold label"):
+    with pytest.raises(UserError, match=r"shops: of 1 rows of .* 1 are without a gold label"):
         plan(probed)
     probed.probe.datasets = ("shpos",)
     with pytest.raises(UserError, match=r"probe.datasets=shpos: no such test set; did you mean"):

@@ -201,6 +201,15 @@ def test_damaged_tokenizer(damage, tmp_path):
         tokenizer.load(str(folder))
 
 
+def test_an_id_beyond_any_vocabulary_is_damage(tmp_path):
+    folder = _folder(tmp_path / "t", eos_token="</s>")
+    content = json.loads((folder / "tokenizer.json").read_text())
+    content["model"]["vocab"]["zzz"] = 4 * 10**9
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match="t: its tokenizer is damaged: a token has the id 40000000"):
+        tokenizer.load(str(folder))
+
+
 def test_gpt2_splits_digits_from_words_but_not_from_each_other(tmp_path):
     encoder = tokenizer.load(_byte_level_gguf(tmp_path / "t.gguf"))
     assert _pieces(encoder, "ab 123x123") == ["ab", " 1", "2", "3", "x", "123"]

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from jft.errors import UserError
+from jft.errors import UserError, machine_trouble, naming
 from jft.runtime import workdir as workdir_lib
 
 ADAPTERS = "adapter_config.json"
@@ -67,7 +67,7 @@ def fingerprint(path: str) -> str:
         size = file.stat().st_size
         digest.update(f"{file.name} {size}\n".encode())
         distance = max(BLOCK, size // BLOCKS)
-        with file.open("rb") as content:
+        with naming(file), file.open("rb") as content:
             for start in range(0, size, distance):
                 content.seek(start)
                 digest.update(content.read(BLOCK))
@@ -88,7 +88,7 @@ def _explain(path: Path, error: Exception) -> str:
         remedy = "model.path must be a folder as Transformers' save_pretrained writes"
         return f"{path}: missing; {remedy}"
     if isinstance(error, OSError):
-        return f"{path}: {error.strerror}"
+        return f"{path}: {machine_trouble(error) or error.strerror}"
     if isinstance(error, TypeError):
         return f"{path}: holds a JSON {error}; it must hold an object"
     return f"{path}: not valid JSON ({error}); copy or download it again"

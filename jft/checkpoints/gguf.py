@@ -22,7 +22,7 @@ import numpy as np
 from jft.checkpoints import tensor_names
 from jft.checkpoints.files import locate
 from jft.checkpoints.tensor_names import Pretrained, Source
-from jft.errors import UserError, library_errors
+from jft.errors import UserError, library_errors, naming
 from jft.model.decoder import DecoderConfig
 
 # Tensors that are no parameters: rotary tables, which the config holds as `rope_factors`.
@@ -109,7 +109,7 @@ def open_file(path: Path) -> GGUFFile:
     Raises:
       UserError: it is not a whole GGUF file of a version that jft reads.
     """
-    with path.open("rb") as file:
+    with naming(path), path.open("rb") as file:
         if file.read(4) != b"GGUF":
             raise UserError(f"{path}: not a GGUF file: it does not begin with the bytes GGUF")
     try:

@@ -65,10 +65,6 @@ class Tokenizer:
         self._backend = backend
         self.eos_id = eos_id
         self.vocab_size = 1 + max(backend.get_vocab(with_added_tokens=True).values())
-        if self.vocab_size > LARGEST_VOCABULARY:
-            raise UserError(
-                f"the tokenizer has a token with the id {self.vocab_size - 1}; its file is damaged"
-            )
         self.prefix = _prefix(backend)
         self.eos_text = backend.id_to_token(eos_id) or ""
         self.prefix_texts = [backend.id_to_token(i) or "" for i in self.prefix]
@@ -201,6 +197,9 @@ def _load_folder(folder: Path) -> Tokenizer:
         raise UserError(
             f"{folder}: {type(auto).__name__} has no fast version; jft needs a tokenizer.json"
         )
+    largest = max(backend.get_vocab(with_added_tokens=True).values(), default=0)
+    if largest >= LARGEST_VOCABULARY:
+        raise UserError(f"{folder}: its tokenizer is damaged: a token has the id {largest}")
     config = {f"{name}_token": getattr(auto, f"{name}_token", None) for name in CARRIED}
     config["chat_template"] = getattr(auto, "chat_template", None)
     if (longest := getattr(auto, "model_max_length", None)) and longest < LONGEST_TEXT:

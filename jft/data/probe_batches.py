@@ -181,16 +181,21 @@ class _Planner(NamedTuple):
         task, data = dataset.task, self.config.data
         template = self.source.template(task, data.prompt)
         prompter = Prompter(self.tokenizer, task, template, data.max_length, eos=task.labels_nest)
-        tried = [self._request(dataset, i) for i in self._indices(dataset)]
+        trained = self._trained_on(dataset)
+        fit = (i for i in dataset.usable if i not in trained)
+        chosen = itertools.islice(fit, self.config.probe.limit)
+        tried = [self._request(dataset, i) for i in chosen]
         items = [
             (request.example["output"], encoded)
             for request, encoded in zip(tried, prompter.encode(tried), strict=True)
             if encoded.fits
         ]
         if not items:
+            number, useless = len(dataset.examples), len(trained.intersection(dataset.usable))
             raise UserError(
-                f"probe.datasets={name}: no row of {dataset.source} has a gold label, fits "
-                f"data.max_length={data.max_length} and is not trained on; leave it out"
+                f"probe.datasets={name}: of {number} rows of {dataset.source} "
+                f"{number - len(dataset.usable)} are without a gold label, {useless} are trained "
+                f"on, and {len(tried)} do not fit data.max_length={data.max_length}; leave it out"
             )
         return ProbeSet(
             dataset,
@@ -211,10 +216,9 @@ class _Planner(NamedTuple):
         answers = dataset.task.labels or (example["output"],)
         return Request(example, (), answers, dataset.where(i))
 
-    def _indices(self, dataset: Dataset) -> list[int]:
+    def _trained_on(self, dataset: Dataset) -> set[int]:
         task = dataset.task
         trained = set(trained_on.among(task, dataset.examples, self.seen))
         if task.name == self.training.task.name:
             trained.update(checks.overlap(task, dataset.examples, self.training.examples))
-        fit = (i for i in dataset.usable if i not in trained)
-        return list(itertools.islice(fit, self.config.probe.limit))
+        return trained

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from jft.errors import UserError
+from jft.errors import UserError, machine_trouble
 
 Raw = list[dict[str, Any]]
 
@@ -245,7 +245,7 @@ def _read_text(path: Path) -> str:
 def _explain(path: Path, error: Exception, line: int = 0) -> str:
     """Word an error in reading a file, or the JSON that begins at a line."""
     if isinstance(error, OSError):
-        return f"{path}: {error.strerror}"
+        return f"{path}: {machine_trouble(error) or error.strerror}"
     if isinstance(error, UnicodeDecodeError):
         return f"{path}: not UTF-8 at byte {error.start}; convert it to UTF-8"
     if isinstance(error, json.JSONDecodeError):

@@ -7,7 +7,7 @@ import json
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
-from jft.errors import UserError
+from jft.errors import UserError, naming
 from jft.runtime import workdir as workdir_lib
 from jft.tasks import Example, Task
 
@@ -42,7 +42,8 @@ def read_hashes(folder: Path) -> frozenset[str] | None:
       UserError: the file is damaged.
     """
     try:
-        return frozenset((folder / FILE).read_text(encoding="ascii").split())
+        with naming(folder / FILE):
+            return frozenset((folder / FILE).read_text(encoding="ascii").split())
     except FileNotFoundError:
         return None
     except UnicodeDecodeError:

@@ -134,7 +134,7 @@ def _unfinished(target: Path) -> Iterator[Path]:
     """
     part = target.with_name(target.name + ".part")
     mark = part / MARK
-    if part.exists() and not mark.exists():
+    if part.exists() and not mark.exists() and any(part.iterdir()):
         raise UserError(f"{part} is in the way, and no export's; move it, or choose another --out")
     part.mkdir(parents=True, exist_ok=True)
     with mark.open("w") as lock:

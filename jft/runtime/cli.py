@@ -30,7 +30,7 @@ from ml_collections.config_flags import tuple_parser
 import jft
 from jft import config as config_lib
 from jft import sections
-from jft.errors import UserError
+from jft.errors import UserError, machine_trouble, naming
 from jft.runtime import libtpu, processes, threads, workdir
 
 # Environment variable that a program sets for those it starts: see `_exit_with_parent`.
@@ -97,7 +97,8 @@ def _facts(config: config_lib.Config) -> dict[str, str]:
 
     code = hashlib.sha256()
     for file in sorted(Path(jft.__file__).parent.rglob("*.py")):
-        code.update(file.read_bytes())
+        with naming(file):
+            code.update(file.read_bytes())
     return {
         **{f"config {path}": f"{value}" for path, _, value in config_lib.keys(config)},
         **{f"version of {name}": importlib.metadata.version(name) for name in LIBRARIES},
@@ -131,7 +132,7 @@ def _run(program: Callable[[], None]) -> None:
     except OSError as error:
         # A full disk or a lost permission, wherever it strikes.
         where = f"{error.filename}: " if error.filename else ""
-        _end(UserError.code, f"{where}{error.strerror or error}")
+        _end(UserError.code, f"{where}{machine_trouble(error) or error.strerror or error}")
     except Exception:
         if processes.count() == 1:
             raise

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from jft import config as config_lib
-from jft.errors import UserError, machine_trouble
+from jft.errors import UserError, machine_trouble, naming
 from jft.runtime import processes
 from jft.runtime.progress import say
 
@@ -157,7 +157,7 @@ def _explain(file: Path, error: Exception) -> str:
     if isinstance(error, TypeError):
         return f"{file}: damaged: holds a {error}, not an object"
     if isinstance(error, OSError):
-        return f"{file}: {error.strerror or error}"
+        return f"{file}: {machine_trouble(error) or error.strerror or error}"
     return f"{file}: damaged: {error}; restore it"
 
 
@@ -212,8 +212,8 @@ def read_config(file: Path) -> config_lib.Config:
     Raises:
       UserError: it cannot be read.
     """
+    content = read_json(file)
     try:
-        content = read_json(file)
         check_version(str(file), content, CONFIG_VERSION)
         content.pop("version", None)
         config = config_lib.from_dict(content)
@@ -243,7 +243,8 @@ def write_bytes(path: Path, content: bytes | memoryview) -> None:
     if not processes.first():
         return
     part = path.with_name(path.name + ".part")
-    with _naming(part), part.open("wb") as file:
+    part.unlink(missing_ok=True)  # what a link there points to is not ours
+    with naming(part), part.open("xb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
@@ -259,19 +260,10 @@ def append_jsonl(path: Path, records: Iterable[dict]) -> None:
     """Add records to a file of JSON lines, on disk when this returns."""
     if not processes.first():
         return
-    with _naming(path), path.open("a", encoding="utf-8") as file:
+    with naming(path), path.open("a", encoding="utf-8") as file:
         file.write(to_jsonl(records))
         file.flush()
         os.fsync(file.fileno())
-
-
-@contextlib.contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """Name the file in an OSError: one of a write does not, unlike one of an open."""
-    try:
-        yield
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 def read_jsonl(path: Path) -> list[dict]:
@@ -284,7 +276,8 @@ def read_jsonl(path: Path) -> list[dict]:
     """
     if not path.exists():
         return []
-    *lines, _ = path.read_bytes().split(b"\n")
+    with naming(path):
+        *lines, _ = path.read_bytes().split(b"\n")
     records = []
     for number, line in enumerate(lines, start=1):
         try:

@@ -20,7 +20,7 @@ from jft import config as config_lib
 from jft.checkpoints import model_ref
 from jft.data import datasets
 from jft.data.dataset_ref import DatasetRef
-from jft.errors import UserError
+from jft.errors import UserError, naming
 from jft.runtime import records
 from jft.runtime import workdir as workdir_lib
 from jft.runtime.cli import EXITS_WITH_PARENT
@@ -140,7 +140,9 @@ def _files_sha256(paths: Iterable[Path]) -> str:
     digest = hashlib.sha256()
     for path in sorted(paths):
         if path.is_file():
-            digest.update(f"{path} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+            with naming(path):
+                found = hashlib.sha256(path.read_bytes()).hexdigest()
+            digest.update(f"{path} {found}\n".encode())
     return digest.hexdigest()
 
 
