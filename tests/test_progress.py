@@ -2,10 +2,13 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from jft.runtime.progress import Bar
+
+REPO = Path(__file__).parent.parent
 
 
 def test_a_line_tells_how_far_and_how_long(capsys):
@@ -33,3 +36,13 @@ def test_a_program_goes_on_when_nobody_reads_it(to, tmp_path):
     done = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True)
     assert (tmp_path / "done").exists(), done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_plan_that_cannot_be_printed_is_an_error():
+    command = [sys.executable, "-m", "jft.plan", "--config=configs/finetune.py"]
+    command += ["--topology=h100:1", "--config.model.path=random:llama-tiny"]
+    command += ["--config.data.train=gadgets_train_480"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, cwd=REPO, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 2
+    assert done.stderr.endswith("error: standard output: No space left on device; make room\n")

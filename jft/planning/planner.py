@@ -21,7 +21,7 @@ from jft.planning import chips, search
 from jft.planning.chips import GIB, Slice
 from jft.planning.estimate import TrainingEstimate, estimate_training
 from jft.planning.evaluation_memory import EvaluationMemory, evaluation_memory
-from jft.runtime.progress import count, phase, say
+from jft.runtime.progress import count, phase, tell
 
 # Rows that are filled to a smaller share are worth a note: most of what is paid for is padding.
 WASTEFUL = 0.5
@@ -54,8 +54,8 @@ def plan_on_slice(config: config_lib.Config, topology: str, searching: bool) -> 
     devices = on.devices()
     if not on.topology and devices[0].platform != "gpu" and on.kind != "cpu":
         what = f"{on.stand_in.kind} TPUs" if on.stand_in else "CPUs, which takes far more"
-        say(f"note: no {on.kind} here to compile for; temporary memory is a guess, that of {what}")
-    say(f"{on.name}: {count(on.number, 'chip')} of {on.chip.memory / GIB:.2f} GiB")
+        tell(f"note: no {on.kind} here to compile for; temporary memory is a guess, that of {what}")
+    tell(f"{on.name}: {count(on.number, 'chip')} of {on.chip.memory / GIB:.2f} GiB")
 
     def compiled(changed: config_lib.Config) -> TrainingEstimate:
         with phase(f"Compiling the step: {_keys(changed)}"):
@@ -69,9 +69,9 @@ def plan_on_slice(config: config_lib.Config, topology: str, searching: bool) -> 
         for each in evaluated:
             _show_evaluation(each, on)
     except UserError as error:
-        say(f"note: no evaluation is planned: {error}")
+        tell(f"note: no evaluation is planned: {error}")
     if not found.fits and not searching:
-        say(_remedies(config, found, on))
+        tell(_remedies(config, found, on))
     return _search(config, decoder, on, found, compiled) if searching else found.fits
 
 
@@ -104,10 +104,10 @@ def _search(config, decoder: DecoderConfig, on: Slice, found: TrainingEstimate, 
     best = search.best(config, decoder, on, min(longest, config.data.max_length), compiled)
     if best is None:
         less = "lora.base=int8" if config.lora.rank else "lora.rank=16, to train adapters alone"
-        say(f"Nothing fits {on.name}; take more or larger chips, or --config.{less}")
+        tell(f"Nothing fits {on.name}; take more or larger chips, or --config.{less}")
         return False
     changed, estimated = best
-    say(f"\nThe fastest that was found to fit: {_keys(changed, ' --config.')}")
+    tell(f"\nThe fastest that was found to fit: {_keys(changed, ' --config.')}")
     _show(changed, on, estimated)
     return True
 
@@ -130,28 +130,28 @@ def _show(config: config_lib.Config, on: Slice, found: TrainingEstimate) -> None
     """Print memory, collectives, times and costs of a training."""
     memory, shape = found.memory, found.shape
     sizes = " x ".join(f"{axis} {size}" for axis, size in found.sizes.items())
-    say(
+    tell(
         f"\n{found.steps} steps on {sizes}; largest micro-batch: {count(shape.rows, 'row')} of "
         f"{shape.row_length} tokens; remat: {config.train.remat}; rows are {found.filled:.0%} full"
     )
     if found.filled < WASTEFUL:
-        say(
+        tell(
             f"note: {count(shape.rows, 'row')} could hold more than the {config.train.batch_size} "
             "examples of a step; raise train.batch_size, or take fewer chips"
         )
-    say("\nMemory of a chip, GiB")
+    tell("\nMemory of a chip, GiB")
     for name in ("parameters", "optimizer", "gradients", "batch", "temporary", "peak"):
-        say(f"  {name:<12}{getattr(memory, name) / GIB:>10.2f}")
-    say(f"  {'there is':<12}{on.chip.memory / GIB:>10.2f}   {_verdict(found, on)}")
+        tell(f"  {name:<12}{getattr(memory, name) / GIB:>10.2f}")
+    tell(f"  {'there is':<12}{on.chip.memory / GIB:>10.2f}   {_verdict(found, on)}")
     if found.traffic:
-        say("\nCollectives of a micro-batch   times   GB sent by a chip")
+        tell("\nCollectives of a micro-batch   times   GB sent by a chip")
         for kind, each in sorted(found.traffic.items()):
-            say(f"  {kind:<27}{each.times:>7}{each.bytes / 1e9:>12.3f}")
-    say("\nSeconds of a step, if it were limited by one thing alone")
-    say(f"  {'computing':<27}{found.compute:>12.4f}   {found.flops / 1e12:.1f} TFLOP in all")
-    say(f"  {'memory':<27}{found.memory_time:>12.4f}")
+            tell(f"  {kind:<27}{each.times:>7}{each.bytes / 1e9:>12.3f}")
+    tell("\nSeconds of a step, if it were limited by one thing alone")
+    tell(f"  {'computing':<27}{found.compute:>12.4f}   {found.flops / 1e12:.1f} TFLOP in all")
+    tell(f"  {'memory':<27}{found.memory_time:>12.4f}")
     if found.traffic:
-        say(f"  {'links':<27}{found.link_time:>12.4f}")
+        tell(f"  {'links':<27}{found.link_time:>12.4f}")
     _show_costs(config, on, found)
 
 
@@ -166,11 +166,11 @@ def _show_evaluation(found: EvaluationMemory, on: Slice) -> None:
             "which splits the cache of keys and values"
         )
     verdict = "fits" if found.fits else f"does not fit; {remedy}"
-    say(f"\n{what}, largest batch: {found.dataset} at {found.shots} shots, {rows}")
-    say(f"  {'weights':<12}{found.weights / GIB:>10.2f} GiB")
+    tell(f"\n{what}, largest batch: {found.dataset} at {found.shots} shots, {rows}")
+    tell(f"  {'weights':<12}{found.weights / GIB:>10.2f} GiB")
     if found.cache:
-        say(f"  {'cache':<12}{found.cache / GIB:>10.2f}")
-    say(f"  {'peak':<12}{found.peak / GIB:>10.2f} of {on.chip.memory / GIB:.2f} GiB: {verdict}")
+        tell(f"  {'cache':<12}{found.cache / GIB:>10.2f}")
+    tell(f"  {'peak':<12}{found.peak / GIB:>10.2f} of {on.chip.memory / GIB:.2f} GiB: {verdict}")
 
 
 def _show_costs(config: config_lib.Config, on: Slice, found: TrainingEstimate) -> None:
@@ -182,7 +182,7 @@ def _show_costs(config: config_lib.Config, on: Slice, found: TrainingEstimate) -
     total, hours = seconds * found.steps, seconds * found.steps / 3600
     how = "links" if found.link_time > found.memory_time else "memory"
     limit = f"At {share:.0%} of the peak" if seconds > found.step_time else f"Limited by {how}"
-    say(
+    tell(
         f"\n{limit}: {seconds:.3f} s a step, "
         f"{found.tokens / found.steps / seconds:.0f} tokens/s; the run: "
         + (f"{hours:.2f} hours" if total > 3600 else f"{total:.0f} s")
@@ -190,7 +190,7 @@ def _show_costs(config: config_lib.Config, on: Slice, found: TrainingEstimate) -
         + (f", {hours * on.number * config.plan.price:.2f} dollars" if config.plan.price else "")
     )
     if not config.plan.price:
-        say("With --config.plan.price, in dollars for a chip and hour, it says what that costs")
+        tell("With --config.plan.price, in dollars for a chip and hour, it says what that costs")
 
 
 def _verdict(found: TrainingEstimate, on: Slice) -> str:
@@ -235,7 +235,7 @@ def tokenizer_of(path: str, vocab_size: int) -> Encoder:
         try:
             return model_ref.resolve(path).tokenizer()
         except UserError as error:
-            say(f"note: no tokenizer ({error}); tokens are counted by words")
+            tell(f"note: no tokenizer ({error}); tokens are counted by words")
     return Words(vocab_size)
 
 

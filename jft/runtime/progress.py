@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from jft.errors import naming
+
 
 class _Console(Console):
     """A console that stays silent when nobody reads it any more, as after `| head`."""
@@ -30,6 +32,12 @@ LINE_SECONDS = 5.0
 def say(text: str) -> None:
     """Print one line; where it cannot be printed, as into a full disk, go on without it."""
     with contextlib.suppress(OSError):
+        console.print(text, markup=False, soft_wrap=True)
+
+
+def tell(text: str) -> None:
+    """Print a line that is all that a program makes: that it cannot be printed is an error."""
+    with naming("standard output"):
         console.print(text, markup=False, soft_wrap=True)
 
 
