@@ -18,7 +18,7 @@ from jft.data.datasets import Dataset
 from jft.data.prefix_tree import TokenSequence
 from jft.errors import UserError
 from jft.pages import data_page, packed_row
-from jft.tasks import TASKS, same_text
+from jft.tasks import TASKS, Task, same_text
 from jft.training import loop
 
 REPO = Path(__file__).parent.parent
@@ -159,6 +159,50 @@ def test_a_single_label_is_named():
     assert finding.text == "all 2 rows have the label negative; add rows with the others"
 
 
+MAILS = Task("mails", ("input",), ("input",), ("spam", "ham", "sapm"))
+
+
+def test_a_label_of_ones_own_that_no_row_has_is_named():
+    pairs = [("a", "spam"), ("b", "ham"), ("c", "ham")]
+    dataset = labelled(*pairs)._replace(task=MAILS)
+    (finding,) = checks.check_examples(dataset)
+    text = "none of 3 rows has the label sapm; add some, or take it out of data.labels"
+    assert (finding.check, finding.text) == ("labels_left_out", text)
+    # Public sets of the paper's tasks may lack one: RTE knows no contradictions.
+    outputs = ("neutral", "entailment", "neutral")
+    rows = [{"input_1": f"{i}", "input_2": "x", "output": each} for i, each in enumerate(outputs)]
+    assert checks.check_examples(dataset._replace(task=TASKS["inference"], examples=rows)) == []
+
+
+def test_outputs_that_look_like_labels_are_told():
+    task = Task("mails", ("input",), ("input",))
+    outputs = ["spam", "ham, fresh"] * 4
+    pairs = [(f"{i}", output) for i, output in enumerate(outputs)]
+    dataset = labelled(*pairs)._replace(task=task)
+    (finding,) = checks.check_examples(dataset)
+    assert (finding.severity, finding.check) == ("decision", "few_outputs")
+    assert finding.text.endswith("if labels, set it to ham\\, fresh,spam")
+    assert checks.check_examples(dataset.first(7)) == []  # too few rows to say
+    assert checks.check_examples(dataset._replace(task=TASKS["summary"])) == []
+
+
+@pytest.mark.parametrize(
+    ("demos", "count"),
+    [("nn", 2), ("npn", 0), ("n", 0), ("ppp", 3), ("", 0)],
+)
+def test_demonstrations_of_one_label_are_found(demos, count):
+    names = {"n": "negative", "p": "positive"}
+    shown = [{"input": f"{i}", "output": names[each]} for i, each in enumerate(demos)]
+    findings = checks.demonstrations_alike(labelled(*CLEAN), shown)
+    assert [f.count for f in findings] == [count] * bool(count)
+
+
+def test_a_label_in_another_case_is_answered_with_its_mapping():
+    dataset = labelled(("a", "Positive "), ("b", "Negative"), ("c", "positive"))
+    with pytest.raises(UserError, match=r"map them with data\.labels, such as Negative=negative"):
+        checks.labelled(dataset)
+
+
 def test_what_was_trained_on_is_remembered_with_what_came_before(tmp_path):
     dataset = labelled(("a b", "positive"), ("c", "negative"), ("d", "negative"))
     trained_on.write_hashes(tmp_path, dataset.task, [{"input": " a\nb"}, {"input": "a b"}], ())
@@ -240,12 +284,12 @@ def test_the_report_of_a_training_run(config, suite_root, tokenizer):
     long = {"input": "very " * 30 + "long", "output": "negative"}
     rewrite(train, lambda examples: [long, *examples[1:19], examples[18]])
     rewrite(suite_root / "sentiment/shops_test_20.json", lambda test: [examples[4], *test[1:]])
-    rewrite(suite_root / "sentiment/few_shot/shops_few_shot.json", lambda d: [examples[5], *d[1:]])
+    rewrite(suite_root / "sentiment/few_shot/shops_few_shot.json", lambda d: [examples[6], *d[1:]])
     plan = batches_lib.plan_run(config, tokenizer)
     report = data_report.training_report(plan, datasets.suite(config.data), config, tokenizer)
     assert {f["check"]: f["indices"] for f in report["findings"]} == {
         "duplicates": [19],
-        "demonstrations_in_training": [5],
+        "demonstrations_in_training": [6],
         "test_items_in_training": [0],
         "shortened_inputs": [0],
         "answers_cut": [0],

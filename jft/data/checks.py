@@ -15,12 +15,14 @@ from jft.data import trained_on
 from jft.data.datasets import Dataset
 from jft.errors import UserError
 from jft.runtime.progress import say
-from jft.tasks import Example, Task, same_text
+from jft.tasks import TASKS, Example, Task, same_text
 
 # A finding lists the indices of at most this many examples.
 MAX_INDICES = 20
 # Warnings on the console.
 MAX_LINES = 10
+# Outputs that may be labels: so many at most, each so often at least, on average.
+FEW_OUTPUTS, OFTEN = 10, 4
 # A few labels outside the task's are noise; more, and the mapping of the labels is wrong.
 MAX_UNLABELLED = 0.1
 
@@ -74,6 +76,7 @@ def check_examples(dataset: Dataset, limit: str = "data.examples") -> list[DataF
         *_read_as(dataset),
         *_without_label(dataset),
         *_labels_left_out(dataset, limit),
+        *_few_outputs(dataset),
         *_empty(dataset),
         *finding(
             "duplicates",
@@ -122,6 +125,19 @@ def demonstrations_in_training(dataset: Dataset, demos: Sequence[Example]) -> li
     return finding("demonstrations_in_training", dataset, found, text)
 
 
+def demonstrations_alike(dataset: Dataset, demos: Sequence[Example]) -> list[DataFinding]:
+    """Find that all demonstrations have one label, though there are enough for each label."""
+    labels = {demo["output"] for demo in demos}
+    if len(labels) != 1 or not 1 < len(dataset.task.labels) <= len(demos):
+        return []
+    text = (
+        "all {n} demonstrations have the label {label}, which the model may then answer always; "
+        "set data.demos to others"
+    )
+    shown = dataset._replace(examples=list(demos))
+    return finding("demonstrations_alike", shown, [*range(len(demos))], text, label=labels.pop())
+
+
 def test_items_in_training(test: Dataset, training: Dataset) -> list[DataFinding]:
     """Find test items whose inputs are also in the training set."""
     text = (
@@ -153,10 +169,14 @@ def labelled(dataset: Dataset) -> list[int]:
     total = len(dataset.examples)
     if total - len(usable) > MAX_UNLABELLED * total:
         task = dataset.task
+        alike = {same_text(label): label for label in task.labels}
+        others = {example["output"] for example in dataset.examples} - {*task.labels}
+        value = next((output for output in sorted(others) if same_text(output) in alike), "VALUE")
+        label = alike.get(same_text(value), task.labels[0])
         raise UserError(
             f"{dataset.source}: {total - len(usable)} of {total} outputs are no label of task "
             f"{task.name} ({_foreign_labels(dataset)}), which are {', '.join(task.labels)}; in "
-            f"rows of your own, map them with data.labels, such as VALUE={task.labels[0]}"
+            f"rows of your own, map them with data.labels, such as {value}={label}"
         )
     return usable
 
@@ -226,11 +246,12 @@ def _without_label(dataset: Dataset) -> list[DataFinding]:
 
 
 def _labels_left_out(dataset: Dataset, limit: str) -> list[DataFinding]:
-    """Find that the first rows of a file have not all the labels that there are."""
+    """Find that the rows taken have not all the labels that there are."""
     labels, usable = dataset.task.labels, dataset.usable
     taken = {dataset.examples[i]["output"] for i in usable}
     rest = {example["output"] for example in dataset.left_out}
-    if names := [label for label in labels if label not in taken and label in rest]:
+    missing = [label for label in labels if label not in taken]
+    if names := [label for label in missing if label in rest]:
         text = (
             "none of the {n} rows that {limit} takes, the first of the file, has the label "
             "{names}, which rows after them have; shuffle the file, or take more"
@@ -238,10 +259,25 @@ def _labels_left_out(dataset: Dataset, limit: str) -> list[DataFinding]:
     elif len(labels) > 1 and len(taken) == 1 and len(usable) > 1:
         names = [*taken]
         text = "all {n} rows have the label {names}; add rows with the others"
+    elif (names := missing) and dataset.task.name not in TASKS:  # misspelt, perhaps
+        text = "none of {n} rows has the label {names}; add some, or take it out of data.labels"
     else:
         return []
     shown = " or ".join(names)
     return finding("labels_left_out", dataset, usable, text, limit=limit, names=shown)
+
+
+def _few_outputs(dataset: Dataset) -> list[DataFinding]:
+    """Tell that outputs of a task of the user's own which look like labels are generated."""
+    outputs = sorted({row["output"] for row in dataset.examples})
+    few = 1 < len(outputs) <= min(FEW_OUTPUTS, len(dataset.examples) // OFTEN)
+    if dataset.task.labels or dataset.task.name in TASKS or not few:
+        return []
+    shown = ",".join(output[:40].replace(",", "\\,").replace("=", "\\=") for output in outputs)
+    text = (
+        f"outputs are generated as text, since data.labels is empty; if labels, set it to {shown}"
+    )
+    return _decision("few_outputs", dataset, text)
 
 
 def _empty(dataset: Dataset) -> list[DataFinding]:

@@ -39,6 +39,7 @@ def training_report(
     findings = [
         *checks.check_examples(dataset),
         *checks.demonstrations_in_training(dataset, demos),
+        *checks.demonstrations_alike(dataset, demos),
         *(
             each
             for test in _test_sets(source)
@@ -172,6 +173,7 @@ def _report_dataset(
         *checks.nested_labels(dataset),
         *checks.check_examples(dataset, "eval.limit"),
         *checks.demonstrations_among_items(dataset, demos),
+        *checks.demonstrations_alike(dataset, demos),
         *checks.test_items_trained_on(dataset, trained, model),
         *_check_tokens(dataset, demos, tokenizer),
         *_check_templates(cells, config, tokenizer),

@@ -150,7 +150,7 @@ def _is_split(stem: str) -> bool:
 
 def nearest(name: str, known: Collection[str]) -> str:
     """Suggest the nearest of the known names, or list them, as the end of a message."""
-    found = difflib.get_close_matches(name, known, n=1, cutoff=0.3)
+    found = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f"; did you mean {found[0]}?" if found else f"; there is {listing(known)}"
 
 

@@ -243,7 +243,7 @@ class Suite(NamedTuple):
                     f"{ref.key}={ref.text}: rows of your own come as {formats}, hf: or tfds:"
                 )
             return None
-        raw = ref.read()
+        raw = _filled(ref.read())
         public, mapping = mappings.for_public_dataset(ref.name)
         if isinstance(raw[0], dict) and {*task.fields, "output"} <= raw[0].keys():
             mapping = mapping._replace(columns={})  # the public dataset's columns, renamed already
@@ -292,8 +292,8 @@ def _config_task(data: config_lib.Data) -> Task:
     if task is None:
         if not data.template:
             raise UserError(
-                f"data.task={data.task!r}: no such task{nearest(data.task, TASKS)} (one of "
-                "your own needs data.template)"
+                f"data.task={data.task!r}: no such task{nearest(data.task, TASKS)}; one of "
+                "your own needs data.template"
             )
         fields = prompts.task_fields(data.template, "data.template")
         labels = mappings.label_names(data.labels)
@@ -311,6 +311,12 @@ def read_dataset(path: Path, task: Task) -> Dataset:
     """
     raw = readers.read_file(path, f"data.root={path}")
     return _checked(Dataset(set_name(path), task, str(path), False, raw))
+
+
+def _filled(raw: readers.Raw) -> readers.Raw:
+    """Give every row all columns: what a row lacks that others have is a missing value."""
+    columns: dict = dict.fromkeys(key for row in raw if isinstance(row, dict) for key in row)
+    return [columns | row if isinstance(row, dict) else row for row in raw]
 
 
 def _checked(dataset: Dataset) -> Dataset:

@@ -21,7 +21,7 @@ from jft.checkpoints.session import Session, open_session
 from jft.checkpoints.tokenizer import Tokenizer
 from jft.data import prefix_tree
 from jft.data.prefix_tree import TokenSequence
-from jft.errors import UserError
+from jft.errors import UserError, naming
 from jft.exporting import card
 from jft.model import decoder as decoder_lib
 from jft.model import lora
@@ -180,7 +180,8 @@ def _check_tokenizer(folder: Path, tokenizer: Tokenizer) -> None:
     again = tokenizer_lib.load(str(folder))
     pairs = zip(tokenizer.encode(texts), again.encode(texts), strict=True)
     logging.getLogger("gguf").setLevel(logging.ERROR)  # it notes what jft knows
-    vocab = SpecialVocab(folder)
+    with naming(folder):
+        vocab = SpecialVocab(folder)
     wanted = tokenizer.special.config
     ids = tokenizer.special_ids
     begins = vocab.add_special_token.get("bos", False) == bool(tokenizer.prefix)
