@@ -14,6 +14,7 @@ from jft.checkpoints.tensor_names import TABLE
 from jft.errors import UserError
 from jft.model.architecture import Adapters, DecoderConfig
 from jft.model.decoder import Params
+from jft.runtime.workdir import write_text
 
 WEIGHTS = "adapter_model.safetensors"
 # Values of `init_lora_weights` with which PEFT leaves the base as it is. All others change the
@@ -169,7 +170,7 @@ def write_adapters(config: DecoderConfig, params: Params, folder: Path, base: st
     arrays = dict(tensor_names.dump_tensors(config, params, np.dtype("float32"), "hf"))
     safetensors_io.write_tensors(arrays, folder / WEIGHTS)
     text = json.dumps(description, indent=2) + "\n"
-    (folder / ADAPTERS).write_text(text, encoding="utf-8")
+    write_text(folder / ADAPTERS, text)
 
 
 def _source(folder: Path) -> tensor_names.Source:

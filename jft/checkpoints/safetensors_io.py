@@ -19,6 +19,7 @@ from jft.errors import UserError, machine_trouble
 from jft.model import decoder
 from jft.model.decoder import DecoderConfig, Params
 from jft.runtime.progress import say
+from jft.runtime.workdir import write_text
 
 WEIGHTS, INDEX, CONFIG = "model.safetensors", "model.safetensors.index.json", "config.json"
 # Names of the tensors that `tie_word_embeddings` says are one.
@@ -109,7 +110,7 @@ def save(
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
     _save_weights(config, params, target, jax.numpy.dtype(dtype))
-    (target / CONFIG).write_text(description + "\n", encoding="utf-8")
+    write_text(target / CONFIG, description + "\n")
 
 
 def _save_weights(config: DecoderConfig, params: Params, folder: Path, dtype: np.dtype) -> None:
@@ -128,7 +129,7 @@ def _save_weights(config: DecoderConfig, params: Params, folder: Path, dtype: np
         names = [f"model-{i + 1:05}-of-{len(files):05}.safetensors" for i in range(len(files))]
         weight_map = {x: file for file, each in zip(names, files, strict=True) for x in each}
         index = {"metadata": {"total_size": total}, "weight_map": weight_map}
-        (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+        write_text(folder / INDEX, json.dumps(index, indent=2) + "\n")
     arrays = tensor_names.dump_tensors(config, params, dtype, "hf")
     for file, wanted in zip(names, files, strict=True):
         part = dict(itertools.islice(arrays, len(wanted)))
@@ -278,7 +279,10 @@ def _open_safetensors(file: Path):
 
     try:
         return safe_open(file, framework="np")
-    except FileNotFoundError:
+    except FileNotFoundError:  # which it raises whatever keeps a file from being opened
+        if file.exists():
+            with file.open("rb"):
+                raise UserError(f"{file}: cannot be opened; run the same command again") from None
         raise UserError(
             f"{file}: missing, though {INDEX} names it; download this shard again"
         ) from None

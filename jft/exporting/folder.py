@@ -28,7 +28,7 @@ from jft.model import lora
 from jft.model.decoder import DecoderConfig, Params
 from jft.runtime import records
 from jft.runtime.progress import phase, say
-from jft.runtime.workdir import is_workdir, try_lock
+from jft.runtime.workdir import is_workdir, try_lock, write_text
 
 # A file that marks a folder as an export that is being written.
 MARK = ".jft-export"
@@ -81,7 +81,7 @@ def export(
                 safetensors_io.save(decoder, params, str(folder), dtype, tokenizer.special_ids)
             tokenizer.save(str(folder))
             text = card.model_card(session.model, cells, target.name, dtype, adapters)
-            (folder / "README.md").write_text(text, encoding="utf-8")
+            write_text(folder / "README.md", text)
         with phase("Reading it again"):
             _check_tokenizer(folder, tokenizer)
             if adapters:
@@ -144,10 +144,10 @@ def _unfinished(target: Path) -> Iterator[Path]:
             if file != mark:
                 file.unlink()
         yield part
-        mark.unlink()
         if target.exists():
             target.rmdir()  # it is empty: see `_new_target`
         part.rename(target)
+        (target / MARK).unlink()
 
 
 def _say_what_base(decoder: DecoderConfig, base: str) -> None:
