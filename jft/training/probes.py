@@ -29,7 +29,7 @@ from jft.model import decoder, lora
 from jft.model import mesh as mesh_lib
 from jft.runtime import records
 from jft.runtime import workdir as workdir_lib
-from jft.runtime.progress import phase
+from jft.runtime.progress import phase, say
 
 # Raised by `np.load` for a file that is missing, damaged or no archive.
 UNREADABLE = (
@@ -100,6 +100,8 @@ class Probes:
 
     def run(self, step: int, params: decoder.Params) -> list[dict]:
         """Make one record for each set; at step 0 the answers become those of the base."""
+        if not step:  # no line has come since the programs were compiled
+            say("Probe before the first step ...")
         with phase(f"Probe at step {step}", NOTICED_SECONDS):
             scores, logprobs_EV = self._ask(params)
             now = Answers(self._nll(scores), logprobs_EV)
