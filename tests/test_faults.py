@@ -9,9 +9,11 @@ import os
 import random
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import flags
@@ -23,8 +25,8 @@ from jft.checkpoints import tokenizer as tokenizer_lib
 REPO = Path(__file__).parent.parent
 CALLS = "open,read,write,fsync,rename,mkdir,unlink"
 ERRORS = (errno.ENOSPC, errno.EIO, errno.EACCES, errno.EDQUOT)
-# JFT_FAULTS=999 tries every kind of call, which takes two hours.
-SAMPLE = int(os.environ.get("JFT_FAULTS", "2"))
+# JFT_FAULTS=999 tries every kind of call, which takes hours.
+SAMPLE = int(os.environ.get("JFT_FAULTS", "1"))
 CONFIGS = REPO / "configs"
 PROGRAMS = {
     "train": [
@@ -68,20 +70,46 @@ class Runs:
 
     def start(self, program, name, at=0, error=errno.EIO, calls=CALLS, path=None):
         """Run a program; returns it, and the system calls on files in the folder, or on `path`."""
+        (done,), log = self.start_all(program, name, 1, 0, at, error, calls, path)
+        return done, log
+
+    def start_all(
+        self, program, name, number, which, at=0, error=errno.EIO, calls=CALLS, path=None
+    ):
+        """Run a program in several processes, with the calls of one of them watched."""
         log = self.folder / f"{name}.log"
         log.unlink(missing_ok=True)
         where = "--out" if program in ("export", "report") else "--workdir"
         command = [sys.executable, "-m", f"jft.{program}", *PROGRAMS[program], f"{where}={name}"]
-        variables = {
+        fault = {
             "LD_PRELOAD": str(self.library),
             **{"FAULT_PATH": path or str(self.folder), "FAULT_CALLS": calls},
             **{"FAULT_AT": str(at), "FAULT_ERRNO": str(error), "FAULT_LOG": str(log)},
-            **{"XDG_CACHE_HOME": str(self.folder / "cache"), "XLA_FLAGS": flags.QUICKLY},
-            "PYTHONPATH": str(REPO),
         }
-        done = subprocess.run(
-            command, cwd=self.folder, env=os.environ | variables, capture_output=True, text=True
-        )
+        cache = {"XDG_CACHE_HOME": str(self.folder / "cache"), "XLA_FLAGS": flags.QUICKLY}
+        variables = os.environ | cache | {"PYTHONPATH": str(REPO)}
+        with socket.create_server(("", 0)) as server:
+            port = server.getsockname()[1]
+        started = []
+        for i in range(number):
+            place = (f"--coordinator=localhost:{port}", f"--processes={number}", f"--process={i}")
+            place += ("--config.mesh.data=1", f"--config.mesh.fsdp={number}")  # so that all write
+            started.append(
+                subprocess.Popen(
+                    [*command, *(place if number > 1 else ())],
+                    cwd=self.folder,
+                    env=variables | (fault if i == which else {}),
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    text=True,
+                )
+            )
+        with ThreadPoolExecutor(number) as reading:
+            texts = list(reading.map(lambda process: process.communicate(), started))
+        done = [
+            subprocess.CompletedProcess(process.args, process.returncode, *text)
+            for process, text in zip(started, texts, strict=True)
+        ]
         return done, log.read_text().splitlines() if log.exists() else []
 
     def left(self, program, name):
@@ -188,6 +216,41 @@ def sweep(runs, program, start):
 )
 def test_a_call_that_fails_once_changes_no_bit(once, program, start, least):
     assert sweep(once, program, start) > least
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_call_that_fails_in_one_of_two_processes_ends_both_or_none(once, which):
+    random.seed(time.time_ns())
+    whole, _ = once.start_all("train", "whole-2", 2, which)
+    assert [each.returncode for each in whole] == [0, 0], whole
+    shutil.rmtree(once.folder / "faulty", ignore_errors=True)
+    _, log = once.start_all("train", "faulty", 2, which)  # now that the cache is filled
+    found = kinds(log)
+    for numbers in random.sample(found, min(SAMPLE, len(found))):
+        shutil.rmtree(once.folder / "faulty", ignore_errors=True)
+        at, error = random.choice(numbers), random.choice(ERRORS)
+        done, log = once.start_all("train", "faulty", 2, which, at, error)
+        what = f"process {which}: {log[at - 1 :][:1]} fails with {errno.errorcode[error]}"
+        print([each.returncode for each in done], what, flush=True)
+        text = f"{what}: {done}"
+        assert "Traceback" not in text
+        assert all(each.returncode in (0, 1, 2) for each in done), text
+        assert len({each.returncode == 0 for each in done}) == 1, text
+        again, _ = once.start_all("train", "faulty", 2, which)
+        assert [each.returncode for each in again] == [0, 0], (text, again)
+        assert once.left("train", "faulty") == once.left("train", "whole-2"), text
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_write_in_the_background_that_fails_in_one_of_two_processes_ends_both(once, which):
+    shutil.rmtree(once.folder / "faulty", ignore_errors=True)
+    done, log = once.start_all(
+        "train", "faulty", 2, which, 1, errno.EIO, "rename", "optimizer.orbax-checkpoint-tmp"
+    )
+    assert log, "nothing was written"
+    assert [each.returncode for each in done] == [[2, 1], [1, 2]][which], done
+    assert f"saving failed: {os.strerror(errno.EIO)}" in done[which].stderr
+    assert f"process {which} of 2 has ended" in done[1 - which].stderr
 
 
 @pytest.mark.parametrize(

@@ -115,6 +115,7 @@ class Checkpoints:
                 preservation_policy=self._keep,
                 read_only=read_only,
                 create=not read_only,
+                async_options=ocp.AsyncOptions(barrier_sync_fn=_barrier),
             ),
         )
 
@@ -242,6 +243,16 @@ class Checkpoints:
         return UserError(
             f"{self.folder}: saving failed: {reason}; {whole}; then run the same command again"
         )
+
+
+def _barrier(*, key: str, timeout_ms: int) -> None:
+    """Wait for the other processes, for Orbax, but not on the way out of a save that failed here.
+
+    They would not come, and this process is to end with an error now, not after ten minutes.
+    """
+    if error := sys.exception():
+        raise error
+    ocp.multihost.get_barrier_sync_fn()(key=key, timeout_ms=timeout_ms)
 
 
 def _by_path(state) -> dict:
