@@ -6,7 +6,9 @@ import contextlib
 import errno
 import os
 import re
+import stat
 from collections.abc import Iterator
+from pathlib import Path
 
 # What to do where the system refuses to read or write. The file is as it was, and the same call may
 # succeed later.
@@ -58,9 +60,38 @@ def library_errors(message: str) -> Iterator[None]:
         raise UserError(message.replace("{error}", first[:300])) from error
 
 
+def expand(path: str) -> Path:
+    """Make a path of what a user gives, in which `~` and `~name` are home folders.
+
+    Raises:
+      UserError: there is no such user.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise UserError(f"{path}: {str(error).rstrip('.')}; give the whole path") from None
+
+
+def refuse_pipe(path: Path) -> None:
+    """Refuse a named pipe or socket, from which one could read for ever.
+
+    Raises:
+      UserError: it is one.
+    """
+    with contextlib.suppress(OSError):
+        mode = path.stat().st_mode
+        if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):
+            raise UserError(f"{path}: a pipe or socket, not a file; copy its content to a file")
+
+
 @contextlib.contextmanager
-def naming(path: object) -> Iterator[None]:
-    """Name the file in an OSError: one of reading or writing does not, unlike one of opening."""
+def naming(path: Path) -> Iterator[None]:
+    """Name the file in an OSError: one of reading or writing does not, unlike one of opening.
+
+    Raises:
+      UserError: it is no file that can be read to an end.
+    """
+    refuse_pipe(path)
     try:
         yield
     except OSError as error:

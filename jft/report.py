@@ -9,9 +9,7 @@ and drift.csv; files of these names are replaced.
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from jft.errors import UserError
+from jft.errors import UserError, expand
 from jft.runtime import cli, workdir
 
 
@@ -21,7 +19,7 @@ def main(dirs: list[str], out: str) -> None:
     from jft.reporting import render
 
     content = content_lib.gather(dirs)
-    folder = Path(out).expanduser()
+    folder = expand(out)
     files = render.files(content)
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -36,15 +36,6 @@ class Task:
     texts: tuple[str, ...]
     labels: tuple[str, ...] = ()
 
-    @property
-    def labels_nest(self) -> bool:
-        """True where a label begins another, such as `support` and `support strongly`.
-
-        What begins a text is never less likely than the text, so that the longer one could not be
-        predicted. Such labels are scored with the end of sequence after them.
-        """
-        return any(a != b and b.startswith(a) for a in self.labels for b in self.labels)
-
     def inputs(self, example: Example) -> tuple[str, ...]:
         """Return the identity of an example: its fields, without its output, by `same_text`.
 
@@ -123,5 +114,7 @@ def shots_by_task(
             raise UserError(f"{path}={value}: is written task=0/1/2")
         if task not in tasks:
             raise UserError(f"{path}={value}: no task {task}; there are {', '.join(tasks)}")
+        if task in found:
+            raise UserError(f"{path}={value}: {task} stands twice; give its numbers together")
         found[task] = tuple(map(int, parts))
     return found

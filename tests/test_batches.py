@@ -177,3 +177,11 @@ def test_the_plan_packs_into_rows_that_hold_the_longest_sequence(config, tokeniz
             assert prefix_tree.num_entries(sequences) <= shape.num_entries
             widths = prefix_tree.key_block_widths(prefix_tree.visible_until(sequences))
             assert widths[shape.num_prefix_blocks :].max(initial=0) <= shape.num_key_blocks
+
+
+@pytest.mark.parametrize(
+    ("epochs", "rows", "examples"),
+    [(2.3, 100, 230), (0.29, 100, 29), (0.57, 100, 57), (1.0, 31, 31), (0.5, 31, 15), (2.0, 7, 14)],
+)
+def test_the_examples_of_some_epochs_lose_none_to_rounding(epochs, rows, examples):
+    assert batches_lib.examples_of(epochs, rows) == examples

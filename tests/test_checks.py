@@ -17,6 +17,7 @@ from jft.data import train_batches as batches_lib
 from jft.data.datasets import Dataset
 from jft.data.prefix_tree import TokenSequence
 from jft.errors import UserError
+from jft.evaluation import loop as eval_loop
 from jft.pages import data_page, packed_row
 from jft.tasks import TASKS, Task, same_text
 from jft.training import loop
@@ -501,3 +502,73 @@ def test_cutting_the_end_would_hurt_a_third_of_the_papers_fticl_xsum_answers(con
     batches = batches_lib.plan_run(config, tokenizer)
     report = data_report.training_report(batches, datasets.suite(config.data), config, tokenizer)
     assert 0.28 < report["answers_cut"] / 400 < 0.38
+
+
+@pytest.mark.parametrize(
+    ("demos", "check"),
+    [
+        ([("a", "Positive"), ("b", "negative")], "error"),
+        ([("a", "1"), ("b", "0")], "error"),
+        ([(" ", "positive"), ("b", "negative")], "empty_inputs"),
+        ([("a", "positive"), ("a", "negative")], "contradictory_labels"),
+        ([("a", "positive"), ("b", "negative")], None),
+    ],
+)
+def test_demonstrations_are_checked_as_rows_are(config, suite_root, tokenizer, demos, check):
+    file = suite_root / "demos.jsonl"
+    rows = [{"input": text, "output": output} for text, output in demos]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config.data.shots, config.data.demos = 2, str(file)
+    plan = batches_lib.plan_run(config, tokenizer)
+
+    def report():
+        return data_report.training_report(plan, datasets.suite(config.data), config, tokenizer)
+
+    if check == "error":
+        with pytest.raises(
+            UserError, match=r"demonstrations of shops: \d of 2 outputs are no label"
+        ):
+            report()
+    else:
+        found = {f["check"] for f in report()["findings"] if f["where"].startswith("demonstr")}
+        assert found == ({check} if check else set())
+
+
+def test_what_was_trained_on_is_known_by_its_fields_not_by_their_order(tmp_path):
+    row = {"a": "one", "b": "two", "output": "spam"}
+    task = Task("mail", ("a", "b"), ("a", "b"))
+    trained_on.write_hashes(tmp_path, task, [row], ())
+    seen = trained_on.read_hashes(tmp_path)
+    for other in (task, Task("mail", ("b", "a"), ()), Task("post", ("b", "a"), ())):
+        assert trained_on.among(other, [row], seen) == [0]
+    assert trained_on.among(task, [row | {"a": "two", "b": "one"}], seen) == []
+
+
+@pytest.mark.parametrize("left", [0, 20, 60])
+def test_hashes_of_which_some_are_lost_are_damage(tmp_path, left):
+    dataset = labelled(*((f"{i}", "positive") for i in range(6)))
+    trained_on.write_hashes(tmp_path, dataset.task, dataset.examples, ())
+    assert len(trained_on.read_hashes(tmp_path)) == 6
+    file = tmp_path / trained_on.FILE
+    file.write_bytes(file.read_bytes()[:left])
+    with pytest.raises(UserError, match="damaged; restore it"):
+        trained_on.read_hashes(tmp_path)
+    file.write_text("".join(f"{i:016x}\n" for i in range(4)))  # as it was written before
+    assert len(trained_on.read_hashes(tmp_path)) == 4
+
+
+def test_a_training_whose_hashes_are_gone_is_told_of(config, suite_root, tmp_path, capsys):
+    run = tmp_path / "run"
+    loop.train(config, str(run))
+    (run / trained_on.FILE).unlink()
+    config.model.path, config.eval.datasets = str(run), ("shops",)
+    eval_loop.evaluate(config, str(tmp_path / "eval"), dry_run=True)
+    text = "which test items it was trained on is not known: its trained_on.txt is gone"
+    assert text in capsys.readouterr().out
+
+
+def test_a_space_in_the_labels_is_answered_with_where_it_is():
+    task = Task("reply", ("input",), ("input",), ("yes", " no"))
+    dataset = labelled(("a", "no"), ("b", "yes"))._replace(task=task)
+    with pytest.raises(UserError, match=r"take the space before no out of data\.labels"):
+        checks.labelled(dataset)

@@ -419,3 +419,39 @@ def test_a_number_of_many_digits_is_an_output(config, tmp_path):
     (tmp_path / "x.jsonl").write_text('{"input": "a", "output": 1' + 400 * "0" + "}\n")
     dataset = datasets.suite(config.data).test_set(f"summary:{tmp_path / 'x.jsonl'}")
     assert dataset.examples[0]["output"] == "1" + 400 * "0"
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (("input_1=p", "input_2=p", "output=label"), "input_2 and input_1 are both the column p"),
+        (
+            ("inputs=p",),
+            "data.fields=inputs=p: task inference has the fields input_1, input_2, out",
+        ),
+        (("input_1=p", "foo=bar"), "data.fields=foo=bar: task inference"),
+    ],
+)
+def test_fields_that_cannot_be_meant_are_refused(tmp_path, fields, message):
+    file = tmp_path / "pairs.jsonl"
+    file.write_text('{"p": "a", "h": "b", "label": "neutral"}\n')
+    data = config_lib.Data()
+    data.task, data.fields = "inference", fields
+    with pytest.raises(UserError, match=message):
+        datasets.suite(data).test_set(f"inference:{file}", "eval.datasets")
+
+
+@pytest.mark.parametrize("output", ["", "  ", "\t\n", "\u200b"])
+def test_an_output_that_nobody_can_see_is_no_answer(tmp_path, output):
+    file = tmp_path / "news.jsonl"
+    file.write_text(json.dumps({"input": "a", "output": output}) + "\n")
+    with pytest.raises(UserError, match="output is empty"):
+        datasets.suite(config_lib.Data()).test_set(f"summary:{file}", "eval.datasets")
+
+
+def test_a_row_without_a_column_that_others_have_lacks_a_value(tmp_path):
+    file = tmp_path / "news.jsonl"
+    rows = [{"input": "a", "output": "b"}, {"input": "c"}, {"input": "d", "output": "e"}]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(UserError, match=r"row 1 .*field 'output' is missing \(None\); fill it in"):
+        datasets.suite(config_lib.Data()).test_set(f"summary:{file}", "eval.datasets")

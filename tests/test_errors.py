@@ -15,9 +15,12 @@ import pytest
 import jft.eval
 import jft.train
 from jft import config as config_lib
-from jft.checkpoints import safetensors_io
+from jft.checkpoints import gguf, model_ref, safetensors_io
 from jft.checkpoints import tokenizer as tokenizer_lib
+from jft.errors import UserError, expand
+from jft.reporting.read import read_models
 from jft.runtime import cli, workdir
+from jft.training import loop
 
 REPO = Path(__file__).parent.parent
 FLAGS = {"workdir": "", "dry_run": False}
@@ -599,3 +602,34 @@ def test_help_lists_every_key_without_jax():
     assert out.returncode == 0, out.stderr
     for key in ("model.path", "data.demo_mode", "optim.warmup_steps", "mesh.tensor", "eval.shots"):
         assert key in out.stdout
+
+
+@pytest.mark.parametrize("path", ["~nobody-of-this-name/x", "~nobody-of-this-name"])
+def test_the_home_of_a_user_who_is_not_there_is_an_error_in_a_line(path):
+    with pytest.raises(UserError, match="Could not determine home directory; give the whole path"):
+        expand(path)
+    for open_it in (model_ref.resolve, gguf.open_weights, lambda each: read_models([each])):
+        with pytest.raises(UserError, match="nobody-of-this-name"):
+            open_it(path)
+
+
+def test_a_pipe_is_not_read_from(tmp_path):
+    pipe = tmp_path / "model.gguf"
+    os.mkfifo(pipe)
+    for read in (gguf.open_file, workdir.read_json, workdir.read_jsonl):
+        with pytest.raises(UserError, match=r"model\.gguf: a pipe or socket, not a file"):
+            read(pipe)
+    base = tmp_path / "base"
+    safetensors_io.save(*safetensors_io.load("random:llama-tiny"), str(base))
+    (base / "model.safetensors").unlink()
+    os.mkfifo(base / "model.safetensors")
+    with pytest.raises(UserError, match=r"model\.safetensors: a pipe or socket"):
+        safetensors_io.load(str(base))
+
+
+def test_a_workdir_whose_config_is_damaged_is_called_one(config, tmp_path):
+    loop.train(config, str(tmp_path / "run"))
+    for content in ("", "{}", '{"model_type": "llama"}'):
+        (tmp_path / "run/config.json").write_text(content)
+        with pytest.raises(UserError, match=r"config\.json: damaged, of a workdir of jft\.train"):
+            model_ref.resolve(str(tmp_path / "run"))

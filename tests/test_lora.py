@@ -340,6 +340,11 @@ def change(path, **what):
         ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
         ({"rank_pattern": {"q_proj": 3}}, "rank_pattern"),
         ({"layers_to_transform": 0}, "layers_to_transform=0: jft supports adapters without it"),
+        (
+            {"target_modules": ["gate_proj"]},
+            "target_modules=gate_proj leaves out down_proj, o_proj, q_proj",
+        ),
+        ({"exclude_modules": ["q_proj"]}, "exclude_modules=q_proj leaves out q_proj"),
         ({"use_newlora": True}, "use_newlora=True: jft supports adapters without it"),
         ({"newlora_config": {"blocks": 2}}, "newlora_config={'blocks': 2}: jft supports"),
         ({"r": "8"}, "r='8': must be a whole number"),

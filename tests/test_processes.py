@@ -41,7 +41,7 @@ def starting(folder):
     """Starts some of the processes of a run; what is left of them at the end is killed."""
     started = []
 
-    def start(arguments, number=1, devices=1, wait=60, which=None, cwd=REPO):
+    def start(arguments, number=1, devices=1, wait=60, which=None, cwd=REPO, setting=None):
         port, found = free_port(), []
         for i in range(number) if which is None else which:
             place = [*at(port, i, number), f"--wait={wait}"]
@@ -49,7 +49,7 @@ def starting(folder):
             process = subprocess.Popen(
                 [sys.executable, "-m", *arguments, *(place if number > 1 else [])],
                 cwd=cwd,
-                env=environment(folder, devices),
+                env=environment(folder, devices) | (setting or {}),
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
@@ -288,6 +288,13 @@ DIFFERENCES = {
         "other number of devices than the rest (2 instead of 1)",
     ),
     "code": ("train", None, {"code": True}, [], "other code of jft than the rest"),
+    "setting": (
+        "train",
+        None,
+        {"setting": {"JAX_DEFAULT_MATMUL_PRECISION": "bfloat16"}},
+        [],
+        "other setting jax_default_matmul_precision than the rest (bfloat16 instead of None)",
+    ),
     "dry run": (
         "train",
         None,
@@ -328,7 +335,10 @@ def test_what_processes_differ_in_is_named(start, tmp_path, number, kind):
         elif is_odd:
             devices = odd.get("devices", 1)
         dry = ["--dry_run"] if is_odd and "dry" in odd else []
-        started += start([*command, *dry, *at(port, i, number)], devices=devices, cwd=folder)
+        setting = odd.get("setting") if is_odd else None
+        started += start(
+            [*command, *dry, *at(port, i, number)], devices=devices, cwd=folder, setting=setting
+        )
     for text in end(started, *[2] * number):
         assert f"process {last} has {message}" in text
         assert text.count("error: ") == 1

@@ -1,6 +1,7 @@
 """The transfer report: pairing, numbers against brute force, errors, and what is written."""
 
 import csv
+import dataclasses
 import io
 import json
 import math
@@ -33,6 +34,7 @@ from jft.reporting import drawing, figures, notes, read, render, wording
 from jft.reporting.compare import compare
 from jft.reporting.content import gather
 from jft.reporting.findings import findings
+from jft.reporting.models import Run
 from jft.reporting.read import read_models
 from jft.runtime import workdir
 
@@ -731,6 +733,28 @@ def test_a_model_that_is_not_the_last_step_of_its_training_is_named(study, steps
     (folder / "model.json").write_text(json.dumps(model | {"steps": steps}))
     page = render.page_of(gather(study))
     assert ("is step 30 of the 1,200 of its training" in page) == told
+
+
+@pytest.mark.parametrize(
+    ("schedule", "batch_size", "end"),
+    [
+        ("linear", 16, ": its learning rate had not come down."),
+        ("constant", 16, "."),
+        ("constant", 1, ": not all examples had been seen."),
+        (
+            "cosine",
+            1,
+            ": its learning rate had not come down, and not all examples had been seen.",
+        ),
+    ],
+)
+def test_what_a_step_before_the_last_means_depends_on_its_run(study, schedule, batch_size, end):
+    model = next(model for model in read_models(study) if not model.is_base)
+    config = {"optim": {"schedule": schedule}, "train": {"batch_size": batch_size}}
+    run = Run(config, 1200, None, [], [])
+    model = dataclasses.replace(model, run=run, step=61, steps=1200, examples=64)
+    text = f"{model.name} is step 61 of the 1,200 of its training"
+    assert text + end in notes.cautions([model])
 
 
 @pytest.mark.parametrize("name", ["$x^{$", r"\frac{1}{0", "a_b^c", "50 % < 60 & \\"])

@@ -176,6 +176,24 @@ def test_rope_factors_without_a_rope_type_are_not_written(tmp_path):
         ({"model_type": ["llama"]}, "model_type=.'llama'"),
         ({"sliding_window": "x"}, "sliding_window='x'"),
         ({"rope_parameters": [1]}, "rope_scaling=.1.: must be an object"),
+        (
+            {
+                "rope_parameters": {"rope_type": "default", "rope_theta": 1e4},
+                "rope_scaling": {"type": "linear", "factor": 2.0},
+            },
+            "rope_scaling={.*} and rope_parameters={.*} disagree",
+        ),
+        (
+            {
+                "rope_parameters": {
+                    **{"rope_type": "llama3", "factor": 8.0, "rope_theta": 1e4},
+                    **{"low_freq_factor": 4.0, "high_freq_factor": 1.0},
+                }
+            },
+            "low_freq_factor=4: must be below high_freq_factor=1",
+        ),
+        ({"model_type": "mistral", "attention_bias": True}, "mistral has no such biases"),
+        ({"is_causal": False}, "is_causal=false"),
         ({"head_dim": 15}, "head_dim=15"),
         ({"quantization_config": {"bits": 4}}, "quantization_config"),
         ({"intermediate_size": 32}, r"mlp.down_proj.weight has the shape \(16, 24\).*\(16, 32\)"),

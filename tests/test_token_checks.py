@@ -11,7 +11,7 @@ from jft.data import data_report, datasets, eval_batches, token_checks, train_ba
 from jft.data.datasets import Dataset
 from jft.data.eval_grid import all_cells
 from jft.data.prefix_tree import TokenSequence
-from jft.data.prompts import Encoded, Prompter, Request
+from jft.data.prompts import Encoded, Prompter, Request, encode_labels
 from jft.errors import UserError
 from jft.tasks import TASKS, Task
 
@@ -77,7 +77,6 @@ def test_all_labels_are_scored_from_the_earliest_start(merging, labels):
 def test_labels_of_which_one_begins_another_are_scored_to_their_end(
     config, suite_root, tiny, labels, nest
 ):
-    assert Task("mood", ("input",), ("input",), labels).labels_nest == nest
     if not labels:
         return
     rows = [{"input": f"text {i}", "output": labels[i % len(labels)]} for i in range(8)]
@@ -281,3 +280,62 @@ def test_a_long_text_alone_in_a_prompt_is_shortened(merging):
     assert 55 < encoded.length <= 64
     with pytest.raises(UserError, match="row 0: nothing stands before the answer"):
         cut(merging, TASKS["summary"], "{input}", example | {"input": ""}, 64)
+
+
+@pytest.fixture(scope="module")
+def lower():
+    """A tokenizer that knows lower case letters alone, and takes all else for one token."""
+    from tokenizers import Tokenizer, models, normalizers
+
+    vocab = {
+        each: i for i, each in enumerate(["<unk>", "</s>", " ", *"abcdefghijklmnopqrstuvwxyz"])
+    }
+    backend = Tokenizer(models.BPE(vocab=vocab, merges=[], unk_token="<unk>"))
+    backend.normalizer = normalizers.Lowercase()
+    return tokenizer_lib.Tokenizer(backend, vocab["</s>"])
+
+
+@pytest.mark.parametrize("labels", [("Polish", "polish"), ("好", "坏"), ("a好", "a坏", "b")])
+def test_labels_that_the_tokenizer_does_not_tell_apart_are_refused(lower, labels):
+    prompter = Prompter(
+        lower, Task("mood", ("input",), ("input",), labels), "{input} is ", 99, False
+    )
+    requests = [Request(EXAMPLE, (), labels, "row 0")]
+    with pytest.raises(UserError, match="row 0: the tokenizer makes the same tokens of the labels"):
+        encode_labels(prompter, requests)
+
+
+def test_labels_that_nest_as_tokens_alone_are_scored_to_their_end(lower):
+    labels = ("Polish", "polish food")
+    prompter = Prompter(
+        lower, Task("mood", ("input",), ("input",), labels), "{input} is ", 99, False
+    )
+    (encoded,) = encode_labels(prompter, [Request(EXAMPLE, (), labels, "row 0")])
+    assert [s.tokens[-1] for s in encoded.sequences] == [lower.eos_id] * 2
+    apart = ("polish", "food")
+    (encoded,) = encode_labels(prompter, [Request(EXAMPLE, (), apart, "row 0")])
+    assert all(s.tokens[-1] != lower.eos_id for s in encoded.sequences)
+
+
+def test_characters_that_the_tokenizer_does_not_know_are_found(lower, tiny):
+    task = Task("mood", ("input",), ("input",))
+    texts = ["a plain text", "第0号", "ß is one"]
+    rows = [{"input": text, "output": "fine"} for text in texts]
+    dataset = Dataset("moods", task, "moods.jsonl", True, rows)
+    for tokenizer, expected in ((lower, [1, 2]), (tiny, [])):
+        prompter = Prompter(tokenizer, task, "{input}", 99, eos=True)
+        encoded = prompter.encode([Request(row, (), ("fine",), "row") for row in rows])
+        found = token_checks.unknown_tokens(dataset, dict(enumerate(encoded)), tokenizer)
+        assert [f.indices for f in found] == ([expected] if expected else [])
+
+
+def test_texts_that_programs_write_for_a_missing_value_are_found():
+    task = Task("mood", ("input",), ("input",))
+    texts = [("a", "NaN"), ("None", "b"), ("a", "none of these"), ("#N/A", "nan"), ("ok", "ok")]
+    rows = [{"input": text, "output": output} for text, output in texts]
+    dataset = Dataset("moods", task, "moods.csv", True, rows)
+    (finding,) = token_checks.missing_values(dataset)
+    assert finding.indices == [0, 1, 3]
+    labels = Task("mood", ("input",), ("input",), ("none", "b", "nan"))
+    (finding,) = token_checks.missing_values(dataset._replace(task=labels))
+    assert finding.indices == [1, 3]  # a label may be none

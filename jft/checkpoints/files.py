@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from jft.errors import UserError, machine_trouble, naming
+from jft.errors import UserError, expand, machine_trouble, naming
 from jft.runtime import workdir as workdir_lib
 
 ADAPTERS = "adapter_config.json"
@@ -34,7 +34,7 @@ def locate(path: str, patterns: Sequence[str]) -> Path:
         raise UserError(
             "model.path is empty: give a folder, a .gguf file, a hub id or " + RANDOM_MODEL
         )
-    local = Path(path).expanduser()
+    local = expand(path)
     if local.exists():
         return local
     if (

@@ -138,6 +138,10 @@ def _check_computation(raw: dict, file: Path) -> None:
             f"{file}: quantization_config: jft reads float weights only; use the unquantized model "
             "or a GGUF file"
         )
+    if raw["model_type"] == "mistral" and raw.get("attention_bias"):
+        raise UserError(f"{file}: attention_bias=true: Transformers' mistral has no such biases")
+    if raw.get("is_causal") is False:
+        raise UserError(f"{file}: is_causal=false: jft attends to what came before only")
     window = raw["sliding_window"] and _number(raw, "sliding_window", file)
     longest = _number(raw, "max_position_embeddings", file)
     if window and window < longest:
@@ -151,13 +155,26 @@ def _check_computation(raw: dict, file: Path) -> None:
 
 def _rope(raw: dict, file: Path) -> dict:
     """Return the rotary settings: `rope_parameters` of Transformers 5, or `rope_scaling` of 4."""
-    inner = raw.get("rope_parameters") or raw.get("rope_scaling") or {}
-    if not isinstance(inner, dict):
-        raise UserError(f"{file}: rope_scaling={inner!r}: must be an object")
+    new, old = raw.get("rope_parameters") or {}, raw.get("rope_scaling") or {}
+    inner = new or old
+    if not isinstance(new, dict) or not isinstance(old, dict):
+        raise UserError(f"{file}: rope_scaling={old or new!r}: must be an object")
+    if new and any(_typed(new).get(key) != value for key, value in _typed(old).items()):
+        raise UserError(
+            f"{file}: rope_scaling={old} and rope_parameters={new} disagree; remove the wrong one"
+        )
     keys = ("rope_theta", "partial_rotary_factor")
     outer = {key: raw[key] for key in keys if raw.get(key) is not None}
-    default = {"original_max_position_embeddings": raw["max_position_embeddings"]}
-    return default | outer | inner
+    original = "original_max_position_embeddings"
+    default = {original: raw["max_position_embeddings"]}
+    # Of two original lengths Transformers believes that outside.
+    outside = {original: raw[original]} if raw.get(original) is not None else {}
+    return default | outer | inner | outside
+
+
+def _typed(rope: dict) -> dict:
+    """Call the type of rotary settings as Transformers 5 does."""
+    return {"rope_type" if key == "type" else key: value for key, value in rope.items()}
 
 
 def _rope_factors(raw: dict, file: Path) -> tuple[float, ...]:
@@ -174,6 +191,8 @@ def _rope_factors(raw: dict, file: Path) -> tuple[float, ...]:
     names = ("low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
     low, high, original = (_number(rope, name, file) for name in names)
     theta = _number(rope, "rope_theta", file)
+    if low >= high:
+        raise UserError(f"{file}: low_freq_factor={low:g}: must be below high_freq_factor={high:g}")
     return llama3_factors(head_dim, theta, factor, low, high, original)
 
 

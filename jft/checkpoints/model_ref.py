@@ -23,7 +23,7 @@ from jft.checkpoints import tokenizer as tokenizer_lib
 from jft.checkpoints.tokenizer import Tokenizer
 from jft.checkpoints.weights import FLOAT32, Model
 from jft.data import trained_on
-from jft.errors import UserError
+from jft.errors import UserError, expand
 from jft.model import lora
 from jft.model import mesh as mesh_lib
 from jft.model.architecture import Adapters, DecoderConfig
@@ -240,6 +240,10 @@ def resolve(path: str) -> ModelRef:
         )
     folder, wanted = _run_folder(path)
     if not workdir_lib.is_workdir(folder):
+        if (folder / "checkpoints").is_dir() and (folder / workdir_lib.CONFIG).exists():
+            raise UserError(
+                f"{folder / workdir_lib.CONFIG}: damaged, of a workdir of jft.train; restore it"
+            )
         return ModelRef(_absolute(path), peft=_check_files(path))
     run = workdir_lib.read_config(folder / workdir_lib.CONFIG)
     steps = manifest.saved_steps(folder)
@@ -276,7 +280,7 @@ def _check_files(path: str) -> tuple[str, Adapters] | None:
 
 def _run_folder(path: str) -> tuple[Path, int | None]:
     """Split `RUN/checkpoints/40` into the workdir and the step; other paths have no step."""
-    folder = Path(path).expanduser()
+    folder = expand(path)
     step = int(folder.name) if folder.name.isdecimal() else None
     steps = folder if step is None else folder.parent
     if steps.name == "checkpoints" and workdir_lib.is_workdir(steps.parent):
@@ -286,7 +290,7 @@ def _run_folder(path: str) -> tuple[Path, int | None]:
 
 def _absolute(path: str) -> str:
     """Make a path on this machine absolute; hub ids and built-in models stay as they are."""
-    folder = Path(path).expanduser()
+    folder = expand(path)
     return str(folder.resolve()) if folder.exists() else path
 
 

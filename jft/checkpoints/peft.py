@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy as np
 from jft.checkpoints import safetensors_io, tensor_names
 from jft.checkpoints.files import ADAPTERS, locate, read_model_json
 from jft.checkpoints.tensor_names import TABLE
-from jft.errors import UserError
+from jft.errors import UserError, expand
 from jft.model.architecture import Adapters, DecoderConfig
 from jft.model.decoder import Params
 from jft.runtime.workdir import write_text
@@ -39,7 +40,7 @@ HARMLESS = {
     "auto_mapping",  # classes of Transformers
     "ensure_weight_tying",  # of saved modules, which are refused themselves
     "eva_config",  # initialization
-    "exclude_modules",  # the weights file shows which modules have adapters
+    "exclude_modules",  # compared with the weights, as target_modules is
     "inference_mode",
     "layers_pattern",  # goes with layers_to_transform, which is refused
     "lora_dropout",  # training only
@@ -59,7 +60,7 @@ UNSET: tuple[object, ...] = (None, "none", "", [], {})
 
 def is_adapter_folder(path: str) -> bool:
     """Check whether `model.path` names a folder on this machine with adapters and no model."""
-    folder = Path(path).expanduser()
+    folder = expand(path)
     return (folder / ADAPTERS).is_file() and not _holds_model(folder)
 
 
@@ -69,7 +70,7 @@ def check_no_adapters(path: str) -> None:
     Raises:
       UserError: it holds adapters.
     """
-    folder = Path(path).expanduser()
+    folder = expand(path)
     if (folder / ADAPTERS).is_file():
         raise UserError(
             f"model.path={path}: holds a model and adapters; move one of them, "
@@ -126,7 +127,26 @@ def describe(path: str, dtype: str = "float32") -> tuple[str, Adapters]:
             f"{folder / WEIGHTS}: holds no adapter of a projection in the first layer, such as "
             f"{_first_layer('down')['query']}"
         )
+    _check_modules(file, raw, targets)
     return base, Adapters(rank, float(alpha), targets, bool(raw.get("use_dora")), dtype)
+
+
+def _check_modules(file: Path, raw: dict, targets: Sequence[str]) -> None:
+    """Check that PEFT would put the adapters that the weights hold where they are.
+
+    Raises:
+      UserError: it would leave out one of them. A pattern is not looked at.
+    """
+    modules = {_first_layer("down")[name].split(".")[-3] for name in targets}
+    for key, wanted in (("target_modules", True), ("exclude_modules", False)):
+        named = raw.get(key)
+        if isinstance(named, list) and named:
+            ends = {str(each).rpartition(".")[2] for each in named}
+            if wrong := sorted(each for each in modules if (each in ends) != wanted):
+                raise UserError(
+                    f"{file}: {key}={','.join(map(str, named))} leaves out {', '.join(wrong)}, of "
+                    f"which {WEIGHTS} holds adapters; correct one of the two"
+                )
 
 
 def read_adapters(path: str, config: DecoderConfig) -> Params:

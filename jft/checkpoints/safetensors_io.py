@@ -15,7 +15,7 @@ import numpy as np
 from jft.checkpoints import gguf, hf_config, tensor_names
 from jft.checkpoints.files import RANDOM_MODEL, locate, read_model_json
 from jft.checkpoints.tensor_names import Index, Pretrained, Source
-from jft.errors import UserError, machine_trouble
+from jft.errors import UserError, expand, machine_trouble, refuse_pipe
 from jft.model import decoder
 from jft.model.decoder import DecoderConfig, Params
 from jft.runtime.progress import say
@@ -78,7 +78,7 @@ def check_config(path: str) -> None:
     Raises:
       UserError: what `load` would raise because of `config.json`.
     """
-    folder = Path(path).expanduser()
+    folder = expand(path)
     if folder.is_dir():
         hf_config.from_json(read_model_json(folder / CONFIG), folder / CONFIG)
 
@@ -277,6 +277,7 @@ def _shards(folder: Path) -> list[str]:
 def _open_safetensors(file: Path):
     from safetensors import SafetensorError, safe_open
 
+    refuse_pipe(file)
     try:
         return safe_open(file, framework="np")
     except FileNotFoundError:  # which it raises whatever keeps a file from being opened

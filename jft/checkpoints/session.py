@@ -15,6 +15,7 @@ from jft import config as config_lib
 from jft.checkpoints import model_ref
 from jft.checkpoints.model_ref import ModelRef
 from jft.checkpoints.tokenizer import Tokenizer
+from jft.errors import UserError
 from jft.model import mesh as mesh_lib
 
 
@@ -40,8 +41,10 @@ class Session:
         """The devices, as the config lays them out.
 
         Raises:
-          UserError: sizes of the mesh that do not multiply to the number of devices.
+          UserError: sizes of the mesh that do not multiply to the number of devices, or 64 bits.
         """
+        if jax.config.read("jax_enable_x64"):
+            raise UserError("JAX_ENABLE_X64 is set, but jft computes in 32 bits or fewer; unset it")
         _keep_compiled()
         if self.dtype == jnp.float32 and jax.default_backend() != "cpu":
             # Accelerators would round the factors of float32 products to fewer bits.

@@ -53,6 +53,7 @@ class Tokenizer:
       prefix: ids that the tokenizer puts before every text, such as BOS; often none.
       eos_id: the id that ends an answer.
       vocab_size: the largest id plus 1.
+      unk_id: the id of characters that it has no token for; None where it has for all.
       eos_text, prefix_texts: how these tokens are spelled.
       special_texts: the spelling of every special token.
       special: what is kept for other programs.
@@ -65,6 +66,8 @@ class Tokenizer:
         self._backend = backend
         self.eos_id = eos_id
         self.vocab_size = 1 + max(backend.get_vocab(with_added_tokens=True).values())
+        unknown = getattr(backend.model, "unk_token", None)
+        self.unk_id = backend.token_to_id(unknown) if unknown else None
         self.prefix = _prefix(backend)
         self.eos_text = backend.id_to_token(eos_id) or ""
         self.prefix_texts = [backend.id_to_token(i) or "" for i in self.prefix]

@@ -85,20 +85,12 @@ def check_examples(dataset: Dataset, limit: str = "data.examples") -> list[DataF
             "{n} of {of} rows [repeats|repeat] an earlier one, output included, and so "
             "[counts|count] more than once; remove the copies",
         ),
-        *finding(
-            "contradictory_labels",
-            dataset,
-            contradictory(dataset),
-            "{n} of {of} rows [has|have] the inputs of another row and a different label, so that "
-            "no model can be right on both; keep one of each",
-        ),
+        *_contradictory(dataset),
     ]
 
 
 def nested_labels(dataset: Dataset) -> list[DataFinding]:
-    """Tell that labels are scored to their end, since one begins another."""
-    if not dataset.task.labels_nest:
-        return []
+    """Tell that labels are scored to their end, since one begins another: see `encode_labels`."""
     text = "a label begins another, so that all are scored with the end of sequence after them"
     return _decision("nested_labels", dataset, text)
 
@@ -138,6 +130,16 @@ def demonstrations_alike(dataset: Dataset, demos: Sequence[Example]) -> list[Dat
     return finding("demonstrations_alike", shown, [*range(len(demos))], text, label=labels.pop())
 
 
+def check_shown(demos: Dataset) -> list[DataFinding]:
+    """Check demonstrations by themselves.
+
+    Raises:
+      UserError: one has no label of the task, or none has any text in its inputs.
+    """
+    labelled(demos, most=0.0)
+    return [*_contradictory(demos), *_empty(demos)]
+
+
 def test_items_in_training(test: Dataset, training: Dataset) -> list[DataFinding]:
     """Find test items whose inputs are also in the training set."""
     text = (
@@ -159,24 +161,27 @@ def test_items_trained_on(test: Dataset, trained: Collection[str], model: str) -
     return _found_items("test_items_trained_on", test, found, text, model=model)
 
 
-def labelled(dataset: Dataset) -> list[int]:
+def labelled(dataset: Dataset, most: float = MAX_UNLABELLED) -> list[int]:
     """Find the indices of the examples to train on or to score: those with a label of the task.
 
     Raises:
-      UserError: more than a tenth have none.
+      UserError: more than a share of `most` have none.
     """
     usable = dataset.usable
     total = len(dataset.examples)
-    if total - len(usable) > MAX_UNLABELLED * total:
+    if total - len(usable) > most * total:
         task = dataset.task
         alike = {same_text(label): label for label in task.labels}
         others = {example["output"] for example in dataset.examples} - {*task.labels}
         value = next((output for output in sorted(others) if same_text(output) in alike), "VALUE")
         label = alike.get(same_text(value), task.labels[0])
+        remedy = f"in rows of your own, map them with data.labels, such as {value}={label}"
+        if value != label == f" {value}":
+            remedy = f"take the space before {value} out of data.labels"
         raise UserError(
             f"{dataset.source}: {total - len(usable)} of {total} outputs are no label of task "
-            f"{task.name} ({_foreign_labels(dataset)}), which are {', '.join(task.labels)}; in "
-            f"rows of your own, map them with data.labels, such as {value}={label}"
+            f"{task.name} ({_foreign_labels(dataset)}), which are {', '.join(task.labels)}; "
+            f"{remedy}"
         )
     return usable
 
@@ -199,24 +204,19 @@ def duplicates(dataset: Dataset) -> list[int]:
     return found
 
 
-def contradictory(dataset: Dataset) -> list[int]:
-    """Find the indices of the examples whose inputs occur with several labels.
-
-    Outputs of a task without labels cannot contradict each other.
-    """
-    if not dataset.task.labels:
-        return []
+def _contradictory(dataset: Dataset) -> list[DataFinding]:
+    """Find inputs with several labels; outputs without labels cannot contradict each other."""
     keys = {i: dataset.task.inputs(dataset.examples[i]) for i in dataset.usable}
     labels = defaultdict(set)
     for i, key in keys.items():
         labels[key].add(dataset.examples[i]["output"])
-    return [i for i, key in keys.items() if len(labels[key]) > 1]
-
-
-def empty(dataset: Dataset) -> list[int]:
-    """Find the indices of the examples that have an input without any text."""
-    inputs = map(dataset.task.inputs, dataset.examples)
-    return [i for i, fields in enumerate(inputs) if not all(fields)]
+    several = [i for i, key in keys.items() if len(labels[key]) > 1]
+    text = (
+        "{n} of {of} rows [has|have] the inputs of another row and a different label, so that no "
+        "model can be right on both; keep one of each"
+    )
+    found = several if dataset.task.labels else []
+    return finding("contradictory_labels", dataset, found, text)
 
 
 def _read_as(dataset: Dataset) -> list[DataFinding]:
@@ -281,7 +281,8 @@ def _few_outputs(dataset: Dataset) -> list[DataFinding]:
 
 
 def _empty(dataset: Dataset) -> list[DataFinding]:
-    task, found = dataset.task, empty(dataset)
+    task = dataset.task
+    found = [i for i, each in enumerate(dataset.examples) if not all(task.inputs(each))]
     fields = Counter(
         name for i in found for name in task.fields if not same_text(dataset.examples[i][name])
     )

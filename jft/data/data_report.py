@@ -15,7 +15,7 @@ from jft.data.datasets import Dataset, Suite, suite
 from jft.data.eval_batches import PackedCell, max_length
 from jft.data.packed import PackedRows
 from jft.data.token_checks import LengthLimit, PromptLength, SpellingEncoder
-from jft.data.train_batches import Batches
+from jft.data.train_batches import Batches, examples_of, steps_left_out
 from jft.errors import UserError
 from jft.runtime import workdir as workdir_lib
 from jft.tasks import Example
@@ -48,6 +48,10 @@ def training_report(
         *_check_tokens(dataset, demos, tokenizer),
         *_check_template(template, data.prompt, data.shots, source, tokenizer),
         *token_checks.trained_blank_lines(dataset),
+        *token_checks.missing_values(dataset),
+        *token_checks.unknown_tokens(
+            dataset, {batches.examples[i]: batches.encoded[i] for i in items}, tokenizer
+        ),
         *_check_training_lengths(batches, items, data),
         *_check_steps(batches, config.train),
     ]
@@ -58,7 +62,7 @@ def training_report(
         # The same in whatever order the run takes the examples, with whatever demonstrations.
         "rows_sha256": workdir_lib.sha256([template, dataset.examples]),
         "findings": [asdict(finding) for finding in findings],
-        **_count_examples(dataset),
+        **_count_examples(dataset, findings),
         "rows_trained_on": len(trained_examples(batches)),
         "lengths": _summary([len(sequence.tokens) for sequence in sequences]),
         "target_lengths": _summary([len(s.tokens) - s.start for s in sequences]),
@@ -140,19 +144,21 @@ def _check_steps(batches: Batches, train: config_lib.Train) -> list[DataFinding]
     if train.steps:
         return []
     usable = len(batches.dataset.usable) - len(batches.unfit)
-    asked = int(train.epochs * usable)
-    return token_checks.steps_left_out(batches.dataset, asked, batches.steps, train.batch_size)
+    asked = examples_of(train.epochs, usable)
+    return steps_left_out(batches.dataset, asked, batches.steps, train.batch_size)
 
 
 def _check_tokens(
     dataset: Dataset, demos: Sequence[Example], tokenizer: SpellingEncoder
 ) -> list[DataFinding]:
-    """Look for special tokens in examples and in demonstrations."""
+    """Look for special tokens in examples, and for all defects in demonstrations."""
     where = f"demonstrations of {dataset.name}"
-    shown = dataset._replace(source=where, own=True, examples=list(demos))
+    shown = dataset._replace(source=where, own=True, examples=list(demos), left_out=[])
     return [
         *token_checks.special_tokens(dataset, tokenizer),
         *token_checks.special_tokens(shown, tokenizer),
+        *(checks.check_shown(shown) if demos else ()),
+        *token_checks.trained_blank_lines(shown),
     ]
 
 
@@ -169,14 +175,20 @@ def _report_dataset(
     worst = max(cells, key=lambda packed: sum(each.shortened for each in packed.encoded))
     fewest = max(cells, key=lambda packed: len(packed.unfit))
     key, longest = max_length(config)
+    labels = [packed.encoded[0].sequences[0] for packed in cells if dataset.task.labels]
+    to_end = any(label.tokens[-1] == tokenizer.eos_id for label in labels)
     findings = [
-        *checks.nested_labels(dataset),
+        *(checks.nested_labels(dataset) if to_end else ()),
         *checks.check_examples(dataset, "eval.limit"),
         *checks.demonstrations_among_items(dataset, demos),
         *checks.demonstrations_alike(dataset, demos),
         *checks.test_items_trained_on(dataset, trained, model),
         *_check_tokens(dataset, demos, tokenizer),
         *_check_templates(cells, config, tokenizer),
+        *token_checks.missing_values(dataset),
+        *token_checks.unknown_tokens(
+            dataset, dict(zip(worst.indices, worst.encoded, strict=True)), tokenizer
+        ),
         *token_checks.unreachable_outputs(dataset, tokenizer, config.eval.max_new_tokens),
         *token_checks.unfit(dataset, fewest.unfit, LengthLimit(fewest.cell.shots, longest, key)),
         *token_checks.shortened(
@@ -187,7 +199,7 @@ def _report_dataset(
         "task": dataset.task.name,
         "dataset": dataset.name,
         "file": dataset.source,
-        **_count_examples(dataset),
+        **_count_examples(dataset, findings),
         "demos_among_items": _count(findings, "demonstrations_among_items"),
         "items_trained_on": _count(findings, "test_items_trained_on"),
         "shortened_inputs": _count(findings, "shortened_inputs"),
@@ -236,16 +248,16 @@ def _report_cell(packed: PackedCell) -> dict:
     }
 
 
-def _count_examples(dataset: Dataset) -> dict:
-    usable = dataset.usable
+def _count_examples(dataset: Dataset, findings: list[DataFinding]) -> dict:
+    usable, own = dataset.usable, [each for each in findings if each.where == dataset.place]
     labels = Counter(dataset.examples[i]["output"] for i in usable) if dataset.task.labels else {}
     return {
         "rows": len(dataset.examples),
         "labels": dict(labels),
         "skipped": len(dataset.examples) - len(usable),
-        "duplicates": len(checks.duplicates(dataset)),
-        "contradictory": len(checks.contradictory(dataset)),
-        "empty_inputs": len(checks.empty(dataset)),
+        "duplicates": _count(own, "duplicates"),
+        "contradictory": _count(own, "contradictory_labels"),
+        "empty_inputs": _count(own, "empty_inputs"),
     }
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jft.data import readers
-from jft.errors import UserError
+from jft.errors import UserError, expand
 
 # How files say which part of a dataset they hold, and what may follow: rows, or a shard.
 SPLITS = (
@@ -103,7 +103,7 @@ class DatasetRef(NamedTuple):
     @property
     def path(self) -> Path:
         """The file, where it is one."""
-        return Path(self.text).expanduser()
+        return expand(self.text)
 
     @property
     def _place(self) -> str:

@@ -17,8 +17,8 @@ from typing import NamedTuple
 from jft import config as config_lib
 from jft.data import mappings, prompts, readers
 from jft.data.dataset_ref import DatasetRef, listing, nearest, set_name
-from jft.errors import UserError
-from jft.tasks import TASKS, Example, Task
+from jft.errors import UserError, expand
+from jft.tasks import TASKS, Example, Task, same_text
 
 MINI = Path(__file__).parent / "mini"
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")
@@ -249,7 +249,7 @@ class Suite(NamedTuple):
             mapping = mapping._replace(columns={})  # the public dataset's columns, renamed already
         if task.name == self.task.name and (self.data.fields or self.data.labels):
             public, mapping = "", mappings.configured(self.data.fields, self.data.labels)
-        mapping.check(task)
+        mapping.check(task, own=not public)
         read_as = f"{public}: {mapping}" if public and str(mapping) else ""
         dataset = Dataset(ref.name, task, ref.text, True, raw, read_as=read_as)
         examples = [mapping.apply(each, task, dataset.where(i)) for i, each in enumerate(raw)]
@@ -275,9 +275,10 @@ def suite(data: config_lib.Data) -> Suite:
     Raises:
       UserError: no such folder, no `prompt_map.json` in it, or a task that nothing describes.
     """
-    path = MINI if data.root == "mini" else Path(data.root).expanduser()
+    path = MINI if data.root == "mini" else expand(data.root)
     if not path.is_dir():
-        raise UserError(f"data.root={data.root}: no such folder; give one, or mini")
+        what = "a file, not a folder" if path.exists() else "no such folder"
+        raise UserError(f"data.root={data.root}: {what}; give a folder, or mini")
     if not data.template and not (path / "prompt_map.json").is_file():
         raise UserError(
             f"data.root={data.root}: no file {path / 'prompt_map.json'}; make it, a list such as "
@@ -345,5 +346,5 @@ def _check_example(example: object, task: Task, where: str) -> None:
             raise UserError(f"{where}: field {name!r} must be text, not {kind}")
         if LONE_SURROGATE.search(example[name]):
             raise UserError(f"{where}: field {name!r} holds half a character (a lone surrogate)")
-    if not example["output"]:
+    if not same_text(example["output"]):
         raise UserError(f"{where}: output is empty; an example needs an answer")

@@ -13,7 +13,7 @@ from jft.data.eval_grid import Cell
 from jft.data.packed import PackedRows, pack_items
 from jft.data.packing import Budget
 from jft.data.prefix_tree import TokenSequence
-from jft.data.prompts import Encoder, Prompter, Request
+from jft.data.prompts import Encoder, Prompter, Request, encode_labels
 from jft.data.token_checks import LengthLimit
 from jft.errors import UserError
 
@@ -93,11 +93,11 @@ def pack_cell(
     dataset, labels = cell.dataset.first(config.eval.limit), cell.dataset.task.labels
     indices = checks.labelled(dataset)
     key, limit = max_length(config)
-    task = dataset.task
-    prompter = Prompter(tokenizer, task, cell.template, limit, eos=task.labels_nest)
+    prompter = Prompter(tokenizer, dataset.task, cell.template, limit, eos=False)
     answers = labels or ("",)
-    tried = prompter.encode(
-        [Request(dataset.examples[i], cell.demos, answers, dataset.where(i)) for i in indices]
+    tried = encode_labels(
+        prompter,
+        [Request(dataset.examples[i], cell.demos, answers, dataset.where(i)) for i in indices],
     )
     unfit = {i: each.least for i, each in zip(indices, tried, strict=True) if not each.fits}
     token_checks.refuse_unfit(dataset, unfit, len(indices), LengthLimit(cell.shots, limit, key))

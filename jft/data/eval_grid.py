@@ -97,7 +97,7 @@ def datasets(config: config_lib.Config) -> list[Dataset]:
     found: dict[tuple[str, str], Dataset] = {}
     for dataset in map(source.test_set, wanted):
         known = found.setdefault((dataset.task.name, dataset.name), dataset)
-        if known.source != dataset.source:
+        if known.source != dataset.source and known.examples != dataset.examples:
             raise UserError(
                 f"eval.datasets: {known.source} and {dataset.source} are both called "
                 f"{dataset.name}; leave one out, or rename it"

@@ -50,19 +50,31 @@ class Mapping(NamedTuple):
             "output": self.labels.get(value, value) if isinstance(value, str) else value
         }
 
-    def check(self, task: Task) -> None:
-        """Check that no field of a task is the column of the output.
+    def check(self, task: Task, own: bool = True) -> None:
+        """Check that every field of a task has a column of its own.
+
+        Args:
+          task: the task.
+          own: whether the user wrote the mapping, which then may have no other field.
 
         Raises:
-          UserError: the prompt would hold the answer.
+          UserError: two would be one, such as the answer and an input; or a field is unknown.
         """
-        answer = self.columns.get("output", "output")
-        for field in task.fields:
-            if self.columns.get(field, field) == answer:
+        taken: dict[Column, str] = {}
+        for field in ("output", *task.fields):
+            column = self.columns.get(field, field)
+            if (other := taken.setdefault(column, field)) != field:
+                so = ", so that the prompt would hold the answer" * (other == "output")
                 raise UserError(
-                    f"data.fields: {field} and output are both the column {answer}, so that the "
-                    "prompt would hold the answer; give one of them another column"
+                    f"data.fields: {field} and {other} are both the column {column}{so}; give one "
+                    "of them another column"
                 )
+        for field in self.columns.keys() - {"output", *task.fields} if own else ():
+            known = ", ".join((*task.fields, "output"))
+            raise UserError(
+                f"data.fields={field}={self.columns[field]}: task {task.name} has the fields "
+                f"{known}; which of them is in that column?"
+            )
 
     def _value(self, raw: dict, name: str, where: str):
         column = self.columns.get(name, name)

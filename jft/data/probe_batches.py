@@ -18,7 +18,7 @@ from jft.data.datasets import Dataset, Suite
 from jft.data.eval_grid import relations
 from jft.data.packed import PackedRows, SequenceId, pack_items
 from jft.data.packing import Budget
-from jft.data.prompts import Encoded, Encoder, Prompter, Request
+from jft.data.prompts import Encoded, Encoder, Prompter, Request, encode_labels
 from jft.errors import UserError
 
 # The first tokens of a gold answer at which the model's whole distribution is looked at.
@@ -180,14 +180,14 @@ class _Planner(NamedTuple):
         dataset = self.source.test_set(name, "probe.datasets")
         task, data = dataset.task, self.config.data
         template = self.source.template(task, data.prompt)
-        prompter = Prompter(self.tokenizer, task, template, data.max_length, eos=task.labels_nest)
+        prompter = Prompter(self.tokenizer, task, template, data.max_length, eos=False)
         trained = self._trained_on(dataset)
         fit = (i for i in dataset.usable if i not in trained)
         chosen = itertools.islice(fit, self.config.probe.limit)
         tried = [self._request(dataset, i) for i in chosen]
         items = [
             (request.example["output"], encoded)
-            for request, encoded in zip(tried, prompter.encode(tried), strict=True)
+            for request, encoded in zip(tried, encode_labels(prompter, tried), strict=True)
             if encoded.fits
         ]
         if not items:

@@ -15,6 +15,7 @@ Whole texts are tokenized, never pieces: byte-level BPE merges across the seams.
 from __future__ import annotations
 
 import bisect
+import itertools
 import string
 import unicodedata
 from collections.abc import Iterable
@@ -210,6 +211,32 @@ class Prompter(NamedTuple):
                     high[i] = middle[i]
         least = [longest(sequences) if sequences else 0 for sequences in empty]
         return list(zip(best, least, strict=True))
+
+
+def encode_labels(prompter: Prompter, requests: list[Request]) -> list[Encoded]:
+    """Make the sequences of requests that have several answers, so that each can be the likeliest.
+
+    What begins a text is never less likely than the text. Where the tokens of an answer begin those
+    of another, all are predicted with the end of sequence after them.
+
+    Raises:
+      UserError: the tokenizer makes the same tokens of two answers.
+    """
+    encoded = prompter.encode(requests)
+    for request, each in zip(requests, encoded, strict=True):
+        found = sorted(
+            (s.tokens.tolist(), answer)
+            for s, answer in zip(each.sequences, request.answers, strict=False)
+        )
+        for (tokens, answer), (longer, other) in itertools.pairwise(found):
+            if tokens == longer:
+                raise UserError(
+                    f"{request.where}: the tokenizer makes the same tokens of the labels "
+                    f"{answer!r} and {other!r}; rename one in data.labels"
+                )
+            if longer[: len(tokens)] == tokens:
+                return encode_labels(prompter._replace(eos=True), requests)
+    return encoded
 
 
 def template_fields(template: str, where: str) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from jft.errors import UserError, machine_trouble
+from jft.errors import UserError, expand, machine_trouble
 
 Raw = list[dict[str, Any]]
 
@@ -206,7 +206,7 @@ def _from_hub(place: str, split: str):
 
 def local_folder(place: str) -> tuple[Path | None, list[str]]:
     """Find the local folder that a place begins with, if any, and the rest of the place."""
-    path = Path(place).expanduser()
+    path = expand(place)
     for inside in (0, 1):
         folder = path if inside == 0 else path.parent
         if folder.is_dir() and folder != Path():

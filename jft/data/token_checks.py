@@ -5,10 +5,9 @@ See `checks`, which looks at the examples alone.
 
 from __future__ import annotations
 
-import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -21,10 +20,10 @@ from jft.runtime.progress import say
 
 # A few requests that do not fit are skipped; more, and the limit is wrong.
 MAX_UNFIT = 0.1
-# A run has fewer steps than its epochs take where the last step would not be full.
-MAX_LEFT_OUT = 0.1
 # A generation ends there: see `evaluation.generation.first_paragraph`.
 BLANK_LINE = "\n\n"
+# What programs write for a missing value, in lower case.
+MISSING = ("nan", "none", "null", "<na>", "n/a", "#n/a")
 # What a shell passes on where a line break was meant.
 ESCAPED = re.compile(r"\\[nt]")
 
@@ -34,6 +33,8 @@ class SpellingEncoder(Encoder, Protocol):
 
     eos_text: str
     vocab_size: int
+    # The id of what the tokenizer does not know; None where it knows every text.
+    unk_id: int | None
 
     @property
     def prefix(self) -> Sequence[int]:
@@ -235,6 +236,43 @@ def _blank_lines(dataset: Dataset, so: str) -> list[DataFinding]:
     )
 
 
+def missing_values(dataset: Dataset) -> list[DataFinding]:
+    """Find texts that are what programs write for a missing value."""
+    found = [
+        i
+        for i, example in enumerate(dataset.examples)
+        if any(example[name].strip().casefold() in MISSING for name in dataset.task.fields)
+        or (example["output"].strip().casefold() in MISSING and not dataset.task.labels)
+    ]
+    text = (
+        "{n} of {of} rows [has|have] a text such as NaN or None alone, which is how programs write "
+        "a missing value; remove [it|them], unless that is the text"
+    )
+    return finding("missing_values", dataset, found, text)
+
+
+def unknown_tokens(
+    dataset: Dataset, encoded: Mapping[int, Encoded], tokenizer: SpellingEncoder
+) -> list[DataFinding]:
+    """Find examples with characters that the tokenizer has no token for.
+
+    Args:
+      dataset: the examples.
+      encoded: their sequences by index.
+      tokenizer: the model's.
+    """
+    found = [
+        i
+        for i, each in sorted(encoded.items())
+        if any((sequence.tokens == tokenizer.unk_id).any() for sequence in each.sequences)
+    ]
+    text = (
+        "{n} of {of} rows [has|have] characters that the tokenizer does not know and takes all for "
+        "one, so that the model cannot tell them apart; use a model of their language"
+    )
+    return finding("unknown_tokens", dataset, found, text, among=len(encoded))
+
+
 def template(text: str, where: str, shots: int, tokenizer: SpellingEncoder) -> list[DataFinding]:
     """Find what a prompt template is unlikely to mean.
 
@@ -258,25 +296,6 @@ def template(text: str, where: str, shots: int, tokenizer: SpellingEncoder) -> l
             "break or a tab; in a shell, write a line break within the quotes"
         )
     return [DataFinding("warning", "template", where, 1, 1, [], sentence) for sentence in found]
-
-
-def steps_left_out(dataset: Dataset, asked: int, steps: int, size: int) -> list[DataFinding]:
-    """Report examples that a run leaves out at its end, since the last step would not be full.
-
-    Args:
-      dataset: the training set.
-      asked: the examples of all its epochs.
-      steps: of the run.
-      size: examples of a step.
-    """
-    n = asked - steps * size
-    if n <= MAX_LEFT_OUT * asked:
-        return []
-    text = (
-        f"{n} of the {asked} examples of train.epochs are not trained on, since steps are whole; "
-        f"set train.steps={math.ceil(asked / size)}, or lower train.batch_size"
-    )
-    return [DataFinding("warning", "steps_left_out", dataset.place, n, asked, [], text)]
 
 
 def check_tokens(

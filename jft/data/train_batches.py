@@ -28,6 +28,8 @@ from jft.tasks import Example
 # Tokens of the rows whose examples draw their demonstrations together, if `data.row_length` is 0: a
 # constant, so that the draw does not depend on the devices.
 GROUP_TOKENS = 4096
+# A run has fewer steps than its epochs take where the last step would not be full.
+MAX_LEFT_OUT = 0.1
 
 # An example, and the demonstrations drawn for it, as indices.
 Draw = tuple[int, tuple[int, ...]]
@@ -209,10 +211,34 @@ class _Pool:
         return allowed
 
 
+def examples_of(epochs: float, num_examples: int) -> int:
+    """Count the examples of some epochs: 2.3 of 100 are 230, though their product is less."""
+    return int(round(epochs * num_examples, 6))
+
+
+def steps_left_out(dataset: Dataset, asked: int, steps: int, size: int) -> list[checks.DataFinding]:
+    """Report examples that a run leaves out at its end, since the last step would not be full.
+
+    Args:
+      dataset: the training set.
+      asked: the examples of all its epochs.
+      steps: of the run.
+      size: examples of a step.
+    """
+    n = asked - steps * size
+    if n <= MAX_LEFT_OUT * asked:
+        return []
+    text = (
+        f"{n} of the {asked} examples of train.epochs are not trained on, since steps are whole; "
+        f"set train.steps={math.ceil(asked / size)}, or lower train.batch_size"
+    )
+    return [checks.DataFinding("warning", "steps_left_out", dataset.place, n, asked, [], text)]
+
+
 def _order(config: config_lib.Config, usable: list[int]) -> list[np.ndarray]:
     """Choose the examples of every step: epoch after epoch, each in an order of its own."""
     size, data, num_examples = config.train.batch_size, config.data, len(usable)
-    steps = config.train.steps or int(config.train.epochs * num_examples) // size
+    steps = config.train.steps or examples_of(config.train.epochs, num_examples) // size
     if not steps:
         raise UserError(
             f"train.batch_size={size}: train.epochs={config.train.epochs} of {num_examples} rows "

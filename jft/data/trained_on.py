@@ -9,10 +9,12 @@ from pathlib import Path
 
 from jft.errors import UserError, naming
 from jft.runtime import workdir as workdir_lib
-from jft.tasks import Example, Task
+from jft.tasks import TASKS, Example, Task
 
 FILE = "trained_on.txt"
 HEX_DIGITS = 16
+# Begins the first line, which says how many hashes follow.
+COUNT = "examples:"
 
 
 def among(task: Task, examples: Sequence[Example], trained: Collection[str]) -> list[int]:
@@ -32,7 +34,8 @@ def write_hashes(
       before: the hashes of its base model's examples, from `read_hashes`.
     """
     hashes = {_hashes(task, example)[0] for example in examples} | set(before)
-    workdir_lib.write_text(folder / FILE, "".join(f"{line}\n" for line in sorted(hashes)))
+    lines = [f"{COUNT}{len(hashes)}", *sorted(hashes)]
+    workdir_lib.write_text(folder / FILE, "".join(f"{line}\n" for line in lines))
 
 
 def read_hashes(folder: Path) -> frozenset[str] | None:
@@ -43,16 +46,30 @@ def read_hashes(folder: Path) -> frozenset[str] | None:
     """
     try:
         with naming(folder / FILE):
-            return frozenset((folder / FILE).read_text(encoding="ascii").split())
+            first, *rest = (folder / FILE).read_text(encoding="ascii").split() or [""]
     except FileNotFoundError:
         return None
     except UnicodeDecodeError:
-        raise UserError(f"{folder / FILE}: damaged; restore it, or train again") from None
+        first, rest = "", []
+    if first.startswith(COUNT) and first == f"{COUNT}{len(rest)}":
+        return frozenset(rest)
+    if len(first) == HEX_DIGITS:  # without a count, as it was written before
+        return frozenset([first, *rest])
+    raise UserError(f"{folder / FILE}: damaged; restore it, or train again")
 
 
-def _hashes(task: Task, example: Example) -> tuple[str, str]:
-    """Hash an example as files have it, and as those of before had it, which knew white space."""
-    before = (" ".join(example[name].split()) for name in task.fields)
-    texts = (json.dumps([task.name, *inputs]) for inputs in (task.inputs(example), before))
-    now, then = (hashlib.sha256(text.encode()).hexdigest()[:HEX_DIGITS] for text in texts)
-    return now, then
+def _hashes(task: Task, example: Example) -> list[str]:
+    """Hash an example as files have it, and as older files have it.
+
+    What counts are the inputs by the names of their fields, and the task, unless it is the user's
+    own, whose name may change. Before, it was any name and the order of the fields; and before that
+    the spelling of the inputs.
+    """
+    inputs, name = task.inputs(example), task.name if task.name in TASKS else ""
+    spelled = (" ".join(example[name].split()) for name in task.fields)
+    facts = (
+        [name, *sorted(zip(task.fields, inputs, strict=True))],
+        [task.name, *inputs],
+        [task.name, *spelled],
+    )
+    return [hashlib.sha256(json.dumps(each).encode()).hexdigest()[:HEX_DIGITS] for each in facts]

@@ -99,6 +99,12 @@ def _report(
         name = results.model_name(config, session.model)
         train = results.training_set(session.model)
         decisions = eval_grid.tell_relations(config, related, train)
+        if session.model.run and session.model.trained_on is None:
+            text = "which test items it was trained on is not known: its trained_on.txt is gone"
+            of = len(planned)
+            decisions.append(
+                checks.DataFinding("warning", "test_items_trained_on", name, of, of, [], text)
+            )
         report = data_report.evaluation_report(
             name, planned, config, session.model.trained_on, session.tokenizer, decisions
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import unicodedata
 from collections.abc import Sequence
 
@@ -25,12 +26,14 @@ def rouge_l(prediction: str, reference: str) -> float:
     Words are those of `rouge_score`, as in publications: of Latin letters without accents, and
     digits. Where most letters of the reference are of other alphabets, of which that leaves
     nothing, they are runs of letters and digits of any, and each sign of a script that is written
-    without spaces.
+    without spaces. Of a reference without any word a prediction is equal, or it is not.
     """
     letters = [character for character in reference if character.isalpha()]
     latin = sum(character.isascii() or _is_latin(character) for character in letters)
-    scorer = _rouge(2 * latin >= len(letters))
-    return scorer.score(reference, prediction)["rougeL"].fmeasure
+    plain = 2 * latin >= len(letters) and re.search("[a-z0-9]", reference.lower())
+    if not plain and not _Words().tokenize(reference):
+        return float(prediction.split() == reference.split())  # signs alone, such as emoji
+    return _rouge(bool(plain)).score(reference, prediction)["rougeL"].fmeasure
 
 
 def sentence_bleu(prediction: str, reference: str) -> float:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from jft import config as config_lib
 from jft.checkpoints.model_ref import ModelRef
-from jft.errors import UserError
+from jft.errors import UserError, expand
 from jft.runtime import records
 
 
@@ -95,7 +95,7 @@ def read_cells(ref: ModelRef, evaluations: list[str]) -> list[dict]:
         known.add(ref.record.base_sha256)
     found: list[dict] = []
     for folder in evaluations:
-        workdir = Path(folder).expanduser()
+        workdir = expand(folder)
         cells = records.read_lines(workdir, records.CELLS)
         if not cells:
             raise UserError(f"{folder}: no scores there; jft.eval makes them")

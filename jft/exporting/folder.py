@@ -21,7 +21,7 @@ from jft.checkpoints.session import Session, open_session
 from jft.checkpoints.tokenizer import Tokenizer
 from jft.data import prefix_tree
 from jft.data.prefix_tree import TokenSequence
-from jft.errors import UserError, naming
+from jft.errors import UserError, expand, naming
 from jft.exporting import card
 from jft.model import decoder as decoder_lib
 from jft.model import lora
@@ -113,7 +113,7 @@ def _new_target(out: str) -> Path:
       UserError: the folder is not empty, or is among the checkpoints of a run.
     """
     try:
-        target = Path(out).expanduser().resolve()
+        target = expand(out).resolve()
     except RuntimeError as error:
         raise UserError(f"--out={out}: {error}; choose another") from None
     if target.exists() and (not target.is_dir() or any(target.iterdir())):

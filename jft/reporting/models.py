@@ -10,6 +10,9 @@ from typing import NamedTuple
 from jft.errors import UserError
 from jft.runtime.records import Key
 
+# A count that an evaluation could not make.
+UNKNOWN = -1
+
 
 class ScoredItem(NamedTuple):
     """A hash of what was asked, the gold answer, the model's, and the metric's value in [0, 1]."""
@@ -30,7 +33,8 @@ class ScoredCell:
       relation: of the dataset to the model's training set.
       value, stderr: the metric's mean and its standard error, in [0, 1].
       n, skipped: items scored, and left out for want of a gold label.
-      cautions: what else the evaluation counted, by name (shortened inputs, leaked items).
+      cautions: what else the evaluation counted, by name (shortened inputs, leaked items);
+        `UNKNOWN` where it could not.
       items: by index in the dataset.
     """
 

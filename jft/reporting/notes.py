@@ -6,7 +6,7 @@ import shlex
 from collections import Counter
 
 from jft.evaluation.metrics import ACCURACY
-from jft.reporting.models import ScoredCell, ScoredModel
+from jft.reporting.models import UNKNOWN, ScoredCell, ScoredModel
 from jft.runtime.records import Key
 
 # Share of the items at which one label counts as given to nearly every item.
@@ -84,13 +84,22 @@ def cautions(models: list[ScoredModel]) -> list[str]:
 
 
 def _unfinished(models: list[ScoredModel]) -> list[str]:
-    """Name the models that are not the last step of their training."""
-    return [
-        f"{model.name} is step {model.step:,} of the {model.steps:,} of its training: its learning "
-        "rate had not come down, and not all examples had been seen."
-        for model in models
-        if model.steps and model.step < model.steps
-    ]
+    """Name the models that are not the last step of their training, and what that means."""
+    notes = []
+    for model in models:
+        if not model.steps or model.step >= model.steps:
+            continue
+        what, run = [], model.run.config if model.run else {}
+        if run and run["optim"]["schedule"] != "constant":
+            what.append("its learning rate had not come down")
+        seen = model.step * run["train"]["batch_size"] if run else 0
+        if run and model.examples and seen < model.examples:
+            what.append("not all examples had been seen")
+        end = f": {', and '.join(what)}" if what else ""
+        notes.append(
+            f"{model.name} is step {model.step:,} of the {model.steps:,} of its training{end}."
+        )
+    return notes
 
 
 def _trained_on(models: list[ScoredModel]) -> list[str]:
@@ -100,12 +109,14 @@ def _trained_on(models: list[ScoredModel]) -> list[str]:
         counts: dict[tuple[str, str], int] = {}
         for key, cell in model.cells.items():
             place = (key.task, key.dataset)
-            counts[place] = max(counts.get(place, 0), cell.cautions["items_trained_on"])
+            counts[place] = max(counts.get(place, UNKNOWN), cell.cautions["items_trained_on"])
+        if not model.is_base and UNKNOWN in counts.values():
+            notes.append(f"{model.name}: which test items it was trained on is not known.")
         notes += [
             f"{task}/{dataset}: {model.name} was trained on {count} of the test items, so that its "
             "value tells in part what it memorized."
             for (task, dataset), count in counts.items()
-            if count
+            if count > 0
         ]
     return notes
 

@@ -11,9 +11,10 @@ from pathlib import Path
 from jft.data import eval_grid
 from jft.data.dataset_ref import DatasetRef
 from jft.data.datasets import Dataset
-from jft.errors import UserError
+from jft.errors import UserError, expand
 from jft.evaluation import metrics
 from jft.reporting.models import (
+    UNKNOWN,
     Evaluation,
     ModelName,
     Run,
@@ -68,7 +69,7 @@ def read_datasets(models: Iterable[ScoredModel]) -> dict[tuple[str, str], Datase
 
 
 def _workdirs(path: str) -> list[Path]:
-    root = Path(path).expanduser()
+    root = expand(path)
     found = sorted(file.parent.resolve() for file in root.rglob("cells.jsonl"))
     if not found:
         problem = "holds no cells.jsonl" if root.is_dir() else "is not a folder"
@@ -173,7 +174,7 @@ def _cell(folder: Path, record: dict, items_of: dict[Key, dict[int, ScoredItem]]
             f"{folder / 'cells.jsonl'}: the cell {key} has accuracy {record['value']}, but its "
             f"rows in rows.jsonl give {value}; run python -m jft.eval again in a new workdir"
         )
-    cautions = {name: record[name] or 0 for name in CAUTIONS}
+    cautions = {name: UNKNOWN if record[name] is None else record[name] for name in CAUTIONS}
     stderr = math.nan if record["stderr"] is None else record["stderr"]
     return ScoredCell(
         key, metric, record["relation"], record["value"], stderr, record["n"],

@@ -30,7 +30,7 @@ from ml_collections.config_flags import tuple_parser
 import jft
 from jft import config as config_lib
 from jft import sections
-from jft.errors import UserError, machine_trouble, naming
+from jft.errors import UserError, expand, machine_trouble, naming
 from jft.runtime import libtpu, processes, threads, workdir
 
 # Environment variable that a program sets for those it starts: see `_exit_with_parent`.
@@ -47,6 +47,8 @@ DEFINE: dict[type, typing.Any] = {
 }
 # Libraries whose versions change what a run computes.
 LIBRARIES = ("jax", "jaxlib", "flax", "optax", "numpy", "tokenizers", "transformers")
+# Settings of JAX, from the environment, that change it too.
+SETTINGS = ("jax_default_matmul_precision", "jax_disable_jit", "jax_default_prng_impl")
 # Flags of every program with a workdir; those that are not `distributed` ignore them.
 PROCESS_FLAGS = {"coordinator": "", "processes": 0, "process": -1, "wait": 300.0}
 
@@ -103,6 +105,7 @@ def _facts(config: config_lib.Config) -> dict[str, str]:
         **{f"config {path}": f"{value}" for path, _, value in config_lib.keys(config)},
         **{f"version of {name}": importlib.metadata.version(name) for name in LIBRARIES},
         "code of jft": code.hexdigest(),
+        **{f"setting {name}": f"{getattr(jax.config, name)}" for name in SETTINGS},
         "number of devices": str(jax.local_device_count()),
         "kind of devices": jax.local_devices()[0].device_kind,
     }
@@ -254,7 +257,7 @@ def _load_config(path: str) -> config_lib.Config:
     if not path:
         raise UserError("--config is missing; configs/finetune.py is a place to start")
     saved = path.endswith(".json")
-    file = Path(path if saved else path.split(":")[0]).expanduser()
+    file = expand(path if saved else path.split(":")[0])
     if not file.is_file():
         raise UserError(f"--config={path}: no such file")
     if saved:

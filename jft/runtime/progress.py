@@ -11,8 +11,6 @@ from collections.abc import Iterator
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from jft.errors import naming
-
 
 class _Console(Console):
     """A console that stays silent when nobody reads it any more, as after `| head`."""
@@ -37,8 +35,10 @@ def say(text: str) -> None:
 
 def tell(text: str) -> None:
     """Print a line that is all that a program makes: that it cannot be printed is an error."""
-    with naming("standard output"):
+    try:
         console.print(text, markup=False, soft_wrap=True)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, "standard output") from None
 
 
 def count(n: int, thing: str) -> str:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from jft import config as config_lib
-from jft.errors import UserError, machine_trouble, naming
+from jft.errors import UserError, expand, machine_trouble, naming, refuse_pipe
 from jft.runtime import processes
 from jft.runtime.progress import say
 
@@ -59,7 +59,7 @@ def claim(workdir: str, config: config_lib.Config, program: str) -> Iterator[Pat
       UserError: the folder cannot be written, is in use, or holds something else; or the processes
         of the run do not share it.
     """
-    path = Path(workdir).expanduser()
+    path = expand(workdir)
     if not processes.first():
         processes.barrier("claimed")
         _check_shared(workdir, path)
@@ -175,6 +175,7 @@ def read_json(
     Raises:
       UserError: with that message.
     """
+    refuse_pipe(file)
     try:
         content = _parse(file.read_text(encoding="utf-8"))
         if not isinstance(content, kind):
