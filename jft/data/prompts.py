@@ -225,7 +225,7 @@ def encode_labels(prompter: Prompter, requests: list[Request]) -> list[Encoded]:
     encoded = prompter.encode(requests)
     for request, each in zip(requests, encoded, strict=True):
         found = sorted(
-            (s.tokens.tolist(), answer)
+            (s.tokens[s.start :].tolist(), answer)  # they start at one place
             for s, answer in zip(each.sequences, request.answers, strict=False)
         )
         for (tokens, answer), (longer, other) in itertools.pairwise(found):
