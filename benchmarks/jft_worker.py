@@ -19,7 +19,7 @@ from jft.checkpoints.weights import FLOAT32
 from jft.data import eval_batches as items_lib
 from jft.data import eval_grid
 from jft.data import train_batches as batches_lib
-from jft.evaluation import generation, label_scores
+from jft.evaluation import compiled, generation
 from jft.evaluation.compiled import CompiledModel
 from jft.model import decoder as decoder_lib
 from jft.model import mesh as mesh_lib
@@ -109,7 +109,7 @@ def _evaluator(
         cell = plan_cell(config, tokenizer, mesh_lib.row_shards(mesh))
         if work.kind == "generate":
             return generation.generate(model, cell, tokenizer, lambda finished: None)
-        return np.asarray(label_scores.score(model, cell, lambda finished: None)).tolist()
+        return np.asarray(compiled.score_labels(model, cell, lambda finished: None)).tolist()
 
     return do_round
 

@@ -1,17 +1,21 @@
-"""A model on its devices, compiled to score and to generate."""
+"""A model on its devices, compiled to score and to generate; scores of labels."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.experimental.layout import Format, Layout
 from jax.sharding import Mesh, NamedSharding
 from jax.stages import Wrapped
 
 from jft.batch import Array, Batch
+from jft.data.eval_batches import PackedCell
+from jft.data.packed import sum_by_sequence
 from jft.model import decode, decoder, sharding
 from jft.model import mesh as mesh_lib
 from jft.model.decode import DecodeState, NewPrompts, PrefilledBatch, Stops
@@ -131,3 +135,39 @@ class CompiledModel:
     def _call(self, name: str, *args) -> Any:
         with jax.set_mesh(self._mesh):
             return self._programs[name](*args)
+
+
+def score_labels(
+    model: CompiledModel, cell: PackedCell, advance: Callable[[int], None]
+) -> np.ndarray:
+    """Compute the log-probabilities of labels, [items, labels] in float64.
+
+    A label's score is the sum over its tokens. The next batch is built and sent while the device
+    works on the one before.
+
+    Args:
+      model: computes the log-probabilities of tokens.
+      cell: of a task with labels.
+      advance: called with the number of items finished since the last call.
+    """
+    labels = len(cell.encoded[0].sequences)
+    scores = np.zeros((len(cell.encoded), labels))
+    left = np.full(len(cell.encoded), labels)
+
+    def collect(logprobs_BM, batch, rows) -> None:
+        finished = 0
+        for (item, label), value in sum_by_sequence(batch, logprobs_BM, rows):
+            scores[item, label] = value
+            left[item] -= 1
+            finished += left[item] == 0
+        advance(int(finished))
+
+    pending = None
+    for batch, rows in cell.batches():
+        started = (model.token_logprobs(batch), batch, rows)
+        if pending:
+            collect(*pending)
+        pending = started
+    if pending:
+        collect(*pending)
+    return scores

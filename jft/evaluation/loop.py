@@ -13,7 +13,7 @@ from jft.checkpoints.tokenizer import Tokenizer
 from jft.data import checks, data_report, eval_batches, eval_grid, token_checks
 from jft.data.eval_batches import PackedCell
 from jft.errors import UserError
-from jft.evaluation import generation, label_scores, results
+from jft.evaluation import compiled, generation, results
 from jft.evaluation.compiled import CompiledModel
 from jft.pages import data_page
 from jft.runtime import processes, records
@@ -162,7 +162,7 @@ def _items(
 ) -> list[dict]:
     """Score the labels of a cell, or generate its texts, and make the records of its items."""
     if cell.cell.dataset.task.labels:
-        return results.label_records(name, cell, label_scores.score(model, cell, advance))
+        return results.label_records(name, cell, compiled.score_labels(model, cell, advance))
     texts = generation.generate(model, cell, tokenizer, advance)
     return results.text_records(name, cell, texts, model.max_new_tokens)
 

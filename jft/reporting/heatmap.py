@@ -164,7 +164,9 @@ def _value(
     if not cells:
         return None
     values = [item.value for cell in cells for item in cell.items.values()]
-    mean = stats.grouped_mean(values, [index for cell in cells for index in cell.items])
+    items = [index for cell in cells for index in cell.items]
+    shots = [cell.key.shots for cell in cells for _ in cell.items]
+    mean = stats.grouped_mean(stats.Items(values, items, conditions=shots))
     return HeatCell(wording.points(mean, signed=False), "base")
 
 

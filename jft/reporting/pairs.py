@@ -39,8 +39,8 @@ CHOICES: dict[str, Callable[[Pair], int]] = {
 class Comparison:
     """Models against a reference, on one cell or the mean of several.
 
-    A mean is over the seeds, prompts, draws and shots of an item, then the items of a dataset, then
-    the datasets.
+    A mean is over the seeds, prompts and draws of an item at one number of shots, then over its
+    shots (and recipes, where there are several), then the items of a dataset, then the datasets.
 
     Attributes:
       level: `group` (several models), `relation` (several datasets), `contrast` (the same, FTICL
@@ -48,7 +48,9 @@ class Comparison:
       model, reference: names; no reference: nothing to compare with.
       task, dataset, shots, prompt, draw: None where several are averaged.
       value, reference_value: of the metric, in [0, 1], on the items that both have.
-      difference: value minus reference_value.
+      difference: value minus reference_value, of these checkpoints: items are the sample.
+      recipe: the same of their recipes, where each was trained with several seeds: items and
+        trainings are the sample.
       spreads: of the difference over `prompts`, `seeds` and `draws`, where there are several.
       p_holm: its p-value adjusted for all comparisons of one table.
       n: distinct items.
@@ -67,6 +69,7 @@ class Comparison:
     value: float
     reference_value: float | None
     difference: stats.Difference | None
+    recipe: stats.Difference | None
     spreads: dict[str, stats.Spread]
     p_holm: float | None
     n: int
@@ -177,12 +180,12 @@ def comparison(level: str, model: str, reference: str | None, pairs: Sequence[Pa
     used = paired or list(pairs)
     columns = _Columns(used)
     first = used[0].cell
-    difference = reference_value = None
+    difference = recipe = reference_value = None
     if paired:
-        difference = stats.paired_difference(
-            columns.values, columns.others, columns.items, columns.datasets
-        )
-        reference_value = stats.grouped_mean(columns.others, columns.items, columns.datasets)
+        others = columns.of(columns.others)
+        difference = stats.paired_difference(columns.values, others)
+        recipe = stats.recipe_difference(columns.values, others, columns.seeds, columns.recipes)
+        reference_value = stats.grouped_mean(others)
     wide = level not in ("dataset", "cell")
     known = {name: _spread(used, name) for name in CHOICES} if paired and wide else {}
     return Comparison(
@@ -192,9 +195,10 @@ def comparison(level: str, model: str, reference: str | None, pairs: Sequence[Pa
         relation=first.relation,
         metric=first.metric,
         **_common([each.cell.key for each in used], wide),
-        value=stats.grouped_mean(columns.values, columns.items, columns.datasets),
+        value=stats.grouped_mean(columns.of(columns.values)),
         reference_value=reference_value,
         difference=difference,
+        recipe=recipe,
         spreads={name: spread for name, spread in known.items() if spread},
         p_holm=None,
         n=len(set(zip(columns.datasets, columns.items, strict=True))),
@@ -232,14 +236,23 @@ class _Columns:
         self.values: list[float] = []
         self.others: list[float] = []
         self.items: list[int] = []
-        self.datasets: list[int] = []
-        names = sorted({f"{p.cell.key.task}/{p.cell.key.dataset}" for p in pairs})
-        for cell, other, _ in pairs:
+        self.datasets: list[str] = []
+        self.conditions: list[str] = []
+        self.recipes: list[str] = []
+        self.seeds: list[int] = []
+        for cell, other, model in pairs:
+            n, recipe = len(cell.items), f"{model.recipe_and_step}"
             self.values += [item.value for item in cell.items.values()]
             self.others += [item.value for item in other.items.values()] if other else []
             self.items += cell.items
-            name = f"{cell.key.task}/{cell.key.dataset}"
-            self.datasets += [names.index(name)] * len(cell.items)
+            self.datasets += [f"{cell.key.task}/{cell.key.dataset}"] * n
+            self.conditions += [f"{cell.key.shots} {recipe}"] * n
+            self.recipes += [recipe] * n
+            self.seeds += [model.seed] * n
+
+    def of(self, values: list[float]) -> stats.Items:
+        """Say of values, one for each row, where they belong."""
+        return stats.Items(values, self.items, self.datasets, self.conditions)
 
 
 def _spread(pairs: Sequence[Pair], name: str) -> stats.Spread | None:
@@ -264,12 +277,8 @@ def _spread(pairs: Sequence[Pair], name: str) -> stats.Spread | None:
     if not whole:
         return None
     columns = _Columns([each for _, each in whole])
-    return stats.spread(
-        [value - other for value, other in zip(columns.values, columns.others, strict=True)],
-        [level for level, each in whole for _ in each.cell.items],
-        columns.items,
-        columns.datasets,
-    )
+    changes = [value - other for value, other in zip(columns.values, columns.others, strict=True)]
+    return stats.spread(columns.of(changes), [level for level, p in whole for _ in p.cell.items])
 
 
 def _all_but(name: str, pair: Pair) -> tuple:
