@@ -206,8 +206,8 @@ def test_examples_show_their_input_while_the_data_is_there(tmp_path, undrawn):
     content = gather(folders)
     films = [
         e
-        for s in content.report.recipes
-        for f in s.changed_items
+        for changed in content.changed.values()
+        for f in changed
         for e in (*f.lost_items, *f.gained_items)
         if e.key.dataset == "films"
     ]

@@ -245,9 +245,18 @@ def test_generated_rows_have_the_libraries_own_numbers(dtype, eval_config, tmp_p
         assert [r["rougeL"] for r in mine] == scores
         assert (cell["metric"], cell["value"]) == ("rougeL", pytest.approx(np.mean(scores)))
         texts, golds = [r["generation"] for r in mine], [r["output"] for r in mine]
-        assert cell["bleu"] == sacrebleu.corpus_bleu(texts, [golds]).score
-        for row in mine:
-            assert row["bleu"] == sacrebleu.sentence_bleu(row["generation"], [row["output"]]).score
+        bleu, chrf = (
+            sacrebleu.corpus_bleu(texts, [golds]).score,
+            [
+                sacrebleu.sentence_chrf(*pair).score
+                for pair in zip(texts, ([gold] for gold in golds), strict=True)
+            ],
+        )
+        found = {name: each["value"] for name, each in cell["metrics"].items()}
+        assert found["bleu"] == pytest.approx(bleu / 100)
+        assert found["chrf"] == pytest.approx(np.mean(chrf) / 100)
+        assert found["rougeL"] == cell["value"]
+        assert found["empty"] == np.mean([not text.strip() for text in texts])
 
 
 @pytest.mark.parametrize(

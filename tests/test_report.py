@@ -207,7 +207,7 @@ def test_a_base_that_lacks_some_cells_serves_for_the_others(study, tmp_path):
 
 def test_lost_and_gained_items_are_counted_and_shown(study):
     base, ft, _ = study
-    changed = compare(read_models([base, ft])).recipes[0].changed_items[0]
+    [[changed, *_]] = gather([base, ft]).changed.values()
     pairs = [
         (correct(base, "gadgets", s, p)[i], correct(ft, "gadgets", s, p)[i])
         for s in (0, 2)
@@ -634,7 +634,7 @@ def test_training_sets_whose_names_hold_a_comma_have_colours_of_their_own(tmp_pa
             )  # fmt: skip
 
     def in_two_metrics(record):
-        text = {"metric": "rougeL", "rougeL": 0.5}
+        text = {"metric": "rougeL", "rougeL": 0.5, "generation": "a"}
         return record | (text if record["dataset"] == "notices" else {})
 
     for folder in tmp_path.iterdir():
@@ -662,7 +662,7 @@ def test_points(value, text):
 def test_p_values_are_adjusted_over_their_table(study, tmp_path):
     lines = comparisons(study, tmp_path / "out")
     levels = {line["level"] for line in lines}
-    assert levels == {"group", "relation", "contrast", "dataset", "cell"}
+    assert levels == {"group", "relation", "contrast", "dataset", "cell", "measure"}
     for level in levels:
         table = [line for line in lines if line["level"] == level]
         raw = [float(line["p_value"]) for line in table]

@@ -152,7 +152,6 @@ def text_records(
         _item(model, packed, i, text, max_new_tokens)
         | {"generation": text}
         | {"rougeL": metrics.rouge_l(text, examples[index]["output"])}
-        | {"bleu": metrics.sentence_bleu(text, examples[index]["output"])}
         for i, (index, text) in enumerate(zip(packed.indices, texts, strict=True))
     ]
 
@@ -188,7 +187,7 @@ def cell_record(
     scored = [dataset.examples[i] for i in packed.indices]
     return _identity(model, cell) | {
         "relation": relation,
-        **(_mean(metrics.ACCURACY, items) if dataset.task.labels else _rouge_l(items)),
+        **_measures(items, bool(dataset.task.labels)),
         "n": len(items),
         "skipped": packed.skipped,
         "sequence_tokens": counts.sequence_tokens,
@@ -210,19 +209,16 @@ def cell_inputs(cell: Cell, limit: int) -> dict:
     }
 
 
-def _rouge_l(items: list[dict]) -> dict:
-    texts, references = [item["generation"] for item in items], [item["output"] for item in items]
-    return _mean(metrics.ROUGE_L, items) | {"bleu": metrics.corpus_bleu(texts, references)}
+def _measures(items: list[dict], labels: bool) -> dict:
+    """Average all metrics over the items, and give the main one a place of its own."""
+    found = {name: _mean(values) for name, values in metrics.measure(items, labels).items()}
+    main = metrics.ACCURACY if labels else metrics.ROUGE_L
+    return {"metric": main} | found[main] | {"metrics": found}
 
 
-def _mean(metric: str, items: list[dict]) -> dict:
-    values = [float(item[metrics.item_field(metric)]) for item in items]
+def _mean(values: list[float]) -> dict:
     stderr = standard_error(values)
-    return {
-        "metric": metric,
-        "value": float(np.mean(values)),
-        "stderr": None if math.isnan(stderr) else stderr,
-    }
+    return {"value": float(np.mean(values)), "stderr": None if math.isnan(stderr) else stderr}
 
 
 def _item(model: str, packed: PackedCell, i: int, prediction: str, max_new_tokens: int = 0) -> dict:

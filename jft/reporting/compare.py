@@ -12,7 +12,7 @@ from jft.evaluation import stats
 from jft.reporting import notes as notes_lib
 from jft.reporting import pairs as pairs_lib
 from jft.reporting.models import ScoredCell, ScoredModel, merge_cells
-from jft.reporting.pairs import ChangedItems, Comparison, Pair
+from jft.reporting.pairs import Comparison, Pair
 from jft.runtime.progress import Bar
 from jft.runtime.records import Key
 from jft.tasks import method
@@ -28,8 +28,8 @@ class Recipe:
       base: the name of their base, None where it was not scored.
       snapshot: such as ` at step 40` where the report has a later step of their training, too.
       pairs: their cells with the base's.
-      relations, datasets, cells: comparisons of each level.
-      changed_items: the items behind them.
+      relations, datasets, cells: comparisons of each level, by the main metrics.
+      measures: those by relation of all other metrics.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Recipe:
     relations: list[Comparison]
     datasets: list[Comparison]
     cells: list[Comparison]
-    changed_items: list[ChangedItems]
+    measures: list[Comparison]
 
     @property
     def first(self) -> ScoredModel:
@@ -151,6 +151,7 @@ class Report:
             *(c for contrast in self.contrasts for c in contrast.relations),
             *(c for recipe in self.recipes for c in recipe.datasets),
             *(c for recipe in self.recipes for c in recipe.cells),
+            *(c for recipe in self.recipes for c in recipe.measures),
         ]
 
 
@@ -188,7 +189,7 @@ def compare(models: list[ScoredModel]) -> Report:
             contrasts.append(_contrast(recipes[i], recipes[j]))
             bar.advance(names[i])
     notes += notes_lib.cautions(models)
-    for table in ("relations", "datasets", "cells"):
+    for table in ("relations", "datasets", "cells", "measures"):
         recipes = _adjust(recipes, table)
     contrasts = _adjust(contrasts, "relations")
     groups, contrast_groups = _groups(recipes, _task_and_kind), _groups(contrasts, _task)
@@ -268,7 +269,7 @@ def _recipe(
         relations=pairs_lib.compare_at("relation", name, base, pairs),
         datasets=pairs_lib.compare_at("dataset", name, base, pairs),
         cells=pairs_lib.compare_at("cell", name, base, pairs),
-        changed_items=pairs_lib.changed_items(pairs),
+        measures=pairs_lib.compare_at("measure", name, base, pairs_lib.measured(pairs)),
     )
 
 

@@ -10,18 +10,53 @@ from typing import NamedTuple
 
 from jft.data.datasets import Dataset
 from jft.reporting import figures
+from jft.reporting import pairs as pairs_lib
 from jft.reporting.compare import Report, compare
 from jft.reporting.drawing import Plot
 from jft.reporting.findings import PaperFinding, findings
 from jft.reporting.heatmap import HeatMap, heatmaps
-from jft.reporting.models import ScoredModel
+from jft.reporting.models import ScoredItem, ScoredModel
 from jft.reporting.notes import reproduce
-from jft.reporting.pairs import ChangedItem
+from jft.reporting.pairs import Pair
 from jft.reporting.read import read_datasets, read_models
 from jft.runtime.progress import phase
+from jft.runtime.records import Key
 
+# Items of a relation that are shown as examples of those lost, and of those gained.
+SHOWN = 2
 # Characters of an input that a table of examples shows.
 LONGEST_INPUT = 300
+
+
+class ChangedItem(NamedTuple):
+    """An item on which a model and its base differ."""
+
+    key: Key
+    item_index: int
+    base: ScoredItem
+    tuned: ScoredItem
+
+
+@dataclass(frozen=True, slots=True)
+class ChangedItems:
+    """Items that a tuned model lost (scored lower than its base) and gained, of one relation.
+
+    An item counts once for each number of shots, prompt, seed and draw.
+    """
+
+    relation: str
+    metric: str
+    n: int
+    lost: int
+    gained: int
+    lost_items: tuple[ChangedItem, ...]
+    gained_items: tuple[ChangedItem, ...]
+
+    @property
+    def examples(self) -> list[tuple[str, ChangedItem]]:
+        """The items that are shown, each with `lost` or `gained`."""
+        lost, gained = (("lost", self.lost_items), ("gained", self.gained_items))
+        return [(name, item) for name, items in (lost, gained) for item in items]
 
 
 class ProgramRun(NamedTuple):
@@ -39,6 +74,7 @@ class Content:
     Attributes:
       report: the comparisons.
       findings: the verdicts on the paper's five.
+      changed: the items that each recipe lost and gained, by its name.
       matrices: changes by model and dataset.
       plots: none where there is nothing to plot.
       datasets: by task and name, as far as their data is on this machine.
@@ -48,6 +84,7 @@ class Content:
 
     report: Report
     findings: list[PaperFinding]
+    changed: dict[str, list[ChangedItems]]
     matrices: list[HeatMap]
     plots: list[Plot]
     datasets: dict[tuple[str, str], Dataset]
@@ -86,12 +123,43 @@ def gather(dirs: Sequence[str]) -> Content:
     return Content(
         report=report,
         findings=findings(report),
+        changed={recipe.name: _changed_by_relation(recipe.pairs) for recipe in report.recipes},
         matrices=heatmaps(report),
         plots=plots,
         datasets=read_datasets(models),
         data=_data_findings(models),
         steps=_steps(models),
     )
+
+
+def _changed_by_relation(pairs: Sequence[Pair]) -> list[ChangedItems]:
+    """Count the items that differ, by relation and metric."""
+    paired = [each for each in pairs if each.other]
+    return [_changed_items(group) for group in pairs_lib.split(paired, pairs_lib.by_relation)]
+
+
+def _changed_items(pairs: list[Pair]) -> ChangedItems:
+    items = [
+        ChangedItem(cell.key, index, other.items[index], item)
+        for cell, other, _ in pairs
+        if other
+        for index, item in cell.items.items()
+    ]
+    lost = [item for item in items if item.tuned.value < item.base.value]
+    gained = [item for item in items if item.tuned.value > item.base.value]
+    first = pairs[0].cell
+    return ChangedItems(
+        first.relation, first.metric, len(items), len(lost), len(gained),
+        _clearest(lost), _clearest(gained),
+    )  # fmt: skip
+
+
+def _clearest(items: list[ChangedItem]) -> tuple[ChangedItem, ...]:
+    """Choose the largest changes, of different items, in file order where they are alike."""
+    chosen: dict[tuple, ChangedItem] = {}
+    for item in sorted(items, key=lambda item: -abs(item.tuned.value - item.base.value)):
+        chosen.setdefault((item.key.dataset, item.item_index), item)
+    return tuple(chosen.values())[:SHOWN]
 
 
 def _data_findings(models: list[ScoredModel]) -> list[dict]:

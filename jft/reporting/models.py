@@ -15,7 +15,7 @@ UNKNOWN = -1
 
 
 class ScoredItem(NamedTuple):
-    """A hash of what was asked, the gold answer, the model's, and the metric's value in [0, 1]."""
+    """A hash of what was asked, the gold answer, the model's, and the metric's value."""
 
     request: str
     gold: str
@@ -36,6 +36,7 @@ class ScoredCell:
       cautions: what else the evaluation counted, by name (shortened inputs, leaked items);
         `UNKNOWN` where it could not.
       items: by index in the dataset.
+      measures: further metrics, with the values of the items in their order.
     """
 
     key: Key
@@ -47,6 +48,13 @@ class ScoredCell:
     skipped: int
     cautions: dict[str, int]
     items: dict[int, ScoredItem]
+    measures: dict[str, list[float]]
+
+    def by(self, metric: str) -> ScoredCell:
+        """Return the cell by another of its metrics."""
+        pairs = zip(self.items.items(), self.measures[metric], strict=True)
+        items = {index: item._replace(value=value) for (index, item), value in pairs}
+        return dataclasses.replace(self, metric=metric, items=items)
 
 
 class Evaluation(NamedTuple):

@@ -8,13 +8,10 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from jft.errors import UserError
-from jft.evaluation import stats
-from jft.reporting.models import ScoredCell, ScoredItem, ScoredModel
+from jft.evaluation import metrics, stats
+from jft.reporting.models import ScoredCell, ScoredModel
 from jft.runtime.records import Key
 from jft.tasks import RELATIONS
-
-# Items of a relation that are shown as examples of those lost, and of those gained.
-SHOWN = 2
 
 
 class Pair(NamedTuple):
@@ -44,7 +41,8 @@ class Comparison:
 
     Attributes:
       level: `group` (several models), `relation` (several datasets), `contrast` (the same, FTICL
-        against FT), `dataset` (without demonstrations, or over all numbers of them) or `cell`.
+        against FT), `measure` (a relation by a metric that is not the
+        main one), `dataset` (without demonstrations, or over all numbers of them) or `cell`.
       model, reference: names; no reference: nothing to compare with.
       task, dataset, shots, prompt, draw: None where several are averaged.
       value, reference_value: of the metric, in [0, 1], on the items that both have.
@@ -53,6 +51,7 @@ class Comparison:
         trainings are the sample.
       spreads: of the difference over `prompts`, `seeds` and `draws`, where there are several.
       p_holm: its p-value adjusted for all comparisons of one table.
+      changed: share of the answers that are others than the reference's.
       n: distinct items.
     """
 
@@ -72,12 +71,21 @@ class Comparison:
     recipe: stats.Difference | None
     spreads: dict[str, stats.Spread]
     p_holm: float | None
+    changed: float | None
     n: int
 
     @property
     def change(self) -> float | None:
         """The difference's value."""
         return self.difference.value if self.difference else None
+
+    @property
+    def direction(self) -> int:
+        """1 where the model became better, -1 where worse, as far as the sample shows; else 0."""
+        if self.difference is None or not self.difference.significant:
+            return 0
+        sign = 1 if self.difference.value > 0 else -1
+        return sign * metrics.METRICS[self.metric].direction
 
     @property
     def p_value(self) -> float | None:
@@ -88,37 +96,6 @@ class Comparison:
     def detectable(self) -> float | None:
         """The true difference that a sample of this kind would find in 80 % of cases."""
         return self.difference.detectable if self.difference else None
-
-
-class ChangedItem(NamedTuple):
-    """An item on which a model and its base differ."""
-
-    key: Key
-    item_index: int
-    base: ScoredItem
-    tuned: ScoredItem
-
-
-@dataclass(frozen=True, slots=True)
-class ChangedItems:
-    """Items that a tuned model lost (scored lower than its base) and gained, of one relation.
-
-    An item counts once for each number of shots, prompt, seed and draw.
-    """
-
-    relation: str
-    metric: str
-    n: int
-    lost: int
-    gained: int
-    lost_items: tuple[ChangedItem, ...]
-    gained_items: tuple[ChangedItem, ...]
-
-    @property
-    def examples(self) -> list[tuple[str, ChangedItem]]:
-        """The items that are shown, each with `lost` or `gained`."""
-        lost, gained = (("lost", self.lost_items), ("gained", self.gained_items))
-        return [(name, item) for name, items in (lost, gained) for item in items]
 
 
 def pair_cells(
@@ -159,14 +136,14 @@ def compare_at(
 ) -> list[Comparison]:
     """Compare at a level of detail: by relation, by dataset, or cell by cell.
 
-    Levels `relation` and `contrast` have, for each relation and metric, the comparison over all
-    shots first, and then one for each number of shots.
+    Levels `relation`, `contrast` and `measure` have, for each relation and metric, the comparison
+    over all shots first, and then one for each number of shots.
     """
     found = []
     for group in split(pairs, _COMPARED_TOGETHER[level]):
         whole = comparison(level, model, reference, group)
         found.append(whole)
-        if level in ("relation", "contrast"):
+        if level in ("relation", "contrast", "measure"):
             by_shots = split(group, lambda cell: cell.key.shots)
             parts = [comparison(level, model, reference, part) for part in by_shots]
             # Where the reference has one number of shots only, the whole is that part.
@@ -201,17 +178,34 @@ def comparison(level: str, model: str, reference: str | None, pairs: Sequence[Pa
         recipe=recipe,
         spreads={name: spread for name, spread in known.items() if spread},
         p_holm=None,
+        changed=_share_changed(paired) if paired else None,
         n=len(set(zip(columns.datasets, columns.items, strict=True))),
     )
 
 
-def changed_items(pairs: Sequence[Pair]) -> list[ChangedItems]:
-    """Count the items that differ, by relation and metric."""
-    paired = [each for each in pairs if each.other]
-    return [_changed_items(group) for group in split(paired, _relation_and_metric)]
+def _share_changed(pairs: Sequence[Pair]) -> float:
+    changed = [
+        item.prediction != other.items[index].prediction
+        for cell, other, _ in pairs
+        if other
+        for index, item in cell.items.items()
+    ]
+    return sum(changed) / len(changed)
 
 
-def _relation_and_metric(cell: ScoredCell) -> tuple:
+def measured(pairs: Sequence[Pair]) -> list[Pair]:
+    """Take pairs by each of the further metrics that both cells have."""
+    return [
+        Pair(cell.by(name), other.by(name), model)
+        for cell, other, model in pairs
+        if other
+        for name in cell.measures
+        if name in other.measures
+    ]
+
+
+def by_relation(cell: ScoredCell) -> tuple:
+    """Return what cells of one relation and metric have in common, in the order of a report."""
     return (RELATIONS.index(cell.relation), cell.metric)
 
 
@@ -221,9 +215,10 @@ def _order(cell: ScoredCell) -> tuple:
 
 
 _COMPARED_TOGETHER: dict[str, Callable[[ScoredCell], Any]] = {
-    "group": _relation_and_metric,
-    "relation": _relation_and_metric,
-    "contrast": _relation_and_metric,
+    "group": by_relation,
+    "relation": by_relation,
+    "contrast": by_relation,
+    "measure": by_relation,
     "dataset": lambda cell: (*_order(cell)[:3], cell.key.shots > 0),
     "cell": _order,
 }
@@ -323,28 +318,7 @@ def _check_same_items(
 
 
 def _only(cell: ScoredCell, indices: list[int]) -> ScoredCell:
-    return dataclasses.replace(cell, items={i: cell.items[i] for i in indices})
-
-
-def _changed_items(pairs: list[Pair]) -> ChangedItems:
-    items = [
-        ChangedItem(cell.key, index, other.items[index], item)
-        for cell, other, _ in pairs
-        if other
-        for index, item in cell.items.items()
-    ]
-    lost = [item for item in items if item.tuned.value < item.base.value]
-    gained = [item for item in items if item.tuned.value > item.base.value]
-    first = pairs[0].cell
-    return ChangedItems(
-        first.relation, first.metric, len(items), len(lost), len(gained),
-        _clearest(lost), _clearest(gained),
-    )  # fmt: skip
-
-
-def _clearest(items: list[ChangedItem]) -> tuple[ChangedItem, ...]:
-    """Choose the largest changes, of different items, in file order where they are alike."""
-    chosen: dict[tuple, ChangedItem] = {}
-    for item in sorted(items, key=lambda item: -abs(item.tuned.value - item.base.value)):
-        chosen.setdefault((item.key.dataset, item.item_index), item)
-    return tuple(chosen.values())[:SHOWN]
+    place = {index: i for i, index in enumerate(cell.items)}
+    measures = {name: [values[place[i]] for i in indices] for name, values in cell.measures.items()}
+    items = {i: cell.items[i] for i in indices}
+    return dataclasses.replace(cell, items=items, measures=measures)

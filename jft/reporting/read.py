@@ -125,30 +125,62 @@ def _cells(folder: Path) -> list[dict]:
     return found
 
 
-def _items(folder: Path, metric_of: dict[Key, str]) -> dict[Key, dict[int, ScoredItem]]:
+def _items(folder: Path, metric_of: dict[Key, str]) -> dict[Key, dict[int, dict]]:
     """Read the items of every finished cell; those of a cell that was cut short are left out."""
-    items: dict[Key, dict[int, ScoredItem]] = {key: {} for key in metric_of}
+    items: dict[Key, dict[int, dict]] = {key: {} for key in metric_of}
     file, found = folder / records_lib.ROWS.name, records_lib.read_lines(folder, records_lib.ROWS)
     for line, record in enumerate(found, start=1):
         key = records_lib.key(record)
         if key in items:
-            items[key][record["index"]] = _item(f"{file} line {line}", record, metric_of[key])
-    return items
+            _check_item(f"{file} line {line}", record, metric_of[key])
+            items[key][record["index"]] = record
+    return {key: dict(sorted(rows.items())) for key, rows in items.items()}
 
 
-def _item(where: str, record: dict, metric: str) -> ScoredItem:
-    field = metrics.item_field(metric)
+def _check_item(where: str, record: dict, metric: str) -> None:
+    """Check that the metrics of a cell can be computed from an item's record."""
+    labels = metric == metrics.ACCURACY
+    field = "correct" if labels else metric
     value = record.get(field)
     if not isinstance(value, bool | int | float) or not 0 <= value <= 1:
         raise UserError(f"{where}: {field}={value!r}; must be a number from 0 to 1")
-    return ScoredItem(
-        record["request_sha256"], record["output"], record["prediction"], float(value)
-    )
+    if not labels:
+        if not isinstance(text := record.get("generation"), str):
+            raise UserError(f"{where}: generation={text!r}; must be text")
+        return
+    scores = record.get("scores")
+    values = scores.values() if isinstance(scores, dict) else [None]
+    if not all(isinstance(each, int | float) and math.isfinite(each) for each in values):
+        raise UserError(f"{where}: scores={scores!r}; must be a number for each label")
 
 
-def _cell(folder: Path, record: dict, items_of: dict[Key, dict[int, ScoredItem]]) -> ScoredCell:
+def _cell(folder: Path, record: dict, rows_of: dict[Key, dict[int, dict]]) -> ScoredCell:
     key, metric = records_lib.key(record), record["metric"]
-    items = items_of[key]
+    rows = rows_of[key]
+    _check_rows(folder, record, rows)
+    measures = metrics.measure(list(rows.values()), metric == metrics.ACCURACY)
+    main = measures.pop(metric)
+    value = math.fsum(main) / len(main)
+    if metric == metrics.ACCURACY and not abs(value - record["value"]) <= 1e-6:
+        raise UserError(
+            f"{folder / 'cells.jsonl'}: the cell {key} has accuracy {record['value']}, but its "
+            f"rows in rows.jsonl give {value}; run python -m jft.eval again in a new workdir"
+        )
+    cautions = {name: UNKNOWN if record[name] is None else record[name] for name in CAUTIONS}
+    stderr = math.nan if record["stderr"] is None else record["stderr"]
+    items = {
+        index: ScoredItem(row["request_sha256"], row["output"], row["prediction"], value)
+        for (index, row), value in zip(rows.items(), main, strict=True)
+    }
+    return ScoredCell(
+        key, metric, record["relation"], record["value"], stderr, record["n"],
+        record["skipped"], cautions, items, measures,
+    )  # fmt: skip
+
+
+def _check_rows(folder: Path, record: dict, rows: dict[int, dict]) -> None:
+    """Check that the rows of a cell are those that it was made of."""
+    key, items = records_lib.key(record), rows
     if len(items) != record["n"]:
         raise UserError(
             f"{folder / 'cells.jsonl'}: the cell {key} has n={record['n']}, but "
@@ -168,18 +200,6 @@ def _cell(folder: Path, record: dict, items_of: dict[Key, dict[int, ScoredItem]]
                 f"{folder / 'rows.jsonl'}: the cell {key} has an item with index={index}, of "
                 f"{asked}; run python -m jft.eval again in a new workdir"
             )
-    value = math.fsum(item.value for item in items.values()) / len(items)
-    if metric == metrics.ACCURACY and not abs(value - record["value"]) <= 1e-6:
-        raise UserError(
-            f"{folder / 'cells.jsonl'}: the cell {key} has accuracy {record['value']}, but its "
-            f"rows in rows.jsonl give {value}; run python -m jft.eval again in a new workdir"
-        )
-    cautions = {name: UNKNOWN if record[name] is None else record[name] for name in CAUTIONS}
-    stderr = math.nan if record["stderr"] is None else record["stderr"]
-    return ScoredCell(
-        key, metric, record["relation"], record["value"], stderr, record["n"],
-        record["skipped"], cautions, items,
-    )  # fmt: skip
 
 
 def _config(folder: Path) -> str:

@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jft import pages
+from jft.evaluation.metrics import METRICS, Metric
 from jft.reporting import wording
 from jft.reporting.compare import TaskGroup
 from jft.reporting.content import Content
@@ -41,7 +42,8 @@ SPECIAL = re.compile(r"([\\`*_{}\[\]#|~$])")
 COMPARISON = (
     *("level", "model", "reference", "relation", "task", "dataset", "shots", "prompt", "draw"),
     *("metric", "value", "reference_value", "difference", "low", "high", "p_value", "p_holm"),
-    *("detectable", *(f"sd_{name}" for name in CHOICES), "n"),
+    *("detectable", *(f"sd_{name}" for name in CHOICES), "n", "changed"),
+    *("trainings", "recipe_low", "recipe_high", "recipe_p_value"),
 )
 CELL = (
     *("model", "task", "dataset", "shots", "prompt", "draw", "relation", "metric", "value"),
@@ -71,6 +73,7 @@ def page_of(content: Content) -> str:
         "report.html.jinja",
         content,
         choices=tuple(CHOICES),
+        metrics=_other_metrics(content),
         compared={
             model.name: {(c.task, c.dataset, c.shots, c.prompt, c.draw): c for c in recipe.cells}
             for recipe in report.recipes
@@ -84,13 +87,19 @@ def page_of(content: Content) -> str:
     )
 
 
+def _other_metrics(content: Content) -> list[Metric]:
+    """List the metrics of the report that are no main ones, in the order of their table."""
+    found = {c.metric for recipe in content.report.recipes for c in recipe.measures}
+    return [metric for metric in METRICS.values() if metric.name in found]
+
+
 def markdown_of(content: Content) -> str:
     """Render `report.md` for GitHub; plots are the PNG files beside it.
 
     All text from data is escaped, by the environment, as in the page.
     """
     environment = pages.environment(Path(__file__).parent).overlay(finalize=_escape)
-    return _render(environment, "report.md.jinja", content)
+    return _render(environment, "report.md.jinja", content, metrics=_other_metrics(content))
 
 
 def tables_of(content: Content) -> dict[str, str]:
@@ -152,6 +161,9 @@ def _comparison(comparison: Comparison) -> dict:
     known = {name: getattr(comparison, name, None) for name in COMPARISON}
     interval = comparison.difference
     known |= {"low": interval.low, "high": interval.high} if interval else {}
+    if recipe := comparison.recipe:
+        known |= {"recipe_low": recipe.low, "recipe_high": recipe.high}
+        known |= {"recipe_p_value": recipe.p_value, "trainings": recipe.trainings}
     known |= {f"sd_{name}": spread.value for name, spread in comparison.spreads.items()}
     return known | {"difference": comparison.change}
 
@@ -239,7 +251,7 @@ def _numbers(c: Comparison) -> list[str | Text]:
 
 
 def _style(c: Comparison) -> str:
-    if c.difference is None or not c.difference.significant:
+    if not c.direction:
         return "dim"
-    colour = "blue" if c.difference.value > 0 else "dark_orange3"
+    colour = "blue" if c.direction > 0 else "dark_orange3"
     return f"bold {colour}" if wording.is_strong(c) else colour

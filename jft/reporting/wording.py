@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from jft.evaluation.metrics import METRICS
 from jft.evaluation.stats import ALPHA
 from jft.reporting.compare import Contrast, Recipe, Report, TaskGroup
 from jft.reporting.models import ModelName
@@ -13,7 +14,6 @@ from jft.tasks import IN_DOMAIN, OUT_OF_DOMAIN, OUT_OF_TASK, RELATIONS
 
 MINUS, DASH, SPACE = "\N{MINUS SIGN}", "\N{EN DASH}", "\N{NO-BREAK SPACE}"
 ARROW, PLUS_MINUS = "\N{RIGHTWARDS ARROW}", "\N{PLUS-MINUS SIGN}"
-METRIC_NAMES = {"accuracy": "accuracy", "rougeL": "ROUGE-L"}
 GUIDE = (
     (IN_DOMAIN, "test rows of the dataset that the model was trained on"),
     (OUT_OF_DOMAIN, "other datasets of the same task"),
@@ -78,7 +78,7 @@ def p_value(p: float | None) -> str:
 
 def metric(name: str) -> str:
     """Name a metric as prose does."""
-    return METRIC_NAMES.get(name, name)
+    return METRICS[name].title if name in METRICS else name
 
 
 def shots(comparison: Comparison) -> str:
@@ -190,9 +190,9 @@ def caveats(report: Report) -> list[str]:
         "Intervals speak of other items of the same datasets, not of other datasets. What other "
         "prompts, seeds and draws of demonstrations move stands beside them, where there were "
         "several: their standard deviation, with the noise of the items taken out.",
-        "A single cell of accuracy has Tango's score interval and McNemar's exact test; everything "
-        "else a bootstrap over items within datasets (several prompts of an item stay together) "
-        "and a sign-flip test.",
+        "A single cell of accuracy has Tango's score interval and McNemar's mid-p test; everything "
+        "else a t interval on the means of items within datasets (several prompts of an item stay "
+        "together), corrected for skewness. Interval and p-value agree.",
         f"Detectable: the true change that a sample of this kind would find in 80{SPACE}% of "
         "cases.",
     ]
@@ -218,10 +218,7 @@ def _together(names: list[str]) -> str:
 
 
 def _judgement(comparison: Comparison) -> str:
-    difference = comparison.difference
-    if difference is None or not difference.significant:
-        return "no measurable change"
-    return "better" if difference.value > 0 else "worse"
+    return {0: "no measurable change", 1: "better", -1: "worse"}[comparison.direction]
 
 
 def _rounded(value: float) -> str:
