@@ -1,10 +1,11 @@
 """Tell what fine-tuning did: each tuned model against its base, on the same items.
 
-    python -m jft.report DIR [DIR ...] --out=DIR
+    python -m jft.report DIR [DIR ...] --out=DIR [--margin=2]
 
 Each DIR is the workdir of an evaluation (python -m jft.eval), or holds several. --out gets
 report.html (open this one), report.md with its plots as PNG files, and comparisons.csv, cells.csv
-and drift.csv; files of these names are replaced.
+and drift.csv; files of these names are replaced. --margin is the smallest change, in points, that
+would matter to you: verdicts say whether a loss above it can be ruled out.
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ from jft.errors import UserError, expand
 from jft.runtime import cli, workdir
 
 
-def main(dirs: list[str], out: str) -> None:
+def main(dirs: list[str], out: str, margin: float) -> None:
     """Compare the models scored in these folders, print a summary, and write the report."""
     from jft.reporting import content as content_lib
     from jft.reporting import render
 
-    content = content_lib.gather(dirs)
+    if not 0 <= margin <= 100:
+        raise UserError(f"--margin={margin:g}: must be points from 0 to 100")
+    content = content_lib.gather(dirs, margin / 100)
     folder = expand(out)
     files = render.files(content)
     try:
@@ -32,4 +35,4 @@ def main(dirs: list[str], out: str) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, __doc__, {"out": ""}, takes_config=False)
+    cli.run(main, __doc__, {"out": "", "margin": 2.0}, takes_config=False)

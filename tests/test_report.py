@@ -30,7 +30,7 @@ from jft import config as config_lib
 from jft import report
 from jft.errors import UserError
 from jft.evaluation import stats
-from jft.evaluation.samples import Pairs
+from jft.evaluation.samples import Means, Pairs
 from jft.reporting import drawing, figures, notes, read, render, wording
 from jft.reporting.compare import compare
 from jft.reporting.content import gather
@@ -55,7 +55,7 @@ def edit(file, change):
 
 
 def written(dirs, out):
-    report.main(list(map(str, dirs)), str(out))
+    report.main(list(map(str, dirs)), str(out), 2.0)
     return {name: (Path(out) / name).read_text(encoding="utf-8") for name in FILES}
 
 
@@ -508,7 +508,7 @@ def test_only_the_reports_own_files_are_replaced(study, tmp_path):
 def test_a_place_that_cannot_be_written_is_an_error(study, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"--out=.*file.*cannot write"):
-        report.main(study, str(tmp_path / "file"))
+        report.main(study, str(tmp_path / "file"), 2.0)
 
 
 def test_the_same_evaluations_give_the_same_bytes_in_any_order(study, tmp_path):
@@ -586,16 +586,111 @@ def test_the_summary_fits_the_terminal(study):
         assert sum(line.strip().startswith(relation) for line in lines) == 3
 
 
-def test_sentences_say_what_chance_explains(study):
+def test_sentences_say_what_the_sample_shows_and_what_it_leaves_open(study):
     recipes = compare(read_models(study)).recipes
-    sentences = {
-        c.difference.significant: wording.sentence(c) for s in recipes for c in s.relations
-    }
-    assert "within what chance explains" in sentences[False]
-    assert "chance" not in sentences[True]
+    sentences = {c.decided: wording.sentence(c, 0.02) for s in recipes for c in s.relations}
+    assert re.search(
+        r"cannot rule out a (loss|gain) of up to \d+\.\d points.*; about [\d,]+ items would find",
+        sentences[False],
+    )
+    assert "rule out" not in sentences[True]
     assert re.search(r"accuracy \d+\.\d\s% \S \d+\.\d\s% \([+−]\d+\.\d points", sentences[True])
-    first = recipes[0].relations
-    assert wording.verdict(first) == ("better in-domain and out-of-domain, worse out-of-task")
+
+
+def difference(low, high, p_value=0.5, trainings=0):
+    sample = Means.of([np.linspace(low, high, 48)])
+    value = (low + high) / 2
+    return stats.Difference(value, low, high, 48, p_value, value, trainings, sample)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "metric", "words"),
+    [
+        (0.01, 0.2, "accuracy", "better in-domain"),
+        (-0.2, -0.01, "accuracy", "worse in-domain"),
+        (0.01, 0.2, "empty", "worse in-domain"),
+        (-0.2, -0.01, "empty", "better in-domain"),
+        (-0.01, 0.1, "accuracy", "no loss above 2.0 points in-domain"),
+        (-0.1, 0.01, "empty", "no loss above 2.0 points in-domain"),
+        (-0.01, 0.015, "accuracy", "no change above 2.0 points in-domain"),
+        (-0.1, 0.01, "accuracy", "cannot tell in-domain"),
+        (-0.1, 0.1, "accuracy", "cannot tell in-domain"),
+    ],
+)
+def test_verdicts_have_a_margin(study, low, high, metric, words):
+    [some, *_] = compare(read_models(study)).groups[0].answer
+    p_value = 0.01 if low * high > 0 else 0.5
+    found = difference(low, high, p_value)
+    c = dataclasses.replace(
+        some, relation="in-domain", metric=metric, difference=found, recipe=None, p_holm=p_value
+    )
+    assert wording.verdict([c], 0.02) == words
+    # What is not so after Holm's adjustment is not so in the answer.
+    unsure = dataclasses.replace(c, p_holm=0.06)
+    assert not wording.verdict([unsure], 0.02).startswith(("better", "worse"))
+
+
+def test_where_accuracy_has_no_room_to_fall_the_probability_of_the_label_is_judged(tmp_path):
+    """The base answers all items of other tasks alike, and loses what it knew of them."""
+    folders = write_study(tmp_path)
+    for folder, share in zip(map(Path, folders), (0.4, 0.001, 0.2), strict=True):
+        golds = {}
+
+        def one_label(row, share=share, golds=golds):
+            if row["task"] == "sentiment":
+                return row
+            labels = list(row["scores"])
+            scores = {
+                label: math.log(share / len(labels)) - 1e-3 * i for i, label in enumerate(labels)
+            }
+            golds.setdefault((row["dataset"], row["shots"], row["prompt"]), []).append(
+                row["output"] == labels[0]
+            )
+            return row | {
+                "scores": scores, "prediction": labels[0], "correct": row["output"] == labels[0]
+            }  # fmt: skip
+
+        edit(folder / "rows.jsonl", one_label)
+        edit(
+            folder / "cells.jsonl",
+            lambda c, golds=golds: (
+                c
+                if c["task"] == "sentiment"
+                else c | {"value": float(np.mean(golds[c["dataset"], c["shots"], c["prompt"]]))}
+            ),
+        )
+    report_ = compare(read_models(folders))
+    answer = {c.relation: c for c in report_.groups[0].answer}
+    outside = answer["out-of-task"]
+    assert outside.metric == "p_gold"
+    assert outside.stands_for.metric == "accuracy"
+    assert outside.stands_for.change == 0
+    assert outside.stands_for.floor == ("paraphrases", "notices")
+    assert "worse out-of-task" in wording.verdict(report_.groups[0].answer, 0.02).replace(
+        "worse out-of-domain and", "worse"
+    )
+    assert "has no room to fall: on paraphrases and notices" in wording.sentence(outside, 0.02)
+
+
+@pytest.mark.parametrize("seeds", [1, 2, 3])
+def test_verdicts_are_of_checkpoints_below_three_trainings_and_else_of_the_recipe(tmp_path, seeds):
+    write_evaluation(tmp_path / "base", "tiny", BASE)
+    for seed in range(seeds):
+        write_evaluation(
+            tmp_path / f"ft{seed}", f"FT gadgets_train_400 seed {seed}", FT,
+            model_path=f"/runs/ft{seed}", train="gadgets_train_400", train_shots=0,
+            train_seed=seed, seed=seed + 10,
+        )  # fmt: skip
+    report_ = compare(read_models([str(tmp_path)]))
+    [group] = report_.groups
+    for c in group.answer:
+        assert (c.recipe is not None) == (seeds >= 3)
+        if c.recipe:
+            assert c.recipe.trainings == seeds
+            assert c.recipe.value == pytest.approx(c.difference.value)
+            assert c.recipe.high - c.recipe.low >= c.difference.high - c.difference.low - 1e-9
+            assert "of the recipe" in wording.sentence(c, 0.02)
+    assert ("about these checkpoints" in wording.scope(report_)) == (seeds < 3)
 
 
 @pytest.mark.parametrize(

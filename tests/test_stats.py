@@ -259,7 +259,9 @@ def test_the_interval_of_a_recipe_covers_the_truth(trainings, spread, texts, n, 
 def test_one_training_says_nothing_of_its_recipe():
     values, items = np.arange(4) / 10, Items(np.zeros(4))
     assert stats.recipe_difference(values, items, [0, 0, 0, 0]) is None
-    assert stats.recipe_difference(values, items._replace(items=[0, 0, 1, 1]), [0, 1, 0, 1])
+    assert stats.recipe_difference(values, items._replace(items=[0, 0, 1, 1]), [0, 1, 0, 1]) is None
+    thrice = Items(np.zeros(6), [0, 0, 0, 1, 1, 1])
+    assert stats.recipe_difference(np.arange(6) / 10, thrice, [0, 1, 2, 0, 1, 2]).trainings == 3
     # One of two recipes has a single training.
     few = stats.recipe_difference(values, items, [0, 1, 0, 0], recipes=[0, 0, 1, 1])
     assert few is None
@@ -411,3 +413,16 @@ def test_the_standard_error():
 def test_nothing_to_pair_is_an_error(tuned, base):
     with pytest.raises(ValueError, match="non-empty"):
         stats.paired_difference(tuned, Items(base))
+
+
+def test_an_answer_in_which_nothing_changed_says_so():
+    """Of all rows of an answer, adjusted together, one is called a change in 5 % of studies."""
+    rng, studies, wrong = np.random.default_rng(3), 400, 0
+    for _ in range(studies):
+        p_values = []
+        for _ in range(2):  # FT and FTICL, each on three relations
+            for draw, args in ((accuracy, (1, 2)), (accuracy, (2, 2)), (probability, (0.0,))):
+                tuned, base = draw(rng, 48, *args)
+                p_values.append(stats.paired_difference(tuned.ravel(), cells_of(base)).p_value)
+        wrong += min(stats.holm(p_values)) < 0.05
+    assert wrong / studies <= 0.05 + 0.02  # two standard errors

@@ -20,6 +20,8 @@ UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Myanmar}\p{Khmer}"
 WORD = rf"(?V1)[{UNSPACED}]\p{{M}}*|[[\p{{L}}\p{{N}}\p{{M}}]--[{UNSPACED}]]+"
 # Names of the main metrics of tasks with labels, and of others.
 ACCURACY, ROUGE_L = "accuracy", "rougeL"
+# Stands in for accuracy where that has no room to fall.
+P_GOLD = "p_gold"
 # Repeated at the end of a text so often or more, a phrase is no style any more.
 REPEATS, LONGEST_PHRASE = 4, 50
 
@@ -246,7 +248,7 @@ METRICS = {
             _accuracy,
         ),
         Metric(
-            *("p_gold", "P(gold)", True, 1),
+            *(P_GOLD, "P(gold)", True, 1),
             "probability of the gold label after the prompt, among all texts",
             _gold,
         ),

@@ -18,6 +18,9 @@ from numpy.typing import ArrayLike
 
 from jft.evaluation.samples import ALPHA, Means, Pairs, Sample, Trainings, residual_variance
 
+# Trainings of a recipe from which something is said of it.
+MIN_TRAININGS = 3
+
 
 @dataclass(frozen=True, slots=True)
 class Difference:
@@ -169,7 +172,8 @@ def recipe_difference(
       recipes: the recipe of each value, of which each training is one. None: one recipe.
 
     Returns:
-      None where a recipe has one training, or no item is common to all.
+      None where a recipe has fewer than three trainings, of two of which the interval would say
+      nothing, or where no item is common to all.
     """
     values, items, datasets, conditions = base._replace(
         values=np.asarray(tuned, float) - np.asarray(base.values, float)
@@ -177,7 +181,7 @@ def recipe_difference(
     recipe = np.zeros(len(values), int) if recipes is None else _codes(recipes)
     training = np.unique(np.stack([recipe, _codes(trainings)]), axis=1, return_inverse=True)
     of, column = training[0][0], training[1].reshape(-1)
-    if min(np.bincount(of)) < 2:
+    if min(np.bincount(of)) < MIN_TRAININGS:
         return None
     tables = _tables(values, [datasets, items, column, conditions])
     if not tables:

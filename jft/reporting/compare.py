@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from jft.evaluation import stats
+from jft.evaluation import metrics, stats
 from jft.reporting import notes as notes_lib
 from jft.reporting import pairs as pairs_lib
 from jft.reporting.models import ScoredCell, ScoredModel, merge_cells
@@ -16,6 +16,9 @@ from jft.reporting.pairs import Comparison, Pair
 from jft.runtime.progress import Bar
 from jft.runtime.records import Key
 from jft.tasks import method
+
+# A change of fewer points than this matters to nobody, unless they say otherwise.
+MARGIN = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,11 +110,14 @@ class TaskGroup(Generic[Member]):
       name: such as `FT on detection`; of a group of one its member's.
       members: at least one.
       relations: their comparisons, over all of them.
+      answer: those that the verdict goes by. Where accuracy has no room to fall, the probability of
+        the gold label stands in.
     """
 
     name: str
     members: list[Member]
     relations: list[Comparison]
+    answer: list[Comparison]
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +130,7 @@ class Report:
       groups: recipes by task and kind of training.
       contrasts: FTICL against FT.
       contrast_groups: contrasts by task.
+      margin: the change, in the metric's own unit, below which none is said to matter.
       gaps: the evaluations that are missing, and the commands for them.
       notes: what else to beware of.
     """
@@ -133,6 +140,7 @@ class Report:
     groups: list[TaskGroup[Recipe]]
     contrasts: list[Contrast]
     contrast_groups: list[TaskGroup[Contrast]]
+    margin: float
     gaps: list[str]
     notes: list[str]
 
@@ -145,8 +153,8 @@ class Report:
     def comparisons(self) -> list[Comparison]:
         """All comparisons, table by table."""
         return [
-            *(c for group in self.groups for c in group.relations),
-            *(c for group in self.contrast_groups for c in group.relations),
+            *(c for group in self.groups for c in group.answer),
+            *(c for group in self.contrast_groups for c in group.answer),
             *(c for recipe in self.recipes for c in recipe.relations),
             *(c for contrast in self.contrasts for c in contrast.relations),
             *(c for recipe in self.recipes for c in recipe.datasets),
@@ -155,8 +163,8 @@ class Report:
         ]
 
 
-def compare(models: list[ScoredModel]) -> Report:
-    """Compare each tuned model with its base, and FTICL with FT.
+def compare(models: list[ScoredModel], margin: float = MARGIN) -> Report:
+    """Compare each tuned model with its base, and FTICL with FT; `margin` is in the report.
 
     Raises:
       UserError: two models were asked different things under one name.
@@ -193,13 +201,14 @@ def compare(models: list[ScoredModel]) -> Report:
         recipes = _adjust(recipes, table)
     contrasts = _adjust(contrasts, "relations")
     groups, contrast_groups = _groups(recipes, _task_and_kind), _groups(contrasts, _task)
-    answer = _adjust([*groups, *contrast_groups], "relations")
+    answer = _adjust([*groups, *contrast_groups], "answer")
     return Report(
         bases=bases,
         recipes=recipes,
         groups=answer[: len(groups)],
         contrasts=contrasts,
         contrast_groups=answer[len(groups) :],
+        margin=margin,
         gaps=gaps,
         notes=list(dict.fromkeys(notes)),
     )
@@ -307,18 +316,25 @@ def _groups(
 def _group(name: str, reference: str | None, members: list[Member]) -> TaskGroup[Member]:
     name = name if len(members) > 1 else members[0].name
     pairs = [pair for member in members for pair in member.pairs]
-    return TaskGroup(name, members, pairs_lib.compare_at("group", name, reference, pairs))
+    relations = pairs_lib.compare_at("group", name, reference, pairs)
+    gold = [pair for pair in pairs_lib.measured(pairs) if pair.cell.metric == metrics.P_GOLD]
+    instead = {c.relation: c for c in pairs_lib.compare_at("group", name, reference, gold)}
+    answer = [
+        dataclasses.replace(instead[c.relation], stands_for=c)
+        if c.floor and c.relation in instead
+        else c
+        for c in relations
+    ]
+    return TaskGroup(name, members, relations, answer)
 
 
 def _adjust(parts: list, table: str) -> list:
     """Give the comparisons of one table, over all its parts, their Holm-adjusted p-values."""
-    p_values = [
-        c.difference.p_value for part in parts for c in getattr(part, table) if c.difference
-    ]
+    p_values = [c.judged.p_value for part in parts for c in getattr(part, table) if c.judged]
     adjusted = iter(stats.holm(p_values))
 
     def with_holm(c: Comparison) -> Comparison:
-        return dataclasses.replace(c, p_holm=next(adjusted)) if c.difference else c
+        return dataclasses.replace(c, p_holm=next(adjusted)) if c.judged else c
 
     def rest(part) -> dict[str, Any]:
         return {table: [with_holm(c) for c in getattr(part, table)]}

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from jft.data.datasets import Dataset
 from jft.reporting import figures
 from jft.reporting import pairs as pairs_lib
-from jft.reporting.compare import Report, compare
+from jft.reporting.compare import MARGIN, Report, compare
 from jft.reporting.drawing import Plot
 from jft.reporting.findings import PaperFinding, findings
 from jft.reporting.heatmap import HeatMap, heatmaps
@@ -110,14 +110,14 @@ class Content:
         return "\n".join(_shorten(example[name]) for name in dataset.task.fields)
 
 
-def gather(dirs: Sequence[str]) -> Content:
+def gather(dirs: Sequence[str], margin: float = MARGIN) -> Content:
     """Read the evaluations in these folders, compare their models, and draw.
 
     Raises:
       UserError: no evaluation in a folder, or files that are damaged or contradictory.
     """
     models = read_models(dirs)
-    report = compare(models)
+    report = compare(models, margin)
     with phase("Drawing"):
         plots = figures.plots(report)
     return Content(

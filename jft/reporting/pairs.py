@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from jft.errors import UserError
 from jft.evaluation import metrics, stats
-from jft.reporting.models import ScoredCell, ScoredModel
+from jft.reporting.models import ScoredCell, ScoredModel, without_room
 from jft.runtime.records import Key
 from jft.tasks import RELATIONS
 
@@ -47,10 +47,13 @@ class Comparison:
       task, dataset, shots, prompt, draw: None where several are averaged.
       value, reference_value: of the metric, in [0, 1], on the items that both have.
       difference: value minus reference_value, of these checkpoints: items are the sample.
-      recipe: the same of their recipes, where each was trained with several seeds: items and
+      recipe: the same of their recipes, where each was trained three times or more: items and
         trainings are the sample.
+      floor: datasets on which the reference does no better than one label for all items, so that
+        accuracy has no room to fall.
       spreads: of the difference over `prompts`, `seeds` and `draws`, where there are several.
       p_holm: its p-value adjusted for all comparisons of one table.
+      stands_for: the comparison by accuracy, where that has no room to fall and this is judged.
       changed: share of the answers that are others than the reference's.
       n: distinct items.
     """
@@ -69,10 +72,12 @@ class Comparison:
     reference_value: float | None
     difference: stats.Difference | None
     recipe: stats.Difference | None
+    floor: tuple[str, ...]
     spreads: dict[str, stats.Spread]
     p_holm: float | None
     changed: float | None
     n: int
+    stands_for: Comparison | None = None
 
     @property
     def change(self) -> float | None:
@@ -80,22 +85,32 @@ class Comparison:
         return self.difference.value if self.difference else None
 
     @property
+    def judged(self) -> stats.Difference | None:
+        """The difference that a verdict goes by: of the recipes, or else of these checkpoints."""
+        return self.recipe or self.difference
+
+    @property
+    def decided(self) -> bool:
+        """True where there is a change: in the answer after Holm's adjustment, elsewhere before."""
+        p = self.p_holm if self.level == "group" else self.p_value
+        return p is not None and p < stats.ALPHA
+
+    @property
     def direction(self) -> int:
         """1 where the model became better, -1 where worse, as far as the sample shows; else 0."""
-        if self.difference is None or not self.difference.significant:
+        if self.judged is None or not self.decided:
             return 0
-        sign = 1 if self.difference.value > 0 else -1
-        return sign * metrics.METRICS[self.metric].direction
+        return (1 if self.judged.value > 0 else -1) * metrics.METRICS[self.metric].direction
 
     @property
     def p_value(self) -> float | None:
-        """The difference's p-value."""
-        return self.difference.p_value if self.difference else None
+        """The p-value of the difference that a verdict goes by."""
+        return self.judged.p_value if self.judged else None
 
     @property
     def detectable(self) -> float | None:
         """The true difference that a sample of this kind would find in 80 % of cases."""
-        return self.difference.detectable if self.difference else None
+        return self.judged.detectable if self.judged else None
 
 
 def pair_cells(
@@ -176,6 +191,7 @@ def comparison(level: str, model: str, reference: str | None, pairs: Sequence[Pa
         reference_value=reference_value,
         difference=difference,
         recipe=recipe,
+        floor=without_room([pair.other for pair in paired if pair.other]),
         spreads={name: spread for name, spread in known.items() if spread},
         p_holm=None,
         changed=_share_changed(paired) if paired else None,

@@ -209,7 +209,7 @@ def show(content: Content, console: Console | None = None) -> None:
     groups: list[TaskGroup] = [*report.groups, *report.contrast_groups]
     for group in groups:
         console.print(Text(wording.heading(group), style="bold"))
-        console.print(_rows(wording.overall(group.relations)))
+        console.print(_rows(wording.overall(group.answer)))
     decided = [finding for finding in content.findings if finding.verdict != NOT_DECIDED]
     console.print(
         Text(f"Of the paper's findings {len(decided)} of {len(content.findings)} are decided")

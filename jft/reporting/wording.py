@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from jft.evaluation.metrics import METRICS
-from jft.evaluation.stats import ALPHA
+from jft.evaluation.stats import ALPHA, MIN_TRAININGS
 from jft.reporting.compare import Contrast, Recipe, Report, TaskGroup
 from jft.reporting.models import ModelName
 from jft.reporting.pairs import Comparison
@@ -20,11 +20,21 @@ GUIDE = (
     (OUT_OF_TASK, "datasets of other tasks"),
     ("FT, FTICL-k", "trained on plain examples, or with k demonstrations before every example"),
     ("shots", "demonstrations before a test item; k-shot scores of a model need no training"),
+    (
+        "P(gold)",
+        "the probability that a model gives the right label, among all texts; it is judged where "
+        "accuracy has no room to fall, since the base does no better than one label for all items",
+    ),
+    (
+        "no loss above",
+        "the interval holds no loss larger than the margin (--margin, in points): a smaller one "
+        "may be there",
+    ),
     ("change", "tuned minus base on the same items, in percentage points"),
     (
         "95 % interval",
         "where the true change lies, going by these items; a change is coloured where it leaves "
-        f"out zero and p is below {ALPHA}",
+        f"out zero, which is where p is below {ALPHA}",
     ),
     (
         "p (Holm)",
@@ -39,8 +49,8 @@ GUIDE = (
     ),
 )
 LEGEND = (
-    f"A change counts as better or worse where its 95 % interval leaves out zero and p < {ALPHA}. "
-    "p (Holm) is adjusted for all rows of this table; bold where below that."
+    f"A change counts as better or worse where p (Holm), adjusted for all rows, is below {ALPHA}; "
+    "intervals are of each row alone."
 )
 
 
@@ -118,33 +128,89 @@ def overall(comparisons: list[Comparison]) -> list[Comparison]:
     return sorted(first.values(), key=lambda c: (RELATIONS.index(c.relation), c.metric))
 
 
-def verdict(comparisons: list[Comparison]) -> str:
-    """Sum up: `better in-domain, no measurable change out-of-domain and out-of-task`."""
-    judged = [c for c in overall(comparisons) if c.difference]
+def scope(report: Report) -> str:
+    """Say whether the answer is about checkpoints or about their recipes."""
+    groups: list[TaskGroup] = [*report.groups, *report.contrast_groups]
+    judged = [c for group in groups for c in group.answer]
+    recipes = [c for c in judged if c.recipe]
+    if judged and len(recipes) == len(judged):
+        return (
+            "Each recipe was trained several times: verdicts are about the recipe, and would hold "
+            "of another training."
+        )
+    few = "Some recipes were" if recipes else "Each recipe was"
+    return (
+        f"{few} trained fewer than {MIN_TRAININGS} times: such verdicts are about these "
+        "checkpoints, not about what another seed would give (study.seeds=0,1,2,3,4 would tell)."
+    )
+
+
+def verdict(comparisons: list[Comparison], margin: float) -> str:
+    """Sum up: `better in-domain, worse out-of-task, cannot tell out-of-domain`."""
+    judged = [c for c in overall(comparisons) if c.judged]
     relations = [c.relation for c in judged]
     places: dict[str, list[str]] = {}
     for c in judged:
         several = relations.count(c.relation) > 1
         place = c.relation + f" ({metric(c.metric)})" * several
-        places.setdefault(_judgement(c), []).append(place)
+        places.setdefault(_judgement(c, margin), []).append(place)
     parts = [f"{judgement} {_together(found)}" for judgement, found in places.items()]
     return ", ".join(parts) or "no base to compare with"
 
 
-def sentence(comparison: Comparison) -> str:
-    """Put a comparison in a sentence, with its interval and what chance has to do with it."""
+def sentence(comparison: Comparison, margin: float) -> str:
+    """Put a comparison in a sentence, with its intervals and what the sample cannot rule out."""
     c, name = comparison, metric(comparison.metric)
-    difference = c.difference
-    if difference is None:
+    if c.difference is None or c.judged is None:
         return f"{c.relation.capitalize()}: {name} {percent(c.value)}; no base to compare with."
     change = f"{name} {percent(c.reference_value)} {ARROW} {percent(c.value)}"
-    size = f"{points(difference.value)} points, 95{SPACE}% interval {interval(c)}"
-    size += f"; n = {c.n}{spreads(c)}"
-    if difference.significant:
-        return f"{c.relation.capitalize()}: {change} ({size})."
+    size = f"{points(c.difference.value)} points, 95{SPACE}% interval {interval(c)}"
+    if c.recipe:
+        seeds = f"{points(c.recipe.low)} to {points(c.recipe.high)}"
+        size += f", of the recipe {seeds} over {c.recipe.trainings} trainings"
+    end = f"{size}; n = {c.n}{spreads(c)}"
+    floor = _floor(c.stands_for) if c.stands_for else ""
+    if c.decided:
+        skewed = " Most items went the other way; a few large changes decide." * c.judged.is_skewed
+        return f"{c.relation.capitalize()}: {change} ({end}).{skewed}{floor}"
+    return f"{c.relation.capitalize()}: {change} ({end}). {_unsaid(c, margin)}{floor}"
+
+
+def _floor(c: Comparison) -> str:
+    """Say why accuracy is not judged, and what it was."""
+    who = c.reference if c.level == "group" and c.reference == "FT" else "the base"
     return (
-        f"{c.relation.capitalize()}: {change} ({size}): within what chance explains; this sample "
-        f"would find a true change of about {_rounded(difference.detectable)} points."
+        f" Accuracy ({percent(c.reference_value)} {ARROW} {percent(c.value)}, {interval(c)}) has "
+        f"no room to fall: on {_together(list(c.floor))} {who} may do no better than one label "
+        "for every item."
+    )
+
+
+def _unsaid(c: Comparison, margin: float) -> str:
+    """Say what a sample that decides nothing leaves open, and how many items would decide it."""
+    judged = c.judged
+    assert judged
+    sign = METRICS[c.metric].direction or 1
+    loss, gain = (-judged.low, judged.high) if sign > 0 else (judged.high, -judged.low)
+    open_to = [
+        f"a {what} of up to {_rounded(end)} points"
+        for what, end in (("loss", loss), ("gain", gain))
+        if end > margin
+    ]
+    if not open_to:
+        return f"No change above {_rounded(margin)} points."
+    alone = ""
+    if c.p_holm is not None and judged.significant:
+        alone = (
+            "Alone it would count as a change; among all rows of the answer it may be chance "
+            f"(p {p_value(c.p_holm)} after Holm's adjustment). "
+        )
+    effect = max(abs(judged.value), margin)
+    needed = math.ceil(c.n * (judged.detectable / effect) ** 2 / 10) * 10
+    what = "items and trainings" if c.recipe else "items"
+    return (
+        f"{alone}The sample cannot rule out {' or '.join(open_to)}; about {needed:,} {what} would "
+        f"find a change of {_rounded(effect)} points."
     )
 
 
@@ -160,14 +226,15 @@ def introduction(report: Report) -> str:
     """Say what was compared, in two sentences."""
     keys = [key for model in report.models for key in model.cells]
     used_shots = ", ".join(str(n) for n in sorted({key.shots for key in keys}))
-    prompts = ", ".join(str(n) for n in sorted({key.prompt for key in keys}))
+    numbers = sorted({key.prompt for key in keys})
+    prompts = f"prompt{'s' * (len(numbers) > 1)} no. {', '.join(map(str, numbers))}"
     names = [model.name for model in report.bases] + [s.base for s in report.recipes]
     bases = " and ".join(dict.fromkeys(filter(None, names))) or "no base"
     datasets = len({key[:2] for key in keys})
     tuned = len(report.models) - len(report.bases)
     return (
         f"{count(tuned, 'fine-tuned model')} against {bases}, on the same items of "
-        f"{count(datasets, 'dataset')} (shots {used_shots}; prompts {prompts}). "
+        f"{count(datasets, 'dataset')} (shots {used_shots}; {prompts}). "
         "Changes are in percentage points, averaged over shots and prompts, then over datasets "
         "with equal weight."
     )
@@ -217,8 +284,16 @@ def _together(names: list[str]) -> str:
     return f"{', '.join(others)} and {last}" if others else last
 
 
-def _judgement(comparison: Comparison) -> str:
-    return {0: "no measurable change", 1: "better", -1: "worse"}[comparison.direction]
+def _judgement(comparison: Comparison, margin: float) -> str:
+    judged = comparison.judged
+    if comparison.direction or judged is None:
+        return "better" if comparison.direction > 0 else "worse"
+    sign = METRICS[comparison.metric].direction or 1
+    low, high = (judged.low, judged.high) if sign > 0 else (-judged.high, -judged.low)
+    if low > -margin:
+        size = f"above {_rounded(margin)} points"
+        return f"no change {size}" if high < margin else f"no loss {size}"
+    return "cannot tell"
 
 
 def _rounded(value: float) -> str:
