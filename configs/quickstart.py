@@ -2,7 +2,9 @@
 
     bash launch/quickstart.sh
 
-FT gains some twenty points in-domain over the base model, with an interval above zero.
+Both models get better on films, which they were not trained on, and lose the other tasks: the
+probability that they give the right label there falls from 12 % to 0 and 2 %. Each is trained once;
+four seeds of FT gained 6 to 19 points in-domain.
 """
 
 from jft import config as config_lib

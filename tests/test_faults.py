@@ -127,6 +127,7 @@ class Runs:
         return {
             str(path.relative_to(folder)): path.read_bytes().replace(name.encode(), b"")
             for path in files
+            if path.name != ".jft-export"
         }
 
 

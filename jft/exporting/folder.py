@@ -147,7 +147,8 @@ def _unfinished(target: Path) -> Iterator[Path]:
         if target.exists():
             target.rmdir()  # it is empty: see `_new_target`
         part.rename(target)
-        (target / MARK).unlink()
+        with contextlib.suppress(OSError):  # the folder is whole, whatever becomes of the mark
+            (target / MARK).unlink()
 
 
 def _say_what_base(decoder: DecoderConfig, base: str) -> None:
