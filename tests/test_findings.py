@@ -5,6 +5,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from report_data import BASE, FT, edit_model, read_jsonl, write_evaluation, write_jsonl, write_study
 
@@ -14,6 +15,7 @@ from jft.errors import UserError
 from jft.reporting import figures, wording
 from jft.reporting.compare import compare
 from jft.reporting.content import gather
+from jft.reporting.findings import Evidence, PaperFinding
 from jft.reporting.read import read_models
 from jft.runtime import records, workdir
 
@@ -74,27 +76,77 @@ def test_nothing_to_judge_is_not_decided(tmp_path, undrawn):
 
 
 def test_a_loss_on_other_tasks_supports_and_a_gain_contradicts(tmp_path, undrawn):
-    lost = write_seeds(tmp_path / "lost", 1, FT={"out-of-task": 0.1})
-    gained = write_seeds(tmp_path / "gained", 1, FT={"out-of-task": 0.98})
+    lost = write_seeds(tmp_path / "lost", 3, FT={"out-of-task": 0.1})
+    gained = write_seeds(tmp_path / "gained", 3, FT={"out-of-task": 0.98})
     assert verdicts(gather(lost))[4] == "supported"
     assert verdicts(gather(gained))[4] == "contradicted"
 
 
+def test_fewer_than_three_trainings_decide_nothing(tmp_path, undrawn):
+    content = gather(write_seeds(tmp_path, 2, FT={"out-of-task": 0.1}))
+    assert verdicts(content) == ["not decided"] * 5
+    at_0, with_demonstrations = content.findings[4].evidence
+    assert "fewer than 3 trainings of each recipe" in at_0.text
+    assert "at 0 shots" in at_0.text
+    assert "with demonstrations" in with_demonstrations.text
+
+
 def test_half_of_a_finding_is_not_all_of_it(tmp_path, undrawn):
-    content = gather(write_seeds(tmp_path, 1, FT={"out-of-domain": 0.97}))
-    classification, generation = content.findings[0].evidence
-    assert classification.says == "supported"
+    content = gather(write_seeds(tmp_path, 3, FT={"out-of-domain": 0.97}))
+    *classification, generation = content.findings[0].evidence
+    assert all(e.agrees and e.p_value < 0.05 for e in classification)
     assert generation.p_value is None
     assert content.findings[0].verdict == "not decided"
 
 
-def test_the_distance_of_the_weights_needs_enough_pairs(tmp_path, undrawn):
+def test_a_claim_holds_as_surely_as_its_least_sure_part_and_fails_by_its_surest():
+    def finding(*parts):
+        evidence = [Evidence("", p, agrees) for p, agrees in parts]
+        return PaperFinding("", evidence, p_holm=0.01)
+
+    assert finding((0.01, True), (0.2, True)).p_value == 0.2
+    assert finding((0.01, True), (0.2, True)).verdict == "supported"
+    assert finding((0.01, True), (0.2, False)).p_value == 0.4
+    assert finding((0.01, True), (0.2, False)).verdict == "contradicted"
+    assert finding((0.01, True), (None, False)).p_value is None
+    assert finding((0.01, False), (None, False)).p_value == 0.01
+
+
+def test_the_distance_of_the_weights_needs_three_trainings(tmp_path, undrawn):
     few = gather(write_seeds(tmp_path / "few", 2))
-    assert "2 of 2 trainings" in few.findings[3].evidence[0].text
+    assert (
+        "0.500 times as far as FT in 2 trainings; fewer than 3" in few.findings[3].evidence[0].text
+    )
     assert verdicts(few)[3] == "not decided"
-    assert verdicts(gather(write_seeds(tmp_path / "many", 9)))[3] == "supported"
-    far = write_seeds(tmp_path / "far", 9, distances=(0.1, 0.2))
+    assert verdicts(gather(write_seeds(tmp_path / "many", 3)))[3] == "supported"
+    far = write_seeds(tmp_path / "far", 3, distances=(0.1, 0.2))
     assert verdicts(gather(far))[3] == "contradicted"
+
+
+@pytest.mark.parametrize(("films", "trips", "agrees"), [(0.95, 0.3, True), (0.75, 0.75, None)])
+def test_an_advantage_that_turns_from_set_to_set_is_unstable(
+    tmp_path, undrawn, films, trips, agrees
+):
+    folders = write_seeds(tmp_path, 3)
+    for folder in folders[2::2]:  # FTICL
+        for dataset, share in (("films", films), ("trips", trips)):
+            for name, value in (("rows.jsonl", "correct"), ("cells.jsonl", "value")):
+                file = Path(folder) / name
+                rng = np.random.default_rng(7)
+                right = rng.random(40) < share
+
+                def changed(r, dataset=dataset, value=value, right=right):
+                    if r["dataset"] != dataset:
+                        return r
+                    return r | {value: bool(right[r["index"]]) if "index" in r else right.mean()}
+
+                write_jsonl(file, [changed(r) for r in read_jsonl(file)])
+    [evidence] = gather(folders).findings[2].evidence
+    if agrees:
+        assert evidence.agrees
+        assert evidence.p_value < 0.01
+    else:
+        assert evidence.p_value > 0.05
 
 
 def test_each_ft_run_counts_once_however_many_it_is_compared_with(tmp_path, undrawn):
@@ -113,7 +165,7 @@ def test_each_ft_run_counts_once_however_many_it_is_compared_with(tmp_path, undr
         edit_model(earlier, step=15, model_sha256=folder)
         folders.append(str(earlier))
     content = gather(folders)
-    assert "in 2 of 2 trainings" in content.findings[3].evidence[0].text
+    assert "FT in 2 trainings" in content.findings[3].evidence[0].text
     assert {c.fticl.first.step == c.ft.first.step for c in content.report.contrasts} == {True}
     assert len(content.report.contrasts) == 6
 

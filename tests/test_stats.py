@@ -426,3 +426,38 @@ def test_an_answer_in_which_nothing_changed_says_so():
                 p_values.append(stats.paired_difference(tuned.ravel(), cells_of(base)).p_value)
         wrong += min(stats.holm(p_values)) < 0.05
     assert wrong / studies <= 0.05 + 0.02  # two standard errors
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.01, 0.03])
+@pytest.mark.parametrize("trainings", [3, 5])
+def test_seeds_alone_do_not_make_an_effect_vary_from_set_to_set(spread, trainings):
+    """FTICL equals FT on average: nine sets of three tasks, each task trained anew."""
+    rng, studies, unstable = np.random.default_rng(2), 200, 0
+    for _ in range(studies):
+        found = []
+        for _ in range(3):
+            values = recipe(rng, 60, 3, 2, trainings, spread, texts=False)
+            _, item, cell, training = np.indices(values.shape).reshape(4, -1)[:, : values[0].size]
+            for of_set in values:
+                base = Items(np.zeros(of_set.size), item, conditions=cell)
+                found.append(stats.recipe_difference(of_set.ravel(), base, training))
+        unstable += stats.variation(found, 3 * (trainings - 1), 0.02).none < 0.025
+    assert unstable / studies <= 0.05 + 0.015
+
+
+def test_an_effect_that_varies_is_told_from_one_that_does_not():
+    rng, found = np.random.default_rng(4), {}
+    for spread in (0.0, 0.15):
+        means = rng.normal(0, spread, 8)
+        differences = []
+        for mean in means:
+            values = rng.normal(mean, 0.2, (400, 3))
+            item, training = np.indices(values.shape).reshape(2, -1)
+            base = Items(np.zeros(values.size), item)
+            differences.append(stats.recipe_difference(values.ravel(), base, training))
+        found[spread] = stats.variation(differences, 2, 0.1)
+    assert found[0.15].none < 0.01
+    assert found[0.15].value == pytest.approx(0.15, rel=0.5)
+    assert found[0.15].some > 0.05
+    assert found[0.0].none > 0.05
+    assert found[0.0].some < 0.01

@@ -103,8 +103,10 @@ def test_the_papers_grid():
     config = paper.get_config()
     config.data.root = str(PAPER)
     found = entries(config, Path("/study"))
-    sets = len(list(PAPER.glob("*/*_train_*.json")))
-    assert len(found) == 1 + 3 * sets
+    assert len(found) == 1 + 5 * 3 * 5
+    config.study.train, config.study.seeds = (), (0,)
+    every = entries(config, Path("/study"))
+    assert len(every) == 1 + 3 * len(list(PAPER.glob("*/*_train_*.json")))
     assert len(eval_grid.all_cells(found[1].scoring.config)) == 18 * 4 * 2
 
 

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy import special
 
 from jft.evaluation.samples import ALPHA, Means, Pairs, Sample, Trainings, residual_variance
 
@@ -206,6 +207,45 @@ def standard_error(values: ArrayLike) -> float:
     if values.size < 2:
         return math.nan
     return float(values.std(ddof=1) / math.sqrt(values.size))
+
+
+class Variation(NamedTuple):
+    """The variation of recipes' differences from set to set, beyond items and trainings.
+
+    Attributes:
+      value: its standard deviation; 0 where they differ no more than items and trainings make them.
+      none: the p-value of no such variation.
+      some: the p-value of one as large as a margin, or larger.
+    """
+
+    value: float
+    none: float
+    some: float
+
+
+def variation(found: Sequence[Difference], freedom: int, margin: float) -> Variation:
+    """Test whether differences on several sets vary by more than items and trainings explain.
+
+    What their means vary, over what they would, is an F statistic. What they would is the error of
+    the items of each set, and that of the trainings, which is known less well.
+
+    Args:
+      found: the differences of recipes, from `recipe_difference`, of two sets or more.
+      freedom: the number of trainings less that of recipes: those of one recipe are the same for
+        all its sets.
+      margin: a standard deviation that would matter.
+    """
+    samples = [each.sample for each in found if isinstance(each.sample, Trainings)]
+    items = float(np.mean([sample.items.error**2 for sample in samples]))
+    trainings = float(np.mean([sample.error**2 for sample in samples]))
+    expected, varied = items + trainings, float(np.var([d.value for d in found], ddof=1))
+    # Degrees of freedom of what is expected, by Satterthwaite: those of its less certain part.
+    free = min(1e9, freedom * (expected / max(trainings, 1e-30)) ** 2)
+    return Variation(
+        value=math.sqrt(max(0.0, varied - expected)),
+        none=float(special.fdtrc(len(found) - 1, free, varied / expected)),
+        some=float(special.fdtr(len(found) - 1, free, varied / (expected + margin**2))),
+    )
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

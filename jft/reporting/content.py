@@ -91,11 +91,6 @@ class Content:
     data: list[dict]
     steps: list[ProgramRun]
 
-    @property
-    def tests(self) -> int:
-        """The number of tests that the verdicts rest on."""
-        return sum(e.p_value is not None for finding in self.findings for e in finding.evidence)
-
     def input_of(self, item: ChangedItem) -> str:
         """Look up the input of an item, which results leave out: its fields, shortened, one a line.
 
