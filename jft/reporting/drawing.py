@@ -20,7 +20,10 @@ from matplotlib.figure import Figure
 # Colours that a page replaces by its own, light or dark.
 INK, QUIET, RULE = "#1d2228", "#646c75", "#dedad2"
 PAGE_COLORS = {INK: "var(--ink)", QUIET: "var(--quiet)", RULE: "var(--rule)"}
-LOOKS = ("#0072b2", "o", "-"), ("#d55e00", "s", "--"), ("#009e73", "^", ":"), ("#cc79a7", "D", "-.")
+LOOKS = (
+    *(("#0072b2", "o", "-"), ("#d55e00", "s", "--"), ("#009e73", "^", ":")),
+    *(("#cc79a7", "D", "-."), ("#56b4e9", "v", "-"), ("#b58900", "P", "--")),
+)
 STYLE: Any = {
     "font.size": 9,
     "text.color": INK,
@@ -118,6 +121,8 @@ def errorbars(
             )
         if joined:
             axes.set_xticks(every, [f"{x:g}" for x in every])
+        else:
+            axes.set_xlim(0, 1.3 * every[-1])  # what is alike looks alike
         _finish(axes, series, x_label, y_label, at_end=joined)
 
     return Panel(title, draw)

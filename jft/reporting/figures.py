@@ -11,7 +11,7 @@ from jft.reporting.compare import Recipe, Report
 from jft.reporting.drawing import Panel, Plot, Series
 from jft.reporting.models import Run
 from jft.reporting.pairs import Comparison
-from jft.tasks import OUT_OF_DOMAIN, RELATIONS
+from jft.tasks import OUT_OF_DOMAIN, OUT_OF_TASK, RELATIONS
 
 SHOTS = (
     "Change against the base, in points, over the demonstrations before each test item; 95 % "
@@ -25,7 +25,7 @@ PROBES = (
     "When it turns: a few held-out items during training. First how much less likely the gold "
     "answer became than it was to the base (nats a token, below zero is better), then how far the "
     "distribution of its first tokens went from the base's (KL divergence, nats). Bands: one "
-    "standard error of either, over the items."
+    "standard error of either, over the items. Other tasks have a line each."
 )
 DRIFT = (
     "How far the weights went, |W - W0| / |W0| in thousandths, against what became of the "
@@ -120,20 +120,24 @@ def _probes(report: Report) -> list[Panel]:
     for name, run in _runs(report):
         steps = {record["step"] for record in run.probes}
         if len(steps) > 1:
-            n = sum(record["n"] for record in run.probes if record["step"] == min(steps))
-            title = f"{name}\ngold answer, {n} items"
+            title = f"{name}\ngold answer"
             panels.append(_curves(title, run.probes, "nll_change", "nats a token"))
             panels.append(_curves("\nKL to the base", run.probes, "kl", "nats"))
     return panels
 
 
 def _curves(title: str, probes: list[dict], field: str, label: str) -> Panel:
+    """Plot a line for each relation, and of other tasks for each task: they may go either way."""
     series = []
-    for look, relation in enumerate(RELATIONS):
-        x, y, error = _curve([p for p in probes if p["relation"] == relation], field)
-        if x:
-            low, high = ([a + s * b for a, b in zip(y, error, strict=True)] for s in (-1, 1))
-            series.append(Series(relation, look, x, y, low, high))
+    places = {(RELATIONS.index(p["relation"]), p["task"]) for p in probes}
+    for look, (number, task) in enumerate(sorted(places)):
+        relation = RELATIONS[number]
+        of = [p for p in probes if (p["relation"], p["task"]) == (relation, task)]
+        n = sum(p["n"] for p in of if p["step"] == of[0]["step"])
+        x, y, error = _curve(of, field)
+        low, high = ([a + s * b for a, b in zip(y, error, strict=True)] for s in (-1, 1))
+        name = task if relation == OUT_OF_TASK else relation
+        series.append(Series(f"{name}, n = {n}", look, x, y, low, high))
     return drawing.bands(title, series, "optimizer step", label)
 
 

@@ -72,7 +72,7 @@ def page_of(content: Content) -> str:
         environment,
         "report.html.jinja",
         content,
-        choices=tuple(CHOICES),
+        choices=[name for name in CHOICES if any(name in c.spreads for c in report.comparisons)],
         metrics=_other_metrics(content),
         compared={
             model.name: {(c.task, c.dataset, c.shots, c.prompt, c.draw): c for c in recipe.cells}

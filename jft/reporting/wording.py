@@ -168,7 +168,8 @@ def sentence(comparison: Comparison, margin: float) -> str:
     if c.recipe:
         seeds = f"{points(c.recipe.low)} to {points(c.recipe.high)}"
         size += f", of the recipe {seeds} over {c.recipe.trainings} trainings"
-    end = f"{size}; n = {c.n}{spreads(c)}"
+    others = f"; {percent(c.changed)} of the answers are others" if c.changed else ""
+    end = f"{size}; n = {c.n}{spreads(c)}{others}"
     floor = _floor(c.stands_for) if c.stands_for else ""
     if c.decided:
         skewed = " Most items went the other way; a few large changes decide." * c.judged.is_skewed
