@@ -165,6 +165,8 @@ def check(runs, program, prepare, at, error):
     """Let a call fail in a run, start it again, and compare what it leaves."""
     prepare(runs.folder / "faulty")
     done, log = runs.start(program, "faulty", at, error)
+    if len(log) < at:  # a run that finds more in its cache makes fewer calls
+        return
     what = f"{program}: {log[at - 1]} fails with {errno.errorcode[error]}"
     text = f"{what}: {done.stdout} {done.stderr}"
     print(done.returncode, what, flush=True)
