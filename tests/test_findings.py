@@ -91,6 +91,44 @@ def test_fewer_than_three_trainings_decide_nothing(tmp_path, undrawn):
     assert "with demonstrations" in with_demonstrations.text
 
 
+def test_what_the_base_did_not_have_cannot_be_lost(tmp_path, undrawn):
+    """Without demonstrations the base gives no label any probability, nor is it ever right."""
+    folders = write_seeds(tmp_path, 3, FT={"out-of-task": 0.1})
+    for folder, share in zip(folders, (0.4, *[0.05] * 6), strict=True):
+        file, right = Path(folder) / "rows.jsonl", {}
+        rows = read_jsonl(file)
+        for row in rows:
+            if row["task"] == "sentiment":
+                continue
+            labels = list(row["scores"])
+            of = share if row["shots"] else 1e-9
+            row["scores"] = {
+                label: float(np.log(of / len(labels)) - i) for i, label in enumerate(labels)
+            }
+            row["prediction"], row["correct"] = labels[0], row["output"] == labels[0]
+            place = (row["dataset"], row["shots"], row["prompt"])
+            right.setdefault(place, []).append(row["correct"])
+        write_jsonl(file, rows)
+        cells = Path(folder) / "cells.jsonl"
+        write_jsonl(
+            cells,
+            [
+                c
+                | {
+                    "value": float(
+                        np.mean(right.get((c["dataset"], c["shots"], c["prompt"]), c["value"]))
+                    )
+                }
+                for c in read_jsonl(cells)
+            ],
+        )
+    finding = gather(folders).findings[4]
+    [evidence] = finding.evidence
+    assert "with demonstrations: P(gold)" in evidence.text
+    assert evidence.agrees
+    assert finding.verdict == "supported"
+
+
 def test_half_of_a_finding_is_not_all_of_it(tmp_path, undrawn):
     content = gather(write_seeds(tmp_path, 3, FT={"out-of-domain": 0.97}))
     *classification, generation = content.findings[0].evidence

@@ -172,6 +172,9 @@ def _evidence(name: str, pairs: list[Pair], sign: int, margin: float) -> Evidenc
     assert c.difference
     shots = "with demonstrations" if pairs[0].cell.key.shots else "at 0 shots"
     text = f"{name}, {shots}: {wording.metric(c.metric)} {wording.points(c.change)} points"
+    if sign < 0 and c.metric == metrics.P_GOLD and (c.reference_value or 0.0) < margin:
+        before = wording.percent(c.reference_value)
+        return Evidence(f"{text}; with {before} before, there was nothing to lose")
     if c.recipe is None:
         return Evidence(f"{text} of these checkpoints ({wording.interval(c)}); {FEW}")
     low, high = c.recipe.low, c.recipe.high
