@@ -625,6 +625,8 @@ def test_verdicts_have_a_margin(study, low, high, metric, words):
         some, relation="in-domain", metric=metric, difference=found, recipe=None, p_holm=p_value
     )
     assert wording.verdict([c], 0.02) == words
+    nothing = dataclasses.replace(c, p_holm=1.0, difference=difference(-0.1, 0.1))
+    assert "rule out" in wording.sentence(nothing, 0.0)
     # What is not so after Holm's adjustment is not so in the answer.
     unsure = dataclasses.replace(c, p_holm=0.06)
     assert not wording.verdict([unsure], 0.02).startswith(("better", "worse"))
@@ -687,6 +689,7 @@ def test_verdicts_are_of_checkpoints_below_three_trainings_and_else_of_the_recip
         assert (c.recipe is not None) == (seeds >= 3)
         if c.recipe:
             assert c.recipe.trainings == seeds
+            assert wording.interval(c).startswith(wording.points(c.recipe.low))  # as its p-value
             assert c.recipe.value == pytest.approx(c.difference.value)
             assert c.recipe.high - c.recipe.low >= c.difference.high - c.difference.low - 1e-9
             assert "of the recipe" in wording.sentence(c, 0.02)

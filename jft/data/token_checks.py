@@ -261,6 +261,8 @@ def unknown_tokens(
       encoded: their sequences by index.
       tokenizer: the model's.
     """
+    if tokenizer.unk_id is None:
+        return []
     found = [
         i
         for i, each in sorted(encoded.items())

@@ -51,7 +51,7 @@ def read_hashes(folder: Path) -> frozenset[str] | None:
         return None
     except UnicodeDecodeError:
         first, rest = "", []
-    if first.startswith(COUNT) and first == f"{COUNT}{len(rest)}":
+    if first == f"{COUNT}{len(rest)}":
         return frozenset(rest)
     if len(first) == HEX_DIGITS:  # without a count, as it was written before
         return frozenset([first, *rest])

@@ -97,7 +97,7 @@ def _over_sizes(recipes: list[Recipe], relation: str) -> dict[Line, Points]:
 
 
 def _series(name: str, look: int, points: Points) -> Series:
-    found = [(x, c.difference) for x, c in points if c.difference]
+    found = [(x, c.judged) for x, c in points if c.judged]
     return Series(
         name,
         look,

@@ -190,6 +190,6 @@ def _heat_cell(comparison: Comparison, largest: float) -> HeatCell:
         relation=comparison.relation,
         direction="up" if difference.value > 0 else "down" if difference.value < 0 else "",
         strength=round(abs(difference.value) / largest, 3),
-        significance=significance if difference.significant else "muted",
+        significance=significance if comparison.decided else "muted",
         title=f"{comparison.relation}, {wording.interval(comparison)}, n = {comparison.n}",
     )

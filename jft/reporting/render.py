@@ -147,7 +147,7 @@ def _escape(value: object) -> Markup:
 
 def _limit(comparisons: Iterable[Comparison]) -> float:
     """Find the least multiple of five points that holds every interval: the axis ends there."""
-    ends = [abs(e) for c in comparisons if (d := c.difference) for e in (d.low, d.high)]
+    ends = [abs(e) for c in comparisons if (d := c.judged) for e in (d.low, d.high)]
     return max(0.05, -(-round(max(ends, default=0) * 100, 3) // 5) * 0.05)
 
 
@@ -160,7 +160,8 @@ def _x(difference: float, limit: float) -> float:
 def _comparison(comparison: Comparison) -> dict:
     known = {name: getattr(comparison, name, None) for name in COMPARISON}
     interval = comparison.difference
-    known |= {"low": interval.low, "high": interval.high} if interval else {}
+    if interval:  # of these checkpoints; those of the recipe have columns of their own
+        known |= {"low": interval.low, "high": interval.high, "p_value": interval.p_value}
     if recipe := comparison.recipe:
         known |= {"recipe_low": recipe.low, "recipe_high": recipe.high}
         known |= {"recipe_p_value": recipe.p_value, "trainings": recipe.trainings}

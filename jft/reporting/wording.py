@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from jft.evaluation.metrics import METRICS
-from jft.evaluation.stats import ALPHA, MIN_TRAININGS
+from jft.evaluation.stats import ALPHA, MIN_TRAININGS, Difference
 from jft.reporting.compare import Contrast, Recipe, Report, TaskGroup
 from jft.reporting.models import ModelName
 from jft.reporting.pairs import Comparison
@@ -69,10 +69,11 @@ def points(value: float | None, signed: bool = True) -> str:
 
 
 def interval(comparison: Comparison) -> str:
-    """Write the interval of a change, in points: `+19.0 to +35.0`."""
-    difference = comparison.difference
-    if difference is None:
-        return DASH
+    """Write the interval that a change is judged by, in points: `+19.0 to +35.0`."""
+    return _ends(comparison.judged) if comparison.judged else DASH
+
+
+def _ends(difference: Difference) -> str:
     return f"{points(difference.low)} to {points(difference.high)}"
 
 
@@ -164,10 +165,9 @@ def sentence(comparison: Comparison, margin: float) -> str:
     if c.difference is None or c.judged is None:
         return f"{c.relation.capitalize()}: {name} {percent(c.value)}; no base to compare with."
     change = f"{name} {percent(c.reference_value)} {ARROW} {percent(c.value)}"
-    size = f"{points(c.difference.value)} points, 95{SPACE}% interval {interval(c)}"
+    size = f"{points(c.difference.value)} points, 95{SPACE}% interval {_ends(c.difference)}"
     if c.recipe:
-        seeds = f"{points(c.recipe.low)} to {points(c.recipe.high)}"
-        size += f", of the recipe {seeds} over {c.recipe.trainings} trainings"
+        size += f", of the recipe {_ends(c.recipe)} over {c.recipe.trainings} trainings"
     others = f"; {percent(c.changed)} of the answers are others" if c.changed else ""
     end = f"{size}; n = {c.n}{spreads(c)}{others}"
     floor = _floor(c.stands_for) if c.stands_for else ""
@@ -206,7 +206,7 @@ def _unsaid(c: Comparison, margin: float) -> str:
             "Alone it would count as a change; among all rows of the answer it may be chance "
             f"(p {p_value(c.p_holm)} after Holm's adjustment). "
         )
-    effect = max(abs(judged.value), margin)
+    effect = max(abs(judged.value), margin, 0.001)  # a tenth of a point, the least that is shown
     needed = math.ceil(c.n * (judged.detectable / effect) ** 2 / 10) * 10
     what = "items and trainings" if c.recipe else "items"
     return (
