@@ -509,6 +509,8 @@ def test_cutting_the_end_would_hurt_a_third_of_the_papers_fticl_xsum_answers(con
     [
         ([("a", "Positive"), ("b", "negative")], "error"),
         ([("a", "1"), ("b", "0")], "error"),
+        # One of many is too much: a prompt would show it.
+        ([*((f"{i}", "positive") for i in range(11)), ("b", "neutral")], "error"),
         ([(" ", "positive"), ("b", "negative")], "empty_inputs"),
         ([("a", "positive"), ("a", "negative")], "contradictory_labels"),
         ([("a", "positive"), ("b", "negative")], None),
@@ -518,7 +520,7 @@ def test_demonstrations_are_checked_as_rows_are(config, suite_root, tokenizer, d
     file = suite_root / "demos.jsonl"
     rows = [{"input": text, "output": output} for text, output in demos]
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    config.data.shots, config.data.demos = 2, str(file)
+    config.data.shots, config.data.demos = len(demos), str(file)
     plan = batches_lib.plan_run(config, tokenizer)
 
     def report():
@@ -526,7 +528,7 @@ def test_demonstrations_are_checked_as_rows_are(config, suite_root, tokenizer, d
 
     if check == "error":
         with pytest.raises(
-            UserError, match=r"demonstrations of shops: \d of 2 outputs are no label"
+            UserError, match=r"demonstrations of shops: \d+ of \d+ outputs are no label"
         ):
             report()
     else:
