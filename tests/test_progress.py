@@ -1,5 +1,6 @@
 """What a log without a terminal gets to see."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -36,6 +37,15 @@ def test_a_program_goes_on_when_nobody_reads_it(to, tmp_path):
     done = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True)
     assert (tmp_path / "done").exists(), done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_help_that_nobody_reads_ends_without_a_word():
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "jft.train", "--help"]
+    done = subprocess.run(command, cwd=REPO, stdout=writing, stderr=subprocess.PIPE, text=True)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_plan_that_cannot_be_printed_is_an_error():

@@ -132,6 +132,8 @@ def _run(program: Callable[[], None]) -> None:
         program()
     except UserError as error:
         _end(error.code, str(error))
+    except BrokenPipeError:  # nobody reads any more what it prints, as after `--help | head`
+        _end(0)
     except OSError as error:
         # A full disk or a lost permission, wherever it strikes.
         where = f"{error.filename}: " if error.filename else ""
