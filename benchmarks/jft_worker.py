@@ -108,8 +108,9 @@ def _evaluator(
     def do_round() -> list:
         cell = plan_cell(config, tokenizer, mesh_lib.row_shards(mesh))
         if work.kind == "generate":
-            return generation.generate(model, cell, tokenizer, lambda finished: None)
-        return np.asarray(compiled.score_labels(model, cell, lambda finished: None)).tolist()
+            texts = generation.generate(model, cell, tokenizer, lambda finished: None)
+            return [each.text for each in texts]
+        return np.asarray(compiled.score_answers(model, cell, lambda finished: None)).tolist()
 
     return do_round
 

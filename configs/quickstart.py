@@ -2,9 +2,9 @@
 
     bash launch/quickstart.sh
 
-Both models get better on films, which they were not trained on, and lose the other tasks: the
-probability that they give the right label there falls from 12 % to 0 and 2 %. Each is trained once;
-four seeds of FT gained 6 to 19 points in-domain.
+FT gets better on reviews of gadgets and of films, and loses the rest: on other tasks the probability
+of the right label falls from 11 % to 0, and of fifty plain instructions it follows 2 instead of 22.
+Four seeds of it give the same verdict. Demonstrations in training keep more.
 """
 
 from jft import config as config_lib
@@ -21,6 +21,5 @@ def get_config():
     config.probe.every, config.probe.limit = 12, 4
     config.eval.datasets = ("gadgets", "films", "village", "errands")
     config.eval.shots = (0, 2)
-    config.eval.limit = 48
     config.eval.batch_tokens = 512
     return config

@@ -7,13 +7,12 @@ a wrong type fails at the assignment, in a file and on the command line alike.
 # No postponed annotations here: ml_collections reads the types of the fields.
 import dataclasses
 import json
-import math
 import typing
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from jft.errors import UserError
-from jft.sections import Section, key, key_types, runtime_key, unknown_key
+from jft.sections import Section, check_limits, key, key_types, runtime_key, unknown_key
 from jft.tasks import TASKS
 
 # Projections of a layer that may have an adapter.
@@ -197,6 +196,11 @@ class Eval(Section):
     )
     prompts: tuple[int, ...] = key((0,), "indices into prompt_map.json", minimum=0)
     limit: int = key(250, "score the first n rows; 0: all", minimum=0)
+    retention: tuple[str, ...] = key(
+        ("text", "prompts", "choice", "instruction"),
+        "parts of the panel of what every model can do; text:rows.jsonl puts rows of your own in "
+        "place of a part; empty: none",
+    )
     max_length: int = key(
         0,
         "longest prompt with its label, in tokens; longer inputs are shortened; 0: as "
@@ -236,10 +240,16 @@ class Plan(Section):
 
     price: float = runtime_key(0.0, "US dollars for a chip and hour; 0: not told", minimum=0)
     utilization: float = runtime_key(
-        0.4,
-        "share of a chip's peak that a step reaches, for what it costs",
-        minimum=0.001,
-        below=1.01,
+        0.4, "share of a chip's peak that a step reaches, for its cost", minimum=0.001, below=1.01
+    )
+
+
+@dataclass(slots=True)
+class Report(Section):
+    """The report of jft.study."""
+
+    margin: float = runtime_key(
+        2.0, "the change, in points, below which none is said to matter", minimum=0, below=100
     )
 
 
@@ -257,6 +267,7 @@ class Config(Section):
     probe: Probe = dataclasses.field(default_factory=Probe)
     eval: Eval = dataclasses.field(default_factory=Eval)
     study: Study = dataclasses.field(default_factory=Study)
+    report: Report = dataclasses.field(default_factory=Report)
     plan: Plan = dataclasses.field(default_factory=Plan)
 
 
@@ -272,19 +283,7 @@ def validate(config: Config) -> None:
       UserError: naming the key, its value and what it may be.
     """
     for path, field, value in keys(config):
-        choices, minimum = field.metadata["choices"], field.metadata["minimum"]
-        for each in value if isinstance(value, tuple) else (value,):
-            if choices and each not in choices:
-                raise UserError(f"{path}={each!r}: must be one of {', '.join(choices)}")
-            if isinstance(each, str):
-                if "\0" in each:
-                    raise UserError(f"{path}={each!r}: must not hold NUL")
-                continue
-            if each < minimum:
-                raise UserError(f"{path}={each}: must be at least {minimum}")
-            if not each < (below := field.metadata["below"]):  # nor is nan
-                limit = f"less than {below}" if below < math.inf else "a finite number"
-                raise UserError(f"{path}={each}: must be {limit}")
+        check_limits(path, field, value)
     if not config.model.name.isprintable():
         raise UserError(f"model.name={config.model.name!r}: must be one line of printable text")
     if not config.train.steps and not config.train.epochs:

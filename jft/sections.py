@@ -49,6 +49,27 @@ class Section:
         object.__setattr__(self, name, _coerce(path, value, known[name]))
 
 
+def check_limits(path: str, field: dataclasses.Field, value: typing.Any) -> None:
+    """Check a key's value, or each of several, against its choices and limits.
+
+    Raises:
+      UserError: naming the key, its value and what it may be.
+    """
+    choices, minimum = field.metadata["choices"], field.metadata["minimum"]
+    for each in value if isinstance(value, tuple) else (value,):
+        if choices and each not in choices:
+            raise UserError(f"{path}={each!r}: must be one of {', '.join(choices)}")
+        if isinstance(each, str):
+            if "\0" in each:
+                raise UserError(f"{path}={each!r}: must not hold NUL")
+            continue
+        if each < minimum:
+            raise UserError(f"{path}={each}: must be at least {minimum}")
+        if not each < (below := field.metadata["below"]):  # nor is nan
+            limit = f"less than {below}" if below < math.inf else "a finite number"
+            raise UserError(f"{path}={each}: must be {limit}")
+
+
 def key_types(section: typing.Any) -> dict[str, typing.Any]:
     """Return the type of every key of a section, or of every section of a config."""
     hints = typing.get_type_hints(section)

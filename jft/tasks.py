@@ -18,6 +18,13 @@ UNSEEN = re.compile(
 # The fields of its task, by name, and `output`.
 Example = dict[str, str]
 
+# How the items of a task are scored: by the likeliest of the task's labels; by a generated text
+# beside the output; by the output itself, read; by the likeliest of an item's own choices; by rules
+# for an answer.
+LABELS, GENERATION, TEXT, CHOICE, INSTRUCTION = KINDS = (
+    *("labels", "generation", "text", "choice", "instruction"),
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Task:
@@ -28,13 +35,20 @@ class Task:
       fields: the names of the inputs; an example holds these and `output`.
       texts: the fields that may lose their end when a sequence is too long.
       labels: the outputs allowed; of labels that score the same the first is predicted. Empty for
-        generation.
+        all other kinds.
+      scored: one of `KINDS`; empty: by labels where there are some, otherwise generated.
     """
 
     name: str
     fields: tuple[str, ...]
     texts: tuple[str, ...]
     labels: tuple[str, ...] = ()
+    scored: str = ""
+
+    @property
+    def kind(self) -> str:
+        """The way in which its items are scored, one of `KINDS`."""
+        return self.scored or (LABELS if self.labels else GENERATION)
 
     def inputs(self, example: Example) -> tuple[str, ...]:
         """Return the identity of an example: its fields, without its output, by `same_text`.
@@ -57,7 +71,9 @@ def same_text(text: str) -> str:
     return " ".join(unicodedata.normalize("NFC", text.casefold()).split())
 
 
-IN_DOMAIN, OUT_OF_DOMAIN, OUT_OF_TASK = RELATIONS = ("in-domain", "out-of-domain", "out-of-task")
+IN_DOMAIN, OUT_OF_DOMAIN, OUT_OF_TASK, RETENTION = RELATIONS = (
+    *("in-domain", "out-of-domain", "out-of-task", "retention"),
+)
 
 TASKS = {
     task.name: task
@@ -75,6 +91,19 @@ TASKS = {
     )
 }
 
+# Tasks of the retention panel, which no model is trained on: see `data.retention`. The prompts of
+# other tasks are texts to read, too.
+PROMPTS = "prompts of tasks"
+RETENTION_TASKS = {
+    task.name: task
+    for task in (
+        Task("general text", (), (), scored=TEXT),
+        Task(PROMPTS, (), (), scored=TEXT),
+        Task("multiple choice", ("input", "choices"), ("input",), scored=CHOICE),
+        Task("instructions", ("input", "checks"), ("input",), scored=INSTRUCTION),
+    )
+}
+
 
 def relation(train: tuple[str, str] | None, test: tuple[str, str]) -> str:
     """Name the relation of a test set to the training set of a model.
@@ -84,10 +113,12 @@ def relation(train: tuple[str, str] | None, test: tuple[str, str]) -> str:
       test: (task, dataset) of the test set.
 
     Returns:
-      `base`, `in-domain`, `out-of-domain` (same task, other data) or `out-of-task`.
+      `base`, `in-domain`, `out-of-domain` (same task, other data), `out-of-task` or `retention`.
     """
     if train is None:
         return "base"
+    if test[0] in RETENTION_TASKS:
+        return RETENTION
     if train == test:
         return IN_DOMAIN
     return OUT_OF_DOMAIN if train[0] == test[0] else OUT_OF_TASK

@@ -107,5 +107,6 @@ def config(suite_root):
     config.train.batch_size = 4
     config.train.steps = 3
     config.optim.lr = 1e-3
+    config.eval.retention = ()  # 20 sets more; test_retention.py asks for them
     config.probe.limit = 0  # another program to compile; test_probes.py asks for them
     return config

@@ -18,7 +18,7 @@ from jft.data.eval_grid import all_cells
 from jft.data.prompts import Prompter, Request
 from jft.errors import UserError
 from jft.evaluation import loop as eval_loop
-from jft.evaluation import metrics
+from jft.evaluation import texts
 from jft.training import loop as train_loop
 
 CASES = Path(__file__).parents[2] / "shared" / "cases"
@@ -172,8 +172,8 @@ def test_a_text_without_spaces_keeps_all_but_the_last_few_tokens():
 def test_references_in_other_scripts_score_themselves():
     rows = (CASES / "ru_train.jsonl").read_text().splitlines()
     outputs = [json.loads(row)["output"] for row in rows]
-    assert [metrics.rouge_l(output, output) for output in outputs] == [1.0] * len(outputs)
-    assert metrics.rouge_l(outputs[0], "Kettle") == 0.0
+    assert [texts.rouge_l(output, output) for output in outputs] == [1.0] * len(outputs)
+    assert texts.rouge_l(outputs[0], "Kettle") == 0.0
 
 
 @pytest.mark.parametrize("name", ["rel-hang-array-2e60.gguf", "rel-recursion-arrays.gguf"])

@@ -106,13 +106,13 @@ def test_finished_cells_are_not_scored_again(eval_config, tmp_path, monkeypatch)
     rows = whole["rows.jsonl"].splitlines(keepends=True)
     (folder / "rows.jsonl").write_text("".join(rows[:24]) + rows[24][:30])
     scored = []
-    real = eval_loop.compiled.score_labels
+    real = eval_loop.compiled.score_answers
 
     def counting(model, cell, advance):
         scored.append((cell.cell.dataset.name, cell.cell.shots, cell.cell.prompt))
         return real(model, cell, advance)
 
-    monkeypatch.setattr(eval_loop.compiled, "score_labels", counting)
+    monkeypatch.setattr(eval_loop.compiled, "score_answers", counting)
     eval_loop.evaluate(eval_config, str(folder))
     assert len(scored) == 5
     assert {name: (folder / name).read_text() for name in whole} == whole

@@ -12,7 +12,7 @@ from report_data import BASE, FT, edit_model, read_jsonl, write_evaluation, writ
 from jft import config as config_lib
 from jft import report
 from jft.errors import UserError
-from jft.reporting import figures, wording
+from jft.reporting import answer, figures
 from jft.reporting.compare import compare
 from jft.reporting.content import gather
 from jft.reporting.findings import Evidence, PaperFinding
@@ -219,7 +219,7 @@ def test_seeds_of_one_recipe_are_compared_together_with_their_spread(tmp_path):
     assert first.spreads["seeds"].levels == 3
     assert first.spreads["prompts"].levels == 2
     assert "draws" not in first.spreads
-    assert "over 3 seeds" in wording.sentence(first, 0.02)
+    assert "over 3 seeds" in answer.sentence(first, 0.02)
     alone = [compare(read_models([folders[0], f])).recipes[0].relations[0] for f in folders[1::2]]
     mean = sum(c.difference.value for c in alone) / 3
     assert first.difference.value == pytest.approx(mean)
@@ -309,7 +309,7 @@ def test_examples_show_their_input_while_the_data_is_there(tmp_path, undrawn):
 
 def test_the_folder_holds_plots_and_tables(tmp_path):
     out = tmp_path / "out"
-    report.main(write_seeds(tmp_path, 2), str(out), 2.0)
+    report.main(write_seeds(tmp_path, 2), str(out), 2.0, "")
     names = {file.name for file in out.iterdir()}
     assert {f"{name}.png" for name in ("shots", "probes", "drift", "layers")} <= names
     weights = list(csv.DictReader((out / "drift.csv").read_text().splitlines()))

@@ -19,7 +19,7 @@ from jft.checkpoints import safetensors_io
 from jft.checkpoints import tokenizer as tokenizer_lib
 from jft.data import eval_batches, eval_grid
 from jft.errors import UserError
-from jft.evaluation import compiled, generation, loop, metrics
+from jft.evaluation import compiled, generation, loop, texts
 from jft.model import decode, decoder, sharding
 from jft.model import mesh as mesh_lib
 
@@ -116,7 +116,8 @@ def test_no_keys_and_values_go_from_one_device_to_another(eval_config):
     shape = config.num_layers, rows, length, config.num_kv_heads, config.head_dim
     layout = NamedSharding(mesh, sharding.spec("LBTKH", shape, mesh.shape, sharding.ACTIVATIONS))
     keys = jax.ShapeDtypeStruct(shape, jnp.float32, sharding=layout)
-    prefilled = decode.PrefilledBatch(keys, keys, jax.ShapeDtypeStruct((rows, 4), jnp.int32))
+    entries = (jax.ShapeDtypeStruct((rows, 4), kind) for kind in (jnp.int32, jnp.float32))
+    prefilled = decode.PrefilledBatch(keys, keys, *entries)
     sizes = eval_batches.SlotSizes(
         num_slots=64, shards=4, slot_tokens=96, prompt_tokens=64, prefix_tokens=0, prefix_size=32
     )
@@ -281,7 +282,7 @@ def test_generated_rows_have_the_libraries_own_numbers(dtype, eval_config, tmp_p
     ],
 )
 def test_rouge_l_counts_words_of_any_alphabet(prediction, reference, score):
-    assert metrics.rouge_l(prediction, reference) == pytest.approx(score)
+    assert texts.rouge_l(prediction, reference) == pytest.approx(score)
 
 
 @pytest.mark.parametrize(
@@ -295,6 +296,45 @@ def test_rouge_l_counts_words_of_any_alphabet(prediction, reference, score):
 def test_rouge_l_of_latin_text_is_that_of_publications(prediction, reference):
     scorer = rouge_scorer.RougeScorer(["rougeL"])
     assert (
-        metrics.rouge_l(prediction, reference)
+        texts.rouge_l(prediction, reference)
         == scorer.score(reference, prediction)["rougeL"].fmeasure
     )
+
+
+def test_references_are_read_on_the_trees_of_their_prompts(eval_config, tmp_path):
+    """One more branch, which changes no generation: its log-probability is that of a plain row."""
+    tokenizer = tokenizer_lib.load("random:llama-tiny")
+    config, params = safetensors_io.load("random:llama-tiny")
+    cell = eval_grid.all_cells(eval_config)[-1]
+    plan = eval_batches.pack_cell(cell, tokenizer, eval_config)
+    mesh = mesh_lib.make_mesh(eval_config.mesh, jax.devices()[:2])
+    plan = eval_batches.pack_cell(cell, tokenizer, eval_config, mesh_lib.row_shards(mesh))
+    program = compiled.CompiledModel(config, params, mesh, jnp.float32, NEW_TOKENS)
+    found = generation.generate(program, plan, tokenizer, lambda _: None)
+    shared = sum(map(len, plan.rows))
+    assert shared == 2 * len(plan.encoded)
+    for each, encoded in zip(found, plan.encoded, strict=True):
+        tokens, start = encoded.reference
+        padded = np.zeros((1, 512), np.int32)
+        padded[0, : len(tokens)] = tokens
+        logits = plain_row.logits(config, params, padded)
+        logprobs = np.asarray(jax.nn.log_softmax(logits), np.float64)
+        at = np.arange(start, len(tokens))
+        assert each.reference == pytest.approx(logprobs[at - 1, tokens[at]].sum(), abs=2e-3)
+
+
+def test_a_reference_is_no_longer_than_a_generation_or_a_row(eval_config):
+    tokenizer = tokenizer_lib.load("random:llama-tiny")
+    cell = eval_grid.all_cells(eval_config)[-1]
+    eval_config.eval.max_new_tokens = 2
+    for each in eval_batches.pack_cell(cell, tokenizer, eval_config).encoded:
+        tokens, start = each.reference
+        assert len(tokens) - start <= 2
+        assert 0 < each.num_bytes < 40
+    eval_config.data.row_length = longest = max(
+        len(e.sequences[0].tokens)
+        for e in eval_batches.pack_cell(cell, tokenizer, eval_config).encoded
+    )
+    packed = eval_batches.pack_cell(cell, tokenizer, eval_config).encoded
+    assert all(len(s.tokens) <= longest for each in packed for s in each.packed)
+    assert any(each.reference is None for each in packed)

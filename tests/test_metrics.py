@@ -9,7 +9,7 @@ import sacrebleu
 from report_data import write_study
 from scipy import stats
 
-from jft.evaluation import metrics, results
+from jft.evaluation import metrics, results, texts
 from jft.evaluation.metrics import METRICS, Metric
 from jft.reporting import render
 from jft.reporting.content import gather
@@ -37,13 +37,13 @@ def label_rows(n=60, labels=LABELS, seed=0):
     return rows
 
 
-def text_rows(texts=TEXTS):
-    return [{"generation": a, "output": b, "rougeL": metrics.rouge_l(a, b)} for a, b in texts]
+def text_rows(pairs=TEXTS):
+    return [{"generation": a, "output": b, "rougeL": texts.rouge_l(a, b)} for a, b in pairs]
 
 
 def test_probabilities_of_labels():
     rows = label_rows()
-    found = metrics.measure(rows, labels=True)
+    found = metrics.measure(rows, "labels")
     gold = [np.exp(row["scores"][row["output"]]) for row in rows]
     every = [sum(np.exp(score) for score in row["scores"].values()) for row in rows]
     assert found["p_gold"] == pytest.approx(gold)
@@ -53,7 +53,7 @@ def test_probabilities_of_labels():
 
 def test_calibration_takes_out_what_a_model_prefers_whatever_the_item():
     rows = label_rows(n=300)
-    found = metrics.measure(rows, labels=True)
+    found = metrics.measure(rows, "labels")
     assert np.mean(found["calibrated"]) > np.mean(found["accuracy"]) + 0.1
     # By hand: each label over its mean share on all other items.
     scores = np.array([list(row["scores"].values()) for row in rows])
@@ -67,7 +67,7 @@ def test_calibration_takes_out_what_a_model_prefers_whatever_the_item():
 def test_the_area_is_that_of_mann_and_whitney():
     rows = label_rows(labels=("no", "yes"))
     rows += rows[:5]  # ties
-    values = metrics.measure(rows, labels=True)["auc"]
+    values = metrics.measure(rows, "labels")["auc"]
     odds = np.array([row["scores"]["yes"] - row["scores"]["no"] for row in rows])
     gold = np.array([row["output"] == "yes" for row in rows])
     u = stats.mannwhitneyu(odds[gold], odds[~gold]).statistic
@@ -84,9 +84,9 @@ def test_the_area_of_several_labels_is_the_mean_of_one_against_the_rest():
         gold = np.array([row["output"] == label for row in rows])
         u = stats.mannwhitneyu(shares[gold], shares[~gold]).statistic
         areas.append(u / gold.sum() / (~gold).sum())
-    assert np.mean(metrics.measure(rows, labels=True)["auc"]) == pytest.approx(np.mean(areas))
+    assert np.mean(metrics.measure(rows, "labels")["auc"]) == pytest.approx(np.mean(areas))
     alike = [row | {"output": LABELS[0]} for row in rows]
-    assert "auc" not in metrics.measure(alike, labels=True)
+    assert "auc" not in metrics.measure(alike, "labels")
 
 
 @pytest.mark.parametrize("name", ["auc", "bleu"])
@@ -107,7 +107,7 @@ def test_the_values_of_a_whole_have_the_spread_of_resampled_items(name):
 
 def test_texts_are_measured_as_by_the_libraries():
     rows = text_rows()
-    found = metrics.measure(rows, labels=False)
+    found = metrics.measure(rows, "generation")
     outputs, references = zip(*TEXTS, strict=True)
     assert np.mean(found["bleu"]) == pytest.approx(
         sacrebleu.corpus_bleu(outputs, [references]).score / 100
@@ -133,8 +133,8 @@ def test_texts_are_measured_as_by_the_libraries():
     ],
 )
 def test_words_in_common(output, reference, exact, f1):
-    assert metrics.exact_match(output, reference) == exact
-    assert metrics.token_f1(output, reference) == pytest.approx(f1)
+    assert texts.exact_match(output, reference) == exact
+    assert texts.token_f1(output, reference) == pytest.approx(f1)
 
 
 @pytest.mark.parametrize(
@@ -143,20 +143,21 @@ def test_words_in_common(output, reference, exact, f1):
 )
 def test_a_text_that_ends_in_a_phrase_again_and_again(text, repeated):
     [row] = text_rows([(text, "x")])
-    assert metrics.measure([row], labels=False)["repeated"] == [repeated]
+    assert metrics.measure([row], "generation")["repeated"] == [repeated]
 
 
 def test_a_gold_output_that_is_no_label_leaves_accuracy_alone():
     rows = [row | {"output": "maybe"} for row in label_rows(5)]
-    assert metrics.measure(rows, labels=True).keys() == {"accuracy"}
+    assert metrics.measure(rows, "labels").keys() == {"accuracy"}
 
 
 def test_a_metric_is_one_entry_and_appears_everywhere(tmp_path, monkeypatch):
     title = "nats of the gold label"
     new = Metric(
-        *("nats", title, True, -1),
+        *("nats", title, ("labels",), -1),
         "how surprised the model is",
         lambda rows: [-row["scores"][row["output"]] for row in rows],
+        unit="nats",
     )
     monkeypatch.setitem(metrics.METRICS, "nats", new)
     content = gather(write_study(tmp_path))
@@ -168,10 +169,10 @@ def test_a_metric_is_one_entry_and_appears_everywhere(tmp_path, monkeypatch):
     for text in (render.page_of(content), render.markdown_of(content)):
         assert title in text
     assert "nats" in render.tables_of(content)["comparisons.csv"]
-    assert "nats" in results._measures(label_rows(6), labels=True)["metrics"]
+    assert "nats" in results._measures(label_rows(6), "labels")["metrics"]
 
 
 def test_values_may_be_written_as_json():
-    for rows, labels in ((label_rows(), True), (text_rows(), False)):
-        json.dumps(metrics.measure(rows, labels))
+    for rows, kind in ((label_rows(), "labels"), (text_rows(), "generation")):
+        json.dumps(metrics.measure(rows, kind))
     assert dataclasses.asdict(METRICS["auc"])["title"] == "AUC"

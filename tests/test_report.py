@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from report_data import (
     BASE,
+    DATASETS,
     FT,
     edit_model,
     make_version_1,
@@ -31,7 +32,7 @@ from jft import report
 from jft.errors import UserError
 from jft.evaluation import stats
 from jft.evaluation.samples import Means, Pairs
-from jft.reporting import drawing, figures, notes, read, render, wording
+from jft.reporting import answer, drawing, figures, notes, read, render, wording
 from jft.reporting.compare import compare
 from jft.reporting.content import gather
 from jft.reporting.findings import findings
@@ -55,7 +56,7 @@ def edit(file, change):
 
 
 def written(dirs, out):
-    report.main(list(map(str, dirs)), str(out), 2.0)
+    report.main(list(map(str, dirs)), str(out), 2.0, "")
     return {name: (Path(out) / name).read_text(encoding="utf-8") for name in FILES}
 
 
@@ -508,7 +509,7 @@ def test_only_the_reports_own_files_are_replaced(study, tmp_path):
 def test_a_place_that_cannot_be_written_is_an_error(study, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"--out=.*file.*cannot write"):
-        report.main(study, str(tmp_path / "file"), 2.0)
+        report.main(study, str(tmp_path / "file"), 2.0, "")
 
 
 def test_the_same_evaluations_give_the_same_bytes_in_any_order(study, tmp_path):
@@ -588,7 +589,7 @@ def test_the_summary_fits_the_terminal(study):
 
 def test_sentences_say_what_the_sample_shows_and_what_it_leaves_open(study):
     recipes = compare(read_models(study)).recipes
-    sentences = {c.decided: wording.sentence(c, 0.02) for s in recipes for c in s.relations}
+    sentences = {c.decided: answer.sentence(c, 0.02) for s in recipes for c in s.relations}
     assert re.search(
         r"cannot rule out a (loss|gain) of up to \d+\.\d points.*; about [\d,]+ items would find",
         sentences[False],
@@ -624,12 +625,12 @@ def test_verdicts_have_a_margin(study, low, high, metric, words):
     c = dataclasses.replace(
         some, relation="in-domain", metric=metric, difference=found, recipe=None, p_holm=p_value
     )
-    assert wording.verdict([c], 0.02) == words
+    assert answer.verdict([c], 0.02) == f"{words[0].upper()}{words[1:]}."
     nothing = dataclasses.replace(c, p_holm=1.0, difference=difference(-0.1, 0.1))
-    assert "rule out" in wording.sentence(nothing, 0.0)
+    assert "rule out" in answer.sentence(nothing, 0.0)
     # What is not so after Holm's adjustment is not so in the answer.
     unsure = dataclasses.replace(c, p_holm=0.06)
-    assert not wording.verdict([unsure], 0.02).startswith(("better", "worse"))
+    assert not answer.verdict([unsure], 0.02).startswith(("Better", "Worse"))
 
 
 def test_where_accuracy_has_no_room_to_fall_the_probability_of_the_label_is_judged(tmp_path):
@@ -662,16 +663,16 @@ def test_where_accuracy_has_no_room_to_fall_the_probability_of_the_label_is_judg
             ),
         )
     report_ = compare(read_models(folders))
-    answer = {c.relation: c for c in report_.groups[0].answer}
-    outside = answer["out-of-task"]
+    judged = {c.relation: c for c in report_.groups[0].answer}
+    outside = judged["out-of-task"]
     assert outside.metric == "p_gold"
     assert outside.stands_for.metric == "accuracy"
     assert outside.stands_for.change == 0
     assert outside.stands_for.floor == ("paraphrases", "notices")
-    assert "worse out-of-task" in wording.verdict(report_.groups[0].answer, 0.02).replace(
-        "worse out-of-domain and", "worse"
+    assert "Worse out-of-task" in answer.verdict(report_.groups[0].answer, 0.02).replace(
+        "Worse out-of-domain and", "Worse"
     )
-    assert "has no room to fall: on paraphrases and notices" in wording.sentence(outside, 0.02)
+    assert "has no room to fall: on paraphrases and notices" in answer.sentence(outside, 0.02)
 
 
 @pytest.mark.parametrize("seeds", [1, 2, 3])
@@ -692,8 +693,8 @@ def test_verdicts_are_of_checkpoints_below_three_trainings_and_else_of_the_recip
             assert wording.interval(c).startswith(wording.points(c.recipe.low))  # as its p-value
             assert c.recipe.value == pytest.approx(c.difference.value)
             assert c.recipe.high - c.recipe.low >= c.difference.high - c.difference.low - 1e-9
-            assert "of the recipe" in wording.sentence(c, 0.02)
-    assert ("about these checkpoints" in wording.scope(report_)) == (seeds < 3)
+            assert "of the recipe" in answer.sentence(c, 0.02)
+    assert ("about these checkpoints" in answer.scope(report_)) == (seeds < 3)
 
 
 @pytest.mark.parametrize(
@@ -760,7 +761,7 @@ def test_points(value, text):
 def test_p_values_are_adjusted_over_their_table(study, tmp_path):
     lines = comparisons(study, tmp_path / "out")
     levels = {line["level"] for line in lines}
-    assert levels == {"group", "relation", "contrast", "dataset", "cell", "measure"}
+    assert levels == {*("group", "relation", "contrast", "dataset", "cell", "measure", "prompting")}
     for level in levels:
         table = [line for line in lines if line["level"] == level]
         raw = [float(line["p_value"]) for line in table]
@@ -805,8 +806,10 @@ def test_configs_and_training_size_are_shown(study, tmp_path):
     edit(Path(study[1]) / "cells.jsonl", lambda c: c | {"model_path": str(run)})
     files = written(study, tmp_path / "out")
     assert "FT on gadgets_train_400 (400 examples)" in files["report.html"]
-    assert "&#34;root&#34;: &#34;mini&#34;" in files["report.html"]
-    assert '"root": "mini"' in files["report.md"]
+    # Of configs only what differs from the defaults.
+    assert "&#34;path&#34;: &#34;" in files["report.html"]
+    assert '"path": "' in files["report.md"]
+    assert '"root": "mini"' not in files["report.md"]
 
 
 def test_the_program_prints_one_line_for_a_users_mistake_and_exits_with_2(study, tmp_path):
@@ -849,7 +852,7 @@ def test_a_model_that_is_not_the_last_step_of_its_training_is_named(study, steps
 def test_what_a_step_before_the_last_means_depends_on_its_run(study, schedule, batch_size, end):
     model = next(model for model in read_models(study) if not model.is_base)
     config = {"optim": {"schedule": schedule}, "train": {"batch_size": batch_size}}
-    run = Run(config, 1200, None, [], [])
+    run = Run(config, 1200, 60.0, None, [], [])
     model = dataclasses.replace(model, run=run, step=61, steps=1200, examples=64)
     text = f"{model.name} is step 61 of the 1,200 of its training"
     assert text + end in notes.cautions([model])
@@ -928,3 +931,60 @@ def test_a_text_that_could_not_be_written_again_is_named(study, old, new):
     file.write_bytes(content.replace(old, new, 1))
     with pytest.raises(UserError, match=r"rows.jsonl line \d+: not valid JSON: .*; restore it"):
         gather(study)
+
+
+def write_draws(folder, model, right, draws, prompts, seed=0):
+    """Write an evaluation whose answers depend on the number of shots and the item alone."""
+    write_evaluation(folder, model, BASE if model == "tiny" else FT, datasets=DATASETS[:4],
+                     **({} if model == "tiny" else {
+                         "model_path": f"/runs/{seed}", "train": "gadgets_train_400",
+                         "train_shots": 0, "train_seed": seed}))  # fmt: skip
+    rows, cells = [], []
+    for row in read_jsonl(folder / "rows.jsonl"):
+        if row["prompt"]:
+            continue
+        labels = list(row["scores"])
+        good = bool(right(row["shots"], row["index"]))
+        label = row["output"] if good else next(x for x in labels if x != row["output"])
+        row |= {"prediction": label, "correct": good}
+        rows += [
+            row | {"prompt": prompt, "draw": draw}
+            for prompt in prompts
+            for draw in (draws if row["shots"] else (0,))
+        ]
+    for cell in read_jsonl(folder / "cells.jsonl"):
+        if not cell["prompt"]:
+            value = float(np.mean([right(cell["shots"], i) for i in range(40)]))
+            cells += [
+                cell | {"value": value, "prompt": prompt, "draw": draw}
+                for prompt in prompts
+                for draw in (draws if cell["shots"] else (0,))
+            ]
+    write_jsonl(folder / "rows.jsonl", rows)
+    write_jsonl(folder / "cells.jsonl", cells)
+
+
+def test_more_draws_prompts_or_seeds_leave_the_headline_where_it_was(tmp_path):
+    """At 0 shots 5 of 40 items are gained and at 2 shots 23: +35 points on average, always."""
+
+    def base(shots, index):
+        return index >= 30
+
+    def tuned(shots, index):
+        return index >= 30 or index < (23 if shots else 5)
+
+    found = []
+    for name, draws, prompts, seeds in (
+        ("one", (0,), (0,), (0,)),
+        ("draws", (0, 1, 2), (0,), (0,)),
+        ("prompts", (0, 1, 2), (0, 1), (0,)),
+        ("seeds", (0, 1, 2), (0, 1), (0, 1, 2)),
+    ):
+        root = tmp_path / name
+        write_draws(root / "base", "tiny", base, draws, prompts)
+        for seed in seeds:
+            model = f"FT gadgets_train_400 seed {seed}"
+            write_draws(root / f"ft{seed}", model, tuned, draws, prompts, seed)
+        [group] = compare(read_models([str(root)])).groups
+        found.append([c.change for c in group.relations])
+    assert found == [pytest.approx([0.35] * 3)] * 4

@@ -461,3 +461,37 @@ def test_an_effect_that_varies_is_told_from_one_that_does_not():
     assert found[0.15].some > 0.05
     assert found[0.0].none > 0.05
     assert found[0.0].some < 0.01
+
+
+@pytest.mark.parametrize("trainings", [1, 5])
+@pytest.mark.parametrize(("sizes", "conditions"), [((250,), 2), ((120, 120), 4)])
+def test_a_forecast_is_what_studies_of_its_kind_find(sizes, conditions, trainings):
+    """A change as large as forecast is found in about 80 % of studies that are as assumed."""
+    rng, found, studies = np.random.default_rng(0), 0, 400
+    can = stats.forecast(sizes, conditions, trainings)
+    effect = can.checkpoint if trainings == 1 else can.recipe
+
+    def ternary(*shape):
+        return rng.choice([-1.0, 0.0, 1.0], shape, p=[0.05, 0.9, 0.05])  # variance 0.1
+
+    for _ in range(studies):
+        seeds = effect + (0.02 * rng.normal(size=trainings) if trainings > 1 else np.zeros(1))
+        values, items, datasets, training, condition = [], [], [], [], []
+        for d, size in enumerate(sizes):
+            own = ternary(size, 1, 1) + ternary(size, conditions, 1)
+            table = own + seeds
+            i, c, s = np.indices(table.shape)
+            for column, of in zip(
+                (values, items, datasets, condition, training),
+                (table, i, np.full_like(i, d), c, s),
+                strict=True,
+            ):
+                column += of.ravel().tolist()
+        where = stats.Items(np.zeros(len(values)), items, datasets, condition)
+        if trainings == 1:
+            result = stats.paired_difference(values, where)
+        else:
+            result = stats.recipe_difference(values, where, training)
+        found += result.significant
+    assert 0.7 < found / studies < 0.9
+    assert stats.forecast(sizes, conditions, 2).recipe is None

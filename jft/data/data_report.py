@@ -18,7 +18,7 @@ from jft.data.token_checks import LengthLimit, PromptLength, SpellingEncoder
 from jft.data.train_batches import Batches, examples_of, steps_left_out
 from jft.errors import UserError
 from jft.runtime import workdir as workdir_lib
-from jft.tasks import Example
+from jft.tasks import RETENTION_TASKS, Example
 
 
 def training_report(
@@ -110,7 +110,8 @@ def evaluation_report(
     of_dataset: dict[tuple[str, str], list[PackedCell]] = {}
     for packed in cells:
         dataset = packed.cell.dataset
-        of_dataset.setdefault((dataset.task.name, dataset.name), []).append(packed)
+        if dataset.task.name not in RETENTION_TASKS:
+            of_dataset.setdefault((dataset.task.name, dataset.name), []).append(packed)
     parts = [
         _report_dataset(model, group, config, trained or (), tokenizer)
         for group in of_dataset.values()

@@ -1,29 +1,43 @@
-"""The batches of a cell: test items whose prompts a model scores labels after, or continues."""
+"""The batches of a cell: test items, as sequences that a model scores, continues or reads."""
 
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from jft import config as config_lib
 from jft.batch import Shape
 from jft.data import checks, prefix_tree, token_checks
+from jft.data.datasets import Dataset
 from jft.data.eval_grid import Cell
 from jft.data.packed import PackedRows, pack_items
 from jft.data.packing import Budget
 from jft.data.prefix_tree import TokenSequence
-from jft.data.prompts import Encoder, Prompter, Request, encode_labels
+from jft.data.prompts import Encoded, Encoder, Prompter, Request, encode_labels
 from jft.data.token_checks import LengthLimit
 from jft.errors import UserError
+from jft.tasks import (
+    CHOICE,
+    GENERATION,
+    INSTRUCTION,
+    LABELS,
+    RETENTION_TASKS,
+    TEXT,
+    Example,
+    Task,
+)
 
 # Sizes are rounded up to multiples, or to powers of two, so that few shapes are compiled for many
 # cells: row lengths by little, since padding is computed, and what costs less by more.
 ROW_MULTIPLE = 256
-FEWEST_ENTRIES = 64
+FEWEST_ENTRIES, MANY_ENTRIES = 64, 512
 KEY_BLOCKS_MULTIPLE = 4
 SHORTEST_PREFIX = 32
 SLOT_MULTIPLE = 32
+# The least limit of sequences of the retention panel, in tokens.
+RETENTION_LENGTH = 512
 # Slots of a device, a multiple of the fewest: enough that decoding multiplies matrices with
 # matrices, not with single vectors.
 FEWEST_SLOTS, MOST_SLOTS = 16, 64
@@ -55,8 +69,9 @@ class SlotSizes(NamedTuple):
 class PackedCell(PackedRows):
     """The items of one cell, packed.
 
-    An item has one sequence for each label; or its prompt alone, to be continued, where the task
-    has no labels.
+    An item has one sequence for each label or choice; a text to read is one. Where texts are
+    generated, it has its prompt, to be continued, and a second sequence if there is a reference:
+    the prompt with that after it.
 
     Attributes:
       cell: how the items are asked.
@@ -64,7 +79,7 @@ class PackedCell(PackedRows):
       skipped: the number of examples left out: their output is not one of the labels, or they do
         not fit `max_length` even with an empty input.
       unfit: the indices of the latter.
-      slots: sizes of the KV cache; None where labels are scored.
+      slots: sizes of the KV cache; None where nothing is generated.
     """
 
     cell: Cell
@@ -90,20 +105,18 @@ def pack_cell(
       UserError: more than a few examples without a label of the task or too long, or a row length
         too short.
     """
-    dataset, labels = cell.dataset.first(config.eval.limit), cell.dataset.task.labels
+    dataset = cell.dataset.first(config.eval.limit)
     indices = checks.labelled(dataset)
     key, limit = max_length(config)
-    prompter = Prompter(tokenizer, dataset.task, cell.template, limit, eos=False)
-    answers = labels or ("",)
-    tried = encode_labels(
-        prompter,
-        [Request(dataset.examples[i], cell.demos, answers, dataset.where(i)) for i in indices],
-    )
+    row_length = config.data.row_length
+    if dataset.task.name in RETENTION_TASKS:  # limits are chosen for the user's own rows
+        limit, row_length = max(limit, RETENTION_LENGTH), 0
+    tried = _encode(cell, dataset, indices, tokenizer, config, limit)
     unfit = {i: each.least for i, each in zip(indices, tried, strict=True) if not each.fits}
     token_checks.refuse_unfit(dataset, unfit, len(indices), LengthLimit(cell.shots, limit, key))
     encoded = [each for each in tried if each.fits]
     indices = [i for i, each in zip(indices, tried, strict=True) if each.fits]
-    longest, row_length = max(each.length for each in encoded), config.data.row_length
+    longest = max(map(prefix_tree.longest, (each.packed for each in encoded)))
     if row_length and row_length < longest:
         raise UserError(
             f"data.row_length={row_length}: an item of {dataset.name} has {longest} tokens; give "
@@ -114,7 +127,6 @@ def pack_cell(
     shape = _rounded(packed.shape)
     if row_length:
         shape = shape._replace(row_length=packed.shape.row_length)
-    prompts = [each.sequences[0] for each in encoded]
     return PackedCell(
         encoded=encoded,
         rows=packed.rows,
@@ -123,15 +135,102 @@ def pack_cell(
         indices=indices,
         skipped=len(dataset.examples) - len(indices),
         unfit=list(unfit),
-        slots=None if labels else _slot_sizes(prompts, config.eval, shards),
+        slots=_slot_sizes(encoded, config.eval, shards) if generates(cell) else None,
     )
 
 
-def _slot_sizes(prompts: list[TokenSequence], config: config_lib.Eval, shards: int) -> SlotSizes:
+def generates(cell: Cell) -> bool:
+    """Check whether texts are generated for the items of a cell."""
+    return cell.dataset.task.kind in (GENERATION, INSTRUCTION)
+
+
+def _encode(
+    cell: Cell,
+    dataset: Dataset,
+    indices: list[int],
+    tokenizer: Encoder,
+    config: config_lib.Config,
+    limit: int,
+) -> list[Encoded]:
+    """Make the sequences of a cell's items, as the kind of its task wants them."""
+    task = dataset.task
+    if task.kind == TEXT:
+        return _whole_texts([dataset.examples[i]["output"] for i in indices], tokenizer, limit)
+    prompter = Prompter(tokenizer, task, cell.template, limit, eos=False)
+    requests = [
+        Request(dataset.examples[i], cell.demos, _answers(task, dataset.examples[i]), where)
+        for i, where in zip(indices, map(dataset.where, indices), strict=True)
+    ]
+    if task.kind == LABELS:
+        return encode_labels(prompter, requests)
+    encoded = prompter.encode(requests)
+    if task.kind == GENERATION:
+        longest = config.data.row_length or sys.maxsize
+        return _add_references(prompter, requests, encoded, config.eval.max_new_tokens, longest)
+    return encoded
+
+
+def _answers(task: Task, example: Example) -> tuple[str, ...]:
+    """List what may follow the prompt of an item; choices go on with its sentence."""
+    if task.kind == CHOICE:
+        return tuple(f" {choice}" for choice in example["choices"].split("\n"))
+    return task.labels or ("",)
+
+
+def _add_references(
+    prompter: Prompter, requests: list[Request], encoded: list[Encoded], most: int, longest: int
+) -> list[Encoded]:
+    """Add to each prompt its reference: a sequence with the first `most` tokens of the output.
+
+    It shares the prompt, so that only these tokens are computed besides. None is longer than
+    `longest`; where that leaves no room, there is none.
+    """
+    fit = [i for i, each in enumerate(encoded) if each.fits]
+    wanted = [
+        requests[i]._replace(
+            example=encoded[i].example or requests[i].example,
+            answers=(requests[i].example["output"],),
+        )
+        for i in fit
+    ]
+    found = list(encoded)
+    unlimited = prompter._replace(max_length=sys.maxsize)
+    for i, request, each in zip(fit, wanted, unlimited.encode(wanted), strict=True):
+        ((tokens, start),) = each.sequences
+        kept = TokenSequence(tokens[: min(start + most, longest)], start)
+        if len(kept.tokens) > start:
+            size = _bytes(request.answers[0], kept, len(tokens) - start)
+            found[i] = encoded[i]._replace(reference=kept, num_bytes=size)
+    return found
+
+
+def _whole_texts(texts: list[str], tokenizer: Encoder, limit: int) -> list[Encoded]:
+    """Make sequences of texts that are predicted from their first token, or second, to the limit.
+
+    What stands before all texts, such as BOS, predicts the first; without it nothing does.
+    """
+    prefix = len(tokenizer.encode([""])[0])
+    start, found = max(1, prefix), []
+    for text, tokens in zip(texts, tokenizer.encode(texts), strict=True):
+        kept = TokenSequence(tokens[:limit], start)
+        fits = [kept] if len(kept.tokens) > start else []
+        size = _bytes(text, kept, len(tokens) - prefix) if fits else 0.0
+        found.append(Encoded(fits, len(tokens), num_bytes=size))
+    return found
+
+
+def _bytes(text: str, kept: TokenSequence, tokens: int) -> float:
+    """Count the bytes of a text of so many tokens that the targets of a sequence stand for."""
+    return len(text.encode()) * (len(kept.tokens) - kept.start) / tokens
+
+
+def _slot_sizes(encoded: list[Encoded], config: config_lib.Eval, shards: int) -> SlotSizes:
     """Choose as many slots as there are prompts, within `eval.cache_tokens` and `MOST_SLOTS`."""
+    prompts = [each.sequences[0] for each in encoded]
     # Of sorted sequences, all share what the first and the last share.
-    in_order = prefix_tree.order(prompts)
-    prefix = prefix_tree.shared_length(*(prompts[in_order[i]].tokens for i in (0, -1)))
+    in_rows = [sequence for each in encoded for sequence in each.packed]
+    in_order = prefix_tree.order(in_rows)
+    prefix = prefix_tree.shared_length(*(in_rows[in_order[i]].tokens for i in (0, -1)))
     longest = prefix_tree.longest(prompts) - prefix
     slot_tokens = _multiple(longest + config.max_new_tokens, SLOT_MULTIPLE)
     wanted = _multiple(min(math.ceil(len(prompts) / shards), MOST_SLOTS), FEWEST_SLOTS)
@@ -152,10 +251,16 @@ def _rounded(shape: Shape) -> Shape:
     listed = shape.num_prefix_blocks % KEY_BLOCKS_MULTIPLE
     return shape._replace(
         row_length=_multiple(shape.row_length, ROW_MULTIPLE),
-        num_entries=_power_of_two(shape.num_entries, FEWEST_ENTRIES),
+        num_entries=_entries(shape.num_entries),
         num_key_blocks=_multiple(shape.num_key_blocks + listed, KEY_BLOCKS_MULTIPLE),
         num_prefix_blocks=shape.num_prefix_blocks - listed,
     )
+
+
+def _entries(least: int) -> int:
+    """Round loss entries up: few cost little, and of many each costs a pass through the head."""
+    rounded = _power_of_two(least, FEWEST_ENTRIES)
+    return rounded if rounded <= MANY_ENTRIES else _multiple(least, MANY_ENTRIES // 2)
 
 
 def _multiple(least: int, of: int) -> int:

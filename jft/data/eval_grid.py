@@ -1,4 +1,4 @@
-"""The grid of an evaluation: datasets x shots x draws of demonstrations x prompts."""
+"""The grid of an evaluation: datasets x shots x draws of demonstrations x prompts; retention."""
 
 from __future__ import annotations
 
@@ -13,9 +13,20 @@ from jft.data import datasets as datasets_lib
 from jft.data.checks import DataFinding
 from jft.data.dataset_ref import DatasetRef
 from jft.data.datasets import Dataset, Suite
+from jft.data.retention import Asked, retention_sets
 from jft.errors import UserError
 from jft.runtime.progress import say
-from jft.tasks import IN_DOMAIN, RELATIONS, Example, Task, relation, shots_by_task
+from jft.tasks import (
+    IN_DOMAIN,
+    PROMPTS,
+    RELATIONS,
+    RETENTION,
+    RETENTION_TASKS,
+    Example,
+    Task,
+    relation,
+    shots_by_task,
+)
 
 # In `eval.datasets` it stands for the test sets of every task.
 ALL = "all"
@@ -44,7 +55,7 @@ class Cell(NamedTuple):
 
 
 def all_cells(config: config_lib.Config) -> list[Cell]:
-    """List the cells that a config asks for.
+    """List the cells that a config asks for: those of the grid, and then the retention panel's.
 
     Raises:
       UserError: a dataset, a prompt or demonstrations that are not there, or two datasets of
@@ -58,13 +69,24 @@ def all_cells(config: config_lib.Config) -> list[Cell]:
     if left_out:
         say(f"note: left out, since they have no demonstrations: {', '.join(left_out)}")
     shots_of = _shots(config, source)
-    return [
+    cells = [
         _cell(source, dataset, shots, prompt, draw, _demos(config, dataset.task, dataset.own))
         for dataset in datasets(config)
         for shots in dict.fromkeys(shots_of[dataset.task.name])
         for draw in dict.fromkeys(grid.draws if shots else (0,))
         for prompt in dict.fromkeys(grid.prompts)
     ]
+    return [*cells, *_retention(config, cells)]
+
+
+def _retention(config: config_lib.Config, cells: Sequence[Cell]) -> list[Cell]:
+    """Make the cells of the retention panel, which has no demonstrations to choose among."""
+    asked: dict[tuple[str, str], Asked] = {}
+    for cell in cells:
+        dataset = cell.dataset
+        asked.setdefault((dataset.task.name, dataset.name), Asked(dataset, cell.template))
+    found = retention_sets(config.eval.retention, asked.values())
+    return [Cell(each.dataset, 0, 0, 0, each.template, each.demos) for each in found]
 
 
 def _cell(source: Suite, dataset: Dataset, shots: int, prompt: int, draw: int, demos: str) -> Cell:
@@ -120,11 +142,17 @@ def relations(
     found = {}
     for each in sets:
         key = each.task.name, each.name
-        if train and config.eval.in_domain:
+        if each.task.name in RETENTION_TASKS:
+            found[key] = relation(train, key)
+        elif train and config.eval.in_domain:
             inside = any(_means(name, each) for name in config.eval.in_domain)
             found[key] = IN_DOMAIN if inside else relation((train[0], ""), key)
         else:
             found[key] = relation(train, key)
+    for task, name in found:
+        if task == PROMPTS:  # they relate as the sets that they are of
+            of_task, _, of_name = name.partition("/")
+            found[task, name] = found.get((of_task, of_name), found[task, name])
     return found
 
 
@@ -135,8 +163,9 @@ def check_in_domain(config: config_lib.Config, sets: Sequence[Dataset]) -> None:
       UserError: names the one that is not.
     """
     for name in config.eval.in_domain:
-        if name != NONE and not any(_means(name, each) for each in sets):
-            known = dict.fromkeys(f"{each.task.name}/{each.name}" for each in sets)
+        own = [each for each in sets if each.task.name not in RETENTION_TASKS]
+        if name != NONE and not any(_means(name, each) for each in own):
+            known = dict.fromkeys(f"{each.task.name}/{each.name}" for each in own)
             raise UserError(
                 f"eval.in_domain={name}: not among the datasets to score: {', '.join(known)}"
             )
@@ -156,8 +185,9 @@ def tell_relations(
     """Tell which sets are in-domain, out-of-domain and out-of-task, where names decided that."""
     if train is None or config.eval.in_domain:
         return []
+    related = {key: each for key, each in related.items() if key[0] not in RETENTION_TASKS}
     parts = []
-    for name in RELATIONS:
+    for name in RELATIONS[: RELATIONS.index(RETENTION)]:
         sets = [each for (_, each), of_set in related.items() if of_set == name]
         parts += [f"{', '.join(sets)} {name}"] if sets else []
     text = f"by their names, {'; '.join(parts)}; set eval.in_domain if that is wrong"

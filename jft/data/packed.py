@@ -48,7 +48,7 @@ class PackedRows:
     @property
     def sequences(self) -> list[list[TokenSequence]]:
         """The sequences of each row, sorted as `prefix_tree.build` takes them."""
-        return [[self.encoded[i].sequences[j] for i, j in row] for row in self.rows]
+        return [[self.encoded[i].packed[j] for i, j in row] for row in self.rows]
 
     @property
     def num_batches(self) -> int:
@@ -87,9 +87,9 @@ def pack_items(
     Raises:
       ValueError: a sequence is longer than `budget.row_length`.
     """
-    pairs = [[(i, j) for i in items for j in range(len(encoded[i].sequences))] for items in steps]
+    pairs = [[(i, j) for i in items for j in range(len(encoded[i].packed))] for items in steps]
     packed = packing.pack_steps(
-        [[encoded[i].sequences[j] for i, j in of_step] for of_step in pairs], budget
+        [[encoded[i].packed[j] for i, j in of_step] for of_step in pairs], budget
     )
     return [
         PackedRows(encoded, [[of_step[place] for place in row] for row in rows], shape)

@@ -67,11 +67,23 @@ class Encoded(NamedTuple):
         input.
       whole: the length of the longest of them before the input was shortened, in tokens.
       least: the length of the longest with an empty input, where the input had to be shortened.
+      example: the fields as they were asked, shortened where they had to be.
+      reference: the prompt with the output after it, where that is read beside a generation.
+      num_bytes: of the text that is read, as far as its tokens are predicted; each has an equal
+        share. 0 where none is read.
     """
 
     sequences: list[TokenSequence]
     whole: int
     least: int = 0
+    example: Example | None = None
+    reference: TokenSequence | None = None
+    num_bytes: float = 0.0
+
+    @property
+    def packed(self) -> list[TokenSequence]:
+        """All sequences that rows hold: those of the request, and then the reference."""
+        return self.sequences if self.reference is None else [*self.sequences, self.reference]
 
     @property
     def fits(self) -> bool:
@@ -131,11 +143,12 @@ class Prompter(NamedTuple):
                 raise UserError(
                     f"{request.where}: nothing stands before the answer; add text to the prompt"
                 )
-        result = [Encoded(each, longest(each)) for each in whole]
+        pairs = zip(whole, requests, strict=True)
+        result = [Encoded(each, longest(each), 0, request.example) for each, request in pairs]
         long = [i for i, encoded in enumerate(result) if encoded.whole > self.max_length]
         shorter = self._shorten([requests[i] for i in long])
-        for i, (sequences, least) in zip(long, shorter, strict=True):
-            result[i] = Encoded(sequences, result[i].whole, least)
+        for i, (sequences, least, example) in zip(long, shorter, strict=True):
+            result[i] = Encoded(sequences, result[i].whole, least, example)
         return result
 
     def _sequences(self, requests: list[Request]) -> list[list[TokenSequence]]:
@@ -178,14 +191,15 @@ class Prompter(NamedTuple):
     def _fits(self, sequences: list[TokenSequence]) -> bool:
         return bool(sequences) and longest(sequences) <= self.max_length
 
-    def _shorten(self, requests: list[Request]) -> list[tuple[list[TokenSequence], int]]:
+    def _shorten(self, requests: list[Request]) -> list[tuple[list[TokenSequence], int, Example]]:
         """Bisect over the characters that the texts of each request keep, all requests in step.
 
         Texts longer than a limit lose their end, so that of two the longer one is cut first, and
         then both.
 
         Returns:
-          The sequences of each request, and the length of the longest with an empty input.
+          The sequences of each request, the length of the longest with an empty input, and the
+          example as it was cut.
         """
         ends = [_text_ends(self.task, request.example) for request in requests]
         limits = [sorted(set().union(*of_texts.values())) for of_texts in ends]
@@ -210,7 +224,11 @@ class Prompter(NamedTuple):
                 else:
                     high[i] = middle[i]
         least = [longest(sequences) if sequences else 0 for sequences in empty]
-        return list(zip(best, least, strict=True))
+        kept = [
+            _keep(request.example, of_texts, sizes[place])
+            for request, of_texts, sizes, place in zip(requests, ends, limits, low, strict=True)
+        ]
+        return list(zip(best, least, kept, strict=True))
 
 
 def encode_labels(prompter: Prompter, requests: list[Request]) -> list[Encoded]:

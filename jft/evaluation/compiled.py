@@ -1,10 +1,11 @@
-"""A model on its devices, compiled to score and to generate; scores of labels."""
+"""A model on its devices, compiled to score, to read and to generate; scores of answers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,12 +15,16 @@ from jax.sharding import Mesh, NamedSharding
 from jax.stages import Wrapped
 
 from jft.batch import Array, Batch
+from jft.data import prefix_tree
 from jft.data.eval_batches import PackedCell
-from jft.data.packed import sum_by_sequence
+from jft.data.packed import SequenceId, sum_by_sequence
 from jft.model import decode, decoder, sharding
 from jft.model import mesh as mesh_lib
 from jft.model.decode import DecodeState, NewPrompts, PrefilledBatch, Stops
 from jft.model.decode_attention import PrefixCache, SlotCache
+
+# Tokens of a text at which its reader's distribution is recorded, and how many tokens of that.
+POSITIONS, LIKELIEST = 4, 64
 
 
 def programs(
@@ -35,6 +40,7 @@ def programs(
         "token_logprobs": jax.jit(
             partial(decoder.token_logprobs, config), out_shardings=everywhere
         ),
+        "read": jax.jit(partial(read, config), out_shardings=everywhere),
         "prefill": jax.jit(partial(decode.prefill, config)),
         "prefix_cache": jax.jit(decode.prefix_cache, static_argnums=0),
         "init_slots": jax.jit(
@@ -57,6 +63,36 @@ def programs(
             donate_argnums=1,
         ),
     }
+
+
+class Readings(NamedTuple):
+    """Probabilities that a model gives to texts.
+
+    Attributes:
+      logprob_BM: the log-probability of every target.
+      ids_BEV, logprobs_BEV: at some entries the likeliest tokens, V of them, by probability.
+    """
+
+    logprob_BM: Array
+    ids_BEV: Array
+    logprobs_BEV: Array
+
+
+def read(
+    config: decoder.DecoderConfig, params: decoder.Params, batch: Batch, entries_BE: Array
+) -> Readings:
+    """Compute the log-probabilities of all targets, and of the likeliest tokens at some entries."""
+    hidden_BMD = decoder.entry_hidden(decoder.apply(config, params, batch), batch)
+    logprob_BM = decoder.map_entries(
+        config, params, hidden_BMD, batch.loss_target_BM, decoder.target_logprobs
+    )
+    hidden_BED = jnp.take_along_axis(hidden_BMD, entries_BE[..., None], axis=1)
+
+    def likeliest(logits_BEV, _):
+        return jax.lax.top_k(jax.nn.log_softmax(logits_BEV), min(LIKELIEST, config.vocab_size))
+
+    logprobs_BEV, ids_BEV = decoder.map_entries(config, params, hidden_BED, entries_BE, likeliest)
+    return Readings(logprob_BM, ids_BEV, logprobs_BEV)
 
 
 def _state_layout(config: decoder.DecoderConfig, mesh: Mesh) -> DecodeState:
@@ -104,6 +140,11 @@ class CompiledModel:
         """Compute the log-probability of every loss target, [B, M] in float32."""
         return self._call("token_logprobs", self._params, mesh_lib.put(batch, self._rows))
 
+    def read(self, batch: Batch, entries_BE: Array) -> Readings:
+        """Compute the log-probability of every target, and what is likeliest at some entries."""
+        placed = mesh_lib.put((batch, entries_BE), self._rows)
+        return self._call("read", self._params, *placed)
+
     def prefill(self, batch: Batch) -> PrefilledBatch:
         """Compute a batch of prompts, with the first new token of each."""
         return self._call("prefill", self._params, mesh_lib.put(batch, self._rows))
@@ -137,37 +178,95 @@ class CompiledModel:
             return self._programs[name](*args)
 
 
-def score_labels(
-    model: CompiledModel, cell: PackedCell, advance: Callable[[int], None]
-) -> np.ndarray:
-    """Compute the log-probabilities of labels, [items, labels] in float64.
+class Reading(NamedTuple):
+    """A text as a model read it.
 
-    A label's score is the sum over its tokens. The next batch is built and sent while the device
-    works on the one before.
+    Attributes:
+      logprob: of its targets, their sum.
+      likeliest: at `POSITIONS` of them the likeliest tokens, each with its log-probability.
+    """
+
+    logprob: float
+    likeliest: list[dict[int, float]]
+
+
+def score_answers(
+    model: CompiledModel, cell: PackedCell, advance: Callable[[int], None]
+) -> list[np.ndarray]:
+    """Compute the log-probabilities of each item's answers, in float64: sums over their tokens.
+
+    The next batch is built and sent while the device works on the one before.
 
     Args:
       model: computes the log-probabilities of tokens.
-      cell: of a task with labels.
+      cell: of a task with labels, or with choices.
       advance: called with the number of items finished since the last call.
     """
-    labels = len(cell.encoded[0].sequences)
-    scores = np.zeros((len(cell.encoded), labels))
-    left = np.full(len(cell.encoded), labels)
+    scores = [np.zeros(len(each.sequences)) for each in cell.encoded]
+    left = np.array([len(each.sequences) for each in cell.encoded])
 
     def collect(logprobs_BM, batch, rows) -> None:
         finished = 0
-        for (item, label), value in sum_by_sequence(batch, logprobs_BM, rows):
-            scores[item, label] = value
+        for (item, answer), value in sum_by_sequence(batch, logprobs_BM, rows):
+            scores[item][answer] = value
             left[item] -= 1
             finished += left[item] == 0
         advance(int(finished))
 
+    _in_turns(collect, ((model.token_logprobs(b), b, rows) for b, rows in cell.batches()))
+    return scores
+
+
+def read_texts(
+    model: CompiledModel, cell: PackedCell, advance: Callable[[int], None]
+) -> list[Reading]:
+    """Read the texts of a cell."""
+    found: dict[int, Reading] = {}
+    width = max(len(row) for row in cell.rows) * POSITIONS
+
+    def started() -> Iterator[tuple]:
+        for batch, rows in cell.batches():
+            entries_BE = np.zeros((len(batch.tokens_BT), width), np.int32)
+            for b, row in enumerate(rows):
+                places = [place for i in _positions(cell, row) for place in i]
+                entries_BE[b, : len(places)] = places
+            yield model.read(batch, entries_BE), batch, rows
+
+    def collect(readings, batch, rows) -> None:
+        logprob_BM, ids_BEV, logprobs_BEV = map(np.asarray, readings)
+        sums = sum_by_sequence(batch, logprob_BM, rows)
+        for b, row in enumerate(rows):
+            first = 0
+            for places in _positions(cell, row):
+                (item, _), total = next(sums)
+                likeliest = [
+                    dict(zip(ids_BEV[b, e].tolist(), logprobs_BEV[b, e].tolist(), strict=True))
+                    for e in range(first, first + len(places))
+                ]
+                found[item] = Reading(float(total), likeliest)
+                first += len(places)
+        advance(sum(map(len, rows)))
+
+    _in_turns(collect, started())
+    return [found[i] for i in range(len(cell.encoded))]
+
+
+def _positions(cell: PackedCell, row: list[SequenceId]) -> list[list[int]]:
+    """Choose entries of each text in a row, evenly over its targets."""
+    counts = [prefix_tree.num_entries([cell.encoded[i].packed[j]]) for i, j in row]
+    starts = itertools.accumulate(counts, initial=0)
+    return [
+        sorted({start + int((k + 0.5) * count / POSITIONS) for k in range(POSITIONS)})
+        for start, count in zip(starts, counts, strict=False)
+    ]
+
+
+def _in_turns(collect: Callable[..., None], started: Iterator[tuple]) -> None:
+    """Collect each result after the next is under way, so that the device never waits."""
     pending = None
-    for batch, rows in cell.batches():
-        started = (model.token_logprobs(batch), batch, rows)
+    for each in started:
         if pending:
             collect(*pending)
-        pending = started
+        pending = each
     if pending:
         collect(*pending)
-    return scores

@@ -20,7 +20,9 @@ import numpy as np
 
 from jft.batch import Batch, sees
 from jft.checkpoints.tokenizer import Tokenizer
+from jft.data import prefix_tree
 from jft.data.eval_batches import PackedCell, SlotSizes
+from jft.data.packed import SequenceId, sum_by_sequence
 from jft.errors import UserError
 from jft.evaluation.compiled import CompiledModel
 from jft.model.decode import (
@@ -56,29 +58,53 @@ class PromptGroup(NamedTuple):
     shards: list[list[Prompt]]
 
 
+class Generation(NamedTuple):
+    """A prompt's continuation.
+
+    Attributes:
+      text: stripped of white space, up to its first blank line.
+      tokens: the number of them.
+      reference: the log-probability of the item's reference after the prompt; None without one.
+    """
+
+    text: str
+    tokens: int
+    reference: float | None
+
+
 def generate(
     model: CompiledModel, cell: PackedCell, tokenizer: Tokenizer, advance: Callable[[int], None]
-) -> list[str]:
-    """Continue the prompt of every item; returns the texts, stripped of white space.
+) -> list[Generation]:
+    """Continue the prompt of every item.
 
     Args:
       model: generates.
-      cell: items, each a prompt alone.
+      cell: items, each a prompt, with a reference or without.
       tokenizer: of the model.
       advance: called with the number of items finished since the last call.
     """
-    stops = stops_of(tokenizer, model.vocab_size)
-    ids = generate_tokens(model, cell, stops, advance)
-    return [first_paragraph(tokenizer.decode(each)) for each in ids]
+    stops, references = stops_of(tokenizer, model.vocab_size), dict[int, float]()
+    ids = generate_tokens(model, cell, stops, advance, references)
+    return [
+        Generation(first_paragraph(tokenizer.decode(each)), len(each), references.get(i))
+        for i, each in enumerate(ids)
+    ]
 
 
 def generate_tokens(
-    model: CompiledModel, cell: PackedCell, stops: Stops, advance: Callable[[int], None]
+    model: CompiledModel,
+    cell: PackedCell,
+    stops: Stops,
+    advance: Callable[[int], None],
+    references: dict[int, float] | None = None,
 ) -> list[list[int]]:
-    """Continue the prompt of every item; returns token ids, none for items that no row holds."""
+    """Continue the prompt of every item; returns token ids, none for items that no row holds.
+
+    The log-probabilities of references are put into `references`, by item.
+    """
     assert cell.slots
     found: list[list[int]] = [[] for _ in cell.encoded]
-    groups = _groups(model, cell, cell.slots)
+    groups = _groups(model, cell, cell.slots, {} if references is None else references)
     pending = [next(groups)]  # the next group, or nothing
     slots = _Slots(model, cell.slots, stops, pending[0].prefilled)
     while pending or slots.busy:
@@ -193,20 +219,34 @@ class _Slots:
         return [slot for slot in shard if self._items[slot] is None]
 
 
-def _groups(model: CompiledModel, cell: PackedCell, sizes: SlotSizes) -> Iterator[PromptGroup]:
+def _groups(
+    model: CompiledModel, cell: PackedCell, sizes: SlotSizes, references: dict[int, float]
+) -> Iterator[PromptGroup]:
     """Yield all prompts in groups; a batch is computed when its first group is asked for."""
     for batch, rows in cell.batches():
         shard_rows = len(batch.tokens_BT) // sizes.shards
         shards: list[list[Prompt]] = [[] for _ in range(sizes.shards)]
         for row, pairs in enumerate(rows):
-            shards[row // shard_rows] += _prompts(batch, row, [item for item, _ in pairs], sizes)
-        yield from _split(model.prefill(batch), shards, _group_size(sizes))
+            shards[row // shard_rows] += _prompts(batch, row, cell, pairs, sizes)
+        prefilled = model.prefill(batch)
+        logprob_BM = prefilled.logprob_BM
+        yield from _split(prefilled, shards, _group_size(sizes))
+        del prefilled  # before the next batch is computed
+        for (item, sequence), value in sum_by_sequence(batch, logprob_BM, rows):
+            if sequence:
+                references[item] = float(value)
 
 
-def _prompts(batch: Batch, row: int, items: list[int], sizes: SlotSizes) -> Iterator[Prompt]:
-    """Yield the prompts of a row, whose loss entries are in the order of its items."""
+def _prompts(
+    batch: Batch, row: int, cell: PackedCell, pairs: list[SequenceId], sizes: SlotSizes
+) -> Iterator[Prompt]:
+    """Yield the prompts of a row, each with its loss entry; references have theirs between them."""
     (_, length), (_, entries) = batch.tokens_BT.shape, batch.loss_index_BM.shape
-    for entry, item in enumerate(items):
+    counts = [prefix_tree.num_entries([cell.encoded[i].packed[j]]) for i, j in pairs]
+    starts = itertools.accumulate(counts, initial=0)
+    for (item, sequence), entry in zip(pairs, starts, strict=False):
+        if sequence:
+            continue
         end = batch.loss_index_BM[row, entry]
         # The prompt's tokens are those that its last token sees: the path from the root.
         (path,) = np.nonzero(sees(end, np.arange(length), batch.visible_until_BT[row]))

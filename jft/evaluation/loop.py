@@ -12,6 +12,7 @@ from jft.checkpoints.session import Session, open_session
 from jft.checkpoints.tokenizer import Tokenizer
 from jft.data import checks, data_report, eval_batches, eval_grid, token_checks
 from jft.data.eval_batches import PackedCell
+from jft.data.eval_grid import Cell
 from jft.errors import UserError
 from jft.evaluation import compiled, generation, results
 from jft.evaluation.compiled import CompiledModel
@@ -19,6 +20,7 @@ from jft.pages import data_page
 from jft.runtime import processes, records
 from jft.runtime import workdir as workdir_lib
 from jft.runtime.progress import Bar, count, phase, say
+from jft.tasks import CHOICE, LABELS, RETENTION_TASKS, TEXT
 
 Inputs = dict[records.Key, dict]
 # Of (task, name) of every test set.
@@ -143,7 +145,7 @@ def _score_cells(
     name = record["model"]
     with Bar(f"Scoring {name}", sum(len(cell.encoded) for cell in planned)) as bar:
         for cell in planned:
-            label = f"{cell.cell.dataset.name} at {cell.cell.shots} shots"
+            label = _place(cell.cell)
             items = _items(name, model, cell, tokenizer, functools.partial(bar.advance, label))
             records.append(folder, records.ROWS, items)
             dataset = cell.cell.dataset
@@ -153,6 +155,11 @@ def _score_cells(
             records.append(folder, records.CELLS, [of_cell])
 
 
+def _place(cell: Cell) -> str:
+    name = cell.dataset.name
+    return name if cell.dataset.task.name in RETENTION_TASKS else f"{name} at {cell.shots} shots"
+
+
 def _items(
     name: str,
     model: CompiledModel,
@@ -160,9 +167,12 @@ def _items(
     tokenizer: Tokenizer,
     advance: Callable[[int], None],
 ) -> list[dict]:
-    """Score the labels of a cell, or generate its texts, and make the records of its items."""
-    if cell.cell.dataset.task.labels:
-        return results.label_records(name, cell, compiled.score_labels(model, cell, advance))
+    """Score a cell's items as the kind of its task wants it, and make their records."""
+    kind = cell.cell.dataset.task.kind
+    if kind in (LABELS, CHOICE):
+        return results.answer_records(name, cell, compiled.score_answers(model, cell, advance))
+    if kind == TEXT:
+        return results.reading_records(name, cell, compiled.read_texts(model, cell, advance))
     texts = generation.generate(model, cell, tokenizer, advance)
     return results.text_records(name, cell, texts, model.max_new_tokens)
 

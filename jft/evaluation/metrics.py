@@ -1,12 +1,8 @@
-"""Metrics of items and cells; those of texts are computed by the libraries in common use."""
+"""The table of metrics, of items and cells; `texts` has those of texts beside a reference."""
 
 from __future__ import annotations
 
-import functools
 import math
-import re
-import unicodedata
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,16 +10,22 @@ from typing import Any
 import numpy as np
 from scipy import special, stats
 
-# Scripts that are written without spaces between words.
-UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Myanmar}\p{Khmer}"
-# A sign of these with its marks, or a run of letters, digits and marks of others.
-WORD = rf"(?V1)[{UNSPACED}]\p{{M}}*|[[\p{{L}}\p{{N}}\p{{M}}]--[{UNSPACED}]]+"
-# Names of the main metrics of tasks with labels, and of others.
-ACCURACY, ROUGE_L = "accuracy", "rougeL"
+from jft.evaluation import texts
+from jft.tasks import CHOICE, GENERATION, INSTRUCTION, LABELS, TEXT
+
+# The main metric of every kind of task.
+ACCURACY, ROUGE_L, BITS, CHOICES, FOLLOWED = "accuracy", "rougeL", "bits", "acc_norm", "followed"
+MAIN = {
+    **{LABELS: ACCURACY, GENERATION: ROUGE_L},
+    **{TEXT: BITS, CHOICE: CHOICES, INSTRUCTION: FOLLOWED},
+}
+KIND_OF = {metric: kind for kind, metric in MAIN.items()}
 # Stands in for accuracy where that has no room to fall.
 P_GOLD = "p_gold"
-# Repeated at the end of a text so often or more, a phrase is no style any more.
-REPEATS, LONGEST_PHRASE = 4, 50
+# Beside the choices of an item.
+P_CHOICE = "p_choice"
+# Of two models: see `kl_divergence`.
+KL = "kl"
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -37,34 +39,51 @@ class Metric:
     Attributes:
       name: in records.
       title: in prose.
-      labels: whether it is of tasks whose labels are scored, or of generated texts.
+      kinds: of the tasks that it is of, see `tasks.KINDS`.
       direction: 1 if more is better, -1 if less is, 0 if neither.
       meaning: one sentence, for readers of a report.
       of: computes the values of a cell's items, whose mean is the cell's, from their records; None
-        where they mean nothing there. Values lie in [0, 1] but where `meaning` says otherwise.
+        where they mean nothing there. Without it the metric is of two models.
+      unit: such as `bits`; empty: values are shares and lie in [0, 1], but where `meaning` says
+        otherwise, and reports show them in percent.
     """
 
     name: str
     title: str
-    labels: bool
+    kinds: tuple[str, ...]
     direction: int
     meaning: str
-    of: Callable[[Rows], list[float] | None]
+    of: Callable[[Rows], list[float] | None] | None
+    unit: str = ""
 
 
-def measure(rows: Rows, labels: bool) -> dict[str, list[float]]:
+def measure(rows: Rows, kind: str) -> dict[str, list[float]]:
     """Compute all metrics of a cell; a list of the values of its items for each.
 
     Only accuracy has a meaning where a gold output is no label that was scored.
     """
-    known = not labels or all(row["output"] in row["scores"] for row in rows)
-    wanted = [m for m in METRICS.values() if m.labels == labels and (known or m.name == ACCURACY)]
-    found = {metric.name: metric.of(rows) for metric in wanted}
+    known = kind != LABELS or all(row["output"] in row["scores"] for row in rows)
+    wanted = [m for m in METRICS.values() if kind in m.kinds and (known or m.name == ACCURACY)]
+    found = {metric.name: metric.of(rows) for metric in wanted if metric.of}
     return {name: values for name, values in found.items() if values is not None}
 
 
-def _accuracy(rows: Rows) -> list[float]:
-    return [float(row["correct"]) for row in rows]
+def kl_divergence(base: Mapping[int, float], tuned: Mapping[int, float]) -> float:
+    """Compute KL(base || tuned) of the next token, in nats, from the likeliest tokens of both.
+
+    All tokens that are not among the likeliest of both count as one, so that this is never above
+    the divergence over the whole vocabulary.
+
+    Args:
+      base: log-probabilities by token id.
+      tuned: those of the other model.
+    """
+    both = sorted(base.keys() & tuned.keys())
+    p, q = (np.exp([of[token] for token in both]) for of in (base, tuned))
+    # Records have five decimals, so what is left may be a little less than nothing.
+    p, q = (np.append(x, max(1 - x.sum(), 1e-5)) for x in (p, q))
+    p, q = p / p.sum(), q / q.sum()
+    return float(max(0.0, np.sum(p * np.log(p / q))))
 
 
 def _gold(rows: Rows) -> list[float]:
@@ -124,184 +143,146 @@ def _placements(scores: np.ndarray, positive: np.ndarray) -> np.ndarray:
     return area + (values - area) / share
 
 
+def _of_option(rows: Rows) -> list[float]:
+    """Compute the probability of the right choice if there were no answers but the choices."""
+    shares = [special.softmax(list(row["scores"].values())) for row in rows]
+    return [
+        float(share[list(row["scores"]).index(row["output"])])
+        for share, row in zip(shares, rows, strict=True)
+    ]
+
+
+def _bits(rows: Rows) -> list[float] | None:
+    """Compute bits per byte of the texts that were read; None where one was not."""
+    if not all("logprob" in row for row in rows):
+        return None
+    return [-row["logprob"] / math.log(2) / row["bytes"] for row in rows]
+
+
 def _texts(of: Callable[[str, str], float]) -> Callable[[Rows], list[float]]:
     """Make a metric of a function from a generated text and its reference."""
     return lambda rows: [of(row["generation"], row["output"]) for row in rows]
 
 
-def rouge_l(prediction: str, reference: str) -> float:
-    """Compute ROUGE-L in [0, 1]: the F-measure of the longest common subsequence, unstemmed.
+def _field(name: str) -> Callable[[Rows], list[float] | None]:
+    """Make a metric of a field of the items' records; None where one lacks it."""
 
-    Words are those of `rouge_score`, as in publications: of Latin letters without accents, and
-    digits. Where most letters of the reference are of other alphabets, of which that leaves
-    nothing, they are runs of letters and digits of any, and each sign of a script that is written
-    without spaces. Of a reference without any word a prediction is equal, or it is not.
-    """
-    letters = [character for character in reference if character.isalpha()]
-    latin = sum(character.isascii() or _is_latin(character) for character in letters)
-    plain = 2 * latin >= len(letters) and re.search("[a-z0-9]", reference.lower())
-    if not plain and not _Words().tokenize(reference):
-        return float(prediction.split() == reference.split())  # signs alone, such as emoji
-    return _rouge(bool(plain)).score(reference, prediction)["rougeL"].fmeasure
+    def of(rows: Rows) -> list[float] | None:
+        return [float(row[name]) for row in rows] if all(name in row for row in rows) else None
+
+    return of
 
 
-def chrf(prediction: str, reference: str) -> float:
-    """Compute chrF in [0, 1]: the F-measure of character n-grams, for any script."""
-    return _chrf().sentence_score(prediction, [reference]).score / 100
-
-
-@functools.cache
-def _chrf():
-    import sacrebleu
-
-    return sacrebleu.CHRF()
-
-
-def words(text: str) -> list[str]:
-    """Split a text into words as SQuAD's metrics do: no case, punctuation or articles."""
-    import regex
-
-    plain = regex.sub(r"[\p{P}\p{S}]", " ", unicodedata.normalize("NFKC", text).lower())
-    return [word for word in _Words().tokenize(plain) if word not in ("a", "an", "the")]
-
-
-def exact_match(prediction: str, reference: str) -> float:
-    """Compare two texts word by word."""
-    return float(words(prediction) == words(reference))
-
-
-def token_f1(prediction: str, reference: str) -> float:
-    """Compute the F-measure of the words that two texts have in common, whatever their order."""
-    found, wanted = Counter(words(prediction)), Counter(words(reference))
-    if not found or not wanted:
-        return float(found == wanted)
-    common = (found & wanted).total()
-    return 2 * common / (found.total() + wanted.total())
-
-
-def _corpus_bleu(rows: Rows) -> list[float] | None:
-    """Compute BLEU of all texts of a cell together, in [0, 1].
-
-    It is no mean of items. An item's value is a jackknife's: how much the whole gains by it, n
-    times, so that their mean is the whole and their variance gives its standard error, as if the
-    items were resampled. One value alone may lie outside [0, 1].
-    """
-    if len(rows) < 2:
-        return None
-    parts = np.array([_bleu_counts(row["generation"], row["output"]) for row in rows], float)
-    whole = parts.sum(axis=0)
-    value, without = _bleu(whole), np.array([_bleu(whole - part) for part in parts])
-    gained = (len(rows) - 1) * (without.mean() - without)
-    return (value + gained).tolist()
-
-
-def _bleu_counts(prediction: str, reference: str) -> list[int]:
-    """Count what BLEU is made of: lengths, and n-grams right and in all, of 1 to 4 words."""
-    import sacrebleu
-
-    score = sacrebleu.sentence_bleu(prediction, [reference])
-    return [score.sys_len, score.ref_len, *score.counts, *score.totals]
-
-
-def _bleu(counts: np.ndarray) -> float:
-    from sacrebleu.metrics.bleu import BLEU
-
-    output, reference, *grams = map(int, counts)
-    score = BLEU.compute_bleu(grams[:4], grams[4:], output, reference, smooth_method="exp")
-    return score.score / 100
-
-
-def _is_repeated(text: str) -> float:
-    """Tell whether a text ends in a phrase that stands there four times or more."""
-    ends = (text[-size:] for size in range(1, min(LONGEST_PHRASE, len(text) // REPEATS) + 1))
-    return float(any(text.endswith(end * REPEATS) for end in ends if not end.isspace()))
-
-
-def _is_latin(character: str) -> bool:
-    return unicodedata.name(character, "").startswith("LATIN")
-
-
-class _Words:
-    """A tokenizer for `rouge_score`, of texts in any alphabet."""
-
-    def tokenize(self, text: str) -> list[str]:
-        """Split a text into words."""
-        import regex
-
-        return regex.findall(WORD, unicodedata.normalize("NFKC", text).lower())
-
-
-@functools.cache
-def _rouge(latin: bool):
-    from rouge_score import rouge_scorer
-
-    tokenizer = None if latin else _Words()
-    return rouge_scorer.RougeScorer(["rougeL"], use_stemmer=False, tokenizer=tokenizer)
-
-
+GENERATED = (GENERATION, INSTRUCTION)
 METRICS = {
     metric.name: metric
     for metric in (
         Metric(
-            *(ACCURACY, "accuracy", True, 1),
+            *(ACCURACY, "accuracy", (LABELS,), 1),
             "share of items whose gold label is the likeliest of the labels",
-            _accuracy,
+            _field("correct"),
         ),
         Metric(
-            *(P_GOLD, "P(gold)", True, 1),
+            *(P_GOLD, "P(gold)", (LABELS,), 1),
             "probability of the gold label after the prompt, among all texts",
             _gold,
         ),
         Metric(
-            *("p_label", "P(any label)", True, 1),
+            *("p_label", "P(any label)", (LABELS,), 1),
             "probability of any label of the task: whether the model answers in this form at all",
             _any_label,
         ),
         Metric(
-            *("calibrated", "calibrated accuracy", True, 1),
+            *("calibrated", "calibrated accuracy", (LABELS,), 1),
             "accuracy after each label was divided by its mean probability on the other items, "
             "which takes out what a model prefers whatever the item",
             _calibrated,
         ),
         Metric(
-            *("auc", "AUC", True, 1),
+            *("auc", "AUC", (LABELS,), 1),
             "how well the label's probability ranks items, whatever the threshold; 50 is chance",
             _auc,
         ),
         Metric(
-            *(ROUGE_L, "ROUGE-L", False, 1),
+            *(ROUGE_L, "ROUGE-L", (GENERATION,), 1),
             "longest common subsequence of words with the reference, F-measure",
-            lambda rows: [row[ROUGE_L] for row in rows],
+            _field(ROUGE_L),
         ),
         Metric(
-            *("chrf", "chrF", False, 1),
+            *("chrf", "chrF", (GENERATION,), 1),
             "common runs of characters with the reference, F-measure; for any script",
-            _texts(chrf),
+            _texts(texts.chrf),
         ),
         Metric(
-            *("bleu", "BLEU", False, 1),
+            *("bleu", "BLEU", (GENERATION,), 1),
             "common runs of up to four words, all texts of a set together",
-            _corpus_bleu,
+            lambda rows: texts.corpus_bleu([(row["generation"], row["output"]) for row in rows]),
         ),
         Metric(
-            *("exact", "exact match", False, 1),
+            *("exact", "exact match", (GENERATION,), 1),
             "the reference's words and no others, without case, punctuation and articles",
-            _texts(exact_match),
+            _texts(texts.exact_match),
         ),
         Metric(
-            *("f1", "token F1", False, 1),
+            *("f1", "token F1", (GENERATION,), 1),
             "common words with the reference, whatever their order",
-            _texts(token_f1),
+            _texts(texts.token_f1),
         ),
         Metric(
-            *("empty", "empty", False, -1),
+            *("reference_bits", "bits of the reference", (GENERATION,), -1),
+            "bits per byte of the reference after the prompt: how unlikely the model finds it",
+            _bits,
+            unit="bits",
+        ),
+        Metric(
+            *("empty", "empty", GENERATED, -1),
             "share of outputs without any text",
             _texts(lambda text, _: float(not text.strip())),
         ),
         Metric(
-            *("repeated", "repeated", False, -1),
-            f"share of outputs that end in a phrase {REPEATS} times or more",
-            _texts(lambda text, _: _is_repeated(text)),
+            *("cut", "cut", GENERATED, -1),
+            "share of outputs that had not ended after eval.max_new_tokens",
+            _field("cut"),
+        ),
+        Metric(
+            *("repeated", "repeated", GENERATED, -1),
+            f"share of outputs that end in a phrase {texts.REPEATS} times or more",
+            _texts(lambda text, _: texts.is_repeated(text)),
+        ),
+        Metric(
+            *(BITS, "bits per byte", (TEXT,), -1),
+            "how unlikely the model finds the text, in bits for each of its bytes",
+            _bits,
+            unit="bits",
+        ),
+        Metric(
+            *(KL, "KL from the base", (TEXT,), -1),
+            "how far the next token's distribution went from the base's, in nats, over the "
+            "likeliest tokens of both; the whole is a little more",
+            None,
+            unit="nats",
+        ),
+        Metric(
+            *(CHOICES, "choices", (CHOICE,), 1),
+            "share of items whose right choice is the likeliest for its length in bytes (acc_norm)",
+            _field("correct"),
+        ),
+        Metric(
+            *("acc", "choices by sum", (CHOICE,), 1),
+            "share of items whose right choice is the likeliest as a whole (acc)",
+            lambda rows: [
+                float(max(r["scores"], key=r["scores"].get) == r["output"]) for r in rows
+            ],
+        ),
+        Metric(
+            *(P_CHOICE, "P(right choice)", (CHOICE,), 1),
+            "probability of the right choice, if there were no answers but the choices",
+            _of_option,
+        ),
+        Metric(
+            *(FOLLOWED, "instructions", (INSTRUCTION,), 1),
+            "share of answers that follow every rule of their instruction",
+            _field("followed"),
         ),
     )
 }

@@ -11,18 +11,21 @@ import numpy as np
 
 from jft import config as config_lib
 from jft.checkpoints.model_ref import ModelRef
-from jft.data import checks, prefix_tree, trained_on
+from jft.data import checks, prefix_tree, rules, trained_on
 from jft.data.dataset_ref import DatasetRef
+from jft.data.datasets import Dataset
 from jft.data.eval_batches import PackedCell
 from jft.data.eval_grid import Cell
 from jft.data.prompts import Encoded
 from jft.errors import UserError
-from jft.evaluation import metrics
+from jft.evaluation import metrics, texts
+from jft.evaluation.compiled import Reading
+from jft.evaluation.generation import Generation
 from jft.evaluation.stats import standard_error
 from jft.runtime import records
 from jft.runtime import workdir as workdir_lib
 from jft.runtime.records import Key
-from jft.tasks import method
+from jft.tasks import INSTRUCTION, RETENTION_TASKS, method
 
 # Sections of a config that say how a model is trained; keys of them that do not (the base is known
 # by its weights); and keys that training with demonstrations changes: those that choose the
@@ -115,45 +118,81 @@ def _recipe(ref: ModelRef, report: dict, without: Collection[str] = ()) -> str:
     return workdir_lib.sha256([keys, report.get("rows_sha256"), ref.record.base_sha256])[:16]
 
 
-def label_records(model: str, packed: PackedCell, scores: np.ndarray) -> list[dict]:
-    """Make a record for each item whose labels were scored; of equal scores the first label wins.
+def answer_records(model: str, packed: PackedCell, scores: list[np.ndarray]) -> list[dict]:
+    """Make a record for each item whose answers were scored; of equal scores the first wins.
+
+    Of the labels of a task the likeliest is the prediction, of an item's choices the likeliest for
+    its length in bytes.
 
     Args:
       model: its name in results.
       packed: the cell.
-      scores: log-probabilities, [items, labels].
+      scores: log-probabilities of each item's answers.
 
     Raises:
-      UserError: a score that is not a number, which would make the first label every answer.
+      UserError: a score that is not a number, which would make the first answer every prediction.
     """
-    dataset, labels = packed.cell.dataset, packed.cell.dataset.task.labels
-    found = []
+    dataset, found = packed.cell.dataset, []
     for i, (index, values) in enumerate(zip(packed.indices, scores, strict=True)):
+        example = dataset.examples[index]
+        answers = dataset.task.labels or example["choices"].split("\n")
         if not np.isfinite(values).all():
-            raise UserError(
-                f"{dataset.where(index)}: the model gives {values.tolist()} for "
-                f"{', '.join(labels)}; its weights are damaged, or too large for model.dtype"
-            )
-        prediction = labels[int(values.argmax())]
+            raise _not_finite(dataset, index, f"{values.tolist()} for {', '.join(answers)}")
+        sizes = [1 if dataset.task.labels else len(answer.encode()) for answer in answers]
+        prediction = answers[int((values / sizes).argmax())]
         found.append(
             _item(model, packed, i, prediction)
-            | {"scores": dict(zip(labels, values.tolist(), strict=True))}
-            | {"correct": prediction == dataset.examples[index]["output"]}
+            | {"scores": dict(zip(answers, values.tolist(), strict=True))}
+            | {"correct": prediction == example["output"]}
         )
     return found
 
 
 def text_records(
-    model: str, packed: PackedCell, texts: list[str], max_new_tokens: int
+    model: str, packed: PackedCell, generations: list[Generation], max_new_tokens: int
 ) -> list[dict]:
     """Make a record for each item that a text of at most `max_new_tokens` was generated for."""
-    examples = packed.cell.dataset.examples
-    return [
-        _item(model, packed, i, text, max_new_tokens)
-        | {"generation": text}
-        | {"rougeL": metrics.rouge_l(text, examples[index]["output"])}
-        for i, (index, text) in enumerate(zip(packed.indices, texts, strict=True))
-    ]
+    dataset, found = packed.cell.dataset, []
+    for i, (index, each) in enumerate(zip(packed.indices, generations, strict=True)):
+        example = dataset.examples[index]
+        record = _item(model, packed, i, each.text, max_new_tokens)
+        record |= {"generation": each.text, "cut": each.tokens == max_new_tokens}
+        if dataset.task.kind == INSTRUCTION:
+            record |= {"followed": rules.follows(each.text, example["checks"])}
+        else:
+            record |= {"rougeL": texts.rouge_l(each.text, example["output"])}
+        if each.reference is not None:
+            if not math.isfinite(each.reference):
+                raise _not_finite(dataset, index, f"{each.reference} for its reference")
+            record |= {"logprob": each.reference, "bytes": packed.encoded[i].num_bytes}
+        found.append(record)
+    return found
+
+
+def reading_records(model: str, packed: PackedCell, readings: list[Reading]) -> list[dict]:
+    """Make a record for each text that was read.
+
+    Raises:
+      UserError: a log-probability that is not a number.
+    """
+    dataset, found = packed.cell.dataset, []
+    for i, (index, each) in enumerate(zip(packed.indices, readings, strict=True)):
+        if not math.isfinite(each.logprob):
+            raise _not_finite(dataset, index, f"{each.logprob} for a text")
+        likeliest = [
+            {"ids": list(of), "logprobs": [round(x, 5) for x in of.values()]}
+            for of in each.likeliest
+        ]
+        of_text = {"logprob": each.logprob, "bytes": packed.encoded[i].num_bytes}
+        found.append(_item(model, packed, i, "") | of_text | {"likeliest": likeliest})
+    return found
+
+
+def _not_finite(dataset: Dataset, index: int, what: str) -> UserError:
+    return UserError(
+        f"{dataset.where(index)}: the model gives {what}; its weights are damaged, or too large "
+        "for model.dtype"
+    )
 
 
 def training_set(ref: ModelRef) -> tuple[str, str] | None:
@@ -184,16 +223,17 @@ def cell_record(
     """
     cell, seen = packed.cell, ref.trained_on
     dataset, counts = cell.dataset, prefix_tree.count(packed.sequences)
-    scored = [dataset.examples[i] for i in packed.indices]
+    own = dataset.task.name not in RETENTION_TASKS  # no training is on the tasks of the panel
+    scored = [dataset.examples[i] for i in packed.indices] if own else []
     return _identity(model, cell) | {
         "relation": relation,
-        **_measures(items, bool(dataset.task.labels)),
+        **_measures(items, dataset.task.kind),
         "n": len(items),
         "skipped": packed.skipped,
         "sequence_tokens": counts.sequence_tokens,
         "row_tokens": counts.row_tokens,
         "shortened": sum(encoded.shortened for encoded in packed.encoded),
-        "demos_among_items": len(checks.overlap(dataset.task, scored, cell.demos)),
+        "demos_among_items": len(checks.overlap(dataset.task, scored, cell.demos if own else ())),
         "items_trained_on": len(trained_on.among(dataset.task, scored, seen))
         if seen is not None
         else None,
@@ -209,10 +249,10 @@ def cell_inputs(cell: Cell, limit: int) -> dict:
     }
 
 
-def _measures(items: list[dict], labels: bool) -> dict:
+def _measures(items: list[dict], kind: str) -> dict:
     """Average all metrics over the items, and give the main one a place of its own."""
-    found = {name: _mean(values) for name, values in metrics.measure(items, labels).items()}
-    main = metrics.ACCURACY if labels else metrics.ROUGE_L
+    found = {name: _mean(values) for name, values in metrics.measure(items, kind).items()}
+    main = metrics.MAIN[kind]
     return {"metric": main} | found[main] | {"metrics": found}
 
 

@@ -79,6 +79,7 @@ class Means(NamedTuple):
       usual: root mean square of the differences of the items that differ; 1 where none does.
       certain: degrees of freedom that a variance as certain as that of these items would have, if
         they were normally distributed: fewer the more it rests on a few items.
+      limit: the largest difference that there can be; an interval ends there.
     """
 
     value: float
@@ -88,9 +89,10 @@ class Means(NamedTuple):
     size: float
     usual: float
     certain: float
+    limit: float = 1.0
 
     @classmethod
-    def of(cls, means: list[np.ndarray]) -> Means:
+    def of(cls, means: list[np.ndarray], limit: float = 1.0) -> Means:
         """Summarize the mean differences of items, an array for each dataset."""
         number, parts = len(means), [_moments(each) for each in means]
         variance = sum(part.variance for part in parts) / number**2
@@ -103,6 +105,7 @@ class Means(NamedTuple):
             size=number**2 / sum(1 / len(each) for each in means),
             usual=max(part.usual for part in parts),
             certain=_certain(np.concatenate([each - each.mean() for each in means])),
+            limit=limit,
         )
 
     def interval(self, confidence: float) -> tuple[float, float]:
@@ -110,7 +113,7 @@ class Means(NamedTuple):
         t = float(special.stdtrit(self.freedom, (1 + confidence) / 2))
         below, above = max(t, self._unskewed(t)), max(t, -self._unskewed(-t))
         low, high = self.value - below * self.error, self.value + above * self.error
-        return max(-1.0, low), min(1.0, high)
+        return max(-self.limit, low), min(self.limit, high)
 
     def p_value(self) -> float:
         """Test whether the mean is zero."""
@@ -121,10 +124,10 @@ class Means(NamedTuple):
 
     def detectable(self) -> float:
         """Find the true mean whose samples the test rejects in 80 % of cases."""
-        factor = _factor(self.freedom, self.certain)
+        factor = needed_errors(self.freedom, self.certain)
         # A change takes items that differ, of which there may be none so far.
         few = factor**2 * self.usual / (self.size + factor**2)
-        return min(1.0, max(factor * self.error, few))
+        return min(self.limit, max(factor * self.error, few))
 
     def _skewed(self, t: float) -> float:
         """Transform a t statistic so that the skewness of the data is taken out."""
@@ -179,13 +182,16 @@ class Trainings(NamedTuple):
     freedom: int
 
     @classmethod
-    def of(cls, parts: list[list[np.ndarray]], means: list[np.ndarray]) -> Trainings:
+    def of(
+        cls, parts: list[list[np.ndarray]], means: list[np.ndarray], limit: float = 1.0
+    ) -> Trainings:
         """Summarize tables of differences.
 
         Args:
           parts: [items, trainings] of each recipe of each dataset; all datasets have the same
             recipes with the same trainings.
           means: of each item over all recipes.
+          limit: the largest difference that there can be.
         """
         datasets, recipes = len(parts), len(parts[0])
         variance, freedom, doubled = 0.0, 0, 0.0
@@ -198,7 +204,7 @@ class Trainings(NamedTuple):
             doubled += (
                 sum(residual_variance(t) / t.size for t in tables) / (datasets * recipes) ** 2
             )
-        whole = Means.of(means)
+        whole = Means.of(means, limit)
         error = math.sqrt(max(0.0, whole.error**2 - doubled))
         return cls(whole._replace(error=error), math.sqrt(variance), freedom)
 
@@ -208,7 +214,7 @@ class Trainings(NamedTuple):
         seeds = float(special.stdtrit(self.freedom, (1 + confidence) / 2)) * self.error
         value = self.items.value
         low, high = value - math.hypot(seeds, value - low), value + math.hypot(seeds, high - value)
-        return max(-1.0, low), min(1.0, high)
+        return max(-self.items.limit, low), min(self.items.limit, high)
 
     def p_value(self) -> float:
         """Find the p-value at which the interval touches zero."""
@@ -233,15 +239,17 @@ class Trainings(NamedTuple):
     def detectable(self) -> float:
         """Find the true mean whose samples the test rejects in 80 % of cases, approximately."""
         return min(
-            1.0,
-            math.hypot(_factor(self.freedom, self.freedom) * self.error, self.items.detectable()),
+            self.items.limit,
+            math.hypot(
+                needed_errors(self.freedom, self.freedom) * self.error, self.items.detectable()
+            ),
         )
 
 
 Sample = Pairs | Means | Trainings
 
 
-def _factor(freedom: int, certain: float) -> float:
+def needed_errors(freedom: int, certain: float = math.inf) -> float:
     """Return how many standard errors a mean needs to be found in 80 % of samples.
 
     Args:

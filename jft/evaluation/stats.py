@@ -1,6 +1,6 @@
 """Intervals and tests for two models scored on the same items, and for two recipes.
 
-All metrics are per item and lie in [0, 1]. Two questions have two answers, never mixed: what *these
+All metrics are per item, most in [0, 1]. Two questions have two answers, never mixed: what *these
 checkpoints* differ in (`paired_difference`, for which the items are the sample), and what *their
 recipes* differ in (`recipe_difference`, for which items and trainings are). Interval and p-value
 agree: a 95 % interval leaves out zero just where p < 0.05.
@@ -17,10 +17,20 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
-from jft.evaluation.samples import ALPHA, Means, Pairs, Sample, Trainings, residual_variance
+from jft.evaluation.samples import (
+    ALPHA,
+    Means,
+    Pairs,
+    Sample,
+    Trainings,
+    needed_errors,
+    residual_variance,
+)
 
 # Trainings of a recipe from which something is said of it.
 MIN_TRAININGS = 3
+# Assumptions of a forecast: the share of answers that differ, and how much trainings do.
+DIFFERING, SEED_SPREAD = 0.2, 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +100,14 @@ class Items(NamedTuple):
         called. None: an item each.
       datasets: the dataset of each value. None: one dataset.
       conditions: the condition of each value. None: one condition.
+      limit: the largest difference that two values can have; 1 for values in [0, 1].
     """
 
     values: ArrayLike
     items: ArrayLike | None = None
     datasets: ArrayLike | None = None
     conditions: ArrayLike | None = None
+    limit: float = 1.0
 
     def columns(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Return values, and codes from 0 of items, datasets and conditions."""
@@ -140,7 +152,7 @@ def paired_difference(tuned: ArrayLike, base: Items, confidence: float = 0.95) -
     everything else as `Means`.
 
     Args:
-      tuned: metric values in [0, 1].
+      tuned: metric values.
       base: those of the other model, at one place those of the same item, and where they belong.
       confidence: of the interval.
 
@@ -152,7 +164,7 @@ def paired_difference(tuned: ArrayLike, base: Items, confidence: float = 0.95) -
         raise ValueError(f"two equal, non-empty lists wanted, not {tuned.shape} and {other.shape}")
     means = base._replace(values=tuned - other).means()
     binary = bool(np.isin(tuned, (0, 1)).all() and np.isin(other, (0, 1)).all())
-    sample: Sample = Means.of(means)
+    sample: Sample = Means.of(means, base.limit)
     if binary and len(means) == 1 and np.isin(means[0], (-1, 0, 1)).all():
         sample = Pairs(int((means[0] > 0).sum()), int((means[0] < 0).sum()), len(means[0]))
     return _difference(sample, means, 0, confidence)
@@ -189,7 +201,7 @@ def recipe_difference(
         return None
     parts = [[table[:, of == r] for r in range(max(of) + 1)] for table in tables]
     means = [np.mean([part.mean(axis=1) for part in each], axis=0) for each in parts]
-    return _difference(Trainings.of(parts, means), means, len(of), confidence)
+    return _difference(Trainings.of(parts, means, base.limit), means, len(of), confidence)
 
 
 def _difference(
@@ -199,6 +211,38 @@ def _difference(
     median = float(np.median(np.concatenate(means)))
     low, high = sample.interval(confidence)
     return Difference(value, low, high, n, sample.p_value(), median, trainings, sample)
+
+
+class Forecast(NamedTuple):
+    """True changes that a study would find four times out of five; see `forecast`.
+
+    Attributes:
+      checkpoint: of one model.
+      recipe: of all its trainings; None for fewer than three.
+    """
+
+    checkpoint: float
+    recipe: float | None
+
+
+def forecast(sizes: Sequence[int], conditions: int, trainings: int) -> Forecast:
+    """Forecast what a mean of 0/1 values can show, before anything is trained.
+
+    Assumed are that a fifth of the answers differ, half of their variance being the items' own and
+    half that of a condition, and that trainings differ by 2 points (standard deviation).
+
+    Args:
+      sizes: the items of each dataset, two at least in all.
+      conditions: numbers of shots, or prompts, that each is asked with.
+      trainings: of the recipe.
+    """
+    of_item = DIFFERING * (0.5 + 0.5 / conditions)
+    error = math.sqrt(sum(of_item / size for size in sizes)) / len(sizes)
+    items = needed_errors(max(1, sum(sizes) - len(sizes))) * error
+    if trainings < MIN_TRAININGS:
+        return Forecast(items, None)
+    seeds = needed_errors(trainings - 1) * SEED_SPREAD / math.sqrt(trainings)
+    return Forecast(items, math.hypot(seeds, items))
 
 
 def standard_error(values: ArrayLike) -> float:

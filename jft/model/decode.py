@@ -41,12 +41,14 @@ class PrefilledBatch(NamedTuple):
 
     Attributes:
       keys_LBTKH, values_LBTKH: of every token.
-      token_BM: the first new token of each prompt.
+      token_BM: the first new token after each loss entry, of which each prompt has one.
+      logprob_BM: the log-probability of the entries' targets, in float32.
     """
 
     keys_LBTKH: jax.Array
     values_LBTKH: jax.Array
     token_BM: jax.Array
+    logprob_BM: jax.Array
 
 
 class NewPrompts(NamedTuple):
@@ -107,10 +109,15 @@ class DecodeState(NamedTuple):
 
 
 def prefill(config: DecoderConfig, params: Params, batch: Batch) -> PrefilledBatch:
-    """Compute a batch of prompts, whose last tokens are `batch.loss_index_BM`."""
+    """Compute a batch of prompts; the loss entry of each is its last token."""
     hidden_BTD, cache = decoder.apply(config, params, batch, keep_cache=True)
-    hidden_BMD = jnp.take_along_axis(hidden_BTD, batch.loss_index_BM[..., None], axis=1)
-    return PrefilledBatch(*cache, _greedy_token(config, params, hidden_BMD))
+    hidden_BMD = decoder.entry_hidden(hidden_BTD, batch)
+
+    def of(logits_BMV, target_BM):
+        return _greedy_token(logits_BMV), decoder.target_logprobs(logits_BMV, target_BM)
+
+    found = decoder.map_entries(config, params, hidden_BMD, batch.loss_target_BM, of)
+    return PrefilledBatch(*cache, *found)
 
 
 def prefix_cache(size: int, prefilled: PrefilledBatch, length: Array) -> PrefixCache:
@@ -246,7 +253,7 @@ def decode(
 
     def step(state: DecodeState) -> DecodeState:
         hidden_R1D, cache = _forward(config, params, prefix, state)
-        token_R = _greedy_token(config, params, hidden_R1D)[:, 0]
+        token_R = _greedy_token(decoder.logits(config, params, hidden_R1D))[:, 0]
         generated = append_tokens(state.generated, token_R, stops)
         return _constrain_state(DecodeState(generated, cache))
 
@@ -321,9 +328,8 @@ def _forward(
     return decoder.final_norm(config, params, x_R1D), cache
 
 
-def _greedy_token(config: DecoderConfig, params: Params, hidden_BMD: jax.Array) -> jax.Array:
-    """Find the most likely token after normed hidden states, or `NOT_FINITE`; [B, M], or [R, 1]."""
-    logits_BMV = decoder.logits(config, params, hidden_BMD)
+def _greedy_token(logits_BMV: jax.Array) -> jax.Array:
+    """Find the most likely token by the logits, or `NOT_FINITE`; [B, M], or [R, 1]."""
     token_BM = jnp.argmax(logits_BMV, axis=-1).astype(jnp.int32)  # the first NaN, if there is one
     largest_BM1 = jnp.take_along_axis(logits_BMV, token_BM[..., None], axis=-1)
     return jnp.where(jnp.isfinite(largest_BM1[..., 0]), token_BM, NOT_FINITE)

@@ -16,10 +16,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx, traverse_util
 
-from jft.batch import Batch
+from jft.batch import Array, Batch
 from jft.model import attention, lora, sharding
 from jft.model.architecture import DecoderConfig
-from jft.model.linear import REMAT_POLICIES, linear, save_for_backward
+from jft.model.linear import REMAT_POLICIES, linear, map_chunks, save_for_backward
 from jft.model.rotary import rotary, rotate
 from jft.model.sharding import constrain, gather
 
@@ -244,42 +244,37 @@ def token_logprobs(
 ) -> jax.Array:
     """Compute the log-probability of every loss target, [B, M] in float32.
 
-    Training sums them by weight, evaluation by sequence. If the logits of all entries take more
-    memory than `CHUNK_LOGITS`, they are computed in chunks, and again in the backward pass.
+    Training sums them by weight, evaluation by sequence.
     """
-    hidden_BMD, target_BM = _entry_hidden(config, params, batch, remat), batch.loss_target_BM
-    rows, entries = target_BM.shape
-    chunks = -(-sharding.local_size("BMV", (rows, entries, config.vocab_size)) // CHUNK_LOGITS)
-    if chunks == 1:
-        return target_logprobs(logits(config, params, hidden_BMD), target_BM)
-    size = -(-entries // chunks)
-    chunks = -(-entries // size)
+    hidden_BMD = entry_hidden(apply(config, params, batch, remat), batch)
+    return map_entries(config, params, hidden_BMD, batch.loss_target_BM, target_logprobs)
 
-    def split(x_BM):
-        """Cut entries into chunks, [B, M, ...] to [A, B, C, ...]: `lax.map` loops over axis 0."""
-        fill = [(0, 0)] * x_BM.ndim
-        fill[1] = (0, chunks * size - entries)
-        return jnp.pad(x_BM, fill).reshape(rows, chunks, size, *x_BM.shape[2:]).swapaxes(0, 1)
 
-    @jax.checkpoint
-    def one_chunk(chunk):
-        hidden_BCD, target_BC = chunk
-        return target_logprobs(logits(config, params, hidden_BCD), target_BC)
+def map_entries(
+    config: DecoderConfig, params: Params, hidden_BMD: jax.Array, target_BM: Array, of: Callable
+) -> Any:
+    """Compute arrays [B, M] of the logits, [B, M, V], and the target of every loss entry.
 
-    logprobs_ABC = jax.lax.map(one_chunk, (split(hidden_BMD), split(target_BM)))
-    return logprobs_ABC.swapaxes(0, 1).reshape(rows, -1)[:, :entries]
+    If the logits of all entries take more memory than `CHUNK_LOGITS`, they are computed in chunks,
+    and again in the backward pass.
+    """
+    size = sharding.local_size("BMV", (*target_BM.shape, config.vocab_size))
+
+    def values(hidden_BCD, target_BC):
+        return of(logits(config, params, hidden_BCD), target_BC)
+
+    return map_chunks(values, -(-size // CHUNK_LOGITS), hidden_BMD, target_BM)
 
 
 def entry_logits(
     config: DecoderConfig, params: Params, batch: Batch, remat: str = "attention"
 ) -> jax.Array:
     """Compute the logits of every loss entry, [B, M, V] in float32; of no other position."""
-    return logits(config, params, _entry_hidden(config, params, batch, remat))
+    return logits(config, params, entry_hidden(apply(config, params, batch, remat), batch))
 
 
-def _entry_hidden(config: DecoderConfig, params: Params, batch: Batch, remat: str) -> jax.Array:
-    """Compute the normed hidden states of the loss entries, [B, M, D]."""
-    hidden_BTD = apply(config, params, batch, remat)
+def entry_hidden(hidden_BTD: jax.Array, batch: Batch) -> jax.Array:
+    """Take the hidden states of the loss entries, [B, M, D]."""
     return jnp.take_along_axis(hidden_BTD, batch.loss_index_BM[..., None], axis=1)
 
 

@@ -6,8 +6,11 @@ Kernels have their output dimensions first, as checkpoints on the Hugging Face h
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
 # With at most so many tokens the kernel is the large factor of a product.
@@ -38,6 +41,32 @@ def linear(x: jax.Array, kernel: jax.Array, num_inputs: int) -> jax.Array:
     width = math.prod(kernel.shape[kernel.ndim - num_inputs :])
     y = matmul(x.reshape(-1, width), kernel.reshape(-1, width))
     return y.reshape(*leading, *outputs)
+
+
+def map_chunks(of: Callable[..., Any], chunks: int, *x_BM: Any) -> Any:
+    """Apply a function to arrays [B, M, ...] in chunks along M, one after the other.
+
+    Args:
+      of: makes arrays [B, C, ...] of chunks; in the backward pass they are computed again.
+      chunks: the number of them; 1: all at once, and nothing is computed again.
+      x_BM: the arrays.
+    """
+    if chunks == 1:
+        return of(*x_BM)
+    rows, entries = x_BM[0].shape[:2]
+    size = -(-entries // chunks)
+    chunks = -(-entries // size)
+
+    def split(x_BM):
+        """Cut [B, M, ...] to [A, B, C, ...]: `lax.map` loops over axis 0."""
+        fill = [(0, 0)] * x_BM.ndim
+        fill[1] = (0, chunks * size - entries)
+        return jnp.pad(x_BM, fill).reshape(rows, chunks, size, *x_BM.shape[2:]).swapaxes(0, 1)
+
+    found_ABC = jax.lax.map(lambda each: jax.checkpoint(of)(*each), tuple(map(split, x_BM)))
+    return jax.tree.map(
+        lambda x: x.swapaxes(0, 1).reshape(rows, -1, *x.shape[3:])[:, :entries], found_ABC
+    )
 
 
 @jax.custom_vjp

@@ -55,7 +55,8 @@ def evaluation_page(report: dict, cells: list[PackedCell], tokenizer: Tokenizer)
     packed, cell = cells[0], cells[0].cell
     labels = cell.dataset.task.labels
     names = [
-        f"item {packed.indices[i]}" + (f" with {labels[j]!r}" if labels else "")
+        f"item {packed.indices[i]}"
+        + (f" with {labels[j]!r}" if labels else " with its reference" * j)
         for i, j in packed.rows[0]
     ]
     row = view_row(packed.sequences[0], packed.shape.row_length, names, tokenizer.pieces)

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from jft.evaluation import metrics, stats
+from jft.reporting import derived
 from jft.reporting import notes as notes_lib
 from jft.reporting import pairs as pairs_lib
-from jft.reporting.models import ScoredCell, ScoredModel, merge_cells
+from jft.reporting.models import (
+    ScoredCell,
+    ScoredModel,
+    merge_cells,
+    name_groups,
+    name_snapshots,
+    seeds_together,
+)
 from jft.reporting.pairs import Comparison, Pair
 from jft.runtime.progress import Bar
 from jft.runtime.records import Key
@@ -33,6 +40,7 @@ class Recipe:
       pairs: their cells with the base's.
       relations, datasets, cells: comparisons of each level, by the main metrics.
       measures: those by relation of all other metrics.
+      prompting: of the models without demonstrations with their base at its best number of them.
     """
 
     name: str
@@ -44,6 +52,7 @@ class Recipe:
     datasets: list[Comparison]
     cells: list[Comparison]
     measures: list[Comparison]
+    prompting: list[Comparison]
 
     @property
     def first(self) -> ScoredModel:
@@ -119,6 +128,11 @@ class TaskGroup(Generic[Member]):
     relations: list[Comparison]
     answer: list[Comparison]
 
+    @property
+    def contrasts(self) -> bool:
+        """True where the members are contrasts, of FTICL against FT."""
+        return isinstance(self.members[0], Contrast)
+
 
 @dataclass(frozen=True, slots=True)
 class Report:
@@ -160,6 +174,7 @@ class Report:
             *(c for recipe in self.recipes for c in recipe.datasets),
             *(c for recipe in self.recipes for c in recipe.cells),
             *(c for recipe in self.recipes for c in recipe.measures),
+            *(c for recipe in self.recipes for c in recipe.prompting),
         ]
 
 
@@ -176,8 +191,8 @@ def compare(models: list[ScoredModel], margin: float = MARGIN) -> Report:
         for model in tuned
         for note in notes_lib.missing(model, _bases_of(model, models), models)
     ]
-    seeds = _seeds_together(tuned)
-    names, snapshots = _names(seeds), _snapshots(seeds)
+    seeds = seeds_together(tuned)
+    names, snapshots = name_groups(seeds), name_snapshots(seeds)
     opposed = [
         (i, j)
         for i, fticl in enumerate(seeds)
@@ -197,7 +212,7 @@ def compare(models: list[ScoredModel], margin: float = MARGIN) -> Report:
             contrasts.append(_contrast(recipes[i], recipes[j]))
             bar.advance(names[i])
     notes += notes_lib.cautions(models)
-    for table in ("relations", "datasets", "cells", "measures"):
+    for table in ("relations", "datasets", "cells", "measures", "prompting"):
         recipes = _adjust(recipes, table)
     contrasts = _adjust(contrasts, "relations")
     groups, contrast_groups = _groups(recipes, _task_and_kind), _groups(contrasts, _task)
@@ -219,42 +234,6 @@ def _bases_of(model: ScoredModel, models: list[ScoredModel]) -> list[ScoredModel
     return [each for each in models if each.sha256 == model.base_sha256]
 
 
-def _seeds_together(tuned: list[ScoredModel]) -> list[list[ScoredModel]]:
-    """Group models by recipe and step, in the order of the first of each."""
-    groups: dict[tuple, list[ScoredModel]] = {}
-    for model in tuned:
-        groups.setdefault(model.recipe_and_step, []).append(model)
-    return list(groups.values())
-
-
-def _names(groups: list[list[ScoredModel]]) -> list[str]:
-    """Name each group; those of one name get their step, or else the name of their first model."""
-    names = [_name(members) for members in groups]
-    at_steps = [(name, members[0].step) for name, members in zip(names, groups, strict=True)]
-    times, times_at_step = Counter(names), Counter(at_steps)
-    found = []
-    for (name, step), members in zip(at_steps, groups, strict=True):
-        if times[name] > 1 and len(members) > 1 and times_at_step[name, step] == 1:
-            name = str(members[0].own_name._replace(seed=None, step=step))
-        elif times[name] > 1:
-            name = members[0].name  # a model's own name is unique in the report
-        found.append(name)
-    return found
-
-
-def _name(members: list[ScoredModel]) -> str:
-    """Name a model, or several by their common name without the seed."""
-    first, *others = members
-    return str(first.own_name._replace(seed=None)) if others else first.name
-
-
-def _snapshots(groups: list[list[ScoredModel]]) -> list[str]:
-    """Name the step of each group whose training has a later one here; empty for the others."""
-    steps = [members[0].recipe_and_step for members in groups]
-    last = dict(sorted(steps, key=lambda recipe_and_step: recipe_and_step[1]))
-    return ["" if step == last[recipe] else f" at step {step}" for recipe, step in steps]
-
-
 def _is_contrast(fticl: ScoredModel, ft: ScoredModel) -> bool:
     """Check whether two models differ in the demonstrations of their training alone."""
     known = [(model.train, model.plain_recipe_id, model.step) for model in (fticl, ft)]
@@ -268,7 +247,8 @@ def _recipe(
     base: str | None,
     reference: dict[Key, ScoredCell],
 ) -> Recipe:
-    pairs = [pair for model in models for pair in pairs_lib.pair_cells(model, base, reference)]
+    found = [pair for model in models for pair in pairs_lib.pair_cells(model, base, reference)]
+    pairs = derived.main_pairs(found)
     return Recipe(
         name=name,
         models=tuple(models),
@@ -278,7 +258,8 @@ def _recipe(
         relations=pairs_lib.compare_at("relation", name, base, pairs),
         datasets=pairs_lib.compare_at("dataset", name, base, pairs),
         cells=pairs_lib.compare_at("cell", name, base, pairs),
-        measures=pairs_lib.compare_at("measure", name, base, pairs_lib.measured(pairs)),
+        measures=pairs_lib.compare_at("measure", name, base, derived.measured(found)),
+        prompting=pairs_lib.compare_at("prompting", name, base, derived.best_prompted(found)),
     )
 
 
@@ -291,11 +272,14 @@ def _contrast(fticl: Recipe, ft: Recipe) -> Contrast:
         for each in pairs_lib.pair_cells(model, ft.name, others[model.seed].cells)
         if each.other
     ]
+    pairs = derived.main_pairs(pairs)
     relations = pairs_lib.compare_at("contrast", fticl.name, ft.name, pairs)
     return Contrast(fticl, ft, pairs, relations)
 
 
 def _task_and_kind(recipe: Recipe) -> tuple[str, str | None]:
+    if recipe.first.train is None:
+        return recipe.name, recipe.base
     return f"{recipe.kind_with_adapters} on {recipe.first.train_task}{recipe.snapshot}", recipe.base
 
 
@@ -317,7 +301,7 @@ def _group(name: str, reference: str | None, members: list[Member]) -> TaskGroup
     name = name if len(members) > 1 else members[0].name
     pairs = [pair for member in members for pair in member.pairs]
     relations = pairs_lib.compare_at("group", name, reference, pairs)
-    gold = [pair for pair in pairs_lib.measured(pairs) if pair.cell.metric == metrics.P_GOLD]
+    gold = [pair for pair in derived.measured(pairs) if pair.cell.metric == metrics.P_GOLD]
     instead = {c.relation: c for c in pairs_lib.compare_at("group", name, reference, gold)}
     answer = [
         dataclasses.replace(instead[c.relation], stands_for=c)

@@ -8,14 +8,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from jft import config as config_lib
 from jft.data.datasets import Dataset
+from jft.evaluation.metrics import METRICS, P_CHOICE, P_GOLD
 from jft.reporting import figures
 from jft.reporting import pairs as pairs_lib
 from jft.reporting.compare import MARGIN, Report, compare
 from jft.reporting.drawing import Plot
 from jft.reporting.findings import PaperFinding, findings
 from jft.reporting.heatmap import HeatMap, heatmaps
-from jft.reporting.models import ScoredItem, ScoredModel
+from jft.reporting.models import ScoredCell, ScoredItem, ScoredModel
 from jft.reporting.notes import reproduce
 from jft.reporting.pairs import Pair
 from jft.reporting.read import read_datasets, read_models
@@ -29,19 +31,21 @@ LONGEST_INPUT = 300
 
 
 class ChangedItem(NamedTuple):
-    """An item on which a model and its base differ."""
+    """An item on which a model and its base differ, and by how much."""
 
     key: Key
     item_index: int
     base: ScoredItem
     tuned: ScoredItem
+    size: float
 
 
 @dataclass(frozen=True, slots=True)
 class ChangedItems:
     """Items that a tuned model lost (scored lower than its base) and gained, of one relation.
 
-    An item counts once for each number of shots, prompt, seed and draw.
+    An item counts once for each number of shots, prompt, seed and draw. Shown are those of the
+    largest change, of the gold label's probability where labels were scored.
     """
 
     relation: str
@@ -105,13 +109,18 @@ class Content:
         return "\n".join(_shorten(example[name]) for name in dataset.task.fields)
 
 
-def gather(dirs: Sequence[str], margin: float = MARGIN) -> Content:
+def gather(dirs: Sequence[str], margin: float = MARGIN, base: str = "") -> Content:
     """Read the evaluations in these folders, compare their models, and draw.
+
+    Args:
+      dirs: the folders.
+      margin: the change below which none is said to matter.
+      base: the folder of the base among those of lm-evaluation-harness; empty: the first.
 
     Raises:
       UserError: no evaluation in a folder, or files that are damaged or contradictory.
     """
-    models = read_models(dirs)
+    models = read_models(dirs, base)
     report = compare(models, margin)
     with phase("Drawing"):
         plots = figures.plots(report)
@@ -135,13 +144,15 @@ def _changed_by_relation(pairs: Sequence[Pair]) -> list[ChangedItems]:
 
 def _changed_items(pairs: list[Pair]) -> ChangedItems:
     items = [
-        ChangedItem(cell.key, index, other.items[index], item)
+        ChangedItem(cell.key, i, other.items[i], item, _size_of_change(cell, other, place))
         for cell, other, _ in pairs
         if other
-        for index, item in cell.items.items()
+        for place, (i, item) in enumerate(cell.items.items())
     ]
     lost = [item for item in items if item.tuned.value < item.base.value]
     gained = [item for item in items if item.tuned.value > item.base.value]
+    if METRICS[pairs[0].cell.metric].direction < 0:
+        lost, gained = gained, lost
     first = pairs[0].cell
     return ChangedItems(
         first.relation, first.metric, len(items), len(lost), len(gained),
@@ -149,10 +160,19 @@ def _changed_items(pairs: list[Pair]) -> ChangedItems:
     )  # fmt: skip
 
 
+def _size_of_change(cell: ScoredCell, other: ScoredCell, place: int) -> float:
+    """Measure how much an item changed: by the probability of its gold answer, if that is known."""
+    for name in (P_GOLD, P_CHOICE):
+        if name in cell.measures and name in other.measures:
+            return abs(cell.measures[name][place] - other.measures[name][place])
+    one, two = (list(each.items.values())[place] for each in (cell, other))
+    return abs(one.value - two.value)
+
+
 def _clearest(items: list[ChangedItem]) -> tuple[ChangedItem, ...]:
     """Choose the largest changes, of different items, in file order where they are alike."""
     chosen: dict[tuple, ChangedItem] = {}
-    for item in sorted(items, key=lambda item: -abs(item.tuned.value - item.base.value)):
+    for item in sorted(items, key=lambda item: -item.size):
         chosen.setdefault((item.key.dataset, item.item_index), item)
     return tuple(chosen.values())[:SHOWN]
 
@@ -171,19 +191,33 @@ def _steps(models: list[ScoredModel]) -> list[ProgramRun]:
         ProgramRun(
             f"Train {model.name}",
             reproduce("jft.train", model.path),
-            json.dumps(model.run.config, indent=2, ensure_ascii=False),
+            _own_keys(model.run.config),
         )
         for model in models
         if model.run
     ]
     scorings = [
-        ProgramRun(f"Score {model.name}", reproduce("jft.eval", folder), evaluation.config)
+        ProgramRun(
+            f"Score {model.name}", reproduce("jft.eval", folder), _own_keys(evaluation.config)
+        )
         for model in models
         for folder, evaluation in model.evaluations.items()
     ]
     folders = [folder for model in models for folder in model.evaluations]
     report = shlex.join(["python", "-m", "jft.report", *folders, "--out=NEW"])
     return [*trainings, *scorings, ProgramRun("Write this report", report, "")]
+
+
+def _own_keys(config: dict) -> str:
+    """Write the keys of a config that differ from their defaults; a config file takes them."""
+    defaults = config_lib.to_dict(config_lib.Config())
+    own = {
+        section: {k: v for k, v in keys.items() if v != defaults.get(section, {}).get(k)}
+        for section, keys in config.items()
+        if isinstance(keys, dict)
+    }
+    own = {section: keys for section, keys in own.items() if keys}
+    return json.dumps(own, indent=2, ensure_ascii=False) if config else ""
 
 
 def _shorten(text: str) -> str:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterable
 
 from jft.data.dataset_ref import DatasetRef
+from jft.evaluation import stats
 from jft.reporting import drawing, wording
 from jft.reporting.compare import Recipe, Report
 from jft.reporting.drawing import Panel, Plot, Series
@@ -25,13 +26,17 @@ PROBES = (
     "When it turns: a few held-out items during training. First how much less likely the gold "
     "answer became than it was to the base (nats a token, below zero is better), then how far the "
     "distribution of its first tokens went from the base's (KL divergence, nats). Bands: one "
-    "standard error of either, over the items. Other tasks have a line each."
+    "standard error of either, over the items; where lines are means of several seeds, over these. "
+    "Other tasks have a line each."
 )
 DRIFT = (
     "How far the weights went, |W - W0| / |W0| in thousandths, against what became of the "
     "out-of-domain sets, in points with 95 % intervals."
 )
 LAYERS = "Where the weights changed: |W - W0| / |W0| by layer and kind, in thousandths."
+
+# Steps, values, and their standard errors.
+Curve = tuple[list[float], list[float], list[float]]
 
 
 def plots(report: Report) -> list[Plot]:
@@ -58,7 +63,7 @@ def _changes(
     panels = []
     for task, recipes in _by_task(report).items():
         row = []
-        for relation in RELATIONS:
+        for relation in RELATIONS[: drawing.COLUMNS]:  # the panel has one number of shots
             lines = {k: v for k, v in lines_of(recipes, relation).items() if len(v) > 1}
             trainings = list(dict.fromkeys(training for training, _ in lines))
             series = [
@@ -117,31 +122,47 @@ def _metrics(recipe: Recipe, relation: str) -> dict[str, str]:
 def _probes(report: Report) -> list[Panel]:
     """Plot two panels for each kind of training."""
     panels = []
-    for name, run in _runs(report):
-        steps = {record["step"] for record in run.probes}
-        if len(steps) > 1:
+    for name, runs in _runs(report):
+        if len({record["step"] for record in runs[0].probes}) > 1:
+            probes = [run.probes for run in runs if run.probes]
             title = f"{name}\ngold answer"
-            panels.append(_curves(title, run.probes, "nll_change", "nats a token"))
-            panels.append(_curves("\nKL to the base", run.probes, "kl", "nats"))
+            panels.append(_curves(title, probes, "nll_change", "nats a token"))
+            panels.append(_curves("\nKL to the base", probes, "kl", "nats"))
     return panels
 
 
-def _curves(title: str, probes: list[dict], field: str, label: str) -> Panel:
-    """Plot a line for each relation, and of other tasks for each task: they may go either way."""
+def _curves(title: str, runs: list[list[dict]], field: str, label: str) -> Panel:
+    """Plot a line for each relation, and of other tasks for each task: they may go either way.
+
+    The band is one standard error: over the trainings where there are several, otherwise over the
+    items.
+    """
     series = []
-    places = {(RELATIONS.index(p["relation"]), p["task"]) for p in probes}
+    places = {(RELATIONS.index(p["relation"]), p["task"]) for p in runs[0]}
     for look, (number, task) in enumerate(sorted(places)):
         relation = RELATIONS[number]
-        of = [p for p in probes if (p["relation"], p["task"]) == (relation, task)]
-        n = sum(p["n"] for p in of if p["step"] == of[0]["step"])
-        x, y, error = _curve(of, field)
+        of = [
+            [p for p in probes if (p["relation"], p["task"]) == (relation, task)] for probes in runs
+        ]
+        n = sum(p["n"] for p in of[0] if p["step"] == of[0][0]["step"])
+        x, y, error = _mean_curve([_curve(probes, field) for probes in of])
         low, high = ([a + s * b for a, b in zip(y, error, strict=True)] for s in (-1, 1))
         name = task if relation == OUT_OF_TASK else relation
         series.append(Series(f"{name}, n = {n}", look, x, y, low, high))
     return drawing.bands(title, series, "optimizer step", label)
 
 
-def _curve(probes: list[dict], field: str) -> tuple[list[float], list[float], list[float]]:
+def _mean_curve(curves: list[Curve]) -> Curve:
+    """Average the curves of several trainings, at the steps that all have."""
+    if len(curves) == 1:
+        return curves[0]
+    values = [dict(zip(x, y, strict=True)) for x, y, _ in curves]
+    steps = sorted(set.intersection(*map(set, values)))
+    at = [[of[step] for of in values] for step in steps]
+    return steps, [sum(y) / len(y) for y in at], [stats.standard_error(y) for y in at]
+
+
+def _curve(probes: list[dict], field: str) -> Curve:
     """Average a probe over datasets: steps, means, and their standard errors."""
     x, y, error = [], [], []
     for step in sorted({probe["step"] for probe in probes}):
@@ -158,9 +179,9 @@ def _drift(report: Report) -> list[Panel]:
     for task, recipes in _by_task(report).items():
         series = []
         for recipe in recipes:
-            distance = recipe.first.distance
+            distance = _mean([m.distance for m in recipe.models if m.distance is not None])
             changed = [c for c in wording.overall(recipe.relations) if c.relation == OUT_OF_DOMAIN]
-            if distance and changed:
+            if distance > 0 and changed:
                 size = f", {_size(recipe)}" if _size(recipe) else ""
                 look = int(recipe.kind == "FTICL")
                 point = [(1000 * distance, changed[0])]
@@ -176,26 +197,34 @@ def _drift(report: Report) -> list[Panel]:
 
 
 def _layers(report: Report) -> list[Panel]:
-    return [_layer_map(name, run.drift["weights"]) for name, run in _runs(report) if run.drift]
+    drifts = ((name, [run.drift for run in runs if run.drift]) for name, runs in _runs(report))
+    return [_layer_map(name, found) for name, found in drifts if found]
 
 
-def _layer_map(title: str, weights: list[dict]) -> Panel:
+def _layer_map(title: str, drifts: list[dict]) -> Panel:
+    weights = [weight for drift in drifts for weight in drift["weights"]]
     matrices = [w for w in weights if w["layer"] is not None and w["full_rank"]]
     kinds = list(dict.fromkeys(w["kind"] for w in matrices))
     layers = sorted({w["layer"] for w in matrices})
-    values = [[math.nan] * len(layers) for _ in kinds]
+    found: dict[tuple, list[float]] = {}
     for w in matrices:
         if w["relative_norm"] is not None:
-            values[kinds.index(w["kind"])][layers.index(w["layer"])] = 1000 * w["relative_norm"]
+            found.setdefault((w["kind"], w["layer"]), []).append(1000 * w["relative_norm"])
+    values = [[_mean(found.get((kind, layer), [])) for layer in layers] for kind in kinds]
     return drawing.matrix(title, kinds, values, "layer")
 
 
-def _runs(report: Report) -> Iterable[tuple[str, Run]]:
-    """Find the run on the most examples of each kind of training, and its recipe's name."""
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values) if values else math.nan
+
+
+def _runs(report: Report) -> Iterable[tuple[str, list[Run]]]:
+    """Find the runs, of all seeds, on the most examples of each kind of training."""
     for group in report.groups:
         for recipe in _largest(group.members).values():
-            if recipe.first.run:
-                yield recipe.name, recipe.first.run
+            runs = [model.run for model in recipe.models if model.run]
+            if runs:
+                yield recipe.name, runs
 
 
 def _by_task(report: Report) -> dict[str, list[Recipe]]:

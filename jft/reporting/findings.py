@@ -17,8 +17,8 @@ import numpy as np
 from scipy import stats as scipy_stats
 
 from jft.evaluation import metrics, stats
+from jft.reporting import derived, wording
 from jft.reporting import pairs as pairs_lib
-from jft.reporting import wording
 from jft.reporting.compare import Contrast, Member, Recipe, Report
 from jft.reporting.pairs import Comparison, Pair
 from jft.runtime.progress import count
@@ -188,7 +188,7 @@ def _evidence(name: str, pairs: list[Pair], sign: int, margin: float) -> Evidenc
 def _judged(pairs: list[Pair]) -> Comparison:
     """Compare by the main metric, or by the label's probability where that has no room to fall."""
     plain = pairs_lib.comparison("relation", "", "reference", pairs)
-    gold = [p for p in pairs_lib.measured(pairs) if p.cell.metric == metrics.P_GOLD]
+    gold = [p for p in derived.measured(pairs) if p.cell.metric == metrics.P_GOLD]
     if not plain.floor or not gold:
         return plain
     return pairs_lib.comparison("relation", "", "reference", gold)

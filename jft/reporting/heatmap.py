@@ -9,13 +9,13 @@ from itertools import groupby
 from typing import NamedTuple
 
 from jft.evaluation import stats
-from jft.evaluation.metrics import ACCURACY
+from jft.evaluation.metrics import ACCURACY, BITS, METRICS
 from jft.reporting import wording
 from jft.reporting.compare import Report
 from jft.reporting.models import ScoredCell, ScoredModel
 from jft.reporting.pairs import Comparison
 from jft.runtime.records import Key
-from jft.tasks import RELATIONS
+from jft.tasks import RELATIONS, RETENTION_TASKS
 
 CONSTANT = "always the most common label"
 
@@ -66,7 +66,7 @@ class HeatRow(NamedTuple):
 class HeatMap:
     """Columns under their group headings (relations or tasks), and rows, the bases' first.
 
-    All cells are means over `shots`.
+    All cells are means over `shots`, which are none for the retention panel.
     """
 
     shots: list[int]
@@ -75,8 +75,13 @@ class HeatMap:
 
     @property
     def title(self) -> str:
-        """`0 shots`, or `2, 4 shots`."""
-        return f"{', '.join(map(str, self.shots))} shots"
+        """`0 shots`, or `2, 4 shots`, or `Retention`."""
+        return f"{', '.join(map(str, self.shots))} shots" if self.shots else "Retention"
+
+    @property
+    def has_bits(self) -> bool:
+        """True where some columns are of texts."""
+        return any(column.metric == BITS for column in self.columns)
 
     @property
     def by_task(self) -> bool:
@@ -92,18 +97,24 @@ class HeatMap:
 def heatmaps(report: Report) -> list[HeatMap]:
     """Make the transfer matrices without and with demonstrations, as far as these were scored.
 
-    Columns stand by relation where all models have one training set, otherwise by task.
+    The retention panel has its own. Columns stand by relation where all models have one training
+    set, otherwise by task.
     """
-    columns = _columns(report)
+    every = _columns(report)
+    columns = [column for column in every if column.task not in RETENTION_TASKS]
+    retention = [column for column in every if column.task in RETENTION_TASKS]
     changes = [c for s in report.recipes for c in s.datasets if c.difference]
     largest = max((abs(c.difference.value) for c in changes if c.difference), default=0) or 1.0
     shots = sorted({key.shots for model in report.models for key in model.cells})
     tables = [[n for n in shots if (n > 0) is demos] for demos in (False, True)]
-    return [
+    found = [
         HeatMap(table, columns, _rows(report, columns, table[0] > 0, largest))
         for table in tables
-        if table
+        if table and columns
     ]
+    if retention:
+        found.append(HeatMap([], retention, _rows(report, retention, False, largest)))
+    return found
 
 
 def _rows(report: Report, columns: list[Column], demos: bool, largest: float) -> list[HeatRow]:
@@ -167,7 +178,7 @@ def _value(
     items = [index for cell in cells for index in cell.items]
     shots = [cell.key.shots for cell in cells for _ in cell.items]
     mean = stats.grouped_mean(stats.Items(values, items, conditions=shots))
-    return HeatCell(wording.points(mean, signed=False), "base")
+    return HeatCell(wording.points(mean, False, column.metric), "base")
 
 
 def _cells(model: ScoredModel, column: Column, demos: bool) -> list[ScoredCell]:
@@ -182,13 +193,14 @@ def _cells(model: ScoredModel, column: Column, demos: bool) -> list[ScoredCell]:
 def _heat_cell(comparison: Comparison, largest: float) -> HeatCell:
     difference = comparison.difference
     if difference is None:
-        text = wording.points(comparison.value, signed=False)
+        text = wording.points(comparison.value, False, comparison.metric)
         return HeatCell(text, comparison.relation, significance="muted", title="no base")
+    better = difference.value * METRICS[comparison.metric].direction
     significance = "strong" if wording.is_strong(comparison) else "plain"
     return HeatCell(
-        text=wording.points(difference.value),
+        text=wording.points(difference.value, metric=comparison.metric),
         relation=comparison.relation,
-        direction="up" if difference.value > 0 else "down" if difference.value < 0 else "",
+        direction="up" if better > 0 else "down" if better < 0 else "",
         strength=round(abs(difference.value) / largest, 3),
         significance=significance if comparison.decided else "muted",
         title=f"{comparison.relation}, {wording.interval(comparison)}, n = {comparison.n}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -40,6 +41,8 @@ class ScoredCell:
         `UNKNOWN` where it could not.
       items: by index in the dataset.
       measures: further metrics, with the values of the items in their order.
+      likeliest: by index, what the model expected at some places of a text: the likeliest tokens of
+        each place with their log-probabilities.
     """
 
     key: Key
@@ -52,6 +55,7 @@ class ScoredCell:
     cautions: dict[str, int]
     items: dict[int, ScoredItem]
     measures: dict[str, list[float]]
+    likeliest: dict[int, list[dict[int, float]]] = dataclasses.field(default_factory=dict)
 
     def by(self, metric: str) -> ScoredCell:
         """Return the cell by another of its metrics."""
@@ -65,12 +69,12 @@ class Evaluation(NamedTuple):
 
     Attributes:
       keys: the cells that were scored there.
-      config: the text of its config, empty where there is none.
+      config: its `config.json`, empty where there is none.
       data_findings: what the checks of its data said.
     """
 
     keys: list[Key]
-    config: str
+    config: dict
     data_findings: list[dict]
 
 
@@ -80,6 +84,7 @@ class Run(NamedTuple):
     Attributes:
       config: its `config.json`.
       steps: how many it was to take.
+      seconds: that its steps took.
       drift: its `drift.json`, how far the weights went from the base's.
       probes: its `probes.jsonl`, by step and dataset.
       data_findings: what the checks of its data said.
@@ -87,6 +92,7 @@ class Run(NamedTuple):
 
     config: dict
     steps: int | None
+    seconds: float
     drift: dict | None
     probes: list[dict]
     data_findings: list[dict]
@@ -249,6 +255,42 @@ def _is_at_floor(cells: list[ScoredCell]) -> bool:
     )
     low, _ = Means.of(items.means()).interval(0.95)
     return low <= max(map(golds.count, set(golds))) / len(golds)
+
+
+def seeds_together(tuned: list[ScoredModel]) -> list[list[ScoredModel]]:
+    """Group models by recipe and step, in the order of the first of each."""
+    groups: dict[tuple, list[ScoredModel]] = {}
+    for model in tuned:
+        groups.setdefault(model.recipe_and_step, []).append(model)
+    return list(groups.values())
+
+
+def name_groups(groups: list[list[ScoredModel]]) -> list[str]:
+    """Name each group; those of one name get their step, or else the name of their first model."""
+    names = [_common_name(members) for members in groups]
+    at_steps = [(name, members[0].step) for name, members in zip(names, groups, strict=True)]
+    times, times_at_step = Counter(names), Counter(at_steps)
+    found = []
+    for (name, step), members in zip(at_steps, groups, strict=True):
+        if times[name] > 1 and len(members) > 1 and times_at_step[name, step] == 1:
+            name = str(members[0].own_name._replace(seed=None, step=step))
+        elif times[name] > 1:
+            name = members[0].name  # a model's own name is unique in the report
+        found.append(name)
+    return found
+
+
+def _common_name(members: list[ScoredModel]) -> str:
+    """Name a model, or several by their common name without the seed."""
+    first, *others = members
+    return str(first.own_name._replace(seed=None)) if others else first.name
+
+
+def name_snapshots(groups: list[list[ScoredModel]]) -> list[str]:
+    """Name the step of each group whose training has a later one here; empty for the others."""
+    steps = [members[0].recipe_and_step for members in groups]
+    last = dict(sorted(steps, key=lambda recipe_and_step: recipe_and_step[1]))
+    return ["" if step == last[recipe] else f" at step {step}" for recipe, step in steps]
 
 
 def _check_unchanged(models: Iterable[ScoredModel]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -41,8 +42,9 @@ class Comparison:
 
     Attributes:
       level: `group` (several models), `relation` (several datasets), `contrast` (the same, FTICL
-        against FT), `measure` (a relation by a metric that is not the
-        main one), `dataset` (without demonstrations, or over all numbers of them) or `cell`.
+        against FT), `measure` (a relation by a metric that is not the main one), `prompting` (see
+        `derived.best_prompted`), `dataset` (without demonstrations, or over all numbers of them) or
+        `cell`.
       model, reference: names; no reference: nothing to compare with.
       task, dataset, shots, prompt, draw: None where several are averaged.
       value, reference_value: of the metric, in [0, 1], on the items that both have.
@@ -209,17 +211,6 @@ def _share_changed(pairs: Sequence[Pair]) -> float:
     return sum(changed) / len(changed)
 
 
-def measured(pairs: Sequence[Pair]) -> list[Pair]:
-    """Take pairs by each of the further metrics that both cells have."""
-    return [
-        Pair(cell.by(name), other.by(name), model)
-        for cell, other, model in pairs
-        if other
-        for name in cell.measures
-        if name in other.measures
-    ]
-
-
 def by_relation(cell: ScoredCell) -> tuple:
     """Return what cells of one relation and metric have in common, in the order of a report."""
     return (RELATIONS.index(cell.relation), cell.metric)
@@ -235,6 +226,7 @@ _COMPARED_TOGETHER: dict[str, Callable[[ScoredCell], Any]] = {
     "relation": by_relation,
     "contrast": by_relation,
     "measure": by_relation,
+    "prompting": by_relation,
     "dataset": lambda cell: (*_order(cell)[:3], cell.key.shots > 0),
     "cell": _order,
 }
@@ -251,6 +243,7 @@ class _Columns:
         self.conditions: list[str] = []
         self.recipes: list[str] = []
         self.seeds: list[int] = []
+        self.limit = math.inf if metrics.METRICS[pairs[0].cell.metric].unit else 1.0
         for cell, other, model in pairs:
             n, recipe = len(cell.items), f"{model.recipe_and_step}"
             self.values += [item.value for item in cell.items.values()]
@@ -263,7 +256,7 @@ class _Columns:
 
     def of(self, values: list[float]) -> stats.Items:
         """Say of values, one for each row, where they belong."""
-        return stats.Items(values, self.items, self.datasets, self.conditions)
+        return stats.Items(values, self.items, self.datasets, self.conditions, self.limit)
 
 
 def _spread(pairs: Sequence[Pair], name: str) -> stats.Spread | None:
@@ -337,4 +330,5 @@ def _only(cell: ScoredCell, indices: list[int]) -> ScoredCell:
     place = {index: i for i, index in enumerate(cell.items)}
     measures = {name: [values[place[i]] for i in indices] for name, values in cell.measures.items()}
     items = {i: cell.items[i] for i in indices}
-    return dataclasses.replace(cell, items=items, measures=measures)
+    likeliest = {i: cell.likeliest[i] for i in indices if i in cell.likeliest}
+    return dataclasses.replace(cell, items=items, measures=measures, likeliest=likeliest)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Iterable, Sequence
@@ -13,6 +12,7 @@ from jft.data.dataset_ref import DatasetRef
 from jft.data.datasets import Dataset
 from jft.errors import UserError, expand
 from jft.evaluation import metrics
+from jft.reporting import harness
 from jft.reporting.models import (
     UNKNOWN,
     Evaluation,
@@ -27,21 +27,32 @@ from jft.runtime import records as records_lib
 from jft.runtime import workdir
 from jft.runtime.progress import say
 from jft.runtime.records import Key
-from jft.tasks import RELATIONS
+from jft.tasks import CHOICE, GENERATION, INSTRUCTION, LABELS, RELATIONS, TEXT
 
 # What an evaluation counts beside its metric.
 CAUTIONS = ("shortened", "demos_among_items", "items_trained_on")
+# The fields of a distribution over the likeliest tokens.
+LIKELIEST = ("ids", "logprobs")
 
 
-def read_models(dirs: Sequence[str]) -> list[ScoredModel]:
+def read_models(dirs: Sequence[str], base: str = "") -> list[ScoredModel]:
     """Read the models scored in these folders and the folders inside them, bases first.
+
+    Folders are those of jft's evaluations and of lm-evaluation-harness's.
+
+    Args:
+      dirs: the folders.
+      base: which of the latter holds the base; empty: the first.
 
     Raises:
       UserError: no evaluation in a folder; files that are damaged, incomplete or contradictory; or
         two evaluations of a model that has changed between them.
     """
-    folders = dict.fromkeys(folder for path in dirs for folder in _workdirs(path))
-    return merge(map(_read_evaluation, folders))
+    roots = [expand(path) for path in dirs]
+    foreign = list(dict.fromkeys(f for root in roots for f in harness.folders(root)))
+    found = harness.read(foreign, expand(base).resolve() if base else None)
+    folders = dict.fromkeys(f for path in dirs for f in _workdirs(path, bool(foreign)))
+    return merge([*map(_read_evaluation, folders), *found])
 
 
 def model_name(text: str) -> ModelName:
@@ -68,12 +79,15 @@ def read_datasets(models: Iterable[ScoredModel]) -> dict[tuple[str, str], Datase
     return found
 
 
-def _workdirs(path: str) -> list[Path]:
+def _workdirs(path: str, others: bool) -> list[Path]:
     root = expand(path)
     found = sorted(file.parent.resolve() for file in root.rglob("cells.jsonl"))
-    if not found:
+    if not found and not (others and harness.folders(root)):
         problem = "holds no cells.jsonl" if root.is_dir() else "is not a folder"
-        raise UserError(f"{path} {problem}; give the --workdir of a finished python -m jft.eval")
+        raise UserError(
+            f"{path} {problem}; give the --workdir of a finished python -m jft.eval (or, with "
+            "--log_samples, the --output_path of lm-evaluation-harness)"
+        )
     return found
 
 
@@ -122,6 +136,11 @@ def _cells(folder: Path) -> list[dict]:
                 f"{folder / records_lib.CELLS.name} line {line}: relation="
                 f"{record['relation']!r}; must be base, {', '.join(RELATIONS)}"
             )
+        if record["metric"] not in metrics.KIND_OF:
+            raise UserError(
+                f"{folder / records_lib.CELLS.name} line {line}: metric={record['metric']!r}; "
+                f"must be one of {', '.join(metrics.KIND_OF)}"
+            )
     return found
 
 
@@ -139,26 +158,49 @@ def _items(folder: Path, metric_of: dict[Key, str]) -> dict[Key, dict[int, dict]
 
 def _check_item(where: str, record: dict, metric: str) -> None:
     """Check that the metrics of a cell can be computed from an item's record."""
-    labels = metric == metrics.ACCURACY
-    field = "correct" if labels else metric
+    kind = metrics.KIND_OF[metric]
+    if kind == TEXT:
+        _check_reading(where, record)
+        return
+    field = {LABELS: "correct", CHOICE: "correct"}.get(kind, metric)
     value = record.get(field)
     if not isinstance(value, bool | int | float) or not 0 <= value <= 1:
         raise UserError(f"{where}: {field}={value!r}; must be a number from 0 to 1")
-    if not labels:
+    if kind in (GENERATION, INSTRUCTION):
         if not isinstance(text := record.get("generation"), str):
             raise UserError(f"{where}: generation={text!r}; must be text")
+        if "logprob" in record:
+            _check_reading(where, record)
         return
     scores = record.get("scores")
     values = scores.values() if isinstance(scores, dict) else [None]
-    if not all(isinstance(each, int | float) and math.isfinite(each) for each in values):
+    if not all(map(_is_number, values)):
         raise UserError(f"{where}: scores={scores!r}; must be a number for each label")
+
+
+def _check_reading(where: str, record: dict) -> None:
+    for field, least in (("logprob", -math.inf), ("bytes", 0.0)):
+        value = record.get(field)
+        if not _is_number(value) or not least < float(value or 0):
+            raise UserError(f"{where}: {field}={value!r}; must be a number")
+    for each in record.get("likeliest", ()):
+        lists = [each.get(name) if isinstance(each, dict) else None for name in LIKELIEST]
+        sizes = {
+            len(of) if isinstance(of, list) and all(map(_is_number, of)) else -1 for of in lists
+        }
+        if len(sizes) > 1 or -1 in sizes:
+            raise UserError(f"{where}: likeliest: must be lists of ids and of logprobs")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def _cell(folder: Path, record: dict, rows_of: dict[Key, dict[int, dict]]) -> ScoredCell:
     key, metric = records_lib.key(record), record["metric"]
     rows = rows_of[key]
     _check_rows(folder, record, rows)
-    measures = metrics.measure(list(rows.values()), metric == metrics.ACCURACY)
+    measures = metrics.measure(list(rows.values()), metrics.KIND_OF[metric])
     main = measures.pop(metric)
     value = math.fsum(main) / len(main)
     if metric == metrics.ACCURACY and not abs(value - record["value"]) <= 1e-6:
@@ -174,8 +216,17 @@ def _cell(folder: Path, record: dict, rows_of: dict[Key, dict[int, dict]]) -> Sc
     }
     return ScoredCell(
         key, metric, record["relation"], record["value"], stderr, record["n"],
-        record["skipped"], cautions, items, measures,
+        record["skipped"], cautions, items, measures, _likeliest(rows),
     )  # fmt: skip
+
+
+def _likeliest(rows: dict[int, dict]) -> dict[int, list[dict[int, float]]]:
+    """Find what a model expected next at some places of the texts that it read."""
+    return {
+        index: [dict(zip(*(each[n] for n in LIKELIEST), strict=True)) for each in row["likeliest"]]
+        for index, row in rows.items()
+        if "likeliest" in row
+    }
 
 
 def _check_rows(folder: Path, record: dict, rows: dict[int, dict]) -> None:
@@ -202,10 +253,10 @@ def _check_rows(folder: Path, record: dict, rows: dict[int, dict]) -> None:
             )
 
 
-def _config(folder: Path) -> str:
-    """Read the text of `config.json` and indent it; the report only shows it."""
+def _config(folder: Path) -> dict:
+    """Read `config.json`, which the report only shows; empty where it is gone."""
     file = folder / workdir.CONFIG
-    return json.dumps(workdir.read_json(file), indent=2) if file.is_file() else ""
+    return workdir.read_json(file) if file.is_file() else {}
 
 
 def _read_run(folder: Path) -> Run | None:
@@ -217,6 +268,7 @@ def _read_run(folder: Path) -> Run | None:
     return Run(
         config=workdir.read_json(folder / workdir.CONFIG),
         steps=(_find(folder, records_lib.TRAINED_MODEL) or {}).get("steps"),
+        seconds=sum(r["seconds"] for r in records_lib.read_lines(folder, records_lib.METRICS)),
         drift=_find(folder, records_lib.DRIFT),
         probes=records_lib.read_lines(folder, records_lib.PROBES),
         data_findings=_data_findings(folder),

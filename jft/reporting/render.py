@@ -19,8 +19,8 @@ from rich.table import Table
 from rich.text import Text
 
 from jft import pages
-from jft.evaluation.metrics import METRICS, Metric
-from jft.reporting import wording
+from jft.evaluation.metrics import ACCURACY, METRICS, Metric
+from jft.reporting import answer, wording
 from jft.reporting.compare import TaskGroup
 from jft.reporting.content import Content
 from jft.reporting.findings import NOT_DECIDED
@@ -31,7 +31,7 @@ FEW_MODELS = 4
 # Widths of the columns of the summary in the terminal, which is at most `TERMINAL_WIDTH` wide. Its
 # first notes are shown; the commands for what is missing always are.
 TERMINAL_COLUMNS = {
-    **{"": 24, "base": 7, "tuned": 7, "change": 7},
+    **{"": 26, "base": 10, "tuned": 10, "change": 8},
     **{"95 % interval": 16, "p (Holm)": 8, "n": 5},
 }
 TERMINAL_WIDTH, TERMINAL_NOTES = 100, 4
@@ -131,6 +131,8 @@ def _render(
     return environment.get_template(template).render(
         content=content,
         report=content.report,
+        answers=answer,
+        metrics_of=METRICS,
         wording=wording,
         num_cells=sum(len(model.cells) for model in content.report.models),
         **for_template,
@@ -233,8 +235,9 @@ def _grid() -> Table:
 
 
 def _rows(comparisons: list[Comparison]) -> Table:
-    table, several = _grid(), len({c.metric for c in comparisons}) > 1
+    table, relations = _grid(), [c.relation for c in comparisons]
     for c in comparisons:
+        several = relations.count(c.relation) > 1 or c.metric != ACCURACY
         relation = f"  {c.relation}" + (f" {wording.metric(c.metric)}" if several else "")
         table.add_row(Text(relation), *_numbers(c))
     return table
@@ -242,9 +245,9 @@ def _rows(comparisons: list[Comparison]) -> Table:
 
 def _numbers(c: Comparison) -> list[str | Text]:
     return [
-        wording.percent(c.reference_value),
-        wording.percent(c.value),
-        Text(wording.points(c.change), style=_style(c)),
+        wording.percent(c.reference_value, c.metric),
+        wording.percent(c.value, c.metric),
+        Text(wording.points(c.change, metric=c.metric), style=_style(c)),
         wording.interval(c),
         wording.p_value(c.p_holm),
         str(c.n),

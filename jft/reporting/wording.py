@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 
 from jft.evaluation.metrics import METRICS
-from jft.evaluation.stats import ALPHA, MIN_TRAININGS, Difference
+from jft.evaluation.stats import ALPHA, Difference
 from jft.reporting.compare import Contrast, Recipe, Report, TaskGroup
 from jft.reporting.models import ModelName
 from jft.reporting.pairs import Comparison
-from jft.runtime.progress import count
-from jft.tasks import IN_DOMAIN, OUT_OF_DOMAIN, OUT_OF_TASK, RELATIONS
+from jft.runtime.progress import count, duration
+from jft.tasks import IN_DOMAIN, OUT_OF_DOMAIN, OUT_OF_TASK, RELATIONS, RETENTION
 
 MINUS, DASH, SPACE = "\N{MINUS SIGN}", "\N{EN DASH}", "\N{NO-BREAK SPACE}"
 ARROW, PLUS_MINUS = "\N{RIGHTWARDS ARROW}", "\N{PLUS-MINUS SIGN}"
@@ -18,6 +18,11 @@ GUIDE = (
     (IN_DOMAIN, "test rows of the dataset that the model was trained on"),
     (OUT_OF_DOMAIN, "other datasets of the same task"),
     (OUT_OF_TASK, "datasets of other tasks"),
+    (
+        RETENTION,
+        "what every model can do: predict general text, in bits for each of its bytes (fewer are "
+        "better), choose how a sentence goes on, and follow plain instructions",
+    ),
     ("FT, FTICL-k", "trained on plain examples, or with k demonstrations before every example"),
     ("shots", "demonstrations before a test item; k-shot scores of a model need no training"),
     (
@@ -54,27 +59,43 @@ LEGEND = (
 )
 
 
-def percent(value: float | None) -> str:
-    """Write 0.6104 as `61.0 %`."""
-    return DASH if value is None or math.isnan(value) else f"{_rounded(value)}{SPACE}%"
-
-
-def points(value: float | None, signed: bool = True) -> str:
-    """Write 0.27 as `+27.0`, and -0.012 with a true minus sign; `signed=False` leaves out both."""
+def percent(value: float | None, metric: str = "") -> str:
+    """Write 0.6104 as `61.0 %`; a metric that is no share in its own unit, as `1.223 bits`."""
     if value is None or math.isnan(value):
         return DASH
-    text = _rounded(abs(value))
+    unit = _unit(metric)
+    return f"{value:.3f}{SPACE}{unit}" if unit else f"{rounded(value)}{SPACE}%"
+
+
+def points(value: float | None, signed: bool = True, metric: str = "") -> str:
+    """Write 0.27 as `+27.0`, and -0.012 with a true minus sign; `signed=False` leaves out both.
+
+    Of a metric with a unit of its own: `+0.270`.
+    """
+    if value is None or math.isnan(value):
+        return DASH
+    text = f"{abs(value):.3f}" if _unit(metric) else rounded(abs(value))
     sign = "" if float(text) == 0 or not signed else "+" if value > 0 else MINUS
     return sign + text
 
 
+def unit_of(metric: str) -> str:
+    """Name the unit of a metric's changes: points (of a percentage), or its own."""
+    return _unit(metric) or "points"
+
+
+def _unit(metric: str) -> str:
+    return METRICS[metric].unit if metric in METRICS else ""
+
+
 def interval(comparison: Comparison) -> str:
     """Write the interval that a change is judged by, in points: `+19.0 to +35.0`."""
-    return _ends(comparison.judged) if comparison.judged else DASH
+    return ends(comparison.judged, comparison.metric) if comparison.judged else DASH
 
 
-def _ends(difference: Difference) -> str:
-    return f"{points(difference.low)} to {points(difference.high)}"
+def ends(difference: Difference, metric: str) -> str:
+    """Write an interval, in points."""
+    return f"{points(difference.low, metric=metric)} to {points(difference.high, metric=metric)}"
 
 
 def is_strong(comparison: Comparison) -> bool:
@@ -100,6 +121,8 @@ def shots(comparison: Comparison) -> str:
 def training(recipe: Recipe) -> str:
     """Describe a training: `FTICL with 2 demonstrations on gadgets (400 examples, 3 seeds)`."""
     model = recipe.first
+    if model.train is None:  # scored by others, who do not say how it was trained
+        return recipe.name
     shots = f" with {count(model.train_shots, 'demonstration')}" if model.train_shots else ""
     details = [f"{model.examples} examples"] if model.examples else []
     details += [f"{recipe.seeds} seeds"] if recipe.seeds > 1 else []
@@ -121,6 +144,23 @@ def title(group: TaskGroup) -> str:
     return described if first.name in (plain, described) else f"{first.name}: {described}"
 
 
+def facts(group: TaskGroup) -> str:
+    """Say how the recipe of a group was trained; empty for several recipes, or if it is unknown."""
+    first, *others = group.members
+    if others or isinstance(first, Contrast) or first.first.run is None:
+        return ""
+    run, config = first.first.run, first.first.run.config
+    steps = f"{count(run.steps, 'step')} of " if run.steps else "steps of "
+    seeds = ", ".join(str(model.seed) for model in first.models)
+    seconds = sum(model.run.seconds for model in first.models if model.run)
+    return (
+        f"{steps}{count(config['train']['batch_size'], 'example')}, learning rate "
+        f"{config['optim']['lr']:g}, seed{'s' * (first.seeds > 1)} {seeds}"
+        + f"; trained for {duration(seconds)}"
+        * bool(seconds)
+    )
+
+
 def overall(comparisons: list[Comparison]) -> list[Comparison]:
     """Find the comparison over all shots, the first one, of each relation and metric."""
     first: dict[tuple, Comparison] = {}
@@ -129,96 +169,10 @@ def overall(comparisons: list[Comparison]) -> list[Comparison]:
     return sorted(first.values(), key=lambda c: (RELATIONS.index(c.relation), c.metric))
 
 
-def scope(report: Report) -> str:
-    """Say whether the answer is about checkpoints or about their recipes."""
-    groups: list[TaskGroup] = [*report.groups, *report.contrast_groups]
-    judged = [c for group in groups for c in group.answer]
-    recipes = [c for c in judged if c.recipe]
-    if judged and len(recipes) == len(judged):
-        return (
-            "Each recipe was trained several times: verdicts are about the recipe, and would hold "
-            "of another training."
-        )
-    few = "Some recipes were" if recipes else "Each recipe was"
-    return (
-        f"{few} trained fewer than {MIN_TRAININGS} times: such verdicts are about these "
-        "checkpoints, not about what another seed would give (study.seeds=0,1,2,3,4 would tell)."
-    )
-
-
-def verdict(comparisons: list[Comparison], margin: float) -> str:
-    """Sum up: `better in-domain, worse out-of-task, cannot tell out-of-domain`."""
-    judged = [c for c in overall(comparisons) if c.judged]
-    relations = [c.relation for c in judged]
-    places: dict[str, list[str]] = {}
-    for c in judged:
-        several = relations.count(c.relation) > 1
-        place = c.relation + f" ({metric(c.metric)})" * several
-        places.setdefault(_judgement(c, margin), []).append(place)
-    parts = [f"{judgement} {_together(found)}" for judgement, found in places.items()]
-    return ", ".join(parts) or "no base to compare with"
-
-
-def sentence(comparison: Comparison, margin: float) -> str:
-    """Put a comparison in a sentence, with its intervals and what the sample cannot rule out."""
-    c, name = comparison, metric(comparison.metric)
-    if c.difference is None or c.judged is None:
-        return f"{c.relation.capitalize()}: {name} {percent(c.value)}; no base to compare with."
-    change = f"{name} {percent(c.reference_value)} {ARROW} {percent(c.value)}"
-    size = f"{points(c.difference.value)} points, 95{SPACE}% interval {_ends(c.difference)}"
-    if c.recipe:
-        size += f", of the recipe {_ends(c.recipe)} over {c.recipe.trainings} trainings"
-    others = f"; {percent(c.changed)} of the answers are others" if c.changed else ""
-    end = f"{size}; n = {c.n}{spreads(c)}{others}"
-    floor = _floor(c.stands_for) if c.stands_for else ""
-    if c.decided:
-        skewed = " Most items went the other way; a few large changes decide." * c.judged.is_skewed
-        return f"{c.relation.capitalize()}: {change} ({end}).{skewed}{floor}"
-    return f"{c.relation.capitalize()}: {change} ({end}). {_unsaid(c, margin)}{floor}"
-
-
-def _floor(c: Comparison) -> str:
-    """Say why accuracy is not judged, and what it was."""
-    who = c.reference if c.level == "group" and c.reference == "FT" else "the base"
-    return (
-        f" Accuracy ({percent(c.reference_value)} {ARROW} {percent(c.value)}, {interval(c)}) has "
-        f"no room to fall: on {_together(list(c.floor))} {who} may do no better than one label "
-        "for every item."
-    )
-
-
-def _unsaid(c: Comparison, margin: float) -> str:
-    """Say what a sample that decides nothing leaves open, and how many items would decide it."""
-    judged = c.judged
-    assert judged
-    sign = METRICS[c.metric].direction or 1
-    loss, gain = (-judged.low, judged.high) if sign > 0 else (judged.high, -judged.low)
-    open_to = [
-        f"a {what} of up to {_rounded(end)} points"
-        for what, end in (("loss", loss), ("gain", gain))
-        if end > margin
-    ]
-    if not open_to:
-        return f"No change above {_rounded(margin)} points."
-    alone = ""
-    if c.p_holm is not None and judged.significant:
-        alone = (
-            "Alone it would count as a change; among all rows of the answer it may be chance "
-            f"(p {p_value(c.p_holm)} after Holm's adjustment). "
-        )
-    effect = max(abs(judged.value), margin, 0.001)  # a tenth of a point, the least that is shown
-    needed = math.ceil(c.n * (judged.detectable / effect) ** 2 / 10) * 10
-    what = "items and trainings" if c.recipe else "items"
-    return (
-        f"{alone}The sample cannot rule out {' or '.join(open_to)}; about {needed:,} {what} would "
-        f"find a change of {_rounded(effect)} points."
-    )
-
-
 def spreads(comparison: Comparison) -> str:
     """Write `; over 2 prompts ±1.2, over 3 seeds ±0.4`; nothing where there is one of each."""
     return "".join(
-        f"; over {spread.levels} {name} {PLUS_MINUS}{_rounded(spread.value)}"
+        f"; over {spread.levels} {name} {PLUS_MINUS}{rounded(spread.value)}"
         for name, spread in comparison.spreads.items()
     )
 
@@ -280,23 +234,13 @@ def table_name(recipe: Recipe) -> str:
     return f"{recipe.name} against {recipe.base or 'no base'}"
 
 
-def _together(names: list[str]) -> str:
+def together(names: list[str]) -> str:
+    """Write `a, b and c`."""
     *others, last = names
     return f"{', '.join(others)} and {last}" if others else last
 
 
-def _judgement(comparison: Comparison, margin: float) -> str:
-    judged = comparison.judged
-    if comparison.direction or judged is None:
-        return "better" if comparison.direction > 0 else "worse"
-    sign = METRICS[comparison.metric].direction or 1
-    low, high = (judged.low, judged.high) if sign > 0 else (-judged.high, -judged.low)
-    if low > -margin:
-        size = f"above {_rounded(margin)} points"
-        return f"no change {size}" if high < margin else f"no loss {size}"
-    return "cannot tell"
-
-
-def _rounded(value: float) -> str:
+def rounded(value: float) -> str:
+    """Write 0.6104 as `61.0`."""
     text = f"{100 * value:.1f}"
     return text.lstrip("-") if float(text) == 0 else text

@@ -46,6 +46,13 @@ def count(n: int, thing: str) -> str:
     return f"{n} {thing}{'s' * (n != 1)}"
 
 
+def duration(seconds: float) -> str:
+    """Write a time: `42 s`, `75 min` or `3.5 h`."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
 @contextlib.contextmanager
 def phase(text: str, least_seconds: float = 0.0) -> Iterator[None]:
     """Print what is being done and, at its end, how long it took.

@@ -19,19 +19,20 @@ from jft.batch import Shape
 from jft.checkpoints.session import Session, open_session
 from jft.data import checks, data_report, datasets, eval_batches, probe_batches, train_batches
 from jft.data.eval_batches import PackedCell
-from jft.data.eval_grid import all_cells
+from jft.data.eval_grid import all_cells, relations
 from jft.data.packed import count_batches
 from jft.data.token_checks import SpellingEncoder
 from jft.data.train_batches import Batches
 from jft.errors import UserError
-from jft.evaluation import generation
+from jft.evaluation import generation, stats
 from jft.evaluation.compiled import CompiledModel
 from jft.model import mesh as mesh_lib
 from jft.model.decode import Stops
 from jft.runtime import records
 from jft.runtime import workdir as workdir_lib
-from jft.runtime.progress import Bar, phase, say
+from jft.runtime.progress import Bar, duration, phase, say
 from jft.studies.entries import Entry, Job, entries
+from jft.tasks import RELATIONS, RETENTION, RETENTION_TASKS
 from jft.training import start
 from jft.training import step as step_lib
 
@@ -81,6 +82,8 @@ def dry_run(config: config_lib.Config, workdir: str) -> None:
         records.write(folder, records.DRY_RUN, content)
         checks.say_warnings(findings, "dry_run.json")
         _show(len(study), len(cells), found)
+        if runs:
+            _show_power(config, runs[0], cells)
 
 
 def _record(job: PlannedJob, job_seconds: float, token_seconds: dict[str, float]) -> dict:
@@ -268,21 +271,42 @@ def _show(models: int, cells: int, jobs: list[dict]) -> None:
     say(
         f"{models} models, each scored on {cells} cells. Shared prefixes spare "
         f"{1 - row_tokens / sequence_tokens:.0%} of the tokens. About "
-        f"{_duration(seconds)} on this machine; generations that end early take less."
+        f"{duration(seconds)} on this machine; generations that end early take less."
     )
+
+
+def _show_power(config: config_lib.Config, run: Batches, cells: list[PackedCell]) -> None:
+    """Print how large a change has to be to be found, by relation to the first training set."""
+    train = run.dataset.task.name, run.dataset.name
+    related = relations(config, [packed.cell.dataset for packed in cells], train)
+    trainings = len(set(config.study.seeds))
+    say(
+        "Changes of accuracy that it will find four times out of five, if a fifth of the answers "
+        f"differ, and trainings by {100 * stats.SEED_SPREAD:g} points, before the adjustment for "
+        "the number of comparisons:"
+    )
+    for relation in RELATIONS[: RELATIONS.index(RETENTION)]:
+        sizes: dict[tuple[str, str], list[int]] = {}
+        for packed in cells:
+            key = packed.cell.dataset.task.name, packed.cell.dataset.name
+            if related[key] == relation and key[0] not in RETENTION_TASKS:
+                sizes.setdefault(key, []).append(len(packed.indices))
+        if not sizes:
+            continue
+        conditions = max(map(len, sizes.values()))
+        can = stats.forecast([each[0] for each in sizes.values()], conditions, trainings)
+        of_recipe = (
+            f"{100 * can.recipe:.1f} points of a recipe, trained {trainings} times"
+            if can.recipe
+            else f"none of a recipe, which takes {stats.MIN_TRAININGS} trainings (study.seeds)"
+        )
+        say(f"  {relation}: {100 * can.checkpoint:.1f} points of a checkpoint; {of_recipe}")
 
 
 def _line(name: str, jobs: list[dict]) -> tuple[str, ...]:
     *tokens, seconds = _sums(jobs)
-    return (name, *(f"{n:,}" if n else "" for n in tokens), _duration(seconds))
+    return (name, *(f"{n:,}" if n else "" for n in tokens), duration(seconds))
 
 
 def _sums(jobs: list[dict]) -> list:
     return [sum(job[name] for job in jobs) for name in NUMBERS]
-
-
-def _duration(seconds: float) -> str:
-    minutes = seconds / 60
-    if minutes < 1:
-        return f"{seconds:.0f} s"
-    return f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.1f} h"

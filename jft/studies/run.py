@@ -46,7 +46,7 @@ def run_study(config: config_lib.Config, workdir: str) -> None:
         scored = [entry.scoring.folder for entry in study]
         scored = [each for each in scored if (each / "cells.jsonl").exists()]
         if scored:
-            _report(folder, scored, processes)
+            _report(folder, scored, config.report.margin, processes)
         if log.failed:
             raise UserError(
                 f"failed jobs: {len(log.failed)}; the others are done: "
@@ -91,9 +91,10 @@ def _command(job: Job) -> list[str]:
     return [job.program, f"--config={file}", f"--workdir={job.folder}"]
 
 
-def _report(folder: Path, scored: list[Path], processes: _Processes) -> None:
+def _report(folder: Path, scored: list[Path], margin: float, processes: _Processes) -> None:
     """Write the report on the models that the grid has now; it may have had others."""
-    message = processes.run(["jft.report", *map(str, scored), f"--out={folder / 'report'}"])
+    flags = [f"--out={folder / 'report'}", f"--margin={margin:g}"]
+    message = processes.run(["jft.report", *map(str, scored), *flags])
     if message:
         raise UserError(f"the report failed: {message}")
 

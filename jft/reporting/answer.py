@@ -1,0 +1,190 @@
+"""The answer of a report in words: what is better, what is worse, what is open, what to do next."""
+
+from __future__ import annotations
+
+import math
+
+from jft.evaluation.metrics import METRICS
+from jft.evaluation.stats import MIN_TRAININGS
+from jft.reporting.compare import Report, TaskGroup
+from jft.reporting.pairs import Comparison
+from jft.reporting.wording import (
+    ARROW,
+    SPACE,
+    ends,
+    interval,
+    metric,
+    overall,
+    p_value,
+    percent,
+    points,
+    spreads,
+    together,
+    unit_of,
+)
+from jft.tasks import RETENTION
+
+CANNOT_TELL = "cannot tell"
+
+
+def scope(report: Report) -> str:
+    """Say whether the answer is about checkpoints or about their recipes."""
+    groups: list[TaskGroup] = [*report.groups, *report.contrast_groups]
+    judged = [c for group in groups for c in group.answer]
+    recipes = [c for c in judged if c.recipe]
+    if judged and len(recipes) == len(judged):
+        return (
+            "Each recipe was trained several times: verdicts are about the recipe, and would hold "
+            "of another training."
+        )
+    few = "Some recipes were" if recipes else "Each recipe was"
+    return (
+        f"{few} trained fewer than {MIN_TRAININGS} times: such verdicts are about these "
+        "checkpoints, not about what another seed would give (study.seeds=0,1,2,3,4 would tell)."
+    )
+
+
+def verdict(comparisons: list[Comparison], margin: float) -> str:
+    """Sum up, in at most three sentences: what is better, what is worse, and what is neither."""
+    judged = [c for c in overall(comparisons) if c.judged]
+    places: dict[str, list[Comparison]] = {}
+    for c in judged:
+        places.setdefault(_judgement(c, margin), []).append(c)
+    named = {judgement: _places(found, judged) for judgement, found in places.items()}
+    decided = [
+        f"{word.capitalize()} {named.pop(word)}." for word in ("better", "worse") if word in named
+    ]
+    rest = "; ".join(f"{judgement} {where}" for judgement, where in named.items())
+    return " ".join([*decided, *([rest[0].upper() + rest[1:] + "."] if rest else [])]) or (
+        "No base to compare with."
+    )
+
+
+def _places(found: list[Comparison], among: list[Comparison]) -> str:
+    """Name relations, with their metrics where there are several: `retention (bits, choices)`."""
+    names = []
+    for relation in dict.fromkeys(c.relation for c in found):
+        found_metrics = [metric(c.metric) for c in found if c.relation == relation]
+        several = sum(c.relation == relation for c in among) > 1
+        where = f"in {relation}" if relation == RETENTION else relation
+        names.append(where + f" ({together(found_metrics)})" * several)
+    return together(names)
+
+
+def advice(comparisons: list[Comparison], margin: float) -> list[str]:
+    """Say what to do next, by what was found."""
+    judged = [c for c in overall(comparisons) if c.judged]
+    better = [c for c in judged if c.direction > 0]
+    worse = [c for c in judged if c.direction < 0]
+    open_ones = [c for c in judged if _judgement(c, margin) == CANNOT_TELL]
+    found = []
+    if worse:
+        found.append(
+            f"To lose less {_places(worse, judged)}: a lower optim.lr, fewer steps, adapters "
+            "(configs/lora.py), or demonstrations in training (data.shots)."
+        )
+    if open_ones:
+        needed = max(_items_needed(c, margin) for c in open_ones)
+        found.append(
+            f"To decide {_places(open_ones, judged)}: more items (eval.limit; about "
+            f"{needed:,} would do), or accept what the intervals allow."
+        )
+    if judged and not any(c.recipe for c in judged):
+        found.append(
+            "To speak of the recipe, not of this training: study.seeds=0,1,2 in jft.study."
+        )
+    if better and not worse and not open_ones:
+        found.append("Nothing was lost here: jft.export makes a folder to deploy.")
+    return found
+
+
+def sentence(comparison: Comparison, margin: float) -> str:
+    """Put a comparison in a sentence, with its intervals and what the sample cannot rule out."""
+    c, name = comparison, metric(comparison.metric)
+    if c.difference is None or c.judged is None:
+        value = percent(c.value, c.metric)
+        return f"{c.relation.capitalize()}: {name} {value}; no base to compare with."
+    before, after = (percent(value, c.metric) for value in (c.reference_value, c.value))
+    change = points(c.difference.value, metric=c.metric)
+    size = f"{change} {unit_of(c.metric)}, 95{SPACE}% interval {ends(c.difference, c.metric)}"
+    if c.recipe:
+        size += f", of the recipe {ends(c.recipe, c.metric)} over {c.recipe.trainings} trainings"
+    others = f"; {percent(c.changed)} of the answers are others" if c.changed else ""
+    text = (
+        f"{c.relation.capitalize()}: {name} {before} {ARROW} {after} ({size}; n = {c.n}"
+        f"{spreads(c)}{others})."
+    )
+    floor = _floor(c.stands_for) if c.stands_for else ""
+    if c.decided:
+        skewed = " Most items went the other way; a few large changes decide." * c.judged.is_skewed
+        return f"{text}{skewed}{floor}"
+    return f"{text} {_unsaid(c, margin)}{floor}"
+
+
+def _floor(c: Comparison) -> str:
+    """Say why accuracy is not judged, and what it was."""
+    who = c.reference if c.level == "group" and c.reference == "FT" else "the base"
+    return (
+        f" Accuracy ({percent(c.reference_value)} {ARROW} {percent(c.value)}, {interval(c)}) has "
+        f"no room to fall: on {together(list(c.floor))} {who} may do no better than one label "
+        "for every item."
+    )
+
+
+def _unsaid(c: Comparison, margin: float) -> str:
+    """Say what a sample that decides nothing leaves open, and how many items would decide it."""
+    judged = c.judged
+    assert judged
+    loss, gain = _loss_and_gain(c)
+    open_to = [
+        f"a {what} of up to {points(end, False, c.metric)} {unit_of(c.metric)}"
+        for what, end in (("loss", loss), ("gain", gain))
+        if end > margin
+    ]
+    if not open_to:
+        return f"No change above {_margin(margin, c.metric)}."
+    alone = ""
+    if c.p_holm is not None and judged.significant:
+        alone = (
+            "Alone it would count as a change; among all rows of the answer it may be chance "
+            f"(p {p_value(c.p_holm)} after Holm's adjustment). "
+        )
+    what = "items and trainings" if c.recipe else "items"
+    effect = points(_effect(c, margin), False, c.metric)
+    return (
+        f"{alone}The sample cannot rule out {' or '.join(open_to)}; about "
+        f"{_items_needed(c, margin):,} {what} would find a change of {effect} {unit_of(c.metric)}."
+    )
+
+
+def _loss_and_gain(c: Comparison) -> tuple[float, float]:
+    """Find the largest loss and the largest gain that the interval holds."""
+    judged = c.judged
+    assert judged
+    better_up = METRICS[c.metric].direction >= 0
+    return (-judged.low, judged.high) if better_up else (judged.high, -judged.low)
+
+
+def _effect(c: Comparison, margin: float) -> float:
+    """Return the change that more items should find: the one seen, or the least that matters."""
+    assert c.judged
+    return max(abs(c.judged.value), margin, 0.001)  # a tenth of a point, the least that is shown
+
+
+def _items_needed(c: Comparison, margin: float) -> int:
+    assert c.judged
+    return math.ceil(c.n * (c.judged.detectable / _effect(c, margin)) ** 2 / 10) * 10
+
+
+def _margin(margin: float, metric: str) -> str:
+    return f"{points(margin, False, metric)} {unit_of(metric)}"
+
+
+def _judgement(comparison: Comparison, margin: float) -> str:
+    if comparison.direction or comparison.judged is None:
+        return "better" if comparison.direction > 0 else "worse"
+    loss, gain = _loss_and_gain(comparison)
+    if loss < margin:
+        what = "change" if gain < margin else "loss"
+        return f"no {what} above {_margin(margin, comparison.metric)}"
+    return CANNOT_TELL

@@ -1,0 +1,123 @@
+"""Results of lm-evaluation-harness: read, paired by document, and judged like jft's own."""
+
+import json
+import math
+
+import pytest
+
+from jft.errors import UserError
+from jft.reporting.compare import compare
+from jft.reporting.content import gather
+from jft.reporting.read import read_models
+
+
+def write_results(folder, name, tasks, stamp="2026-01-01T00-00-00"):
+    """Write a folder as the harness does (0.4.9): results, and samples of each task."""
+    inside = folder / name.replace("/", "__")
+    inside.mkdir(parents=True, exist_ok=True)
+    results = {"n-shot": dict.fromkeys(tasks, 5), "model_name": name, "model_source": "hf"}
+    (inside / f"results_{stamp}.json").write_text(json.dumps(results))
+    for task, samples in tasks.items():
+        lines = "".join(json.dumps(sample) + "\n" for sample in samples)
+        (inside / f"samples_{task}_{stamp}.jsonl").write_text(lines)
+    return folder
+
+
+def sample(doc, target="0", prompt="p", **fields):
+    return {"doc_id": doc, "target": target, "filter": "none", "doc_hash": f"{doc}"} | {
+        "prompt_hash": prompt, "filtered_resps": [["-1.5", "False"], ["-2.5", "False"]]
+    } | fields  # fmt: skip
+
+
+def choices(right, **fields):
+    return [sample(i, acc=float(x), acc_norm=float(x), **fields) for i, x in enumerate(right)]
+
+
+@pytest.fixture
+def folders(tmp_path):
+    rolled = [
+        [sample(i, bits_per_byte=[-logprob, 100], word_perplexity=[-logprob, 20]) for i in range(8)]
+        for logprob in (70.0, 140.0)
+    ]
+    texts = [
+        [
+            sample(i, filter=name, exact_match=float(right), filtered_resps=["4"])
+            for name, right in (("strict", False), ("flexible", found))
+            for i in range(8)
+        ]
+        for found in (True, False)
+    ]
+    base = write_results(
+        tmp_path / "base", "org/base",
+        {"arc_easy": choices([1] * 30 + [0] * 10), "wiki": rolled[0], "gsm8k": texts[0]},
+    )  # fmt: skip
+    tuned = write_results(
+        tmp_path / "tuned", "exports/ft",
+        {"arc_easy": choices([1] * 5 + [0] * 35), "wiki": rolled[1], "gsm8k": texts[1]},
+    )  # fmt: skip
+    return [str(base), str(tuned)]
+
+
+def test_models_are_paired_by_document(folders):
+    report = compare(read_models(folders))
+    [base], [recipe] = report.bases, report.recipes
+    assert (base.name, recipe.name, recipe.base) == ("org/base", "exports/ft", "org/base")
+    cells = {(c.dataset, c.metric): c for c in recipe.cells}
+    assert cells["arc_easy", "acc_norm"].change == pytest.approx(-25 / 40)
+    assert cells["arc_easy", "acc_norm"].shots == 5
+    assert cells["wiki", "bits"].change == pytest.approx(0.7 / math.log(2))
+    assert cells["gsm8k (strict)", "exact"].change == 0
+    assert cells["gsm8k (flexible)", "exact"].change == -1
+    assert {c.relation for c in recipe.relations} == {"retention"}
+    assert any(c.metric == "acc" for c in recipe.measures)
+    assert all(
+        c.direction == -1 for c in report.groups[0].answer if c.metric in ("bits", "acc_norm")
+    )
+    content = gather(folders)
+    assert content.report.groups[0].name == "exports/ft"
+
+
+def test_the_base_is_the_first_or_the_one_that_is_named(folders, tmp_path):
+    named = read_models(folders, base=folders[1])
+    assert [model.name for model in named if model.is_base] == ["exports/ft"]
+    assert [m.name for m in read_models([str(tmp_path)]) if m.is_base] == ["org/base"]
+    with pytest.raises(UserError, match=r"--base=.*none of the folders"):
+        read_models(folders, base=str(tmp_path / "other"))
+
+
+def test_of_several_runs_the_latest_counts(folders, tmp_path):
+    write_results(
+        tmp_path / "base", "org/base", {"arc_easy": choices([0] * 40)}, "2026-02-01T00-00-00"
+    )
+    [recipe] = compare(read_models(folders)).recipes
+    assert {c.dataset: c.change for c in recipe.cells}["arc_easy"] == pytest.approx(5 / 40)
+
+
+@pytest.mark.parametrize(
+    ("samples", "says"),
+    [
+        ([{"target": "a"}], "is no sample of lm-evaluation-harness"),
+        ([sample(0, bleu=[1, 2])], "none of the metrics that jft knows"),
+        ([sample(0, acc="yes")], "acc='yes'; must be a number"),
+        ([sample(0, acc=3.0)], "acc=3.0; must be a number"),
+        ([sample(0, acc=1.0), sample(0, acc=0.0)], "has a document twice"),
+        ([sample(0, acc=1.0), sample(1)], "acc=None; must be a number"),
+        ([sample(0, bits_per_byte=[-1, 0])], "must be a number"),
+    ],
+)
+def test_damaged_samples_are_named(tmp_path, samples, says):
+    write_results(tmp_path, "m", {"task": samples})
+    with pytest.raises(UserError, match=says):
+        read_models([str(tmp_path)])
+
+
+def test_other_documents_or_prompts_are_refused(folders, tmp_path):
+    write_results(tmp_path / "tuned", "exports/ft", {"arc_easy": choices([1] * 40, prompt="q")})
+    with pytest.raises(UserError, match="other words"):
+        compare(read_models(folders))
+
+
+def test_a_folder_without_results_is_an_error(folders, tmp_path):
+    next((tmp_path / "base").rglob("results*.json")).unlink()
+    with pytest.raises(UserError, match=r"no results\*.json"):
+        read_models(folders)
