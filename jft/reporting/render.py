@@ -31,7 +31,7 @@ FEW_MODELS = 4
 # Widths of the columns of the summary in the terminal, which is at most `TERMINAL_WIDTH` wide. Its
 # first notes are shown; the commands for what is missing always are.
 TERMINAL_COLUMNS = {
-    **{"": 26, "base": 10, "tuned": 10, "change": 8},
+    **{"": 24, "base": 7, "tuned": 7, "change": 7},
     **{"95 % interval": 16, "p (Holm)": 8, "n": 5},
 }
 TERMINAL_WIDTH, TERMINAL_NOTES = 100, 4
@@ -238,15 +238,17 @@ def _rows(comparisons: list[Comparison]) -> Table:
     table, relations = _grid(), [c.relation for c in comparisons]
     for c in comparisons:
         several = relations.count(c.relation) > 1 or c.metric != ACCURACY
-        relation = f"  {c.relation}" + (f" {wording.metric(c.metric)}" if several else "")
+        relation = f" {c.relation}" + (f" {wording.metric(c.metric)}" if several else "")
         table.add_row(Text(relation), *_numbers(c))
     return table
 
 
 def _numbers(c: Comparison) -> list[str | Text]:
     return [
-        wording.percent(c.reference_value, c.metric),
-        wording.percent(c.value, c.metric),
+        *(
+            wording.percent(v, c.metric).partition(f"{wording.SPACE}{wording.unit_of(c.metric)}")[0]
+            for v in (c.reference_value, c.value)
+        ),
         Text(wording.points(c.change, metric=c.metric), style=_style(c)),
         wording.interval(c),
         wording.p_value(c.p_holm),
