@@ -2,9 +2,9 @@
 
     bash launch/quickstart.sh
 
-FT gets better on reviews and loses the rest: on other tasks the probability of the right label falls
-from 11 % to 0, and of fifty instructions it follows 2 instead of 22. Four seeds of it give the same
-verdict. Demonstrations in training keep more.
+FT gets better on reviews and loses the rest: on other tasks the probability of the right label
+falls from 11 % to 0, and of fifty instructions it follows 2 instead of 22. Four seeds of it give
+the same verdict. Demonstrations in training keep more.
 """
 
 from jft import config as config_lib
