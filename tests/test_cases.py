@@ -32,7 +32,7 @@ def config_of(**keys):
     """A config of the tiny model, with `section_key=value` assigned."""
     config = config_lib.get_config()
     config.model.path = "random:llama-tiny"
-    config.probe.limit = 4
+    config.probe.limit, config.eval.retention = 4, ()
     for name, value in keys.items():
         section, name = name.split("_", 1)
         setattr(getattr(config, section), name, value)

@@ -410,7 +410,10 @@ def test_a_dry_run_of_an_evaluation(suite_root, tmp_path):
         lambda examples: [*examples[:3], demos[1], *examples[4:]],
     )
     workdir = tmp_path / "eval"
-    arguments = ("--config.eval.datasets=pairs,shops", "--config.eval.shots=0,2", "--dry_run")
+    arguments = (
+        *("--config.eval.datasets=pairs,shops", "--config.eval.shots=0,2"),
+        *("--config.eval.retention=", "--dry_run"),
+    )
     done = program("jft.eval", suite_root, workdir, *arguments)
     assert done.returncode == 0, done.stderr
     assert "warning: detection/pairs_test_20.json: 1 of 20 test items is also a" in done.stdout

@@ -33,7 +33,7 @@ def get_config():
     config.data.root = {root!r}
     config.data.train = "shops_train_20"
     config.train.steps = 2
-    config.eval.datasets = ("shops",)
+    config.eval.datasets, config.eval.retention = ("shops",), ()
     {delta}
     return config
 """

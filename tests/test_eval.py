@@ -350,19 +350,27 @@ def test_any_mesh_gives_the_same_rows(tmp_path, monkeypatch):
     config = config_lib.get_config()
     config.model.path, config.eval.datasets = "random:llama-tiny", ("gadgets", "neighbours")
     config.eval.shots, config.eval.limit, config.eval.max_new_tokens = (1,), 6, 6
+    config.eval.retention = ("prompts", "choice", "instruction")
     one = jax.devices()[:1]
     with monkeypatch.context() as patch:
         patch.setattr(jax, "devices", lambda *_: one)
         eval_loop.evaluate(config, str(tmp_path / "one"))
     want = read(tmp_path / "one" / "rows.jsonl")
-    assert len(want) == 12
+    assert len(want) == 6 * (2 + 2 + 1 + 1)
     for sizes in ((8, 1, 1), (1, 8, 1), (2, 2, 2), (1, 4, 2)):
         config.mesh = config_lib.Mesh(*sizes)
         eval_loop.evaluate(config, str(tmp_path / str(sizes)))
-        for row, other in zip(read(tmp_path / str(sizes) / "rows.jsonl"), want, strict=True):
+        again = read(tmp_path / "one" / "rows.jsonl")
+        for row, other in zip(read(tmp_path / str(sizes) / "rows.jsonl"), again, strict=True):
             scores = row.pop("scores", {})
-            assert scores == pytest.approx(other.get("scores", {}), rel=1e-5)
-            assert row == {name: value for name, value in other.items() if name != "scores"}
+            assert scores == pytest.approx(other.pop("scores", {}), rel=1e-5)
+            logprob = row.pop("logprob", 0.0)
+            assert logprob == pytest.approx(other.pop("logprob", 0.0), rel=1e-5)
+            # Tokens that are equally likely may change places.
+            top = [each["logprobs"] for each in row.pop("likeliest", [])]
+            for now, then in zip(top, other.pop("likeliest", []), strict=True):
+                assert now == pytest.approx(then["logprobs"], abs=1e-4)
+            assert row == other
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,7 @@ PROGRAMS = {
     "eval": [
         *(f"--config={CONFIGS}/evaluate.py", "--config.model.path=whole", "--config.eval.limit=3"),
         *("--config.eval.datasets=gadgets,town", "--config.eval.shots=0,1"),
+        "--config.eval.retention=choice",
         "--config.eval.max_new_tokens=4",
     ],
     "export": ["whole"],

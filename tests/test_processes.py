@@ -99,7 +99,7 @@ def scoring(workdir, model, *more):
         *("jft.eval", f"--config={REPO}/configs/evaluate.py", f"--workdir={workdir}"),
         *(f"--config.model.path={model}", "--config.eval.datasets=gadgets,neighbours"),
         *("--config.eval.shots=1", "--config.eval.limit=10"),
-        *("--config.eval.max_new_tokens=6", *more),
+        *("--config.eval.retention=prompts,choice", "--config.eval.max_new_tokens=6", *more),
     ]
 
 
@@ -175,6 +175,9 @@ def test_several_processes_give_what_one_gives(start, alone, tmp_path, number, d
     end(start(scoring(scores, alone / "run", *on_mesh(*sizes)), number, devices))
     for a, b in zip(*(records(f / "rows.jsonl") for f in (scores, alone / "eval")), strict=True):
         assert a.pop("scores", {}) == pytest.approx(b.pop("scores", {}), rel=1e-5)
+        assert a.pop("logprob", 0.0) == pytest.approx(b.pop("logprob", 0.0), rel=1e-5)
+        for x, y in zip(a.pop("likeliest", []), b.pop("likeliest", []), strict=True):
+            assert x["logprobs"] == pytest.approx(y["logprobs"], abs=1e-4)
         assert a == b
 
 

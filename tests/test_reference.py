@@ -30,7 +30,7 @@ def config():
     folder = Path(WHEEL.submodule_search_locations[0])
     config.model.path = str(next(folder.glob("*.gguf")))
     config.data.root = str(DATA)
-    config.data.shuffle = False
+    config.data.shuffle, config.eval.retention = False, ()
     config.mesh.data, config.mesh.fsdp = -1, 1
     return config
 

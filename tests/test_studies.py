@@ -33,6 +33,7 @@ def study(config):
     config.train.steps = 2
     config.probe.limit = 0
     config.eval.datasets, config.eval.limit = ("shops",), 4
+    config.eval.retention = ()
     return config
 
 
@@ -104,10 +105,10 @@ def test_the_papers_grid():
     config.data.root = str(PAPER)
     found = entries(config, Path("/study"))
     assert len(found) == 1 + 5 * 3 * 5
-    config.study.train, config.study.seeds = (), (0,)
+    config.study.train, config.study.seeds, config.eval.retention = (), (0,), ()
     every = entries(config, Path("/study"))
     assert len(every) == 1 + 3 * len(list(PAPER.glob("*/*_train_*.json")))
-    assert len(eval_grid.all_cells(found[1].scoring.config)) == 18 * 4 * 2
+    assert len(eval_grid.all_cells(every[1].scoring.config)) == 18 * 4 * 2
 
 
 def test_the_dry_run_measures_each_kind_of_work(config, tmp_path, capsys):

@@ -41,7 +41,10 @@ def programs(
             partial(decoder.token_logprobs, config), out_shardings=everywhere
         ),
         "read": jax.jit(partial(read, config), out_shardings=everywhere),
-        "prefill": jax.jit(partial(decode.prefill, config)),
+        "prefill": jax.jit(
+            partial(decode.prefill, config),
+            out_shardings=PrefilledBatch(None, None, None, everywhere),
+        ),
         "prefix_cache": jax.jit(decode.prefix_cache, static_argnums=0),
         "init_slots": jax.jit(
             partial(decode.init_slots, config, dtype, max_new_tokens),

@@ -85,9 +85,10 @@ def advice(comparisons: list[Comparison], margin: float) -> list[str]:
         )
     if open_ones:
         needed = max(_items_needed(c, margin) for c in open_ones)
+        seeds = " and more seeds (study.seeds)" if any(c.recipe for c in open_ones) else ""
         found.append(
-            f"To decide {_places(open_ones, judged)}: more items (eval.limit; about "
-            f"{needed:,} would do), or accept what the intervals allow."
+            f"To decide {_places(open_ones, judged)}: more items (eval.limit; about {needed:,} "
+            f"would do){seeds}, or accept what the intervals allow."
         )
     if judged and not any(c.recipe for c in judged):
         found.append(

@@ -5,12 +5,15 @@ from __future__ import annotations
 import shlex
 from collections import Counter
 
-from jft.evaluation.metrics import ACCURACY
+from jft.evaluation import texts
+from jft.evaluation.metrics import ACCURACY, ROUGE_L
 from jft.reporting.models import UNKNOWN, ScoredCell, ScoredModel
 from jft.runtime.records import Key
 
 # Share of the items at which one label counts as given to nearly every item.
 CONSTANT = 0.95
+# Share of the letters that ROUGE-L may leave out without a word.
+DROPPED = 0.1
 UNTRAINED = (
     "No model here was fine-tuned by jft, as far as is known, so there is nothing to compare; of "
     "what jft.export has made of a run, score the workdir of that run instead."
@@ -80,7 +83,13 @@ def cautions(models: list[ScoredModel]) -> list[str]:
             for (task, dataset, shots), count in sorted(counts.items())
             if count
         ]
-    return _unfinished(models) + notes + _trained_on(models) + _constant(models)
+    return [
+        *_unfinished(models),
+        *notes,
+        *_trained_on(models),
+        *_constant(models),
+        *_letters(models),
+    ]
 
 
 def _unfinished(models: list[ScoredModel]) -> list[str]:
@@ -141,6 +150,22 @@ def _constant(models: list[ScoredModel]) -> list[str]:
                 "accuracy there is that label's share of the items, whatever it knows."
             )
     return notes
+
+
+def _letters(models: list[ScoredModel]) -> list[str]:
+    """Name the datasets of which ROUGE-L leaves out many letters."""
+    lost: dict[str, float] = {}
+    for model in models:
+        for key, cell in model.cells.items():
+            if cell.metric == ROUGE_L:
+                shares = [texts.dropped_letters(item.gold) for item in cell.items.values()]
+                lost[f"{key.task}/{key.dataset}"] = sum(shares) / len(shares)
+    return [
+        f"{name}: ROUGE-L leaves out {share:.0%} of the letters of the references, those with "
+        "accents; go by chrF, under All other metrics."
+        for name, share in lost.items()
+        if share > DROPPED
+    ]
 
 
 def _commands(model: ScoredModel, folders: list[str]) -> str:
