@@ -13,7 +13,7 @@ from jft import config as config_lib
 def get_config():
     config = config_lib.get_config()
     config.study.train = ("detection/paws_train_2000", "question/socialqa_train_2000")
-    config.study.sizes = (96,)
+    config.study.sizes = (192,)
     config.study.seeds = (0, 1, 2)
     config.train.epochs = 1.0
     config.train.batch_size = 8
@@ -22,6 +22,6 @@ def get_config():
     config.probe.every, config.probe.limit = 6, 4
     config.eval.datasets = ("paws", "qqp", "stsb", "socialqa", "sciqa", "tweetqa")
     config.eval.shots = (0, 2)
-    config.eval.limit = 32
+    config.eval.limit = 100
     config.eval.max_new_tokens = 30
     return config
