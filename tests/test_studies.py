@@ -149,6 +149,7 @@ def test_killed_it_goes_on_what_fails_leaves_the_rest_and_the_dry_run_was_right(
     study, tmp_path, capsys
 ):
     study.study.train, study.study.shots = ("broken_train_20", "shops_train_20"), (2,)
+    study.report.margin = 7.5
     folder = tmp_path / "study"
     dry_run.dry_run(study, str(folder))
     broken = "broken_train_20.json row 0 (from 0): missing field 'input_2' of task detection"
@@ -171,7 +172,7 @@ def test_killed_it_goes_on_what_fails_leaves_the_rest_and_the_dry_run_was_right(
         "error: failed jobs: 1; the others are done: jft.train FTICL-2-detection-broken_train_20: "
         f"{broken}. The same command tries them again"
     )
-    assert (folder / "report" / "report.html").is_file()
+    assert "--margin=7.5" in (folder / "report" / "report.html").read_text()
 
     status = {each["job"]: each["status"] for each in read(folder / "jobs.jsonl")}
     assert status.pop("jft.train FTICL-2-detection-broken_train_20") == "failed"

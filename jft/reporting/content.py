@@ -132,7 +132,7 @@ def gather(dirs: Sequence[str], margin: float = MARGIN, base: str = "") -> Conte
         plots=plots,
         datasets=read_datasets(models),
         data=_data_findings(models),
-        steps=_steps(models),
+        steps=_steps(models, margin),
     )
 
 
@@ -186,7 +186,7 @@ def _data_findings(models: list[ScoredModel]) -> list[dict]:
     return list({(f["where"], f["text"]): f for f in order}.values())
 
 
-def _steps(models: list[ScoredModel]) -> list[ProgramRun]:
+def _steps(models: list[ScoredModel], margin: float) -> list[ProgramRun]:
     trainings = [
         ProgramRun(
             f"Train {model.name}",
@@ -204,7 +204,8 @@ def _steps(models: list[ScoredModel]) -> list[ProgramRun]:
         for folder, evaluation in model.evaluations.items()
     ]
     folders = [folder for model in models for folder in model.evaluations]
-    report = shlex.join(["python", "-m", "jft.report", *folders, "--out=NEW"])
+    flags = [f"--margin={100 * margin:g}", "--out=NEW"]
+    report = shlex.join(["python", "-m", "jft.report", *folders, *flags])
     return [*trainings, *scorings, ProgramRun("Write this report", report, "")]
 
 
