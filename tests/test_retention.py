@@ -213,7 +213,7 @@ def test_divergence_over_the_likeliest_is_no_more_than_over_all():
         top = [dict(zip(o.tolist(), x[o].tolist(), strict=True)) for x in (p, q)
                for o in [np.argsort(-x)[:64]]]  # fmt: skip
         found = metrics.kl_divergence(*top)
-        assert 0.3 * whole < found <= whole + 1e-6
+        assert 0.6 * whole < found <= whole + 1e-6
         assert metrics.kl_divergence(top[0], top[0]) == 0
     assert metrics.kl_divergence({0: -0.1}, {1: -0.1}) == 0  # nothing in common says nothing
 

@@ -24,7 +24,7 @@ from jft.model.decode import DecodeState, NewPrompts, PrefilledBatch, Stops
 from jft.model.decode_attention import PrefixCache, SlotCache
 
 # Tokens of a text at which its reader's distribution is recorded, and how many tokens of that.
-POSITIONS, LIKELIEST = 4, 64
+POSITIONS, LIKELIEST = 4, 128
 
 
 def programs(

@@ -71,8 +71,9 @@ def measure(rows: Rows, kind: str) -> dict[str, list[float]]:
 def kl_divergence(base: Mapping[int, float], tuned: Mapping[int, float]) -> float:
     """Compute KL(base || tuned) of the next token, in nats, from the likeliest tokens of both.
 
-    All tokens that are not among the likeliest of both count as one, so that this is never above
-    the divergence over the whole vocabulary.
+    Of the tokens in one list alone it is known that the other model gives them less than its own
+    list's last. This is the least divergence that any two distributions with these lists have, and
+    so never more than that over the whole vocabulary.
 
     Args:
       base: log-probabilities by token id.
@@ -80,10 +81,31 @@ def kl_divergence(base: Mapping[int, float], tuned: Mapping[int, float]) -> floa
     """
     both = sorted(base.keys() & tuned.keys())
     p, q = (np.exp([of[token] for token in both]) for of in (base, tuned))
-    # Records have five decimals, so what is left may be a little less than nothing.
-    p, q = (np.append(x, max(1 - x.sum(), 1e-5)) for x in (p, q))
-    p, q = p / p.sum(), q / q.sum()
-    return float(max(0.0, np.sum(p * np.log(p / q))))
+    known = float(np.sum(p * np.log(p / q)))
+    p_alone, q_alone = (
+        np.exp([value for token, value in of.items() if token not in both]) for of in (base, tuned)
+    )
+    # The rest of each model beyond its list. Records have five decimals, so that it may be a
+    # little less than nothing.
+    p_rest, q_rest = (max(1 - math.fsum(map(math.exp, of.values())), 1e-5) for of in (base, tuned))
+    p_most, q_most = (math.exp(min(of.values())) for of in (base, tuned))
+
+    def at(ratio: float) -> tuple[np.ndarray, np.ndarray, float, float]:
+        """Fill in what is not listed, p over q being `ratio` wherever that may be."""
+        q_least, p_least = np.minimum(q_most, p_alone / ratio), np.minimum(p_most, q_alone * ratio)
+        return p_least, q_least, p_rest - p_least.sum(), q_rest - q_least.sum()
+
+    low, high = 1e-12, 1e12
+    for _ in range(80):  # for the ratio that the rest of the rest has, too
+        ratio = math.sqrt(low * high)
+        *_, p_left, q_left = at(ratio)
+        low, high = (ratio, high) if p_left > ratio * q_left else (low, ratio)
+    p_least, q_least, p_left, q_left = at(low)
+    unlisted = np.sum(p_alone * np.log(p_alone / q_least)) + np.sum(
+        p_least * np.log(p_least / q_alone)
+    )
+    left = p_left * math.log(p_left / q_left) if min(p_left, q_left) > 0 else 0.0
+    return max(0.0, known + float(unlisted) + left)
 
 
 def _gold(rows: Rows) -> list[float]:
