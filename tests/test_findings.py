@@ -219,7 +219,7 @@ def test_seeds_of_one_recipe_are_compared_together_with_their_spread(tmp_path):
     assert first.spreads["seeds"].levels == 3
     assert first.spreads["prompts"].levels == 2
     assert "draws" not in first.spreads
-    assert "over 3 seeds" in answer.sentence(first, 0.02)
+    assert "3 seeds vary it by" in answer.sentence(first, 0.02)
     alone = [compare(read_models([folders[0], f])).recipes[0].relations[0] for f in folders[1::2]]
     mean = sum(c.difference.value for c in alone) / 3
     assert first.difference.value == pytest.approx(mean)

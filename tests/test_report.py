@@ -604,6 +604,13 @@ def difference(low, high, p_value=0.5, trainings=0):
     return stats.Difference(value, low, high, 48, p_value, value, trainings, sample)
 
 
+def test_a_change_within_the_margin_is_said_to_be(study):
+    [some, *_] = compare(read_models(study)).groups[0].answer
+    c = dataclasses.replace(some, difference=difference(-0.1, -0.06), recipe=None, p_holm=0.001)
+    assert answer.verdict([c], 0.2) == f"Worse, but by less than 20.0 points, {c.relation}."
+    assert answer.verdict([c], 0.08) == f"Worse {c.relation}."
+
+
 @pytest.mark.parametrize(
     ("low", "high", "metric", "words"),
     [

@@ -43,7 +43,7 @@ def programs(
         "read": jax.jit(partial(read, config), out_shardings=everywhere),
         "prefill": jax.jit(
             partial(decode.prefill, config),
-            out_shardings=PrefilledBatch(None, None, None, everywhere),
+            out_shardings=PrefilledBatch._make((None, None, None, everywhere)),
         ),
         "prefix_cache": jax.jit(decode.prefix_cache, static_argnums=0),
         "init_slots": jax.jit(

@@ -15,6 +15,7 @@ from jft.data.eval_batches import PackedCell
 from jft.data.train_batches import Batches
 from jft.pages.packed_row import HUES, Node, RowView, Token, view_row
 from jft.runtime.progress import count
+from jft.tasks import RETENTION_TASKS
 
 SPACES = {" ": "\u00b7", "\n": "\u21b5", "\t": "\u2192", "\r": "\u240d"}
 LENGTHS = ("min", "median", "p95", "max")
@@ -208,6 +209,7 @@ def _cell_table(report: dict) -> Table:
             *(f"{each['packing_efficiency']:.0%}", f"{each['target_share']:.1%}"),
         ]
         for each in report["cells"]
+        if each["task"] not in RETENTION_TASKS  # jft's own, of which some share their targets
     ]
     return Table("Cells; lengths in tokens, of prompt and label", columns, rows)
 

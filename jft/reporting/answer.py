@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from jft.evaluation.metrics import METRICS
+from jft.evaluation.metrics import BITS, CHOICES, FOLLOWED, METRICS
 from jft.evaluation.stats import MIN_TRAININGS
 from jft.reporting.compare import Report, TaskGroup
 from jft.reporting.pairs import Comparison
@@ -25,6 +25,10 @@ from jft.reporting.wording import (
 from jft.tasks import RETENTION
 
 CANNOT_TELL = "cannot tell"
+# Share of empty answers that is worth a word.
+EMPTY = 0.1
+# The part of the retention panel behind each of its metrics.
+PARTS = {BITS: "text", CHOICES: "choice", FOLLOWED: "instruction"}
 
 
 def scope(report: Report) -> str:
@@ -34,13 +38,13 @@ def scope(report: Report) -> str:
     recipes = [c for c in judged if c.recipe]
     if judged and len(recipes) == len(judged):
         return (
-            "Each recipe was trained several times: verdicts are about the recipe, and would hold "
-            "of another training."
+            "Each recipe was trained several times: verdicts are about the recipe, whatever the "
+            "seed of its training."
         )
     few = "Some recipes were" if recipes else "Each recipe was"
     return (
         f"{few} trained fewer than {MIN_TRAININGS} times: such verdicts are about these "
-        "checkpoints, not about what another seed would give (study.seeds=0,1,2,3,4 would tell)."
+        "checkpoints, not about what another seed would give (study.seeds=0,1,2 would tell)."
     )
 
 
@@ -71,9 +75,12 @@ def _places(found: list[Comparison], among: list[Comparison]) -> str:
     return together(names)
 
 
-def advice(comparisons: list[Comparison], margin: float) -> list[str]:
-    """Say what to do next, by what was found."""
-    judged = [c for c in overall(comparisons) if c.judged]
+def advice(group: TaskGroup, margin: float) -> list[str]:
+    """Say what to do next, by what was found; nothing of models that others trained and scored."""
+    first = group.members[0]
+    if group.contrasts or first.first.train is None:
+        return []
+    judged = [c for c in overall(group.answer) if c.judged]
     better = [c for c in judged if c.direction > 0]
     worse = [c for c in judged if c.direction < 0]
     open_ones = [c for c in judged if _judgement(c, margin) == CANNOT_TELL]
@@ -83,12 +90,14 @@ def advice(comparisons: list[Comparison], margin: float) -> list[str]:
             f"To lose less {_places(worse, judged)}: a lower optim.lr, fewer steps, adapters "
             "(configs/lora.py), or demonstrations in training (data.shots)."
         )
-    if open_ones:
-        needed = max(_items_needed(c, margin) for c in open_ones)
-        seeds = " and more seeds (study.seeds)" if any(c.recipe for c in open_ones) else ""
+    for c in open_ones:
+        source = (
+            f"eval.retention={PARTS[c.metric]}:FILE" if c.relation == RETENTION else "eval.limit"
+        )
+        seeds = " or more seeds (study.seeds)" if c.recipe else ""
         found.append(
-            f"To decide {_places(open_ones, judged)}: more items (eval.limit; about {needed:,} "
-            f"would do){seeds}, or accept what the intervals allow."
+            f"To decide {_places([c], judged)}: some {_items_needed(c, margin):,} items ({source})"
+            f"{seeds}, or accept what the interval allows."
         )
     if judged and not any(c.recipe for c in judged):
         found.append(
@@ -110,7 +119,8 @@ def sentence(comparison: Comparison, margin: float) -> str:
     size = f"{change} {unit_of(c.metric)}, 95{SPACE}% interval {ends(c.difference, c.metric)}"
     if c.recipe:
         size += f", of the recipe {ends(c.recipe, c.metric)} over {c.recipe.trainings} trainings"
-    others = f"; {percent(c.changed)} of the answers are others" if c.changed else ""
+    blank = f"; {percent(c.empty)} of the answers are empty" if c.empty and c.empty > EMPTY else ""
+    others = f"{blank}; {percent(c.changed)} of the answers differ" if c.changed else ""
     text = (
         f"{c.relation.capitalize()}: {name} {before} {ARROW} {after} ({size}; n = {c.n}"
         f"{spreads(c)}{others})."
@@ -150,7 +160,7 @@ def _unsaid(c: Comparison, margin: float) -> str:
             "Alone it would count as a change; among all rows of the answer it may be chance "
             f"(p {p_value(c.p_holm)} after Holm's adjustment). "
         )
-    what = "items and trainings" if c.recipe else "items"
+    what = "items (or more trainings)" if c.recipe else "items"
     effect = points(_effect(c, margin), False, c.metric)
     return (
         f"{alone}The sample cannot rule out {' or '.join(open_to)}; about "
@@ -182,9 +192,11 @@ def _margin(margin: float, metric: str) -> str:
 
 
 def _judgement(comparison: Comparison, margin: float) -> str:
-    if comparison.direction or comparison.judged is None:
-        return "better" if comparison.direction > 0 else "worse"
     loss, gain = _loss_and_gain(comparison)
+    if comparison.direction:
+        word = "better" if comparison.direction > 0 else "worse"
+        small = max(loss, gain) < margin
+        return f"{word}, but by less than {_margin(margin, comparison.metric)}," if small else word
     if loss < margin:
         what = "change" if gain < margin else "loss"
         return f"no {what} above {_margin(margin, comparison.metric)}"

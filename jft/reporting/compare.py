@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from jft.evaluation import metrics, stats
+from jft.evaluation import stats
 from jft.reporting import derived
 from jft.reporting import notes as notes_lib
 from jft.reporting import pairs as pairs_lib
@@ -97,8 +97,11 @@ class Contrast:
 
     @property
     def name(self) -> str:
-        """`FTICL-2 gadgets against FT gadgets`."""
-        return f"{self.fticl.name} against {self.ft.name}"
+        """`FTICL-2 gadgets against FT gadgets`, with the seeds where a recipe has others, too."""
+        seeds = {pair.model.seed for pair in self.pairs}
+        several = max(self.fticl.seeds, self.ft.seeds) > len(seeds)
+        which = f" (seed {', '.join(map(str, sorted(seeds)))})" * several
+        return f"{self.fticl.name} against {self.ft.name}{which}"
 
     @property
     def snapshot(self) -> str:
@@ -259,7 +262,13 @@ def _recipe(
         datasets=pairs_lib.compare_at("dataset", name, base, pairs),
         cells=pairs_lib.compare_at("cell", name, base, pairs),
         measures=pairs_lib.compare_at("measure", name, base, derived.measured(found)),
-        prompting=pairs_lib.compare_at("prompting", name, base, derived.best_prompted(found)),
+        prompting=_with_room(
+            "prompting",
+            name,
+            base,
+            derived.best_prompted(pairs),
+            derived.best_prompted(derived.gold_pairs(pairs)),
+        ),
     )
 
 
@@ -301,15 +310,21 @@ def _group(name: str, reference: str | None, members: list[Member]) -> TaskGroup
     name = name if len(members) > 1 else members[0].name
     pairs = [pair for member in members for pair in member.pairs]
     relations = pairs_lib.compare_at("group", name, reference, pairs)
-    gold = [pair for pair in derived.measured(pairs) if pair.cell.metric == metrics.P_GOLD]
-    instead = {c.relation: c for c in pairs_lib.compare_at("group", name, reference, gold)}
-    answer = [
+    answer = _with_room("group", name, reference, pairs, derived.gold_pairs(pairs))
+    return TaskGroup(name, members, relations, answer)
+
+
+def _with_room(
+    level: str, name: str, reference: str | None, pairs: Sequence[Pair], gold: Sequence[Pair]
+) -> list[Comparison]:
+    """Compare by main metrics, and by the gold label's probability where accuracy cannot fall."""
+    instead = {c.relation: c for c in pairs_lib.compare_at(level, name, reference, gold)}
+    return [
         dataclasses.replace(instead[c.relation], stands_for=c)
         if c.floor and c.relation in instead
         else c
-        for c in relations
+        for c in pairs_lib.compare_at(level, name, reference, pairs)
     ]
-    return TaskGroup(name, members, relations, answer)
 
 
 def _adjust(parts: list, table: str) -> list:

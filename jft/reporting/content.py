@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from jft import config as config_lib
 from jft.data.datasets import Dataset
-from jft.evaluation.metrics import METRICS, P_CHOICE, P_GOLD
-from jft.reporting import figures
+from jft.evaluation.metrics import BITS, P_CHOICE, P_GOLD
+from jft.reporting import figures, harness
 from jft.reporting import pairs as pairs_lib
 from jft.reporting.compare import MARGIN, Report, compare
 from jft.reporting.drawing import Plot
@@ -38,6 +38,7 @@ class ChangedItem(NamedTuple):
     base: ScoredItem
     tuned: ScoredItem
     size: float
+    seed: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,22 +138,22 @@ def gather(dirs: Sequence[str], margin: float = MARGIN, base: str = "") -> Conte
 
 
 def _changed_by_relation(pairs: Sequence[Pair]) -> list[ChangedItems]:
-    """Count the items that differ, by relation and metric."""
-    paired = [each for each in pairs if each.other]
+    """Count the items that differ, by relation and metric; texts that were read have no answers."""
+    paired = [each for each in pairs if each.other and each.cell.metric != BITS]
     return [_changed_items(group) for group in pairs_lib.split(paired, pairs_lib.by_relation)]
 
 
 def _changed_items(pairs: list[Pair]) -> ChangedItems:
     items = [
-        ChangedItem(cell.key, i, other.items[i], item, _size_of_change(cell, other, place))
-        for cell, other, _ in pairs
+        ChangedItem(
+            cell.key, i, other.items[i], item, _size_of_change(cell, other, place), model.seed
+        )
+        for cell, other, model in pairs
         if other
         for place, (i, item) in enumerate(cell.items.items())
     ]
     lost = [item for item in items if item.tuned.value < item.base.value]
     gained = [item for item in items if item.tuned.value > item.base.value]
-    if METRICS[pairs[0].cell.metric].direction < 0:
-        lost, gained = gained, lost
     first = pairs[0].cell
     return ChangedItems(
         first.relation, first.metric, len(items), len(lost), len(gained),
@@ -202,6 +203,7 @@ def _steps(models: list[ScoredModel], margin: float) -> list[ProgramRun]:
         )
         for model in models
         for folder, evaluation in model.evaluations.items()
+        if any(key.task != harness.TASK for key in evaluation.keys)  # which has its own commands
     ]
     folders = [folder for model in models for folder in model.evaluations]
     flags = [f"--margin={100 * margin:g}", "--out=NEW"]

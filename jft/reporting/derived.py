@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
 from jft.evaluation import metrics
 from jft.reporting.models import ScoredCell
 from jft.reporting.pairs import Pair
 from jft.tasks import PROMPTS, RETENTION
+
+# Parts of the items, for each of which the others choose.
+PARTS = 10
 
 
 def measured(pairs: Sequence[Pair]) -> list[Pair]:
@@ -52,22 +56,27 @@ def _divergence(cell: ScoredCell, other: ScoredCell) -> tuple[ScoredCell, Scored
 def best_prompted(pairs: Sequence[Pair]) -> list[Pair]:
     """Pair models without demonstrations with their base at the number of shots that suits it best.
 
-    The number is chosen for each dataset by its main metric, for one half of the items (those with
-    an even, those with an odd index) by what it scores on the other: chosen on the items that it is
-    compared on, the best of several numbers would look better than it is. There are none where the
-    base was scored at one number of shots only.
+    The number is chosen for each dataset, and for a tenth of its items by what it scores on the
+    others: chosen on the items that it is compared on, the best of several numbers would look
+    better than it is. There are none where the base was scored at one number of shots only.
     """
     shots: dict[tuple, dict[int, ScoredCell]] = {}
     for cell, other, _ in pairs:
         if other and not other.key.draw and cell.relation != RETENTION:
             shots.setdefault(_place(other), {})[other.key.shots] = other
-    return [
-        Pair(cell, best, model)
-        for cell, other, model in pairs
-        if other and not cell.key.shots and len(shots.get(_place(other), ())) > 1
-        if (best := _best_of_shots(list(shots[_place(other)].values()))).items.keys()
-        == cell.items.keys()
-    ]
+    found = []
+    for cell, other, model in pairs:
+        choices = shots.get(_place(other), {}) if other and not cell.key.shots else {}
+        if len(choices) > 1:
+            best = _best_of_shots([choices[number] for number in sorted(choices)])
+            if best.items.keys() == cell.items.keys():
+                found.append(Pair(cell, best, model))
+    return found
+
+
+def gold_pairs(pairs: Sequence[Pair]) -> list[Pair]:
+    """Take pairs by the probability of the gold label."""
+    return [pair for pair in measured(pairs) if pair.cell.metric == metrics.P_GOLD]
 
 
 def _place(cell: ScoredCell) -> tuple:
@@ -75,11 +84,14 @@ def _place(cell: ScoredCell) -> tuple:
 
 
 def _best_of_shots(cells: list[ScoredCell]) -> ScoredCell:
-    """Make a cell of the best for each half of the items, by what it scores on the other half."""
+    """Make a cell of the best for each part of the items, the first of those that are alike."""
     common = sorted(set.intersection(*(set(cell.items) for cell in cells)))
+    part = {item: place % PARTS for place, item in enumerate(common)}
 
-    def score(cell: ScoredCell, half: int) -> float:
-        return sum(cell.items[i].value for i in common if i % 2 == half)
+    def best(left_out: int) -> ScoredCell:
+        others = [i for i in common if part[i] != left_out] or common
+        return max(cells, key=lambda cell: math.fsum(cell.items[i].value for i in others))
 
-    best = [max(cells, key=lambda cell: score(cell, 1 - half)) for half in (0, 1)]
-    return dataclasses.replace(best[0], items={i: best[i % 2].items[i] for i in common})
+    chosen = [best(number) for number in range(PARTS)]
+    items = {i: chosen[part[i]].items[i] for i in common}
+    return dataclasses.replace(cells[0], items=items)

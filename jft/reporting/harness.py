@@ -125,17 +125,18 @@ def _shots(results: dict, task: str) -> int:
 
 
 def _cells(task: str, file: Path, shots: int, relation: str) -> list[tuple[Key, ScoredCell]]:
-    """Read a task's samples: a cell for each way in which answers were taken out of outputs."""
+    """Read a task's samples; of several ways to take answers out of outputs the first counts."""
     samples: dict[str, list[tuple[str, dict]]] = {}
     for number, sample in enumerate(_lines(file), start=1):
         where = f"{file} line {number}"
         if not isinstance(sample, dict) or not isinstance(sample.get("doc_id"), int):
             raise UserError(f"{where}: is no sample of lm-evaluation-harness, with a doc_id")
         samples.setdefault(str(sample.get("filter", "none")), []).append((where, sample))
-    return [
-        _cell(task if len(samples) == 1 else f"{task} ({name})", lines, shots, relation)
-        for name, lines in samples.items()
-    ]
+    for name, lines in list(samples.items())[:1]:
+        if len(samples) > 1:
+            say(f"note: {task}: of the filters {', '.join(samples)} the report takes {name}")
+        return [_cell(task, lines, shots, relation)]
+    return []
 
 
 def _lines(file: Path) -> list[dict]:
@@ -162,7 +163,7 @@ def _cell(
         sample["doc_id"]: ScoredItem(
             request=f"{sample.get('doc_hash', '')} {sample.get('prompt_hash', '')}",
             gold=str(sample.get("target")),
-            prediction=_prediction(sample),
+            prediction=_prediction(sample, by_length=known[0] == "acc_norm"),
             value=value,
         )
         for (_, sample), value in zip(lines, main, strict=True)
@@ -188,9 +189,19 @@ def _value(where: str, sample: dict, metric: str) -> float:
     raise UserError(f"{where}: {metric}={sample.get(metric)!r}; must be a number from 0 to 1")
 
 
-def _prediction(sample: dict) -> str:
-    """Name the answer: the number of the likeliest choice, or the text that was taken for it."""
+def _prediction(sample: dict, by_length: bool) -> str:
+    """Name the answer: the number of the likeliest choice, or the text that was taken for it.
+
+    Args:
+      sample: a document.
+      by_length: whether choices are compared by log-probability per character.
+    """
     answers = sample.get("filtered_resps") or [""]
     if all(isinstance(each, list) and len(each) == 2 for each in answers) and len(answers) > 1:
-        return str(max(range(len(answers)), key=lambda i: float(answers[i][0])))
+        arguments = list((sample.get("arguments") or {}).values())
+        lengths = [1] * len(answers)
+        if by_length and len(arguments) == len(answers):
+            lengths = [max(1, len(str(each.get("arg_1", "")).strip())) for each in arguments]
+        scores = [float(each[0]) / n for each, n in zip(answers, lengths, strict=True)]
+        return str(scores.index(max(scores)))
     return json.dumps(answers[0]) if not isinstance(answers[0], str) else answers[0]

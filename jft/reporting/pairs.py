@@ -14,6 +14,9 @@ from jft.reporting.models import ScoredCell, ScoredModel, without_room
 from jft.runtime.records import Key
 from jft.tasks import RELATIONS
 
+# Main metrics of generated answers.
+GENERATED = (metrics.ROUGE_L, metrics.FOLLOWED)
+
 
 class Pair(NamedTuple):
     """A model's cell and the reference's, with the same items; None where it has none."""
@@ -57,6 +60,7 @@ class Comparison:
       p_holm: its p-value adjusted for all comparisons of one table.
       stands_for: the comparison by accuracy, where that has no room to fall and this is judged.
       changed: share of the answers that are others than the reference's.
+      empty: share of the answers that are empty, where answers are generated.
       n: distinct items.
     """
 
@@ -78,6 +82,7 @@ class Comparison:
     spreads: dict[str, stats.Spread]
     p_holm: float | None
     changed: float | None
+    empty: float | None
     n: int
     stands_for: Comparison | None = None
 
@@ -197,8 +202,14 @@ def comparison(level: str, model: str, reference: str | None, pairs: Sequence[Pa
         spreads={name: spread for name, spread in known.items() if spread},
         p_holm=None,
         changed=_share_changed(paired) if paired else None,
+        empty=_share_empty(used) if first.metric in GENERATED else None,
         n=len(set(zip(columns.datasets, columns.items, strict=True))),
     )
+
+
+def _share_empty(pairs: Sequence[Pair]) -> float:
+    empty = [not item.prediction for pair in pairs for item in pair.cell.items.values()]
+    return sum(empty) / len(empty)
 
 
 def _share_changed(pairs: Sequence[Pair]) -> float:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from jft.data import eval_grid
+from jft.data import eval_grid, retention
 from jft.data.dataset_ref import DatasetRef
 from jft.data.datasets import Dataset
 from jft.errors import UserError, expand
@@ -50,6 +50,11 @@ def read_models(dirs: Sequence[str], base: str = "") -> list[ScoredModel]:
     """
     roots = [expand(path) for path in dirs]
     foreign = list(dict.fromkeys(f for root in roots for f in harness.folders(root)))
+    if base and not foreign:
+        raise UserError(
+            f"--base={base}: says which folder of lm-evaluation-harness holds the base, of which "
+            "there is none here; evaluations of jft know their base"
+        )
     found = harness.read(foreign, expand(base).resolve() if base else None)
     folders = dict.fromkeys(f for path in dirs for f in _workdirs(path, bool(foreign)))
     return merge([*map(_read_evaluation, folders), *found])
@@ -72,7 +77,9 @@ def read_datasets(models: Iterable[ScoredModel]) -> dict[tuple[str, str], Datase
     found: dict[tuple[str, str], Dataset] = {}
     for folder in (folder for model in models for folder in model.evaluations):
         try:
-            datasets = eval_grid.datasets(workdir.read_config(Path(folder) / workdir.CONFIG))
+            config = workdir.read_config(Path(folder) / workdir.CONFIG)
+            panel = retention.retention_sets(config.eval.retention, ())
+            datasets = [*eval_grid.datasets(config), *(each.dataset for each in panel)]
         except UserError:
             continue
         found |= {(dataset.task.name, dataset.name): dataset for dataset in datasets}

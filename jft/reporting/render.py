@@ -105,7 +105,8 @@ def markdown_of(content: Content) -> str:
 def tables_of(content: Content) -> dict[str, str]:
     """Render the CSV files by name; metrics and differences are fractions of 1.
 
-    In `comparisons.csv` the p-values of each `level` are adjusted together. An empty `task`,
+    In `comparisons.csv` the p-values of each `level` are adjusted together: `recipe_p_value` where
+    there is one, or else `p_value`. An empty `task`,
     `dataset`, `shots`, `prompt` or `draw` means the mean over several; an empty `reference` that
     there was nothing to compare with.
     """
@@ -204,7 +205,7 @@ def show(content: Content, console: Console | None = None) -> None:
     console = console or Console(highlight=False)
     console.width = min(console.width, TERMINAL_WIDTH)
     console.print(Text(wording.introduction(report)))
-    console.print(Text(wording.LEGEND, style="dim"))
+    console.print(Text(wording.LEGEND.format(margin=f"{100 * report.margin:g}"), style="dim"))
     console.print()
     head = _grid()
     head.add_row(*(Text(name, style="dim") for name in TERMINAL_COLUMNS))
@@ -212,6 +213,7 @@ def show(content: Content, console: Console | None = None) -> None:
     groups: list[TaskGroup] = [*report.groups, *report.contrast_groups]
     for group in groups:
         console.print(Text(wording.heading(group), style="bold"))
+        console.print(Text(f" {answer.verdict(group.answer, report.margin)}"))
         console.print(_rows(wording.overall(group.answer)))
     decided = [finding for finding in content.findings if finding.verdict != NOT_DECIDED]
     console.print(

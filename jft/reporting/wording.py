@@ -10,7 +10,7 @@ from jft.reporting.compare import Contrast, Recipe, Report, TaskGroup
 from jft.reporting.models import ModelName
 from jft.reporting.pairs import Comparison
 from jft.runtime.progress import count, duration
-from jft.tasks import IN_DOMAIN, OUT_OF_DOMAIN, OUT_OF_TASK, RELATIONS, RETENTION
+from jft.tasks import IN_DOMAIN, OUT_OF_DOMAIN, OUT_OF_TASK, RELATIONS, RETENTION, RETENTION_TASKS
 
 MINUS, DASH, SPACE = "\N{MINUS SIGN}", "\N{EN DASH}", "\N{NO-BREAK SPACE}"
 ARROW, PLUS_MINUS = "\N{RIGHTWARDS ARROW}", "\N{PLUS-MINUS SIGN}"
@@ -32,19 +32,24 @@ GUIDE = (
     ),
     (
         "no loss above",
-        "the interval holds no loss larger than the margin (--margin, in points): a smaller one "
-        "may be there",
+        "the interval leaves out every loss larger than the margin (--margin, in points): a "
+        "smaller one may be there; no change above: every such gain, too",
     ),
-    ("change", "tuned minus base on the same items, in percentage points"),
+    (
+        "change",
+        "tuned minus base on the same items, in percentage points; of texts in bits per byte, of "
+        "which a hundredth is drawn as a point is, and compared with the margin",
+    ),
     (
         "95 % interval",
-        "where the true change lies, going by these items; a change is coloured where it leaves "
-        f"out zero, which is where p is below {ALPHA}",
+        "holds the true change of other items of the same kind 19 times out of 20; of each row "
+        "alone",
     ),
     (
         "p (Holm)",
         "how surprising the change would be if there were none, made stricter for the number of "
-        f"comparisons in its table; bold where below {ALPHA}",
+        f"rows of its table; in the answer what is below {ALPHA} counts and is coloured, elsewhere "
+        f"what is below {ALPHA} before that is coloured, and after it bold",
     ),
     ("detectable", "the true change that a sample of this size would find four times out of five"),
     (
@@ -55,7 +60,7 @@ GUIDE = (
 )
 LEGEND = (
     f"A change counts as better or worse where p (Holm), adjusted for all rows, is below {ALPHA}; "
-    "intervals are of each row alone."
+    "intervals are of each row alone. Margin: {margin} points."
 )
 
 
@@ -172,7 +177,10 @@ def overall(comparisons: list[Comparison]) -> list[Comparison]:
 def spreads(comparison: Comparison) -> str:
     """Write `; over 2 prompts ±1.2, over 3 seeds ±0.4`; nothing where there is one of each."""
     return "".join(
-        f"; over {spread.levels} {name} {PLUS_MINUS}{rounded(spread.value)}"
+        f"; {spread.levels} {name} vary it by {PLUS_MINUS}"
+        f"{points(spread.value, False, comparison.metric)}"
+        if spread.value
+        else f"; {spread.levels} {name} vary it by no more than the items do"
         for name, spread in comparison.spreads.items()
     )
 
@@ -185,11 +193,12 @@ def introduction(report: Report) -> str:
     prompts = f"prompt{'s' * (len(numbers) > 1)} no. {', '.join(map(str, numbers))}"
     names = [model.name for model in report.bases] + [s.base for s in report.recipes]
     bases = " and ".join(dict.fromkeys(filter(None, names))) or "no base"
-    datasets = len({key[:2] for key in keys})
+    datasets = {key[:2] for key in keys if key.task not in RETENTION_TASKS}
+    panel = " and the retention panel" * any(key.task in RETENTION_TASKS for key in keys)
     tuned = len(report.models) - len(report.bases)
     return (
         f"{count(tuned, 'fine-tuned model')} against {bases}, on the same items of "
-        f"{count(datasets, 'dataset')} (shots {used_shots}; {prompts}). "
+        f"{count(len(datasets), 'dataset')}{panel} (shots {used_shots}; {prompts}). "
         "Changes are in percentage points, averaged over shots and prompts, then over datasets "
         "with equal weight."
     )

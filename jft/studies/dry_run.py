@@ -260,7 +260,7 @@ def _show(models: int, cells: int, jobs: list[dict]) -> None:
         [job for job in jobs if job["job"].startswith(program)]
         for program in ("jft.train", "jft.eval")
     )
-    lines: list[tuple[str, ...]] = [("", "tokens", "in rows", "new, at most", "time")]
+    lines: list[tuple[str, ...]] = [("", "tokens", "with sharing", "new, at most", "time")]
     lines += [_line(record["job"], [record]) for record in trainings]
     lines.append(_line(f"jft.eval, {models} models", scorings))
     lines.append(_line("in all", jobs))
@@ -281,9 +281,9 @@ def _show_power(config: config_lib.Config, run: Batches, cells: list[PackedCell]
     related = relations(config, [packed.cell.dataset for packed in cells], train)
     trainings = len(set(config.study.seeds))
     say(
-        "Changes of accuracy that it will find four times out of five, if a fifth of the answers "
-        f"differ, and trainings by {100 * stats.SEED_SPREAD:g} points, before the adjustment for "
-        "the number of comparisons:"
+        "Changes of accuracy that it will find four times out of five, where a fifth of the "
+        f"answers change, and another seed moves the mean by {100 * stats.SEED_SPREAD:g} points "
+        "(before the adjustment for the number of comparisons):"
     )
     for relation in RELATIONS[: RELATIONS.index(RETENTION)]:
         sizes: dict[tuple[str, str], list[int]] = {}
