@@ -105,6 +105,17 @@ RETENTION_TASKS = {
 }
 
 
+def own_task(name: str, fields: tuple[str, ...], labels: tuple[str, ...]) -> Task:
+    """Make a task of the user's own.
+
+    Raises:
+      UserError: a task of the retention panel has its name.
+    """
+    if name in RETENTION_TASKS:
+        raise UserError(f"data.task={name}: is jft's own, of the retention panel; choose another")
+    return Task(name, fields, fields, labels)
+
+
 def relation(train: tuple[str, str] | None, test: tuple[str, str]) -> str:
     """Name the relation of a test set to the training set of a model.
 

@@ -98,12 +98,17 @@ def test_of_several_runs_the_latest_counts(folders, tmp_path):
     ("samples", "says"),
     [
         ([{"target": "a"}], "is no sample of lm-evaluation-harness"),
-        ([sample(0, bleu=[1, 2])], "none of the metrics that jft knows"),
+        ([sample(0, bleu=[1, 2])], "none of its tasks has a metric that jft knows"),
+        ([sample(0, acc=55.0)], "none of its tasks has a metric that jft knows"),
+        ([], "holds no samples"),
         ([sample(0, acc="yes")], "acc='yes'; must be a number"),
-        ([sample(0, acc=3.0)], "acc=3.0; must be a number"),
+        ([sample(0, acc=10**400)], "must be a number"),
+        ([sample(0, acc=1.0, filtered_resps=5)], "must be a list of answers"),
+        ([sample(0, acc=1.0, filtered_resps=[["a", "b"], [None, "d"]])], "hold log-probabilities"),
         ([sample(0, acc=1.0), sample(0, acc=0.0)], "has a document twice"),
-        ([sample(0, acc=1.0), sample(1)], "acc=None; must be a number"),
-        ([sample(0, bits_per_byte=[-1, 0])], "must be a number"),
+        ([sample(0, bits_per_byte=[-1, 0])], "must be .log-probability, bytes"),
+        ([sample(0, bits_per_byte=[-5, -5])], "must be .log-probability, bytes"),
+        ([sample(0, bits_per_byte=["a", 5])], "must be .log-probability, bytes"),
     ],
 )
 def test_damaged_samples_are_named(tmp_path, samples, says):
@@ -141,3 +146,29 @@ def test_a_base_is_asked_for_where_there_is_no_harness(tmp_path):
     write_evaluation(tmp_path / "base", "tiny", BASE)
     with pytest.raises(UserError, match="of which there is none here"):
         read_models([str(tmp_path)], base=str(tmp_path))
+
+
+def test_runs_of_one_folder_have_their_own_numbers_of_shots(tmp_path):
+    """And a task that jft cannot read is left out, with a note."""
+    write_results(tmp_path, "m", {"old": choices([1, 0]), "bleu": [sample(0, bleu=3.0)]})
+    later = write_results(tmp_path, "m", {"new": choices([1, 0])}, "2026-02-01T00-00-00")
+    file = later / "m" / "results_2026-02-01T00-00-00.json"
+    file.write_text(json.dumps({"n-shot": {"new": 0}, "model_name": "m"}))
+    [model] = read_models([str(tmp_path)])
+    assert {key.dataset: key.shots for key in model.cells} == {"old": 5, "new": 0}
+
+
+def test_models_are_compared_by_a_metric_that_both_have(folders, tmp_path):
+    only = [{k: v for k, v in each.items() if k != "acc_norm"} for each in choices([1] * 40)]
+    write_results(tmp_path / "tuned", "exports/ft", {"arc_easy": only})
+    report = compare(read_models(folders))
+    found = {c.dataset: c for c in report.recipes[0].cells}["arc_easy"]
+    assert (found.metric, found.change) == ("acc", pytest.approx(10 / 40))
+
+
+def test_what_one_of_two_lacks_is_noted(folders, tmp_path):
+    next((tmp_path / "tuned").rglob("samples_wiki*")).unlink()
+    report = compare(read_models(folders))
+    assert any("was not scored on 1 tasks of lm-eval" in note for note in report.gaps)
+    report = compare(read_models(folders, base=folders[1]))
+    assert any("run lm_eval on its base exports/ft, too, for wiki" in n for n in report.gaps)

@@ -324,13 +324,25 @@ def test_a_metric_other_than_accuracy_is_read_from_its_own_field(study, tmp_path
 
     for folder in map(Path, study):
         edit(folder / "rows.jsonl", generated)
-        edit(folder / "cells.jsonl", lambda cell: cell | {"metric": "rougeL"})
+        rows = read_jsonl(folder / "rows.jsonl")
+        means = {
+            key: np.mean([row["rougeL"] for row in rows if place(row) == key])
+            for key in set(map(place, rows))
+        }
+        edit(
+            folder / "cells.jsonl",
+            lambda c, means=means: c | {"metric": "rougeL", "value": float(means[place(c)])},
+        )
     files = written(study, tmp_path / "out")
     assert "ROUGE-L" in files["report.html"]
     assert re.search(r"text \d+", files["report.md"])
     cell = compare(read_models(study)).recipes[0].cells[0]
     items = [correct_value(folder, cell) for folder in (study[1], study[0])]
     assert cell.difference.value == pytest.approx(np.mean(items[0]) - np.mean(items[1]))
+
+
+def place(record):
+    return record["task"], record["dataset"], record["shots"], record["prompt"]
 
 
 def correct_value(folder, cell):
@@ -740,7 +752,7 @@ def test_training_sets_whose_names_hold_a_comma_have_colours_of_their_own(tmp_pa
             )  # fmt: skip
 
     def in_two_metrics(record):
-        text = {"metric": "rougeL", "rougeL": 0.5, "generation": "a"}
+        text = {"metric": "rougeL", "rougeL": 0.5, "value": 0.5, "generation": "a"}
         return record | (text if record["dataset"] == "notices" else {})
 
     for folder in tmp_path.iterdir():

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import plain_row
 import pytest
-from report_data import BASE, FT, read_jsonl, write_evaluation
+from report_data import BASE, FT, read_jsonl, write_evaluation, write_jsonl
 
 from jft.checkpoints import safetensors_io
 from jft.checkpoints import tokenizer as tokenizer_lib
@@ -145,13 +145,30 @@ def test_limits_for_the_users_rows_do_not_break_the_panel(panel):
         ("text:mine", None, "rows come as"),
         ("text", {"texts": "a"}, "text=None: must be text"),
         ("text", {"text": " "}, "text=' ': must be text"),
-        ("choice", {"input": "a", "choices": ["b"], "answer": 0}, "two or more different"),
-        ("choice", {"input": "a", "choices": ["b", " b"], "answer": 0}, "two or more different"),
-        ("choice", {"input": "a", "choices": ["b", ""], "answer": 0}, "two or more different"),
+        ("choice", {"input": "a", "choices": ["b"], "answer": 0}, "2 to 26 different texts"),
+        ("choice", {"input": "a", "choices": ["b", " b"], "answer": 0}, "2 to 26 different texts"),
+        ("choice", {"input": "a", "choices": ["b", ""], "answer": 0}, "2 to 26 different texts"),
+        (
+            "choice",
+            {"input": "a", "choices": [*"abcdefghijklmnopqrstuvwxyz0"], "answer": 0},
+            "2 to",
+        ),
+        ("choice", {"input": "a", "choices": "b or c", "answer": 0}, "must be a list of texts"),
+        ("choice", {"input": "a", "choices": ["b", "c"], "answer": "AB"}, "the index of one of 2"),
+        ("choice", {"input": "a", "choices": ["b", "c"], "answer": 0.5}, "the index of one of 2"),
+        ("choice", {"input": "a\ud800", "choices": ["b", "c"], "answer": 0}, "half of a character"),
+        ("text", {"text": "a\ud800"}, "half of a character"),
+        ("instruction", {"input": "a", "checks": ["max_words 9"], "output": "\ud800"}, "half of a"),
+        ("instruction", {"input": "a", "checks": ["excludes b\nfoo c\ud800"]}, "half of a"),
+        ("instruction", {"input": "a", "checks": ["max_words 9999999999"]}, "is none of"),
+        ("instruction", {"input": "a", "checks": ["contains !!"]}, "is none of"),
+        ("instruction", {"input": "a", "checks": ["one_of yes|!"]}, "is none of"),
+        ("instruction", {"input": "a", "checks": ['ends "']}, "is none of"),
         ("choice", {"input": "a", "choices": ["b", "c"], "answer": 2}, "the index of one of 2"),
         ("choice", {"input": "a", "choices": ["b", "c"], "answer": "D"}, "the index of one of 2"),
         ("choice", {"input": "a", "choices": ["b", "c"], "answer": True}, "the index of one of 2"),
         ("instruction", {"input": "a", "checks": []}, "must be a list of rules"),
+        ("instruction", {"input": "a"}, "must be a list of texts"),
         ("instruction", {"input": "a", "checks": ["shorter"]}, "the rule 'shorter' is none of"),
         ("instruction", {"input": "a", "checks": ["max_words x"]}, "is none of max_words N"),
         ("instruction", {"input": "a", "checks": ["upper x"]}, "is none of"),
@@ -185,6 +202,8 @@ def test_a_part_twice_is_refused(panel):
         ("ends .", "Done.", "Done"),
         ("one_of yes|of course", '"Of course!"', "of course not"),
         ("number 5", "It is five.", "15"),
+        ("number 007", "7", "70"),
+        ("starts hello there", "Hello  there, you", "hello"),
         ("number 1200", "1,200 in all", "1, 200"),
         ("upper", "ALL 3 OF IT", "All"),
         ("lower", "all of it", "All of it"),
@@ -306,3 +325,92 @@ def test_a_model_is_compared_with_its_base_at_the_shots_that_suit_that_best(tmp_
     assert found["out-of-domain"].reference_value == pytest.approx(np.mean(outside))
     assert found["in-domain"].shots == 0
     assert len(found) == 3
+
+
+def test_a_task_of_the_users_own_may_not_be_called_as_one_of_the_panel(panel):
+    panel.data.task, panel.data.template = "multiple choice", "Text: {input}"
+    with pytest.raises(UserError, match=r"data.task=multiple choice: is jft's own"):
+        eval_grid.all_cells(panel)
+
+
+def test_lists_in_csv_are_json_and_parquets_numbers_are_indices(panel, tmp_path):
+    file = tmp_path / "own.csv"
+    file.write_text('input,choices,answer\nA dog can,"[""bark."", ""fly.""]",B\n')
+    panel.eval.retention = (f"choice:{file}",)
+    (cell,) = eval_grid.all_cells(panel)[1:]
+    assert cell.dataset.examples == [
+        {"input": "A dog can", "choices": "bark.\nfly.", "output": "fly."}
+    ]
+    (tmp_path / "own.json").write_text(json.dumps([CHOICES[0] | {"answer": 1.0}]))
+    panel.eval.retention = (f"choice:{tmp_path / 'own.json'}",)
+    assert eval_grid.all_cells(panel)[1].dataset.examples[0]["output"] == "fly a plane."
+
+
+class Words:
+    """A tokenizer of words, in lower case, with or without a token before all texts."""
+
+    eos_id = 0
+
+    def __init__(self, prefix=()):
+        self.prefix = list(prefix)
+
+    def encode(self, texts):
+        return [
+            np.array(self.prefix + [sum(map(ord, w)) for w in text.lower().split()], np.int32)
+            for text in texts
+        ]
+
+
+def test_choices_that_are_the_same_tokens_are_refused(panel, tmp_path):
+    rows = [{"input": "A dog", "choices": ["can Bark", "can bark"], "answer": 0}]
+    (tmp_path / "choice.json").write_text(json.dumps(rows))
+    cell = eval_grid.all_cells(panel)[2]
+    with pytest.raises(UserError, match="makes the same tokens of ' can Bark' and ' can bark'"):
+        eval_batches.pack_cell(cell, Words(), panel)
+
+
+@pytest.mark.parametrize("prefix", [(), (7,)])
+def test_bytes_are_those_of_the_tokens_that_are_read(panel, tmp_path, prefix):
+    """However unequal the tokens are: short words first, then one of many bytes."""
+    panel.data.max_length = 64  # then texts are read up to 512 tokens
+    short, long = "a b c d", " \u6c34" * 600
+    (tmp_path / "text.json").write_text(json.dumps([{"text": short}, {"text": short + long}]))
+    cell = eval_grid.all_cells(panel)[1]
+    whole, cut = eval_batches.pack_cell(cell, Words(prefix), panel).encoded
+    first = 0 if prefix else len("a ")
+    assert whole.num_bytes == len(short) - first
+    kept = len(cut.sequences[0].tokens) - len(prefix)
+    assert cut.num_bytes == len((short + long[: 2 * (kept - 4)] + " ").encode()) - first
+    (tmp_path / "text.json").write_text(json.dumps([{"text": "a"}]))
+    cell = eval_grid.all_cells(panel)[1]
+    if prefix:
+        assert eval_batches.pack_cell(cell, Words(prefix), panel).encoded[0].num_bytes == 1
+    else:
+        with pytest.raises(UserError, match=r"row 0.*has no token to predict"):
+            eval_batches.pack_cell(cell, Words(prefix), panel)
+
+
+@pytest.mark.parametrize(
+    ("task", "change", "says"),
+    [
+        ("general text", {"likeliest": None}, "likeliest: must be lists"),
+        ("general text", {"likeliest": []}, "likeliest: must be lists"),
+        ("general text", {"logprob": 10**400}, "logarithm of a probability"),
+        ("general text", {"logprob": -1e308}, "logarithm of a probability"),
+        ("general text", {"logprob": 3.0}, "logarithm of a probability"),
+        ("general text", {"bytes": 1e-320}, "a number of bytes"),
+        ("general text", {"likeliest": [{"ids": [1], "logprobs": [-1]}] * 3}, "differ in their"),
+        ("multiple choice", {"scores": {}}, "must be a number for each"),
+        ("multiple choice", {"scores": {"x": -1}}, "must be one of its choices"),
+        ("multiple choice", {"correct": 0.5}, "must be true or false"),
+        ("multiple choice", {"correct": False, "prediction": "b"}, "but its rows in rows.jsonl"),
+    ],
+)
+def test_damaged_rows_are_named(tmp_path, task, change, says):
+    base = write_evaluation(tmp_path / "base", "tiny", BASE)
+    write_panel(base, "base", 1.0, 1.0)
+    rows = read_jsonl(base / "rows.jsonl")
+    next(row for row in rows if row["task"] == task).update(change)
+    write_jsonl(base / "rows.jsonl", rows)
+    with pytest.raises(UserError, match=says):
+        read_models([str(tmp_path)])

@@ -18,7 +18,7 @@ from jft import config as config_lib
 from jft.data import mappings, prompts, readers
 from jft.data.dataset_ref import DatasetRef, listing, nearest, set_name
 from jft.errors import UserError, expand
-from jft.tasks import TASKS, Example, Task, same_text
+from jft.tasks import TASKS, Example, Task, own_task, same_text
 
 MINI = Path(__file__).parent / "mini"
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")
@@ -298,7 +298,7 @@ def _config_task(data: config_lib.Data) -> Task:
             )
         fields = prompts.task_fields(data.template, "data.template")
         labels = mappings.label_names(data.labels)
-        return Task(data.task, fields, fields, labels)
+        return own_task(data.task, fields, labels)
     if data.template:
         prompts.check_template(data.template, task, "data.template")
     return task

@@ -7,6 +7,8 @@ import sys
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
+
 from jft import config as config_lib
 from jft.batch import Shape
 from jft.data import checks, prefix_tree, token_checks
@@ -15,9 +17,10 @@ from jft.data.eval_grid import Cell
 from jft.data.packed import PackedRows, pack_items
 from jft.data.packing import Budget
 from jft.data.prefix_tree import TokenSequence
-from jft.data.prompts import Encoded, Encoder, Prompter, Request, encode_labels
+from jft.data.prompts import Encoded, Encoder, Prompter, Request, encode_labels, refuse_alike
 from jft.data.token_checks import LengthLimit
 from jft.errors import UserError
+from jft.runtime.progress import say
 from jft.tasks import (
     CHOICE,
     GENERATION,
@@ -36,6 +39,8 @@ FEWEST_ENTRIES, MANY_ENTRIES = 64, 512
 KEY_BLOCKS_MULTIPLE = 4
 SHORTEST_PREFIX = 32
 SLOT_MULTIPLE = 32
+# Characters around an estimate that are tried for where a token ends.
+NEAR = 24
 # The least limit of sequences of the retention panel, in tokens.
 RETENTION_LENGTH = 512
 # Slots of a device, a multiple of the fewest: enough that decoding multiplies matrices with
@@ -155,7 +160,7 @@ def _encode(
     """Make the sequences of a cell's items, as the kind of its task wants them."""
     task = dataset.task
     if task.kind == TEXT:
-        return _whole_texts([dataset.examples[i]["output"] for i in indices], tokenizer, limit)
+        return _whole_texts(dataset, indices, tokenizer, limit)
     prompter = Prompter(tokenizer, task, cell.template, limit, eos=False)
     requests = [
         Request(dataset.examples[i], cell.demos, _answers(task, dataset.examples[i]), where)
@@ -164,9 +169,10 @@ def _encode(
     if task.kind == LABELS:
         return encode_labels(prompter, requests)
     encoded = prompter.encode(requests)
+    if task.kind == CHOICE:
+        refuse_alike(requests, encoded)
     if task.kind == GENERATION:
-        longest = config.data.row_length or sys.maxsize
-        return _add_references(prompter, requests, encoded, config.eval.max_new_tokens, longest)
+        return _add_references(prompter, requests, encoded, config)
     return encoded
 
 
@@ -178,13 +184,17 @@ def _answers(task: Task, example: Example) -> tuple[str, ...]:
 
 
 def _add_references(
-    prompter: Prompter, requests: list[Request], encoded: list[Encoded], most: int, longest: int
+    prompter: Prompter,
+    requests: list[Request],
+    encoded: list[Encoded],
+    config: config_lib.Config,
 ) -> list[Encoded]:
-    """Add to each prompt its reference: a sequence with the first `most` tokens of the output.
+    """Add to each prompt its reference: a sequence with the output, as far as generations go.
 
-    It shares the prompt, so that only these tokens are computed besides. None is longer than
-    `longest`; where that leaves no room, there is none.
+    It shares the prompt, so that only the output's tokens are computed besides. There are none
+    where `data.row_length` is too short for one of them: scores must not depend on it.
     """
+    most, row_length = config.eval.max_new_tokens, config.data.row_length
     fit = [i for i, each in enumerate(encoded) if each.fits]
     wanted = [
         requests[i]._replace(
@@ -197,31 +207,69 @@ def _add_references(
     unlimited = prompter._replace(max_length=sys.maxsize)
     for i, request, each in zip(fit, wanted, unlimited.encode(wanted), strict=True):
         ((tokens, start),) = each.sequences
-        kept = TokenSequence(tokens[: min(start + most, longest)], start)
-        if len(kept.tokens) > start:
-            size = _bytes(request.answers[0], kept, len(tokens) - start)
-            found[i] = encoded[i]._replace(reference=kept, num_bytes=size)
+        kept = TokenSequence(tokens[: start + most], start)
+        if row_length and len(kept.tokens) > row_length:
+            say(
+                f"note: {request.where}: data.row_length={row_length} has no room for its prompt "
+                "with its reference; bits of the reference are left out"
+            )
+            return encoded
+        text, size = request.answers[0], len(kept.tokens) - start
+        if len(kept.tokens) < len(tokens):
+            (alone,) = prompter.tokenizer.encode([text])
+            size = _bytes_of(
+                prompter.tokenizer, text, alone, len(alone) - (len(tokens) - start) + size
+            )
+        else:
+            size = len(text.encode())
+        found[i] = encoded[i]._replace(reference=kept, num_bytes=size)
     return found
 
 
-def _whole_texts(texts: list[str], tokenizer: Encoder, limit: int) -> list[Encoded]:
+def _whole_texts(
+    dataset: Dataset, indices: list[int], tokenizer: Encoder, limit: int
+) -> list[Encoded]:
     """Make sequences of texts that are predicted from their first token, or second, to the limit.
 
     What stands before all texts, such as BOS, predicts the first; without it nothing does.
+
+    Raises:
+      UserError: a text with too few tokens for any to be predicted.
     """
-    prefix = len(tokenizer.encode([""])[0])
-    start, found = max(1, prefix), []
-    for text, tokens in zip(texts, tokenizer.encode(texts), strict=True):
+    texts = [dataset.examples[i]["output"] for i in indices]
+    start, found = max(1, len(tokenizer.encode([""])[0])), []
+    for i, text, tokens in zip(indices, texts, tokenizer.encode(texts), strict=True):
+        if len(tokens) <= start:
+            raise UserError(f"{dataset.where(i)}: {text!r:.80} has no token to predict; remove it")
+        ends = [_bytes_of(tokenizer, text, tokens, place) for place in (start, limit)]
         kept = TokenSequence(tokens[:limit], start)
-        fits = [kept] if len(kept.tokens) > start else []
-        size = _bytes(text, kept, len(tokens) - prefix) if fits else 0.0
-        found.append(Encoded(fits, len(tokens), num_bytes=size))
+        found.append(Encoded([kept], len(tokens), num_bytes=max(1, ends[1] - ends[0])))
     return found
 
 
-def _bytes(text: str, kept: TokenSequence, tokens: int) -> float:
-    """Count the bytes of a text of so many tokens that the targets of a sequence stand for."""
-    return len(text.encode()) * (len(kept.tokens) - kept.start) / tokens
+def _bytes_of(tokenizer: Encoder, text: str, tokens: np.ndarray, number: int) -> int:
+    """Count the bytes of a text that its first `number` tokens stand for.
+
+    That is the longest beginning of the text that has these tokens; where a character is split
+    between tokens, the last that has no more.
+    """
+    prefix = len(tokenizer.encode([""])[0])
+    if number <= prefix:
+        return 0
+    if number >= len(tokens):
+        return len(text.encode())
+    low, high = 0, len(text)
+    while low + 1 < high:
+        middle = (low + high) // 2
+        (ids,) = tokenizer.encode([text[:middle]])
+        low, high = (middle, high) if len(ids) <= number else (low, middle)
+    near = range(max(0, low - NEAR), min(len(text), low + NEAR) + 1)
+    same = [
+        end
+        for end, ids in zip(near, tokenizer.encode([text[:end] for end in near]), strict=True)
+        if np.array_equal(ids, tokens[:number])
+    ]
+    return len(text[: max(same, default=low)].encode())
 
 
 def _slot_sizes(encoded: list[Encoded], config: config_lib.Eval, shards: int) -> SlotSizes:

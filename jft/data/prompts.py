@@ -241,20 +241,29 @@ def encode_labels(prompter: Prompter, requests: list[Request]) -> list[Encoded]:
       UserError: the tokenizer makes the same tokens of two answers.
     """
     encoded = prompter.encode(requests)
-    for request, each in zip(requests, encoded, strict=True):
-        found = sorted(
-            (s.tokens[s.start :].tolist(), answer)  # they start at one place
-            for s, answer in zip(each.sequences, request.answers, strict=False)
-        )
-        for (tokens, answer), (longer, other) in itertools.pairwise(found):
-            if tokens == longer:
-                raise UserError(
-                    f"{request.where}: the tokenizer makes the same tokens of the labels "
-                    f"{answer!r} and {other!r}; rename one in data.labels"
-                )
-            if longer[: len(tokens)] == tokens:
-                return encode_labels(prompter._replace(eos=True), requests)
+    refuse_alike(requests, encoded)
+    for each in encoded:
+        answers = sorted(s.tokens[s.start :].tolist() for s in each.sequences)
+        if any(longer[: len(one)] == one for one, longer in itertools.pairwise(answers)):
+            return encode_labels(prompter._replace(eos=True), requests)
     return encoded
+
+
+def refuse_alike(requests: list[Request], encoded: list[Encoded]) -> None:
+    """Check that the answers of a request can be told apart.
+
+    Raises:
+      UserError: the tokenizer makes the same tokens of two of them.
+    """
+    for request, each in zip(requests, encoded, strict=True):
+        known: dict[bytes, str] = {}
+        for sequence, answer in zip(each.sequences, request.answers, strict=False):
+            other = known.setdefault(sequence.tokens.tobytes(), answer)
+            if other is not answer:
+                raise UserError(
+                    f"{request.where}: the tokenizer makes the same tokens of {other!r} and "
+                    f"{answer!r}; rename one (in data.labels, or among the choices)"
+                )
 
 
 def template_fields(template: str, where: str) -> tuple[str, ...]:

@@ -13,13 +13,15 @@ rows of the user's own in their place.
 
 from __future__ import annotations
 
+import contextlib
+import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 from jft.data import readers, rules
 from jft.data.dataset_ref import DatasetRef
-from jft.data.datasets import Dataset
+from jft.data.datasets import LONE_SURROGATE, Dataset
 from jft.data.prompts import fill
 from jft.errors import UserError
 from jft.tasks import PROMPTS, RETENTION_TASKS, TEXT, Example, Task
@@ -121,46 +123,71 @@ def _text(row: object, where: str) -> Example:
 
 
 def _choice(row: object, where: str) -> Example:
-    question = _field(row, "input", where)
+    question, choices = _field(row, "input", where), _list(row, "choices", where)
     assert isinstance(row, dict)
-    choices, answer = row.get("choices"), row.get("answer")
-    if (
-        not isinstance(choices, list)
-        or not all(isinstance(each, str) and each.strip() for each in choices)
-        or len({each.split() != [] and " ".join(each.split()) for each in choices}) < len(choices)
-        or not 2 <= len(choices) <= len(LETTERS)
-    ):
-        raise UserError(f"{where}: choices={choices!r}: must be two or more different texts")
-    choices = [" ".join(each.split()) for each in choices]
-    if isinstance(answer, str):
-        text = " ".join(answer.split())
-        number = choices.index(text) if text in choices else LETTERS.find(text.upper() or "-")
-    else:
-        number = answer if isinstance(answer, int) and not isinstance(answer, bool) else -1
+    if not 2 <= len(set(choices)) == len(choices) <= len(LETTERS) or not all(choices):
+        raise UserError(
+            f"{where}: choices={choices!r:.80}: must be 2 to {len(LETTERS)} different texts"
+        )
+    answer = row.get("answer")
+    number = _place(answer, choices)
     if not 0 <= number < len(choices):
         raise UserError(
-            f"{where}: answer={answer!r}: must be the index of one of {len(choices)} choices (from "
-            "0), its letter (from A) or its text"
+            f"{where}: answer={answer!r:.80}: must be the index of one of {len(choices)} choices "
+            "(from 0), its letter (from A) or its text"
         )
     return {"input": question, "choices": "\n".join(choices), "output": choices[number]}
 
 
+def _place(answer: object, choices: list[str]) -> int:
+    """Find the index of the right choice; -1 where there is none."""
+    if isinstance(answer, str):
+        text = " ".join(answer.split())
+        if text in choices:
+            return choices.index(text)
+        return LETTERS.find(text.upper()) if len(text) == 1 else -1
+    if isinstance(answer, bool) or not isinstance(answer, int | float):
+        return -1
+    return int(answer) if float(answer).is_integer() else -1  # Parquet makes 2.0 of 2
+
+
 def _instruction(row: object, where: str) -> Example:
-    question = _field(row, "input", where)
+    question, checks = _field(row, "input", where), _list(row, "checks", where)
     assert isinstance(row, dict)
-    checks = row.get("checks")
-    if not isinstance(checks, list) or not checks or not all(isinstance(c, str) for c in checks):
-        raise UserError(f"{where}: checks={checks!r}: must be a list of rules")
+    if not checks:
+        raise UserError(f"{where}: checks=[]: must be a list of rules")
     for each in checks:
         rules.check_rule(each, where)
-    return {"input": question, "checks": "\n".join(checks), "output": str(row.get("output") or "")}
+    output = _field(row, "output", where) if row.get("output") else ""
+    return {"input": question, "checks": "\n".join(checks), "output": output}
+
+
+def _list(row: object, name: str, where: str) -> list[str]:
+    """Read a list of texts, each on one line; CSV has no lists, and holds it as JSON."""
+    value = row.get(name) if isinstance(row, dict) else None
+    if isinstance(value, str):
+        with contextlib.suppress(ValueError):
+            value = json.loads(value)
+    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+        raise UserError(f"{where}: {name}={value!r:.80}: must be a list of texts (in CSV, of JSON)")
+    for each in value:
+        _check_text(each, name, where)
+    return [" ".join(each.split()) for each in value]
 
 
 def _field(row: object, name: str, where: str) -> str:
     value = row.get(name) if isinstance(row, dict) else None
     if not isinstance(value, str) or not value.strip():
-        raise UserError(f"{where}: {name}={value!r}: must be text")
+        raise UserError(f"{where}: {name}={value!r:.80}: must be text")
+    _check_text(value, name, where)
     return value.rstrip()
+
+
+def _check_text(value: str, name: str, where: str) -> None:
+    if found := LONE_SURROGATE.search(value):
+        raise UserError(
+            f"{where}: {name} holds {found[0]!r}, half of a character; save it as UTF-8 again"
+        )
 
 
 # Each part with its task, and what makes an example of a row.

@@ -3,7 +3,7 @@
 All rules of an instruction have to hold. Case does not count, but for `upper` and `lower`.
 
     max_words N, min_words N     at most, at least so many words
-    contains TEXT, excludes TEXT the words stand in the answer, or do not
+    contains WORDS, excludes WORDS   they stand in the answer, or do not
     starts TEXT, ends TEXT       how it begins, how it ends
     one_of A|B|C                 it is one of these, apart from signs around it
     number N                     the number stands in it, in digits or, up to twelve, as a word
@@ -35,6 +35,9 @@ NUMBER_WORDS = [
     *("eleven", "twelve"),
 ]
 
+# Marks that are taken off an answer's ends; digits that a number may have.
+QUOTES, MOST_DIGITS = "\"'\u201c\u201d", 9
+
 Check = Callable[[str, str], bool]
 
 
@@ -48,21 +51,26 @@ def follows(answer: str, rules: str) -> bool:
 
     An answer without any text follows none.
     """
-    plain = answer.strip().strip("\"'\u201c\u201d").strip()
+    plain = answer.strip().strip(QUOTES).strip()
     return bool(plain) and all(_holds(plain, rule) for rule in rules.split("\n"))
 
 
 def check_rule(rule: str, where: str) -> None:
-    """Check that a rule is written as the module says.
+    """Check that a rule is written as the module says, and that an answer can meet it or fail to.
 
     Raises:
       UserError: names the rule.
     """
     name, _, value = rule.partition(" ")
-    needs = {"N": value.isdecimal(), "TEXT": bool(value.strip()), "": not value}
-    if name not in RULES or not needs[RULES[name][0]]:
+    forms = {
+        "N": value.isascii() and value.isdecimal() and len(value) <= MOST_DIGITS,
+        "TEXT": bool(value) and value == " ".join(value.split()) and value[-1] not in QUOTES,
+        "WORDS": bool(value.strip("|")) and all(words(part) for part in value.split("|")),
+        "": not value,
+    }
+    if name not in RULES or not forms[RULES[name][0]]:
         known = ", ".join(f"{name} {form}".strip() for name, (form, _) in RULES.items())
-        raise UserError(f"{where}: the rule {rule!r} is none of {known}")
+        raise UserError(f"{where}: the rule {rule[:80]!r} is none of {known}")
     if name == "language" and value not in COMMON:
         raise UserError(f"{where}: the rule {rule!r}: languages are {', '.join(COMMON)}")
 
@@ -78,14 +86,18 @@ def _stands_in(answer: str, text: str) -> bool:
     return any(found[i : i + len(wanted)] == wanted for i in places)
 
 
+def _plain(text: str) -> str:
+    return " ".join(text.lower().split())
+
+
 def _is_one_of(answer: str, texts: str) -> bool:
     return words(answer) in [words(text) for text in texts.split("|")]
 
 
 def _has_number(answer: str, number: str) -> bool:
-    digits = re.findall(r"\d+(?:[.,]\d+)*", answer)
-    spelled = [str(NUMBER_WORDS.index(word)) for word in words(answer) if word in NUMBER_WORDS]
-    return number in [*(each.replace(",", "") for each in digits), *spelled]
+    digits = (each.replace(",", "") for each in re.findall(r"\d+(?:[.,]\d+)*", answer))
+    spelled = (str(NUMBER_WORDS.index(word)) for word in words(answer) if word in NUMBER_WORDS)
+    return (number.lstrip("0") or "0") in [each.lstrip("0") or "0" for each in (*digits, *spelled)]
 
 
 def _count_items(answer: str) -> int:
@@ -104,11 +116,11 @@ def _is_in(answer: str, language: str) -> bool:
 RULES: dict[str, tuple[str, Check]] = {
     "max_words": ("N", lambda answer, value: len(words(answer)) <= int(value)),
     "min_words": ("N", lambda answer, value: len(words(answer)) >= int(value)),
-    "contains": ("TEXT", _stands_in),
-    "excludes": ("TEXT", lambda answer, text: not _stands_in(answer, text)),
-    "starts": ("TEXT", lambda answer, text: answer.lower().startswith(text.lower())),
-    "ends": ("TEXT", lambda answer, text: answer.lower().endswith(text.lower())),
-    "one_of": ("TEXT", _is_one_of),
+    "contains": ("WORDS", _stands_in),
+    "excludes": ("WORDS", lambda answer, text: not _stands_in(answer, text)),
+    "starts": ("TEXT", lambda answer, text: _plain(answer).startswith(_plain(text))),
+    "ends": ("TEXT", lambda answer, text: _plain(answer).endswith(_plain(text))),
+    "one_of": ("WORDS", _is_one_of),
     "number": ("N", _has_number),
     "upper": ("", lambda answer, _: any(map(str.isalpha, answer)) and answer == answer.upper()),
     "lower": ("", lambda answer, _: any(map(str.isalpha, answer)) and answer == answer.lower()),

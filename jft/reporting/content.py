@@ -11,13 +11,13 @@ from typing import NamedTuple
 from jft import config as config_lib
 from jft.data.datasets import Dataset
 from jft.evaluation.metrics import BITS, P_CHOICE, P_GOLD
-from jft.reporting import figures, harness
+from jft.reporting import figures
 from jft.reporting import pairs as pairs_lib
 from jft.reporting.compare import MARGIN, Report, compare
 from jft.reporting.drawing import Plot
 from jft.reporting.findings import PaperFinding, findings
 from jft.reporting.heatmap import HeatMap, heatmaps
-from jft.reporting.models import ScoredCell, ScoredItem, ScoredModel
+from jft.reporting.models import FOREIGN, ScoredCell, ScoredItem, ScoredModel
 from jft.reporting.notes import reproduce
 from jft.reporting.pairs import Pair
 from jft.reporting.read import read_datasets, read_models
@@ -203,7 +203,7 @@ def _steps(models: list[ScoredModel], margin: float) -> list[ProgramRun]:
         )
         for model in models
         for folder, evaluation in model.evaluations.items()
-        if any(key.task != harness.TASK for key in evaluation.keys)  # which has its own commands
+        if any(key.task != FOREIGN for key in evaluation.keys)  # which has its own commands
     ]
     folders = [folder for model in models for folder in model.evaluations]
     flags = [f"--margin={100 * margin:g}", "--out=NEW"]

@@ -29,9 +29,14 @@ def measured(pairs: Sequence[Pair]) -> list[Pair]:
         found += [
             Pair(cell.by(n), other.by(n), model) for n in cell.measures if n in other.measures
         ]
-        if cell.likeliest and cell.likeliest.keys() == other.likeliest.keys():
+        if cell.likeliest and _places(cell) == _places(other):
             found.append(Pair(*_divergence(cell, other), model))
     return found
+
+
+def _places(cell: ScoredCell) -> dict[int, int]:
+    """Count the places of each text at which the next token's distribution is known."""
+    return {index: len(places) for index, places in cell.likeliest.items()}
 
 
 def main_pairs(pairs: Sequence[Pair]) -> list[Pair]:

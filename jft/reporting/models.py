@@ -16,6 +16,8 @@ from jft.runtime.records import Key
 
 # A count that an evaluation could not make.
 UNKNOWN = -1
+# The task of all cells that lm-evaluation-harness scored.
+FOREIGN = "lm-eval"
 
 
 class ScoredItem(NamedTuple):
@@ -62,6 +64,14 @@ class ScoredCell:
         pairs = zip(self.items.items(), self.measures[metric], strict=True)
         items = {index: item._replace(value=value) for (index, item), value in pairs}
         return dataclasses.replace(self, metric=metric, items=items)
+
+    def by_common_metric(self, other: ScoredCell | None) -> tuple[ScoredCell, ScoredCell | None]:
+        """Return both by the main metric of one that the other has, too; None without any."""
+        if other is None or other.metric == self.metric:
+            return self, other
+        if self.metric in other.measures:
+            return self, other.by(self.metric)
+        return (self.by(other.metric), other) if other.metric in self.measures else (self, None)
 
 
 class Evaluation(NamedTuple):
@@ -227,8 +237,9 @@ def merge_cells(models: Iterable[ScoredModel]) -> dict[Key, ScoredCell]:
         for key, cell in model.cells.items():
             if cells.setdefault(key, cell).items != cell.items:
                 raise UserError(
-                    f"{', '.join(model.evaluations)}: scores {model.path} on {key} differently "
-                    "from another folder of this report; leave one of them out"
+                    f"{', '.join(model.evaluations)}: scores {model.name} on {key} differently "
+                    "from another folder of this report that calls its model so, too; leave one "
+                    "of them out"
                 )
     return cells
 

@@ -7,8 +7,9 @@ from collections import Counter
 
 from jft.evaluation import texts
 from jft.evaluation.metrics import ACCURACY, ROUGE_L
-from jft.reporting.models import UNKNOWN, ScoredCell, ScoredModel
+from jft.reporting.models import FOREIGN, UNKNOWN, ScoredCell, ScoredModel
 from jft.runtime.records import Key
+from jft.tasks import RETENTION_TASKS
 
 # Share of the items at which one label counts as given to nearly every item.
 CONSTANT = 0.95
@@ -32,8 +33,12 @@ def missing(model: ScoredModel, bases: list[ScoredModel], models: list[ScoredMod
         return [f"{model.name}: {model.base} is not any more what it was tuned from."]
     known = {key for base in bases for key in base.cells}
     keys = [key for key in model.cells if key not in known]
+    notes = _lacking(model, known)
     if not keys:
-        return []
+        return notes
+    if all(key.task == FOREIGN for key in keys):
+        tasks = ", ".join(sorted({key.dataset for key in keys}))
+        return [*notes, f"{model.name}: run lm_eval on its base {model.base}, too, for {tasks}."]
     folders = [
         folder
         for folder, evaluation in model.evaluations.items()
@@ -45,7 +50,21 @@ def missing(model: ScoredModel, bases: list[ScoredModel], models: list[ScoredMod
         else f"no evaluation of its base {model.base} is among the folders given"
     )
     what += f". To compare them, run {_commands(model, folders)} and add what that makes"
-    return [f"{model.name}: {what}."]
+    return [*notes, f"{model.name}: {what}."]
+
+
+def _lacking(model: ScoredModel, known: set[Key]) -> list[str]:
+    """Name what retention was measured on for the base, and not for the model."""
+    names = {FOREIGN: "tasks of lm-evaluation-harness"}
+    lacking: dict[str, int] = {}
+    for key in known - model.cells.keys():
+        if key.task in (*RETENTION_TASKS, FOREIGN):
+            what = names.get(key.task, "sets of the retention panel")
+            lacking[what] = lacking.get(what, 0) + 1
+    return [
+        f"{model.name} was not scored on {number} {what} that its base was."
+        for what, number in sorted(lacking.items())
+    ]
 
 
 def unequal(model: ScoredModel, name: str | None, reference: dict[Key, ScoredCell]) -> list[str]:

@@ -131,7 +131,7 @@ def pair_cells(
     pairs = []
     for key, cell in sorted(model.cells.items(), key=lambda pair: _order(pair[1])):
         other = reference.get(key)
-        alike = other if other and other.metric == cell.metric else None
+        cell, alike = cell.by_common_metric(other)
         common = sorted(cell.items.keys() & alike.items.keys()) if alike else []
         if not alike or not common:
             pairs.append(Pair(cell, None, model))

@@ -33,6 +33,8 @@ from jft.tasks import CHOICE, GENERATION, INSTRUCTION, LABELS, RELATIONS, TEXT
 CAUTIONS = ("shortened", "demos_among_items", "items_trained_on")
 # The fields of a distribution over the likeliest tokens.
 LIKELIEST = ("ids", "logprobs")
+# No text has so many bytes, and none is less likely than this power of e.
+LARGEST = 1e9
 
 
 def read_models(dirs: Sequence[str], base: str = "") -> list[ScoredModel]:
@@ -143,6 +145,11 @@ def _cells(folder: Path) -> list[dict]:
                 f"{folder / records_lib.CELLS.name} line {line}: relation="
                 f"{record['relation']!r}; must be base, {', '.join(RELATIONS)}"
             )
+        if (record["relation"] == "base") != (found[0]["relation"] == "base"):
+            raise UserError(
+                f"{folder / records_lib.CELLS.name} line {line}: relation={record['relation']!r}, "
+                f"but line 1 has {found[0]['relation']!r}: a base has no other"
+            )
         if record["metric"] not in metrics.KIND_OF:
             raise UserError(
                 f"{folder / records_lib.CELLS.name} line {line}: metric={record['metric']!r}; "
@@ -170,49 +177,53 @@ def _check_item(where: str, record: dict, metric: str) -> None:
         _check_reading(where, record)
         return
     field = {LABELS: "correct", CHOICE: "correct"}.get(kind, metric)
-    value = record.get(field)
-    if not isinstance(value, bool | int | float) or not 0 <= value <= 1:
-        raise UserError(f"{where}: {field}={value!r}; must be a number from 0 to 1")
+    value, whole = record.get(field), kind == GENERATION
+    known = 0 <= value <= 1 if isinstance(value, bool | int | float) else False
+    if not known or not (whole or value in (0, 1)):
+        wanted = "a number from 0 to 1" if whole else "true or false"
+        raise UserError(f"{where}: {field}={value!r:.80}; must be {wanted}")
     if kind in (GENERATION, INSTRUCTION):
         if not isinstance(text := record.get("generation"), str):
-            raise UserError(f"{where}: generation={text!r}; must be text")
+            raise UserError(f"{where}: generation={text!r:.80}; must be text")
         if "logprob" in record:
             _check_reading(where, record)
         return
     scores = record.get("scores")
-    values = scores.values() if isinstance(scores, dict) else [None]
-    if not all(map(_is_number, values)):
-        raise UserError(f"{where}: scores={scores!r}; must be a number for each label")
+    values = scores.values() if isinstance(scores, dict) and scores else [None]
+    if not all(map(records_lib.is_number, values)):
+        raise UserError(f"{where}: scores={scores!r:.80}; must be a number for each label")
+    if kind == CHOICE and record["output"] not in record["scores"]:
+        raise UserError(f"{where}: output={record['output']!r:.80}; must be one of its choices")
 
 
 def _check_reading(where: str, record: dict) -> None:
-    for field, least in (("logprob", -math.inf), ("bytes", 0.0)):
-        value = record.get(field)
-        if not _is_number(value) or not least < float(value or 0):
-            raise UserError(f"{where}: {field}={value!r}; must be a number")
-    for each in record.get("likeliest", ()):
+    logprob, size = record.get("logprob"), record.get("bytes")
+    if not records_lib.is_number(logprob) or not -LARGEST < float(logprob or 0) <= 1e-3:
+        raise UserError(f"{where}: logprob={logprob!r:.80}; must be the logarithm of a probability")
+    if not records_lib.is_number(size) or not 0.01 < float(size or 0) < LARGEST:
+        raise UserError(f"{where}: bytes={size!r:.80}; must be a number of bytes")
+    places = record.get("likeliest", [{"ids": [], "logprobs": []}])
+    for each in places if isinstance(places, list) and places else [None]:
         lists = [each.get(name) if isinstance(each, dict) else None for name in LIKELIEST]
         sizes = {
-            len(of) if isinstance(of, list) and all(map(_is_number, of)) else -1 for of in lists
+            len(of) if isinstance(of, list) and all(map(records_lib.is_number, of)) else -1
+            for of in lists
         }
         if len(sizes) > 1 or -1 in sizes:
             raise UserError(f"{where}: likeliest: must be lists of ids and of logprobs")
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def _cell(folder: Path, record: dict, rows_of: dict[Key, dict[int, dict]]) -> ScoredCell:
     key, metric = records_lib.key(record), record["metric"]
     rows = rows_of[key]
     _check_rows(folder, record, rows)
+    _check_alike(folder, record, list(rows.values()))
     measures = metrics.measure(list(rows.values()), metrics.KIND_OF[metric])
     main = measures.pop(metric)
     value = math.fsum(main) / len(main)
-    if metric == metrics.ACCURACY and not abs(value - record["value"]) <= 1e-6:
+    if not abs(value - record["value"]) <= 1e-6 * max(1.0, abs(value)):
         raise UserError(
-            f"{folder / 'cells.jsonl'}: the cell {key} has accuracy {record['value']}, but its "
+            f"{folder / 'cells.jsonl'}: the cell {key} has {metric} {record['value']}, but its "
             f"rows in rows.jsonl give {value}; run python -m jft.eval again in a new workdir"
         )
     cautions = {name: UNKNOWN if record[name] is None else record[name] for name in CAUTIONS}
@@ -257,6 +268,20 @@ def _check_rows(folder: Path, record: dict, rows: dict[int, dict]) -> None:
             raise UserError(
                 f"{folder / 'rows.jsonl'}: the cell {key} has an item with index={index}, of "
                 f"{asked}; run python -m jft.eval again in a new workdir"
+            )
+
+
+def _check_alike(folder: Path, record: dict, rows: list[dict]) -> None:
+    """Check that the rows of a cell have the same labels, and distributions at as many places."""
+    labels = metrics.KIND_OF[record["metric"]] == LABELS
+    for what, sizes in (
+        ("labels", {tuple(row["scores"]) if labels else () for row in rows}),
+        ("likeliest", {len(row.get("likeliest", ())) for row in rows}),
+    ):
+        if len(sizes) > 1:
+            raise UserError(
+                f"{folder / 'rows.jsonl'}: rows of the cell {records_lib.key(record)} differ in "
+                f"their {what}; run python -m jft.eval again in a new workdir"
             )
 
 

@@ -134,6 +134,13 @@ class Key(NamedTuple):
         return f"{self.task}/{self.dataset} at {self.shots} shots, prompt {self.prompt}{draw}"
 
 
+def is_number(value: object) -> bool:
+    """Check for a number that is not too large to be one."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return abs(value) < LARGEST_NUMBER  # nor is nan
+
+
 def key(record: dict) -> Key:
     """Find the cell that a record belongs to."""
     return Key(*(record[field] for field in GRID))
