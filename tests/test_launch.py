@@ -162,10 +162,15 @@ def test_help_is_there(slurm):
     assert "sbatch --nodes=2" in ended(slurm("--help"))
 
 
-@pytest.mark.skipif(not shutil.which("shellcheck"), reason="shellcheck is in the extra `dev`")
+# Beside Python, also where its environment is not activated.
+PLACES = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+SHELLCHECK = shutil.which("shellcheck", path=PLACES)
+
+
+@pytest.mark.skipif(not SHELLCHECK, reason="shellcheck is in the extra `dev`")
 def test_scripts_pass_shellcheck():
     scripts = [*(REPO / "launch").glob("*.sh"), SLURM, REPO / ".ci" / "run"]
     done = subprocess.run(
-        ["shellcheck", "-x", *map(str, scripts)], cwd=REPO, capture_output=True, text=True
+        [SHELLCHECK, "-x", *map(str, scripts)], cwd=REPO, capture_output=True, text=True
     )
     assert not done.returncode, done.stdout
