@@ -203,9 +203,10 @@ def _add_references(
         )
         for i in fit
     ]
-    found = list(encoded)
+    found, tokenizer = list(encoded), prompter.tokenizer
     unlimited = prompter._replace(max_length=sys.maxsize)
-    for i, request, each in zip(fit, wanted, unlimited.encode(wanted), strict=True):
+    alone = tokenizer.encode([request.answers[0] for request in wanted])
+    for i, request, ids, each in zip(fit, wanted, alone, unlimited.encode(wanted), strict=True):
         ((tokens, start),) = each.sequences
         kept = TokenSequence(tokens[: start + most], start)
         if row_length and len(kept.tokens) > row_length:
@@ -214,14 +215,8 @@ def _add_references(
                 "with its reference; bits of the reference are left out"
             )
             return encoded
-        text, size = request.answers[0], len(kept.tokens) - start
-        if len(kept.tokens) < len(tokens):
-            (alone,) = prompter.tokenizer.encode([text])
-            size = _bytes_of(
-                prompter.tokenizer, text, alone, len(alone) - (len(tokens) - start) + size
-            )
-        else:
-            size = len(text.encode())
+        dropped = len(tokens) - len(kept.tokens)
+        size = _bytes_of(tokenizer, request.answers[0], ids, len(ids) - dropped)
         found[i] = encoded[i]._replace(reference=kept, num_bytes=size)
     return found
 
