@@ -216,7 +216,7 @@ def _add_references(
             )
             return encoded
         dropped = len(tokens) - len(kept.tokens)
-        size = _bytes_of(tokenizer, request.answers[0], ids, len(ids) - dropped)
+        size = max(1, _bytes_of(tokenizer, request.answers[0], ids, len(ids) - dropped))
         found[i] = encoded[i]._replace(reference=kept, num_bytes=size)
     return found
 
