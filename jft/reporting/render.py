@@ -67,7 +67,9 @@ def page_of(content: Content) -> str:
     """Render `report.html`, which needs nothing else; all text from data is escaped."""
     report = content.report
     environment = pages.environment(Path(__file__).parent)
-    limit = _limit(c for recipe in report.recipes for c in recipe.relations)
+    groups: list[TaskGroup] = [*report.groups, *report.contrast_groups]
+    drawn = [c for recipe in report.recipes for c in (*recipe.relations, *recipe.prompting)]
+    limit = _limit([*drawn, *(c for group in groups for c in group.answer)])
     return _render(
         environment,
         "report.html.jinja",
