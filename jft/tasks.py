@@ -24,6 +24,8 @@ Example = dict[str, str]
 LABELS, GENERATION, TEXT, CHOICE, INSTRUCTION = KINDS = (
     *("labels", "generation", "text", "choice", "instruction"),
 )
+# Those for which texts are generated.
+GENERATED = (GENERATION, INSTRUCTION)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +73,9 @@ def same_text(text: str) -> str:
     return " ".join(unicodedata.normalize("NFC", text.casefold()).split())
 
 
-IN_DOMAIN, OUT_OF_DOMAIN, OUT_OF_TASK, RETENTION = RELATIONS = (
-    *("in-domain", "out-of-domain", "out-of-task", "retention"),
-)
+IN_DOMAIN, OUT_OF_DOMAIN, OUT_OF_TASK = TRANSFER = ("in-domain", "out-of-domain", "out-of-task")
+RETENTION = "retention"
+RELATIONS = (*TRANSFER, RETENTION)
 
 TASKS = {
     task.name: task

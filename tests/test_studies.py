@@ -18,6 +18,7 @@ from jft.data import eval_grid
 from jft.errors import UserError
 from jft.runtime import workdir
 from jft.studies import dry_run
+from jft.studies import run as study_run
 from jft.studies.entries import entries
 
 PAPER = Path(__file__).parents[2] / "shared" / "data"
@@ -202,3 +203,13 @@ def test_killed_it_goes_on_what_fails_leaves_the_rest_and_the_dry_run_was_right(
     assert last.startswith("error: failed jobs: 2; the others are done: jft.eval base: ")
     assert "its rows have changed since; remove it, or choose another workdir" in last
     assert workdir.is_trained(folder / "runs" / name)
+
+
+def test_own_rows_of_the_panel_are_files_that_a_job_reads(study, tmp_path):
+    file = tmp_path / "asks.jsonl"
+    file.write_text('{"input": "Say yes.", "checks": ["one_of yes"]}\n')
+    study.eval.retention = ("prompts", f"instruction:{file}")
+    before = study_run._data_sha256(study)
+    assert study_run._data_sha256(study) == before
+    file.write_text('{"input": "Say no.", "checks": ["one_of no"]}\n')
+    assert study_run._data_sha256(study) != before

@@ -23,8 +23,8 @@ from jft.errors import UserError
 from jft.runtime.progress import say
 from jft.tasks import (
     CHOICE,
+    GENERATED,
     GENERATION,
-    INSTRUCTION,
     LABELS,
     RETENTION_TASKS,
     TEXT,
@@ -146,7 +146,7 @@ def pack_cell(
 
 def generates(cell: Cell) -> bool:
     """Check whether texts are generated for the items of a cell."""
-    return cell.dataset.task.kind in (GENERATION, INSTRUCTION)
+    return cell.dataset.task.kind in GENERATED
 
 
 def _encode(

@@ -19,9 +19,8 @@ from jft.runtime.progress import say
 from jft.tasks import (
     IN_DOMAIN,
     PROMPTS,
-    RELATIONS,
-    RETENTION,
     RETENTION_TASKS,
+    TRANSFER,
     Example,
     Task,
     relation,
@@ -187,7 +186,7 @@ def tell_relations(
         return []
     related = {key: each for key, each in related.items() if key[0] not in RETENTION_TASKS}
     parts = []
-    for name in RELATIONS[: RELATIONS.index(RETENTION)]:
+    for name in TRANSFER:
         sets = [each for (_, each), of_set in related.items() if of_set == name]
         parts += [f"{', '.join(sets)} {name}"] if sets else []
     text = f"by their names, {'; '.join(parts)}; set eval.in_domain if that is wrong"

@@ -6,6 +6,7 @@ its prompt with each of its answers.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -49,6 +50,12 @@ class PackedRows:
     def sequences(self) -> list[list[TokenSequence]]:
         """The sequences of each row, sorted as `prefix_tree.build` takes them."""
         return [[self.encoded[i].packed[j] for i, j in row] for row in self.rows]
+
+    def entries(self, row: Sequence[SequenceId]) -> list[range]:
+        """Find the loss entries of each sequence of a row."""
+        counts = [prefix_tree.num_entries([self.encoded[i].packed[j]]) for i, j in row]
+        ends = itertools.accumulate(counts)
+        return [range(end - count, end) for end, count in zip(ends, counts, strict=True)]
 
     @property
     def num_batches(self) -> int:

@@ -94,13 +94,11 @@ class ProbeItems(PackedRows):
 
     def _gold_entries(self, row: list[SequenceId], gold: list[int]) -> list[tuple[int, int]]:
         """Find the loss entries of a row at which gold answers begin, each with its item."""
-        counts = [prefix_tree.num_entries([self.encoded[i].sequences[j]]) for i, j in row]
-        starts = itertools.accumulate(counts, initial=0)
         return [
-            (start + k, i)
-            for (i, j), start, count in zip(row, starts, counts, strict=False)
+            (entry, i)
+            for (i, j), entries in zip(row, self.entries(row), strict=True)
             if j == gold[i]
-            for k in range(min(count, KL_POSITIONS))
+            for entry in entries[:KL_POSITIONS]
         ]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
@@ -15,7 +14,6 @@ from jax.sharding import Mesh, NamedSharding
 from jax.stages import Wrapped
 
 from jft.batch import Array, Batch
-from jft.data import prefix_tree
 from jft.data.eval_batches import PackedCell
 from jft.data.packed import SequenceId, sum_by_sequence
 from jft.model import decode, decoder, sharding
@@ -256,11 +254,9 @@ def read_texts(
 
 def _positions(cell: PackedCell, row: list[SequenceId]) -> list[list[int]]:
     """Choose entries of each text in a row, evenly over its targets."""
-    counts = [prefix_tree.num_entries([cell.encoded[i].packed[j]]) for i, j in row]
-    starts = itertools.accumulate(counts, initial=0)
     return [
-        sorted({start + int((k + 0.5) * count / POSITIONS) for k in range(POSITIONS)})
-        for start, count in zip(starts, counts, strict=False)
+        sorted({of[int((k + 0.5) * len(of) / POSITIONS)] for k in range(POSITIONS)})
+        for of in cell.entries(row)
     ]
 
 

@@ -20,7 +20,6 @@ import numpy as np
 
 from jft.batch import Batch, sees
 from jft.checkpoints.tokenizer import Tokenizer
-from jft.data import prefix_tree
 from jft.data.eval_batches import PackedCell, SlotSizes
 from jft.data.packed import SequenceId, sum_by_sequence
 from jft.errors import UserError
@@ -63,7 +62,7 @@ class Generation(NamedTuple):
 
     Attributes:
       text: stripped of white space, up to its first blank line.
-      tokens: the number of them.
+      tokens: how many were generated, also those after the blank line.
       reference: the log-probability of the item's reference after the prompt; None without one.
     """
 
@@ -242,9 +241,7 @@ def _prompts(
 ) -> Iterator[Prompt]:
     """Yield the prompts of a row, each with its loss entry; references have theirs between them."""
     (_, length), (_, entries) = batch.tokens_BT.shape, batch.loss_index_BM.shape
-    counts = [prefix_tree.num_entries([cell.encoded[i].packed[j]]) for i, j in pairs]
-    starts = itertools.accumulate(counts, initial=0)
-    for (item, sequence), entry in zip(pairs, starts, strict=False):
+    for (item, sequence), (entry, *_) in zip(pairs, cell.entries(pairs), strict=True):
         if sequence:
             continue
         end = batch.loss_index_BM[row, entry]

@@ -11,7 +11,7 @@ import numpy as np
 from scipy import special, stats
 
 from jft.evaluation import texts
-from jft.tasks import CHOICE, GENERATION, INSTRUCTION, LABELS, TEXT
+from jft.tasks import CHOICE, GENERATED, GENERATION, INSTRUCTION, LABELS, TEXT
 
 # The main metric of every kind of task.
 ACCURACY, ROUGE_L, BITS, CHOICES, FOLLOWED = "accuracy", "rougeL", "bits", "acc_norm", "followed"
@@ -195,7 +195,6 @@ def _field(name: str) -> Callable[[Rows], list[float] | None]:
     return of
 
 
-GENERATED = (GENERATION, INSTRUCTION)
 METRICS = {
     metric.name: metric
     for metric in (
@@ -279,8 +278,8 @@ METRICS = {
         ),
         Metric(
             *(KL, "KL from the base", (TEXT,), -1),
-            "how far the next token's distribution went from the base's, in nats, over the "
-            "likeliest tokens of both; the whole is a little more",
+            "how far the next token's distribution went from the base's, in nats: the least that "
+            "the likeliest tokens of both allow, some tenth less than over all tokens",
             None,
             unit="nats",
         ),

@@ -91,9 +91,8 @@ def advice(group: TaskGroup, margin: float) -> list[str]:
             "(configs/lora.py), or demonstrations in training (data.shots)."
         )
     for c in open_ones:
-        source = (
-            f"eval.retention={PARTS[c.metric]}:FILE" if c.relation == RETENTION else "eval.limit"
-        )
+        part = PARTS.get(c.metric) if c.relation == RETENTION else None
+        source = f"eval.retention={part}:FILE" if part else "eval.limit"
         seeds = " or more seeds (study.seeds)" if c.recipe else ""
         found.append(
             f"To decide {_places([c], judged)}: some {_items_needed(c, margin):,} items ({source})"

@@ -12,7 +12,7 @@ from jft.reporting.compare import Recipe, Report
 from jft.reporting.drawing import Panel, Plot, Series
 from jft.reporting.models import Run
 from jft.reporting.pairs import Comparison
-from jft.tasks import OUT_OF_DOMAIN, OUT_OF_TASK, RELATIONS
+from jft.tasks import OUT_OF_DOMAIN, OUT_OF_TASK, RELATIONS, TRANSFER
 
 SHOTS = (
     "Change against the base, in points, over the demonstrations before each test item; 95 % "
@@ -63,7 +63,7 @@ def _changes(
     panels = []
     for task, recipes in _by_task(report).items():
         row = []
-        for relation in RELATIONS[: drawing.COLUMNS]:  # the panel has one number of shots
+        for relation in TRANSFER:  # the panel is asked with one number of shots
             lines = {k: v for k, v in lines_of(recipes, relation).items() if len(v) > 1}
             trainings = list(dict.fromkeys(training for training, _ in lines))
             series = [

@@ -12,10 +12,7 @@ from jft.errors import UserError
 from jft.evaluation import metrics, stats
 from jft.reporting.models import ScoredCell, ScoredModel, without_room
 from jft.runtime.records import Key
-from jft.tasks import RELATIONS
-
-# Main metrics of generated answers.
-GENERATED = (metrics.ROUGE_L, metrics.FOLLOWED)
+from jft.tasks import GENERATED, RELATIONS
 
 
 class Pair(NamedTuple):
@@ -202,7 +199,7 @@ def comparison(level: str, model: str, reference: str | None, pairs: Sequence[Pa
         spreads={name: spread for name, spread in known.items() if spread},
         p_holm=None,
         changed=_share_changed(paired) if paired else None,
-        empty=_share_empty(used) if first.metric in GENERATED else None,
+        empty=_share_empty(used) if metrics.KIND_OF.get(first.metric) in GENERATED else None,
         n=len(set(zip(columns.datasets, columns.items, strict=True))),
     )
 

@@ -27,7 +27,7 @@ from jft.runtime import records as records_lib
 from jft.runtime import workdir
 from jft.runtime.progress import say
 from jft.runtime.records import Key
-from jft.tasks import CHOICE, GENERATION, INSTRUCTION, LABELS, RELATIONS, TEXT
+from jft.tasks import CHOICE, GENERATED, GENERATION, LABELS, RELATIONS, TEXT
 
 # What an evaluation counts beside its metric.
 CAUTIONS = ("shortened", "demos_among_items", "items_trained_on")
@@ -182,7 +182,7 @@ def _check_item(where: str, record: dict, metric: str) -> None:
     if not known or not (whole or value in (0, 1)):
         wanted = "a number from 0 to 1" if whole else "true or false"
         raise UserError(f"{where}: {field}={value!r:.80}; must be {wanted}")
-    if kind in (GENERATION, INSTRUCTION):
+    if kind in GENERATED:
         if not isinstance(text := record.get("generation"), str):
             raise UserError(f"{where}: generation={text!r:.80}; must be text")
         if "logprob" in record:

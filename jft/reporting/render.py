@@ -249,15 +249,17 @@ def _rows(comparisons: list[Comparison]) -> Table:
 
 def _numbers(c: Comparison) -> list[str | Text]:
     return [
-        *(
-            wording.percent(v, c.metric).partition(f"{wording.SPACE}{wording.unit_of(c.metric)}")[0]
-            for v in (c.reference_value, c.value)
-        ),
+        *(_value(value, c.metric) for value in (c.reference_value, c.value)),
         Text(wording.points(c.change, metric=c.metric), style=_style(c)),
         wording.interval(c),
         wording.p_value(c.p_holm),
         str(c.n),
     ]
+
+
+def _value(value: float | None, metric: str) -> str:
+    """Write a value; a unit other than percent has no room, and the row's name says it."""
+    return wording.points(value, False, metric) if METRICS[metric].unit else wording.percent(value)
 
 
 def _style(c: Comparison) -> str:

@@ -32,7 +32,7 @@ from jft.runtime import records
 from jft.runtime import workdir as workdir_lib
 from jft.runtime.progress import Bar, duration, phase, say
 from jft.studies.entries import Entry, Job, entries
-from jft.tasks import RELATIONS, RETENTION, RETENTION_TASKS
+from jft.tasks import RETENTION_TASKS, TRANSFER
 from jft.training import start
 from jft.training import step as step_lib
 
@@ -285,7 +285,7 @@ def _show_power(config: config_lib.Config, run: Batches, cells: list[PackedCell]
         f"answers change, and another seed moves the mean by {100 * stats.SEED_SPREAD:g} points "
         "(before the adjustment for the number of comparisons):"
     )
-    for relation in RELATIONS[: RELATIONS.index(RETENTION)]:
+    for relation in TRANSFER:
         sizes: dict[tuple[str, str], list[int]] = {}
         for packed in cells:
             key = packed.cell.dataset.task.name, packed.cell.dataset.name

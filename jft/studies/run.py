@@ -131,6 +131,7 @@ def _data_sha256(config: config_lib.Config) -> str:
     for task in suite.tasks:
         files.update((suite.root / task).rglob("*.json"))
     grid = [*config.study.train, *config.eval.datasets, *config.probe.datasets]
+    grid += config.eval.retention
     for name in [data.demos, *grid]:
         for reference in (name, name.partition(":")[2]):  # with a task before it, or without
             files.update(DatasetRef.parse(reference).files())
