@@ -249,7 +249,7 @@ class Report(Section):
     """The report of jft.study."""
 
     margin: float = runtime_key(
-        2.0, "the change, in points, below which none is said to matter", minimum=0, below=100
+        2.0, "changes below this many points are taken as too small to matter", minimum=0, below=100
     )
 
 

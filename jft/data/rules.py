@@ -2,14 +2,14 @@
 
 All rules of an instruction have to hold. Case does not count, but for `upper` and `lower`.
 
-    max_words N, min_words N     at most, at least so many words
-    contains WORDS, excludes WORDS   they stand in the answer, or do not
-    starts TEXT, ends TEXT       how it begins, how it ends
-    one_of A|B|C                 it is one of these, apart from signs around it
-    number N                     the number stands in it, in digits or, up to twelve, as a word
-    upper, lower                 all its letters are so
-    items N                      it is a list of so many items, by commas, `and` or lines
-    language fr                  it has more of the short words of that language than of others
+    max_words N, min_words N         at most, at least N words
+    contains WORDS, excludes WORDS   these words, in this order, stand in the answer, or do not
+    starts TEXT, ends TEXT           how the answer begins, how it ends
+    one_of A|B|C                     it is one of these, whatever its punctuation
+    number N                         N stands in it, in digits or, up to twelve, as a word
+    upper, lower                     all its letters are capitals, or none is
+    items N                          a list of N items, set apart by commas, `and` or line breaks
+    language fr                      more short words of it than of the others (en, fr, de, es)
 """
 
 from __future__ import annotations

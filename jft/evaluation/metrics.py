@@ -71,9 +71,9 @@ def measure(rows: Rows, kind: str) -> dict[str, list[float]]:
 def kl_divergence(base: Mapping[int, float], tuned: Mapping[int, float]) -> float:
     """Compute KL(base || tuned) of the next token, in nats, from the likeliest tokens of both.
 
-    Of the tokens in one list alone it is known that the other model gives them less than its own
-    list's last. This is the least divergence that any two distributions with these lists have, and
-    so never more than that over the whole vocabulary.
+    A token that is in one list alone is, to the other model, at most as likely as the last in that
+    model's list. This is the least divergence that two distributions with these lists can have, so
+    it is never more than that over the whole vocabulary.
 
     Args:
       base: log-probabilities by token id.

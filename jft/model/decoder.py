@@ -253,10 +253,10 @@ def token_logprobs(
 def map_entries(
     config: DecoderConfig, params: Params, hidden_BMD: jax.Array, target_BM: Array, of: Callable
 ) -> Any:
-    """Compute arrays [B, M] of the logits, [B, M, V], and the target of every loss entry.
+    """Apply `of` to the logits, [B, M, V], and the targets, [B, M], of all loss entries.
 
-    If the logits of all entries take more memory than `CHUNK_LOGITS`, they are computed in chunks,
-    and again in the backward pass.
+    It returns arrays [B, M, ...]. If all logits take more memory than `CHUNK_LOGITS`, they are
+    computed in chunks, and again in the backward pass.
     """
     size = sharding.local_size("BMV", (*target_BM.shape, config.vocab_size))
 

@@ -24,7 +24,7 @@ from jft.runtime.progress import Bar
 from jft.runtime.records import Key
 from jft.tasks import method
 
-# A change of fewer points than this matters to nobody, unless they say otherwise.
+# Changes of fewer points are taken as too small to matter, unless the user says otherwise.
 MARGIN = 0.02
 
 
@@ -147,7 +147,7 @@ class Report:
       groups: recipes by task and kind of training.
       contrasts: FTICL against FT.
       contrast_groups: contrasts by task.
-      margin: the change, in the metric's own unit, below which none is said to matter.
+      margin: changes below it, in the metric's own unit, are taken as too small to matter.
       gaps: the evaluations that are missing, and the commands for them.
       notes: what else to beware of.
     """

@@ -115,7 +115,7 @@ def gather(dirs: Sequence[str], margin: float = MARGIN, base: str = "") -> Conte
 
     Args:
       dirs: the folders.
-      margin: the change below which none is said to matter.
+      margin: changes below it are taken as too small to matter.
       base: the folder of the base among those of lm-evaluation-harness; empty: the first.
 
     Raises:

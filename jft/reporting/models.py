@@ -66,7 +66,7 @@ class ScoredCell:
         return dataclasses.replace(self, metric=metric, items=items)
 
     def by_common_metric(self, other: ScoredCell | None) -> tuple[ScoredCell, ScoredCell | None]:
-        """Return both by the main metric of one that the other has, too; None without any."""
+        """Return both cells by a metric that both have; None in place of `other` without one."""
         if other is None or other.metric == self.metric:
             return self, other
         if self.metric in other.measures:
