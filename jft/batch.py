@@ -71,6 +71,9 @@ class Batch(NamedTuple):
         key which one of them sees, ascending, filled up with Q. None: any block may hold one.
       prefix_blocks_BU: blocks of keys that all queries of the row are scored against; they are in
         no list of `key_blocks_BQW`.
+      window_blocks: the blocks that hold a key within a window of one of the queries, likewise, by
+        window; a window that is not there is longer than all sequences. None: any block may hold
+        one.
     """
 
     tokens_BT: Array
@@ -82,6 +85,13 @@ class Batch(NamedTuple):
     loss_sequence_BM: Array
     key_blocks_BQW: Array | None = None
     prefix_blocks_BU: Array | None = None
+    window_blocks: dict[int, Array] | None = None
+
+    def has_window(self, window: int) -> bool:
+        """Check whether a window hides anything from any query of a sequence."""
+        if self.window_blocks is None:
+            return window < self.tokens_BT.shape[1]
+        return window in self.window_blocks
 
 
 class Shape(NamedTuple):
@@ -94,6 +104,8 @@ class Shape(NamedTuple):
       num_entries: M.
       num_key_blocks: W.
       num_prefix_blocks: U.
+      window_blocks: pairs of a window that is shorter than a sequence and its W; None: windows are
+        not known.
     """
 
     micro_batches: int
@@ -102,6 +114,20 @@ class Shape(NamedTuple):
     num_entries: int
     num_key_blocks: int
     num_prefix_blocks: int
+    window_blocks: tuple[tuple[int, int], ...] | None = None
+
+
+class LengthRules(NamedTuple):
+    """The rules by which a model treats longer sequences otherwise, and so how they are packed.
+
+    Attributes:
+      windows: the distinct windows of its layers; 0 stands for none.
+      long_after: sequences of more tokens have other rotary embeddings, so no row holds both; 0:
+        all have the same.
+    """
+
+    windows: tuple[int, ...]
+    long_after: int = 0
 
 
 def sees(query, key, visible_until):
@@ -109,7 +135,8 @@ def sees(query, key, visible_until):
 
     This is causal attention along the path from the root of the tree, and nothing else. Attention,
     its kernels, the lists of key blocks and the paths of prompts in generation all apply it. (When
-    generation goes on from there, all keys of a slot are visible, and lengths are its mask.)
+    generation goes on from there, all keys of a slot are visible, and lengths are its mask.) In
+    layers with a window, `in_window` must hold, too.
 
     Args:
       query: row indices of queries.
@@ -117,3 +144,16 @@ def sees(query, key, visible_until):
       visible_until: of these keys. All three broadcast, as NumPy or JAX arrays.
     """
     return (key <= query) & (query < visible_until)
+
+
+def in_window(query_position, key_position, window: int):
+    """Check that a key lies in a query's window: `query_position - key_position < window`.
+
+    Positions count along the path, so a window holds the same tokens in a tree as in a row alone.
+
+    Args:
+      query_position: positions of queries.
+      key_position: positions of keys; both broadcast, as NumPy or JAX arrays.
+      window: 0: there is none.
+    """
+    return (query_position - key_position < window) if window else True

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jft import config as config_lib
-from jft.batch import Shape
+from jft.batch import LengthRules, Shape
 from jft.data import checks, prefix_tree, token_checks
 from jft.data.datasets import Dataset
 from jft.data.eval_grid import Cell
@@ -102,9 +102,15 @@ def max_length(config: config_lib.Config) -> tuple[str, int]:
 
 
 def pack_cell(
-    cell: Cell, tokenizer: Encoder, config: config_lib.Config, shards: int = 1
+    cell: Cell,
+    tokenizer: Encoder,
+    config: config_lib.Config,
+    shards: int = 1,
+    length_rules: LengthRules | None = None,
 ) -> PackedCell:
     """Pack the first `eval.limit` examples of a cell, for batches split over `shards` devices.
+
+    `length_rules` are those of the model; None: not known.
 
     Raises:
       UserError: more than a few examples without a label of the task or too long, or a row length
@@ -127,7 +133,7 @@ def pack_cell(
             f"data.row_length={row_length}: an item of {dataset.name} has {longest} tokens; give "
             "at least that, or 0"
         )
-    budget = Budget(shards, config.eval.batch_tokens, row_length)
+    budget = Budget(shards, config.eval.batch_tokens, row_length, length_rules)
     (packed,) = pack_items(encoded, [range(len(encoded))], budget)
     shape = _rounded(packed.shape)
     if row_length:
@@ -140,7 +146,7 @@ def pack_cell(
         indices=indices,
         skipped=len(dataset.examples) - len(indices),
         unfit=list(unfit),
-        slots=_slot_sizes(encoded, config.eval, shards) if generates(cell) else None,
+        slots=_slot_sizes(encoded, config.eval, budget) if generates(cell) else None,
     )
 
 
@@ -267,13 +273,16 @@ def _bytes_of(tokenizer: Encoder, text: str, tokens: np.ndarray, number: int) ->
     return len(text[: max(same, default=low)].encode())
 
 
-def _slot_sizes(encoded: list[Encoded], config: config_lib.Eval, shards: int) -> SlotSizes:
+def _slot_sizes(encoded: list[Encoded], config: config_lib.Eval, budget: Budget) -> SlotSizes:
     """Choose as many slots as there are prompts, within `eval.cache_tokens` and `MOST_SLOTS`."""
+    shards = budget.shards
     prompts = [each.sequences[0] for each in encoded]
     # Of sorted sequences, all share what the first and the last share.
     in_rows = [sequence for each in encoded for sequence in each.packed]
     in_order = prefix_tree.order(in_rows)
     prefix = prefix_tree.shared_length(*(in_rows[in_order[i]].tokens for i in (0, -1)))
+    if budget.are_mixed(in_rows):
+        prefix = 0  # the cache of a prefix holds what one of the rows has computed
     longest = prefix_tree.longest(prompts) - prefix
     slot_tokens = _multiple(longest + config.max_new_tokens, SLOT_MULTIPLE)
     wanted = _multiple(min(math.ceil(len(prompts) / shards), MOST_SLOTS), FEWEST_SLOTS)
@@ -297,6 +306,10 @@ def _rounded(shape: Shape) -> Shape:
         num_entries=_entries(shape.num_entries),
         num_key_blocks=_multiple(shape.num_key_blocks + listed, KEY_BLOCKS_MULTIPLE),
         num_prefix_blocks=shape.num_prefix_blocks - listed,
+        window_blocks=shape.window_blocks
+        and tuple(
+            (window, _multiple(width, KEY_BLOCKS_MULTIPLE)) for window, width in shape.window_blocks
+        ),
     )
 
 

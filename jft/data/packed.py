@@ -139,4 +139,5 @@ def _build(rows: Sequence[Sequence[TokenSequence]], num_rows: int, shape: Shape)
         num_entries=shape.num_entries,
         num_key_blocks=shape.num_key_blocks,
         num_prefix_blocks=shape.num_prefix_blocks,
+        window_blocks=shape.window_blocks,
     )

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jft.batch import BLOCK, Shape
+from jft.batch import BLOCK, LengthRules, Shape
 from jft.data import prefix_tree
 from jft.data.prefix_tree import TokenSequence
 
@@ -45,11 +45,22 @@ class Budget(NamedTuple):
       shards: devices that share its rows.
       tokens: the most that a device takes at once; at least one row.
       row_length: of every row, rounded up to blocks; 0: chosen from the lengths.
+      length_rules: those of the model; None: not known.
     """
 
     shards: int
     tokens: int
     row_length: int = 0
+    length_rules: LengthRules | None = None
+
+    def is_long(self, sequence: TokenSequence) -> bool:
+        """Check whether a sequence has other rotary embeddings than shorter ones."""
+        after = self.length_rules.long_after if self.length_rules else 0
+        return bool(after) and len(sequence.tokens) > after
+
+    def are_mixed(self, sequences: Sequence[TokenSequence]) -> bool:
+        """Check whether there are sequences that must not share a row."""
+        return len({self.is_long(sequence) for sequence in sequences}) > 1
 
 
 def pack_steps(steps: Sequence[Sequence[TokenSequence]], budget: Budget) -> PackedSteps:
@@ -60,7 +71,7 @@ def pack_steps(steps: Sequence[Sequence[TokenSequence]], budget: Budget) -> Pack
     Raises:
       ValueError: a sequence is longer than `budget.row_length`.
     """
-    forests = [_Forest(sequences) for sequences in steps]
+    forests = [_forest(sequences, budget) for sequences in steps]
     lengths = [_round_up(budget.row_length)] if budget.row_length else _lengths(forests, budget)
     packed = [_pack(forest, lengths, budget) for forest in forests]
     steps_of: dict[int, list[tuple[_Forest, list[list[int]]]]] = {}
@@ -79,9 +90,13 @@ class _Forest:
         self.tokens = prefix_tree.row_tokens([sequences[i] for i in self.order])
         self.longest = prefix_tree.longest(sequences)
 
+    def fits_one_row(self, length: int) -> bool:
+        """Check whether a row of `length` tokens holds the whole step."""
+        return self.tokens <= length
+
     def rows(self, length: int) -> list[list[int]]:
         """Pack the step into rows of `length` tokens, by the better of two algorithms."""
-        if self.tokens <= length:
+        if self.fits_one_row(length):
             return [self.order]
         ways = prefix_tree.pack(self.sequences, length), self._first_fit_decreasing(length)
         return min(ways, key=len)
@@ -125,13 +140,41 @@ class _Forest:
         return high * BLOCK
 
 
+class _MixedForest(_Forest):
+    """The sequences of a step of which the long ones share no row with the others."""
+
+    def __init__(self, sequences: Sequence[TokenSequence], budget: Budget):
+        super().__init__(sequences)
+        kinds: list[list[int]] = [[], []]
+        for i, sequence in enumerate(sequences):
+            kinds[budget.is_long(sequence)].append(i)
+        self.parts = [(places, _Forest([sequences[i] for i in places])) for places in kinds]
+        self.tokens = sum(part.tokens for _, part in self.parts)
+
+    def fits_one_row(self, length: int) -> bool:
+        """Return False: there are two at least."""
+        del length
+        return False
+
+    def rows(self, length: int) -> list[list[int]]:
+        """Pack the long sequences, and the others."""
+        return [
+            [places[i] for i in row] for places, part in self.parts for row in part.rows(length)
+        ]
+
+
+def _forest(sequences: Sequence[TokenSequence], budget: Budget) -> _Forest:
+    mixed = budget.are_mixed(sequences)
+    return _MixedForest(sequences, budget) if mixed else _Forest(sequences)
+
+
 def _lengths(forests: list[_Forest], budget: Budget) -> list[int]:
     """Choose a few row lengths that leave little padding."""
     most = max(_round_up(max(f.longest for f in forests)), budget.tokens // BLOCK * BLOCK)
     rows_of_length: Counter[int] = Counter()
     several = []
     for forest in forests:
-        if budget.shards == 1 and forest.tokens <= most:
+        if budget.shards == 1 and forest.fits_one_row(most):
             rows_of_length[_round_up(forest.tokens)] += 1
         else:
             several.append(forest)
@@ -239,6 +282,7 @@ def _shape(steps: list[tuple[_Forest, list[list[int]]]], length: int, budget: Bu
         row_Q = prefix_tree.key_block_widths(prefix_tree.visible_until(row))
         widths_Q[: len(row_Q)] = np.maximum(widths_Q[: len(row_Q)], row_Q)
     blocks = prefix_tree.best_key_block_sizes(widths_Q)
+    longest = max(forest.longest for forest, _ in steps)
     return Shape(
         micro_batches=math.ceil(max(counts) / size),
         rows=size,
@@ -246,6 +290,20 @@ def _shape(steps: list[tuple[_Forest, list[list[int]]]], length: int, budget: Bu
         num_entries=max(map(prefix_tree.num_entries, rows)),
         num_key_blocks=blocks.listed,
         num_prefix_blocks=blocks.prefix,
+        window_blocks=_window_blocks(rows, budget.length_rules, longest),
+    )
+
+
+def _window_blocks(
+    rows: list[list[TokenSequence]], length_rules: LengthRules | None, longest: int
+) -> tuple[tuple[int, int], ...] | None:
+    """Find the W of each window that is shorter than the longest sequence; others hide nothing."""
+    if length_rules is None:
+        return None
+    return tuple(
+        (window, max(prefix_tree.window_width(row, window) for row in rows))
+        for window in sorted(length_rules.windows)
+        if 0 < window < longest
     )
 
 

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from jft.batch import BLOCK, Batch, sees
+from jft.batch import BLOCK, Array, Batch, in_window, sees
 
 NO_TARGET = np.zeros(1, np.int32)
 # Rows that still take sequences while packing: bounds the work per sequence to a constant.
@@ -168,6 +168,7 @@ def build(
     num_entries: int,
     num_key_blocks: int | None = None,
     num_prefix_blocks: int = 0,
+    window_blocks: Sequence[tuple[int, int | None]] | None = None,
 ) -> Batch:
     """Lay rows of sorted sequences out as a batch of fixed shape; `Batch` shows an example.
 
@@ -179,6 +180,8 @@ def build(
       num_entries: M.
       num_key_blocks: W; None: the best W and U for these rows.
       num_prefix_blocks: U.
+      window_blocks: pairs of a window and its W, or None for the least W for these rows; other
+        windows hide nothing. None: blocks are not listed by window, and any window is applied.
     """
     shape_BT, shape_BM = (num_rows, row_length), (num_rows, num_entries)
     until_BT = np.tile(np.arange(1, row_length + 1, dtype=np.int32), (num_rows, 1))
@@ -200,7 +203,14 @@ def build(
     else:
         sizes = KeyBlockSizes(num_key_blocks, num_prefix_blocks)
     key_blocks_BQW, prefix_blocks_BU = key_blocks(until_BT, sizes)
-    return batch._replace(key_blocks_BQW=key_blocks_BQW, prefix_blocks_BU=prefix_blocks_BU)
+    by_window: dict[int, Array] | None = None if window_blocks is None else {}
+    for window, width in window_blocks or ():
+        seen_BQQ = _seen_blocks(until_BT, np.asarray(batch.positions_BT), window)
+        assert by_window is not None
+        by_window[window] = _listed(seen_BQQ, width or int(seen_BQQ.sum(axis=2).max()))
+    return batch._replace(
+        key_blocks_BQW=key_blocks_BQW, prefix_blocks_BU=prefix_blocks_BU, window_blocks=by_window
+    )
 
 
 def _lay_out(sequences: Sequence[TokenSequence], row: Batch) -> None:
@@ -212,7 +222,6 @@ def _lay_out(sequences: Sequence[TokenSequence], row: Batch) -> None:
     ):
         new = slice(used, used + len(tokens) - shared)
         row.tokens_BT[new] = tokens[shared:]
-        row.positions_BT[new] = np.arange(shared, len(tokens))
         path = np.concatenate([path[:shared], np.arange(new.start, new.stop)])
         targets = tokens[start:] if start < len(tokens) else NO_TARGET
         entry = slice(filled, filled + len(targets))
@@ -221,7 +230,15 @@ def _lay_out(sequences: Sequence[TokenSequence], row: Batch) -> None:
         row.loss_weight_BM[entry] = 1.0
         row.loss_sequence_BM[entry] = number
         used, filled = new.stop, entry.stop
+    row.positions_BT[:used] = positions(sequences)
     row.visible_until_BT[:used] = visible_until(sequences)
+
+
+def positions(sequences: Sequence[TokenSequence]) -> np.ndarray:
+    """Count the distance of every token of a row from the root of its tree."""
+    new = zip(sequences, _shared(sequences), strict=True)
+    each = [np.arange(shared, len(tokens), dtype=np.int32) for (tokens, _), shared in new]
+    return np.concatenate([np.zeros(0, np.int32), *each])
 
 
 def visible_until(sequences: Sequence[TokenSequence]) -> np.ndarray:
@@ -274,22 +291,47 @@ def key_blocks(visible_until_BT: np.ndarray, sizes: KeyBlockSizes) -> tuple[np.n
     and the prefix is [0].
     """
     seen_BQQ = _seen_blocks(visible_until_BT)
-    rows, num_blocks, _ = seen_BQQ.shape
+    rows = len(seen_BQQ)
     seen_BQQ[:, :, : sizes.prefix] = False
-    listed_BQQ = np.sort(np.where(seen_BQQ, np.arange(num_blocks), num_blocks), axis=2)
     prefix_BU = np.tile(np.arange(sizes.prefix, dtype=np.int32), (rows, 1))
-    return listed_BQQ[:, :, : sizes.listed].astype(np.int32), prefix_BU
+    return _listed(seen_BQQ, sizes.listed), prefix_BU
 
 
-def _seen_blocks(visible_until_BT: np.ndarray) -> np.ndarray:
-    """Find whether any query of a block sees any key of another, [B, Q, Q] by (query, key)."""
+def window_width(sequences: Sequence[TokenSequence], window: int) -> int:
+    """Find the W of a window that a row needs."""
+    seen_BQQ = _seen_blocks(visible_until(sequences)[None], positions(sequences)[None], window)
+    return int(seen_BQQ.sum(axis=2).max(initial=0))
+
+
+def _listed(seen_BQQ: np.ndarray, width: int) -> np.ndarray:
+    """List the key blocks that each block of queries sees, ascending, filled up with Q."""
+    num_blocks = seen_BQQ.shape[2]
+    listed_BQQ = np.sort(np.where(seen_BQQ, np.arange(num_blocks), num_blocks), axis=2)
+    return listed_BQQ[:, :, :width].astype(np.int32)
+
+
+def _seen_blocks(
+    visible_until_BT: np.ndarray, positions_BT: np.ndarray | None = None, window: int = 0
+) -> np.ndarray:
+    """Find whether any query of a block sees any key of another, [B, Q, Q] by (query, key).
+
+    With a window, blocks are listed too whose latest position is in reach of the earliest.
+    """
     rows, length = visible_until_BT.shape
     num_blocks = math.ceil(length / BLOCK)
     fill = ((0, 0), (0, num_blocks * BLOCK - length))
-    until_BQ = np.pad(visible_until_BT, fill).reshape(rows, num_blocks, BLOCK).max(axis=2)
+
+    def by_block(x_BT):
+        return np.pad(x_BT, fill, mode="edge").reshape(rows, num_blocks, BLOCK)
+
     # A later block sees a key if its first query does; each block sees itself.
     first_Q = np.arange(num_blocks) * BLOCK
+    until_BQ = by_block(visible_until_BT).max(axis=2)
     seen_BQQ = sees(first_Q[:, None], first_Q[None] + BLOCK - 1, until_BQ[:, None])
+    if window and positions_BT is not None:
+        position_BQY = by_block(positions_BT)
+        query_BQ1, key_B1Q = position_BQY.min(axis=2)[:, :, None], position_BQY.max(axis=2)[:, None]
+        seen_BQQ &= in_window(query_BQ1, key_B1Q, window)
     return seen_BQQ | np.eye(num_blocks, dtype=bool)
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jft import config as config_lib
-from jft.batch import Batch
+from jft.batch import Batch, LengthRules
 from jft.data import checks, datasets, prefix_tree, trained_on
 from jft.data.dataset_ref import DatasetRef
 from jft.data.datasets import Dataset, Suite
@@ -108,6 +108,7 @@ def plan_probes(
     training: Dataset,
     seen: Collection[str] | None = None,
     shards: int = 1,
+    length_rules: LengthRules | None = None,
 ) -> ProbeItems | None:
     """Choose and pack the items to probe a run with; None where there are none.
 
@@ -117,6 +118,7 @@ def plan_probes(
       training: the training set.
       seen: the hashes of what its base was trained on, from `trained_on.read_hashes`.
       shards: devices that the rows of a batch are split over.
+      length_rules: those of the model; None: not known.
 
     Raises:
       UserError: a set that `probe.datasets` names is not there, or has no item to offer.
@@ -132,7 +134,7 @@ def plan_probes(
     encoded = [each for probe_set in sets for each in probe_set.encoded]
     if not encoded:
         return None
-    budget = Budget(shards, config.train.micro_batch_tokens)
+    budget = Budget(shards, config.train.micro_batch_tokens, length_rules=length_rules)
     (packed,) = pack_items(encoded, [range(len(encoded))], budget)
     return ProbeItems(encoded, packed.rows, packed.shape, sets)
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from jft import config as config_lib
-from jft.batch import Batch, Shape
+from jft.batch import Batch, LengthRules, Shape
 from jft.data import checks, prefix_tree, token_checks
 from jft.data.datasets import Dataset, suite
 from jft.data.packed import PackedRows, count_batches, pack_items
@@ -80,8 +80,19 @@ class Batches:
         return prefix_tree.sha256([each.sequences[0] for each in self.encoded if each.fits])
 
 
-def plan_run(config: config_lib.Config, tokenizer: Encoder, shards: int = 1) -> Batches:
+def plan_run(
+    config: config_lib.Config,
+    tokenizer: Encoder,
+    shards: int = 1,
+    length_rules: LengthRules | None = None,
+) -> Batches:
     """Plan a run whose micro-batches are split over `shards` devices.
+
+    Args:
+      config: of the run.
+      tokenizer: the model's.
+      shards: devices that the rows of a batch are split over.
+      length_rules: those of the model; None: not known.
 
     Raises:
       UserError: data that cannot be trained on; the message names the file and the row.
@@ -101,7 +112,7 @@ def plan_run(config: config_lib.Config, tokenizer: Encoder, shards: int = 1) -> 
         limit = LengthLimit(data.shots, data.max_length)
         token_checks.refuse_unfit(dataset, unfit, len(usable), limit)
     _check_row_length(pool, steps, data.row_length)
-    budget = Budget(shards, config.train.micro_batch_tokens, data.row_length)
+    budget = Budget(shards, config.train.micro_batch_tokens, data.row_length, length_rules)
     packed = pack_items(pool.encoded, steps, budget)
     return Batches(
         dataset, pool.encoded, pool.examples, packed, config.train.batch_size, sorted(unfit)

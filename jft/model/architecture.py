@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
+from jft.batch import LengthRules
+
 
 @dataclass(frozen=True, slots=True)
 class Adapters:
@@ -40,8 +44,42 @@ class Adapters:
 
 
 @dataclass(frozen=True, slots=True)
+class Rope:
+    """The frequencies of a rotary embedding, and a factor of what it returns.
+
+    Attributes:
+      theta: base of the frequencies.
+      factors: a divisor of each frequency, by which sequences longer than those of training are
+        brought into reach; empty: none.
+      scale: factor of sine and cosine, and so of queries and keys.
+      long_factors: divisors instead of `factors` in sequences that are longer than `long_after`;
+        empty: none.
+      long_after: tokens.
+    """
+
+    theta: float = 10000.0
+    factors: tuple[float, ...] = ()
+    scale: float = 1.0
+    long_factors: tuple[float, ...] = ()
+    long_after: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LayerKind:
+    """Differences between the layers of one model, besides their parameters.
+
+    Attributes:
+      window: queries see keys of fewer than this many positions before them; 0: of all.
+      rope: the rotary embedding of queries and keys; None: they are not rotated.
+    """
+
+    window: int = 0
+    rope: Rope | None = Rope()
+
+
+@dataclass(frozen=True, slots=True)
 class DecoderConfig:
-    """The shape of a decoder.
+    """The shape of a decoder, and the switches in which families of models differ.
 
     Attributes:
       vocab_size: V.
@@ -51,13 +89,26 @@ class DecoderConfig:
       num_kv_heads: K, key-value heads.
       head_dim: H.
       mlp_dim: F.
-      norm_eps: added to the mean square in norms.
-      rope_theta: base of the rotary frequencies.
-      rope_factors: head_dim / 2 divisors of the rotary frequencies (Llama-3 or linear scaling);
-        empty: none.
-      tied_head: the head's kernel is the embedding.
-      attention_bias: biases on query, key, value and output projections, all four.
+      layers: the kind of every layer, L of them; one alone is that of all.
+      rotated_dim: the first dimensions of a head, which are rotated; 0: all.
+      activation: of the gate: `silu`, or `gelu_tanh`, the approximation by a hyperbolic tangent.
+      qkv_bias: biases on query, key and value projections.
+      out_bias: a bias on the projection of attention outputs.
       mlp_bias: biases on gate, up and down projections.
+      norms: where a layer has norms: `before` attention and feed-forward layer, `after` them, ahead
+        of the residual sum, or `both`.
+      query_key_norm: how queries and keys are normalized before they are rotated: `head`, each head
+        by itself, or `heads`, all together; empty: they are not.
+      norm_eps: added to the mean square in norms.
+      norm_offset: added to the weights of norms.
+      norm_float32: multiply by the weights of norms in float32, and not in the type of activations.
+      embed_scale: factor of the embeddings.
+      residual_scale: factor of what attention and feed-forward layer add.
+      score_scale: factor of attention scores; 0: 1 / sqrt(H).
+      score_cap: c of c * tanh(score / c), which bounds attention scores; 0: none.
+      logit_scale: factor of logits.
+      logit_cap: likewise c for logits; 0: none.
+      tied_head: the head's kernel is the embedding.
       max_positions: the longest sequence the model was trained on.
       adapters: trained instead of all parameters; None: there are none.
     """
@@ -69,12 +120,24 @@ class DecoderConfig:
     num_kv_heads: int
     head_dim: int
     mlp_dim: int
-    norm_eps: float = 1e-5
-    rope_theta: float = 10000.0
-    rope_factors: tuple[float, ...] = ()
-    tied_head: bool = True
-    attention_bias: bool = False
+    layers: tuple[LayerKind, ...] = (LayerKind(),)
+    rotated_dim: int = 0
+    activation: str = "silu"
+    qkv_bias: bool = False
+    out_bias: bool = False
     mlp_bias: bool = False
+    norms: str = "before"
+    query_key_norm: str = ""
+    norm_eps: float = 1e-5
+    norm_offset: float = 0.0
+    norm_float32: bool = False
+    embed_scale: float = 1.0
+    residual_scale: float = 1.0
+    score_scale: float = 0.0
+    score_cap: float = 0.0
+    logit_scale: float = 1.0
+    logit_cap: float = 0.0
+    tied_head: bool = True
     max_positions: int = 2048
     adapters: Adapters | None = None
 
@@ -82,6 +145,29 @@ class DecoderConfig:
     def limits(self) -> tuple[int, int]:
         """The size of the vocabulary, and the longest sequence that it was trained on."""
         return self.vocab_size, self.max_positions
+
+    @property
+    def windows(self) -> tuple[int, ...]:
+        """The distinct windows of layers; 0 stands for none."""
+        return tuple(dict.fromkeys(kind.window for kind in self.layers))
+
+    @property
+    def length_rules(self) -> LengthRules:
+        """The rules by which it treats longer sequences otherwise."""
+        return LengthRules(
+            self.windows, max((rope.long_after for rope in self.ropes if rope), default=0)
+        )
+
+    @property
+    def ropes(self) -> tuple[Rope | None, ...]:
+        """The distinct rotary embeddings of layers."""
+        return tuple(dict.fromkeys(kind.rope for kind in self.layers))
+
+    def by_layer(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the indices in `windows` and in `ropes` of each layer, [L] both."""
+        layers = self.layers * (self.num_layers // len(self.layers))
+        window_L = np.array([self.windows.index(kind.window) for kind in layers], np.int32)
+        return window_L, np.array([self.ropes.index(kind.rope) for kind in layers], np.int32)
 
     def size(self, dim: str) -> int:
         """Return the size of a dimension, such as `D`."""

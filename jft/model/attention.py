@@ -17,6 +17,8 @@ Example: four blocks, the lists [4] [1] [2] [3], where 4 means none, the prefix 
 
 Where all queries of a chunk share their keys, as in the prefix, arrays of keys have C = 1.
 
+Layers with a window have lists, and a mask, of their own; a layer runs the branch of its window.
+
 XLA compiles this for any device; it is written for CPUs. GPUs and TPUs have kernels: `kernels/`.
 """
 
@@ -25,39 +27,25 @@ from __future__ import annotations
 import functools
 import math
 import operator
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jft.batch import BLOCK, Batch, sees
+from jft.batch import BLOCK, Batch
+from jft.model import attention_mask
+from jft.model.architecture import DecoderConfig
+from jft.model.attention_mask import BlockMask, KeyBlocks, Mask
 from jft.model.kernels import tree_attention
 from jft.model.kernels.tree_attention import KernelMask
 from jft.model.linear import save_for_backward
+from jft.model.scores import Scores
 
-# Scores of a chunk, measured on CPUs: more of them leave the processor's caches between one
-# operation and the next, and fewer make small products.
-CHUNK_SCORES = 1 << 20
 # Lower bound of the largest score of a query. It is finite, so that the weights of a query that
 # sees nothing are exp(-inf) = 0, and not exp(-inf + inf).
 LOWEST_SCORE = float(np.finfo(np.float32).min)
-
-
-class KeyBlocks(NamedTuple):
-    """Key blocks that each chunk gathers: those listed for its query blocks, or the prefix.
-
-    Attributes:
-      blocks_ABCW: their indices in the row; past its end where a list is filled up.
-      visible_ABCXS: which of their keys, S = W * Y, each of the X queries of a block sees.
-    """
-
-    blocks_ABCW: jax.Array
-    visible_ABCXS: jax.Array
-
-
-# The listed key blocks and those of the prefix, as far as there are any: the same for all layers.
-BlockMask = tuple[KeyBlocks, ...]
 
 
 class GatheredKeys(NamedTuple):
@@ -68,66 +56,40 @@ class GatheredKeys(NamedTuple):
     visible_BCXS: jax.Array
 
 
-def block_mask(batch: Batch, num_heads: int, head_size: int) -> BlockMask | KernelMask:
-    """Make the mask of a batch, once for all layers.
+def block_mask(batch: Batch, config: DecoderConfig) -> Mask | KernelMask:
+    """Make the masks of a batch, once for all layers.
 
-    Its type decides what `attend` runs: kernels, where the devices of the mesh have them.
+    Their type decides what `attend` runs: kernels, where the devices of the mesh have them.
     """
-    if kernels := tree_attention.kernels_for_mesh(head_size):
-        return tree_attention.kernel_mask(batch, kernels)
-    return xla_block_mask(batch, num_heads)
-
-
-def xla_block_mask(batch: Batch, num_heads: int) -> BlockMask:
-    """Make the mask of a batch for devices without kernels."""
-    rows, length = batch.visible_until_BT.shape
-    num_blocks = math.ceil(length / BLOCK)
-    listed_BQW, prefix_BU = batch.key_blocks_BQW, batch.prefix_blocks_BU
-    if listed_BQW is None:  # any block may be visible: all of them are the prefix
-        listed_BQW = np.zeros((rows, num_blocks, 0), np.int32)
-        prefix_BU = np.tile(np.arange(num_blocks, dtype=np.int32), (rows, 1))
-    listed_BQW = jnp.asarray(listed_BQW)
-    gathered = listed_BQW.shape[2] + (0 if prefix_BU is None else prefix_BU.shape[1])
-    chunks, size = _chunks(num_blocks, num_heads * BLOCK * BLOCK * gathered)
-    # The last chunk is filled up with query blocks whose list is empty.
-    fill = ((0, 0), (0, chunks * size - num_blocks), (0, 0))
-    listed_BQW = jnp.pad(listed_BQW, fill, constant_values=num_blocks)
-    lists = [listed_BQW.reshape(rows, chunks, size, -1)]
-    if prefix_BU is not None:
-        shape = (rows, chunks, 1, prefix_BU.shape[1])  # C = 1: shared by the chunk
-        lists.append(jnp.broadcast_to(jnp.asarray(prefix_BU)[:, None, None], shape))
-    query_ACX = jnp.arange(chunks * size * BLOCK).reshape(chunks, size, BLOCK)
-    return tuple(
-        _key_blocks(batch, blocks_BACW, query_ACX) for blocks_BACW in lists if blocks_BACW.shape[-1]
-    )
-
-
-def _key_blocks(batch: Batch, blocks_BACW: jax.Array, query_ACX: jax.Array) -> KeyBlocks:
-    """Apply the mask rule to each query, and each key of the blocks that its chunk gathers."""
-    until_BT = jnp.asarray(batch.visible_until_BT)
-    fill = -until_BT.shape[1] % BLOCK
-    until_BQY = jnp.pad(until_BT, ((0, 0), (0, fill))).reshape(len(until_BT), -1, BLOCK)
-    until_BACWY = jax.vmap(lambda until_QY, blocks_ACW: until_QY.at[blocks_ACW].get(mode="clip"))(
-        until_BQY, blocks_BACW
-    )
-    # The keys of a block past the end come after all queries that see anything: nobody sees them.
-    key_BACWY = blocks_BACW[..., None] * BLOCK + jnp.arange(BLOCK)[None, None, None, None]
-    # The keys of the W blocks in one axis, S, behind an axis of size 1 for the queries.
-    flat = (*blocks_BACW.shape[:3], 1, -1)
-    key_BAC1S, until_BAC1S = key_BACWY.reshape(flat), until_BACWY.reshape(flat)
-    visible_BACXS = sees(query_ACX[None, ..., None], key_BAC1S, until_BAC1S)
-    # Chunks first: `lax.scan` loops over the first axis.
-    return KeyBlocks(blocks_BACW.swapaxes(0, 1), visible_BACXS.swapaxes(0, 1))
+    if kernels := tree_attention.kernels_for_mesh(config.head_dim):
+        return tree_attention.kernel_mask(batch, kernels, config.windows)
+    return attention_mask.make_mask(batch, config)
 
 
 def attend(
-    query_BTNH: jax.Array, key_BTKH: jax.Array, value_BTKH: jax.Array, mask: BlockMask | KernelMask
+    query_BTNH: jax.Array,
+    key_BTKH: jax.Array,
+    value_BTKH: jax.Array,
+    mask: Mask | KernelMask,
+    scores: Scores,
+    window: int | jax.Array = 0,
 ) -> jax.Array:
-    """Compute grouped-query attention, [B, T, N, H]: softmax in float32, scores over sqrt(H)."""
+    """Compute grouped-query attention, [B, T, N, H], with the softmax in float32.
+
+    Args:
+      query_BTNH: queries, as the others already rotated.
+      key_BTKH: keys.
+      value_BTKH: values.
+      mask: as `block_mask` makes it.
+      scores: what becomes of the products of queries and keys.
+      window: the layer's, as its index in `DecoderConfig.windows`.
+    """
     if isinstance(mask, KernelMask):
-        return tree_attention.attend_with_kernels(query_BTNH, key_BTKH, value_BTKH, mask)
+        return tree_attention.attend_with_kernels(
+            query_BTNH, key_BTKH, value_BTKH, mask, scores, window
+        )
     rows, length, heads, head_size = query_BTNH.shape
-    kv_heads, (chunks, _, chunk_size) = key_BTKH.shape[2], mask[0].visible_ABCXS.shape[:3]
+    kv_heads, (chunks, _, chunk_size) = key_BTKH.shape[2], mask.masks[0][0].visible_ABCXS.shape[:3]
 
     def blocks(x_BTNH, number):
         """Cut tokens into a number of blocks, [B, Q, Y, N, H]."""
@@ -150,7 +112,10 @@ def attend(
         blocks(x, math.ceil(length / BLOCK)).transpose(0, 3, 1, 2, 4)
         for x in (key_BTKH, value_BTKH)
     )
-    out_ABKCXH = _attend(query_ABKCXH, key_BKQYH, value_BKQYH, mask)
+    # As an array of which `window` is an index: the mask of a layer is known only when it runs.
+    which = jnp.asarray(mask.of_window)[window] if len(mask.masks) > 1 else None
+    inputs = query_ABKCXH, key_BKQYH, value_BKQYH, mask.masks, which
+    out_ABKCXH = _attend(scores, *inputs)
     # Back to tokens: [A, B, K, C, G, Y, H] to [B, A, C, Y, K, G, H] to [B, T, N, H].
     out_BTNH = (
         out_ABKCXH.reshape(chunks, rows, kv_heads, chunk_size, -1, BLOCK, head_size)
@@ -160,23 +125,30 @@ def attend(
     return out_BTNH[:, :length]
 
 
-@jax.custom_vjp
-def _attend(query_ABKCXH, key_BKQYH, value_BKQYH, mask: BlockMask) -> jax.Array:
-    return _forward(query_ABKCXH, key_BKQYH, value_BKQYH, mask)[0]
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _attend(scores: Scores, query_ABKCXH, key_BKQYH, value_BKQYH, masks, which) -> jax.Array:
+    return _forward(scores, query_ABKCXH, key_BKQYH, value_BKQYH, masks, which)[0]
 
 
-def _forward(query_ABKCXH, key_BKQYH, value_BKQYH, mask: BlockMask):
+def _with_mask(function: Callable, masks: tuple[BlockMask, ...], which: jax.Array | None) -> Any:
+    """Apply a function to the mask that is chosen."""
+    if which is None:
+        return function(masks[0])
+    return jax.lax.switch(which, [functools.partial(function, mask) for mask in masks])
+
+
+def _forward(scores: Scores, query_ABKCXH, key_BKQYH, value_BKQYH, masks, which):
     """Compute outputs and log-sum-exps, chunk by chunk."""
 
     def one_chunk(_, chunk):
         query_BKCXH, chunk_mask = chunk
         gathered = [_gather_blocks(key_BKQYH, value_BKQYH, blocks) for blocks in chunk_mask]
-        scores = [_scores(query_BKCXH, keys) for keys in gathered]
-        maxima = [score_BKCXS.max(axis=-1, keepdims=True) for score_BKCXS in scores]
+        each = [_scores(scores, query_BKCXH, keys) for keys in gathered]
+        maxima = [score_BKCXS.max(axis=-1, keepdims=True) for score_BKCXS in each]
         max_BKCX1 = jnp.concatenate(maxima, axis=-1).max(
             axis=-1, keepdims=True, initial=LOWEST_SCORE
         )
-        weights = [jnp.exp(score_BKCXS - max_BKCX1) for score_BKCXS in scores]
+        weights = [jnp.exp(score_BKCXS - max_BKCX1) for score_BKCXS in each]
         # The largest score has weight 1. So only a query that sees nothing has a sum below 1.
         sum_BKCX1 = jnp.maximum(sum(weight.sum(axis=-1, keepdims=True) for weight in weights), 1.0)
         out_BKCXH = _sum_over_keys(weights, [keys.values_BKCSH for keys in gathered]) / sum_BKCX1
@@ -184,14 +156,17 @@ def _forward(query_ABKCXH, key_BKQYH, value_BKQYH, mask: BlockMask):
         lse_BKCX = (max_BKCX1 + jnp.log(sum_BKCX1))[..., 0]
         return None, (out_BKCXH, lse_BKCX)
 
-    _, (out_ABKCXH, lse_ABKCX) = jax.lax.scan(one_chunk, None, (query_ABKCXH, mask))
-    out_ABKCXH, lse_ABKCX = save_for_backward(out_ABKCXH), save_for_backward(lse_ABKCX)
-    return out_ABKCXH, (query_ABKCXH, key_BKQYH, value_BKQYH, out_ABKCXH, lse_ABKCX, mask)
+    def with_mask(mask):
+        return jax.lax.scan(one_chunk, None, (query_ABKCXH, mask))[1]
+
+    out_ABKCXH, lse_ABKCX = map(save_for_backward, _with_mask(with_mask, masks, which))
+    residuals = query_ABKCXH, key_BKQYH, value_BKQYH, out_ABKCXH, lse_ABKCX, masks, which
+    return out_ABKCXH, residuals
 
 
-def _backward(residuals, d_out_ABKCXH):
+def _backward(scores: Scores, residuals, d_out_ABKCXH):
     """Compute the gradients of queries, keys and values, chunk by chunk (FlashAttention-2)."""
-    query_ABKCXH, key_BKQYH, value_BKQYH, out_ABKCXH, lse_ABKCX, mask = residuals
+    query_ABKCXH, key_BKQYH, value_BKQYH, out_ABKCXH, lse_ABKCX, masks, which = residuals
     # FlashAttention-2's D. The softmax's Jacobian is d_score = weight * (d_weight - delta), where
     # delta = sum(weight * d_weight) over the keys of a query, which equals dot(d_out, out).
     delta_ABKCX = jnp.einsum(
@@ -203,10 +178,11 @@ def _backward(residuals, d_out_ABKCXH):
         gathered = [_gather_blocks(key_BKQYH, value_BKQYH, blocks) for blocks in chunk_mask]
         d_scores = []
         for (blocks_BCW, _), keys in zip(chunk_mask, gathered, strict=True):
-            weight_BKCXS = jnp.exp(_scores(query_BKCXH, keys) - lse_BKCX[..., None])
+            score_BKCXS = _scores(scores, query_BKCXH, keys)
+            weight_BKCXS = jnp.exp(score_BKCXS - lse_BKCX[..., None])
             d_weight_BKCXS = _dot_keys(d_out_BKCXH, keys.values_BKCSH)
             d_score_BKCXS = weight_BKCXS * (d_weight_BKCXS - delta_BKCX[..., None])
-            d_scores.append(d_score_BKCXS * query_BKCXH.shape[-1] ** -0.5)
+            d_scores.append(scores.gradient(d_score_BKCXS, score_BKCXS))
             new = (
                 _sum_over_queries(d_scores[-1], query_BKCXH, keys),
                 _sum_over_queries(weight_BKCXS, d_out_BKCXH, keys),
@@ -219,10 +195,14 @@ def _backward(residuals, d_out_ABKCXH):
         return d_keys_values, d_query_BKCXH.astype(query_BKCXH.dtype)
 
     zeros = jnp.zeros(key_BKQYH.shape, jnp.float32)
-    chunks = (query_ABKCXH, d_out_ABKCXH, lse_ABKCX, delta_ABKCX, mask)
-    d_keys_values, d_query_ABKCXH = jax.lax.scan(one_chunk, [zeros, zeros], chunks)
+
+    def with_mask(mask):
+        chunks = (query_ABKCXH, d_out_ABKCXH, lse_ABKCX, delta_ABKCX, mask)
+        return jax.lax.scan(one_chunk, [zeros, zeros], chunks)
+
+    d_keys_values, d_query_ABKCXH = _with_mask(with_mask, masks, which)
     d_key_BKQYH, d_value_BKQYH = (grad.astype(key_BKQYH.dtype) for grad in d_keys_values)
-    return d_query_ABKCXH, d_key_BKQYH, d_value_BKQYH, None
+    return d_query_ABKCXH, d_key_BKQYH, d_value_BKQYH, None, None
 
 
 _attend.defvjp(_forward, _backward)
@@ -251,14 +231,12 @@ def _scatter_add(total_BKQYH, grad_BKCSH, blocks_BCW) -> jax.Array:
     )(total_BKQYH, grad_BKCWYH, blocks_BCW)
 
 
-def _scores(query_BKCXH, keys: GatheredKeys) -> jax.Array:
-    """Compute scaled scores, [B, K, C, X, S] in float32; -inf where a query does not see a key."""
+def _scores(scores: Scores, query_BKCXH, keys: GatheredKeys) -> jax.Array:
+    """Compute scores, [B, K, C, X, S] in float32; -inf where a query does not see a key."""
     scores_BKCXS = _dot_keys(query_BKCXH, keys.keys_BKCSH)
     # X as G and the queries of a block: the mask is the same for every head of a group.
     by_head = scores_BKCXS.reshape(*scores_BKCXS.shape[:3], -1, BLOCK, scores_BKCXS.shape[-1])
-    by_head = jnp.where(
-        keys.visible_BCXS[:, None, :, None], by_head * query_BKCXH.shape[-1] ** -0.5, -jnp.inf
-    )
+    by_head = jnp.where(keys.visible_BCXS[:, None, :, None], scores.of_products(by_head), -jnp.inf)
     return by_head.reshape(scores_BKCXS.shape)
 
 
@@ -302,9 +280,3 @@ def _is_shared(key_BKCSH) -> bool:
 def _einsum(einsum: str, a: jax.Array, b: jax.Array) -> jax.Array:
     """Multiply in the type of `b`, with a float32 result."""
     return jnp.einsum(einsum, a.astype(b.dtype), b, preferred_element_type=jnp.float32)
-
-
-def _chunks(num_blocks: int, scores_per_block: int) -> tuple[int, int]:
-    """Choose the number of chunks, and the blocks of queries in each."""
-    chunks = math.ceil(num_blocks / max(1, CHUNK_SCORES // scores_per_block))
-    return chunks, math.ceil(num_blocks / chunks)

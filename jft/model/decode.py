@@ -26,6 +26,7 @@ from jft.batch import Array, Batch
 from jft.model import decode_attention, decoder, sharding
 from jft.model.decode_attention import PrefixCache, SlotCache
 from jft.model.decoder import DecoderConfig, Params
+from jft.model.scores import Scores
 from jft.model.sharding import constrain
 
 # Properties of a token's text that decide whether a generation ends: bits of `Stops.text_V`.
@@ -293,11 +294,12 @@ def _forward(
     slot_R = jnp.arange(len(cache.length_R))
     token_R = generated.tokens_RO[slot_R, generated.count_R - 1]
     position_R = prefix.length + cache.length_R
-    run = decoder.layer(config)
-    x_R1D, rope_2R1H = decoder.embed(config, params, token_R[:, None], position_R[:, None])
+    run, scores = decoder.layer(config), Scores.of(config)
+    x_R1D, ropes = decoder.embed(config, params, token_R[:, None], position_R[:, None])
+    windows = decode_attention.windows(config)
 
     def layer(x_R1D, of_layer):
-        layer_params, keys_KHT, values_KTH, keys_RKHP, values_RKPH = of_layer
+        (layer_params, window, rope), (keys_KHT, values_KTH, keys_RKHP, values_RKPH) = of_layer
 
         def attend(query_R1NH, key_R1KH, value_R1KH):
             new = key_R1KH[:, 0], value_R1KH[:, 0]
@@ -305,15 +307,16 @@ def _forward(
                 PrefixCache(keys_KHT, values_KTH, prefix.length),
                 SlotCache(keys_RKHP, values_RKPH, cache.length_R),
             )
-            return decode_attention.attend(query_R1NH[:, 0], *new, *cached)[:, None], new
+            size = None if windows is None else windows[window]
+            out_RNH = decode_attention.attend(query_R1NH[:, 0], *new, *cached, scores, size)
+            return out_RNH[:, None], new
 
-        return run(layer_params, x_R1D, rope_2R1H, attend)
+        return run(layer_params, x_R1D, decoder.pick(ropes, rope), attend)
 
     # Only keys and values of the new tokens come out of the scan: if the caches did, XLA would
     # copy them in every layer.
-    x_R1D, (keys_LRKH, values_LRKH) = jax.lax.scan(
-        layer, x_R1D, (params["layers"], *prefix[:2], *cache[:2])
-    )
+    layers = (params["layers"], *config.by_layer()), (*prefix[:2], *cache[:2])
+    x_R1D, (keys_LRKH, values_LRKH) = jax.lax.scan(layer, x_R1D, layers)
     # Array indices with a slice between them put their axis first, so R comes before L here.
     at_R, keys_RLKH, values_RLKH = (
         cache.length_R,

@@ -6,6 +6,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+from jft.model.architecture import DecoderConfig
+from jft.model.scores import Scores
 
 
 class PrefixCache(NamedTuple):
@@ -44,6 +48,8 @@ def attend(
     value_RKH: jax.Array,
     prefix: PrefixCache,
     slots: SlotCache,
+    scores: Scores,
+    window: jax.Array | None,
 ) -> jax.Array:
     """Attend from one new token of every slot to all tokens before it and to itself: [R, N, H].
 
@@ -53,22 +59,28 @@ def attend(
       value_RKH: of the new tokens.
       prefix: of one layer.
       slots: of one layer.
+      scores: what becomes of the products of queries and keys.
+      window: the layer's, at least 1; None: no layer has one.
     """
     num_slots, kv_heads, size = key_RKH.shape
-    query_RKGH = (query_RNH * size**-0.5).reshape(num_slots, kv_heads, -1, size)
+    query_RKGH = query_RNH.reshape(num_slots, kv_heads, -1, size)
     num_prefix, num_own = prefix.keys_LKHT.shape[-1], slots.keys_LRKHP.shape[-1]
-    in_prefix_111T = (jnp.arange(num_prefix) < prefix.length)[None, None, None]
-    in_slot_R11P = (jnp.arange(num_own)[None] < slots.length_R[:, None])[:, None, None]
-    score_RKGT = _with_prefix("KXH,KHT->KXT", query_RKGH, prefix.keys_LKHT)
-    score_RKGP = _einsum("RKGH,RKHP->RKGP", query_RKGH, slots.keys_LRKHP)
-    score_RKG = (query_RKGH * key_RKH[:, :, None]).sum(axis=-1, dtype=jnp.float32)
+    prefix_1T, own_1P = jnp.arange(num_prefix)[None], jnp.arange(num_own)[None]
+    length_R1 = slots.length_R[:, None]
+    in_prefix_RT, in_slot_RP = prefix_1T < prefix.length, own_1P < length_R1
+    if window is not None:
+        in_prefix_RT &= prefix.length + length_R1 - prefix_1T < window
+        in_slot_RP &= length_R1 - own_1P < window
+    product_RKGT = _with_prefix("KXH,KHT->KXT", query_RKGH, prefix.keys_LKHT)
+    product_RKGP = _einsum("RKGH,RKHP->RKGP", query_RKGH, slots.keys_LRKHP)
+    product_RKG = (query_RKGH * key_RKH[:, :, None]).sum(axis=-1, dtype=jnp.float32)
     # One softmax over the prefix, the slot and the token itself.
-    scores = (
-        jnp.where(in_prefix_111T, score_RKGT, -jnp.inf),
-        jnp.where(in_slot_R11P, score_RKGP, -jnp.inf),
-        score_RKG[..., None],
+    score_RKGS = (
+        jnp.where(in_prefix_RT[:, None, None], scores.of_products(product_RKGT), -jnp.inf),
+        jnp.where(in_slot_RP[:, None, None], scores.of_products(product_RKGP), -jnp.inf),
+        scores.of_products(product_RKG[..., None]),
     )
-    weights = jax.nn.softmax(jnp.concatenate(scores, axis=-1), axis=-1)
+    weights = jax.nn.softmax(jnp.concatenate(score_RKGS, axis=-1), axis=-1)
     ends = num_prefix, num_prefix + num_own
     weight_RKGT, weight_RKGP, weight_RKG1 = jnp.split(weights, ends, -1)
     out_RKGH = (
@@ -77,6 +89,17 @@ def attend(
         + weight_RKG1 * value_RKH[:, :, None]
     )
     return out_RKGH.reshape(query_RNH.shape).astype(query_RNH.dtype)
+
+
+def windows(config: DecoderConfig) -> jax.Array | None:
+    """Return `config.windows`, where a number that is never reached stands for none.
+
+    None: no layer has a window.
+    """
+    if config.windows == (0,):
+        return None
+    never = np.iinfo(np.int32).max
+    return jnp.array([window or never for window in config.windows], jnp.int32)
 
 
 def _with_prefix(einsum: str, x_RKG: jax.Array, prefix_K: jax.Array) -> jax.Array:

@@ -16,8 +16,9 @@ def forward(config: DecoderConfig, shape: Shape) -> float:
     The head runs on loss entries only; adapters are merged, as they are in evaluations.
     """
     tokens, entries = shape.rows * shape.row_length, shape.rows * shape.num_entries
-    layer = 2 * layer_parameters(config) + _attention(config, _keys(shape))
-    return tokens * config.num_layers * layer + 2 * entries * head_parameters(config)
+    layers = 2 * config.num_layers * layer_parameters(config)
+    layers += _attention(config, _keys(config, shape))
+    return tokens * layers + 2 * entries * head_parameters(config)
 
 
 def forward_backward(config: DecoderConfig, shape: Shape, remat: str = "none") -> float:
@@ -28,16 +29,21 @@ def forward_backward(config: DecoderConfig, shape: Shape, remat: str = "none") -
     """
     tokens, entries = shape.rows * shape.row_length, shape.rows * shape.num_entries
     products = 2 if config.adapters else 3
-    layer = 2 * products * layer_parameters(config)
-    layer += 3 * (2 * adapter_parameters(config) + _attention(config, _keys(shape)))
-    once = tokens * config.num_layers * layer + 2 * products * entries * head_parameters(config)
+    layers = 2 * config.num_layers * products * layer_parameters(config)
+    layers += 6 * config.num_layers * adapter_parameters(config)
+    layers += 3 * _attention(config, _keys(config, shape))
+    once = tokens * layers + 2 * products * entries * head_parameters(config)
     return once + (forward(config, shape) if remat == "full" else 0)
 
 
 def new_token(config: DecoderConfig, keys: int) -> float:
-    """Count the FLOPs of generating one token that attends to `keys` keys."""
-    layer = 2 * layer_parameters(config) + _attention(config, keys)
-    return config.num_layers * layer + 2 * head_parameters(config)
+    """Count the FLOPs of generating one token that attends to `keys` keys.
+
+    Layers with a window score them all, too: what is out of the window is masked.
+    """
+    layers = 2 * config.num_layers * layer_parameters(config)
+    layers += _attention(config, config.num_layers * keys)
+    return layers + 2 * head_parameters(config)
 
 
 def parameters(config: DecoderConfig) -> int:
@@ -70,10 +76,16 @@ def adapter_parameters(config: DecoderConfig) -> int:
 
 
 def _attention(config: DecoderConfig, keys: int) -> int:
-    """Count the FLOPs of one query token in one layer: scores, and the sum of values."""
+    """Count the FLOPs of one query token: scores, and the sum of values.
+
+    `keys` are those that it is scored against, over all layers.
+    """
     return 4 * config.num_heads * config.head_dim * keys
 
 
-def _keys(shape: Shape) -> int:
-    """Count the keys that each query is scored against."""
-    return BLOCK * (shape.num_key_blocks + shape.num_prefix_blocks)
+def _keys(config: DecoderConfig, shape: Shape) -> int:
+    """Count the keys that each query is scored against, over all layers."""
+    everywhere = shape.num_key_blocks + shape.num_prefix_blocks
+    in_window = dict(shape.window_blocks or ())
+    window_L, _ = config.by_layer()
+    return BLOCK * sum(in_window.get(config.windows[i], everywhere) for i in window_L)

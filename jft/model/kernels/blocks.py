@@ -6,12 +6,13 @@ Both blocks have the same size. Softmax and gradients are float32. Equations: Fl
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jft.batch import sees
+from jft.model.scores import Scores
 
 # The score of a key that the query does not see. It is finite, so that a query may be computed with
 # a block of which it sees nothing: what it adds up there is scaled to zero at its first visible
@@ -39,23 +40,53 @@ class BlockPairs(NamedTuple):
     start_BQ: jax.Array
 
 
+class Marks(NamedTuple):
+    """Numbers of the tokens of a row that decide which keys a query sees.
+
+    They are arrays or, in kernels, references to arrays.
+
+    Attributes:
+      until: `Batch.visible_until_BT`, of keys.
+      position: `Batch.positions_BT`, of keys; None: there is no window.
+      first: the first position in the window of each query; None likewise.
+    """
+
+    until: Any
+    position: Any = None
+    first: Any = None
+
+    def see(self, query, key) -> jax.Array:
+        """Apply the mask rule to row indices of queries and keys; all broadcast."""
+        seen = sees(query, key, self.until)
+        return seen if self.position is None else seen & (self.position >= self.first)
+
+
 def block_pairs(
-    until_BT: jax.Array, size: int, most: int | None = None
+    marks_BT: Marks, size: int, most: int | None = None
 ) -> tuple[BlockPairs, BlockPairs]:
     """List the pairs of blocks that have to be computed, by query and by key.
 
     Args:
-      until_BT: `Batch.visible_until_BT`, T a multiple of the block size.
+      marks_BT: of the tokens of each row, T a multiple of the block size.
       size: tokens of a block.
       most: W + U of `Batch`, the most key blocks that a block of `BLOCK` queries needs; None: all.
         Larger blocks need no more: what a block sees before its own tokens, its first query sees.
     """
-    rows, length = until_BT.shape
+    rows, length = marks_BT.until.shape
     num_blocks = length // size
-    until_BQ1 = until_BT.reshape(rows, num_blocks, size).max(axis=2)[..., None]
-    # By (key, query): the rule for the first tokens of both blocks, with the latest end of a key.
-    first_Q = jnp.arange(num_blocks) * size
-    seen_BQQ = sees(first_Q[None, None], first_Q[None, :, None], until_BQ1)
+
+    def by_block(x_BT):
+        return x_BT.reshape(rows, num_blocks, size)
+
+    # By (key, query): the rule for the first tokens of both blocks, with the latest end, and the
+    # last position, of a key, and the longest reach of a query.
+    until_BQ1 = by_block(marks_BT.until).max(axis=2)[..., None]
+    marks = Marks(until_BQ1)
+    if marks_BT.position is not None:
+        position_BQ1 = by_block(marks_BT.position).max(axis=2)[..., None]
+        marks = Marks(until_BQ1, position_BQ1, by_block(marks_BT.first).min(axis=2)[:, None])
+    begin_Q = jnp.arange(num_blocks) * size
+    seen_BQQ = marks.see(begin_Q[None, None], begin_Q[None, :, None])
     most = min(most or num_blocks, num_blocks)
     listed = sum(min(q + 1, most) for q in range(num_blocks))
     return _sorted_pairs(seen_BQQ.swapaxes(1, 2), listed), _sorted_pairs(seen_BQQ, listed)
@@ -107,31 +138,32 @@ def finish(state: SoftmaxState) -> tuple[jax.Array, jax.Array]:
     return state.out_XH / state.sum_X1, state.max_X1 + jnp.log(state.sum_X1)
 
 
-def visible(until, query_block, key_block, size: int, query_axis: int) -> jax.Array:
+def visible(marks: Marks, query_block, key_block, size: int, query_axis: int) -> jax.Array:
     """Apply the mask rule to a pair: [X, Y], or [Y, X] where queries are axis 1."""
     shape = (size, size)
     query = query_block * size + jax.lax.broadcasted_iota(jnp.int32, shape, query_axis)
     key = key_block * size + jax.lax.broadcasted_iota(jnp.int32, shape, 1 - query_axis)
-    return sees(query, key, jnp.broadcast_to(until, shape))
+    each = (None if mark is None else jnp.broadcast_to(mark, shape) for mark in marks)
+    return Marks(*each).see(query, key)
 
 
-def scores(a_XH, b_YH, visible, scale: float) -> jax.Array:
+def masked_scores(scores: Scores, a_XH, b_YH, visible) -> jax.Array:
     """Compute the scores of queries with keys, [X, Y], or of keys with queries, [Y, X]."""
-    return jnp.where(visible, dot(a_XH, b_YH, (1, 1)) * scale, MASKED)
+    return jnp.where(visible, scores.of_products(dot(a_XH, b_YH, (1, 1))), MASKED)
 
 
-def score_gradients(scores, lse, d_weight, delta, scale: float) -> tuple[jax.Array, jax.Array]:
+def score_gradients(scores: Scores, score, lse, d_weight, delta) -> tuple[jax.Array, jax.Array]:
     """Compute the attention weights again, and the gradient of the products of query and key.
 
     Args:
-      scores: [X, Y] or [Y, X], as the others, or broadcast to it.
+      scores: what becomes of the products.
+      score: [X, Y] or [Y, X], as the others, or broadcast to it.
       lse: log-sum-exp of each query, as `finish` gives it.
       d_weight: gradient of the weights.
       delta: FlashAttention-2's D, dot(d_out, out) of each query.
-      scale: factor of the scores.
     """
-    weight = jnp.exp(scores - lse)
-    return weight, weight * (d_weight - delta) * scale
+    weight = jnp.exp(score - lse)
+    return weight, scores.gradient(weight * (d_weight - delta), score)
 
 
 def dot(a, b, axes: tuple[int, int]) -> jax.Array:

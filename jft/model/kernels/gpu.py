@@ -14,7 +14,8 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 
 from jft.model.kernels import blocks
-from jft.model.kernels.blocks import BlockPairs
+from jft.model.kernels.blocks import BlockPairs, Marks
+from jft.model.scores import Scores
 
 # Tokens of a block, and head size. Larger ones would leave the backward pass too little shared
 # memory.
@@ -35,16 +36,16 @@ def padded_head(head_size: int) -> int:
     return max(SMALLEST_HEAD, 1 << (head_size - 1).bit_length())
 
 
-def forward(inputs, by_query: BlockPairs, scale: float, interpret: bool):
-    """Compute out_BNTH and lse_BN1T from (until_B1T, query_BNTH, key_BKTH, value_BKTH)."""
-    _, query_BNTH, key_BKTH, _ = inputs
+def forward(marks_B1T: Marks, inputs, by_query: BlockPairs, scores: Scores, interpret: bool):
+    """Compute out_BNTH and lse_BN1T from (query_BNTH, key_BKTH, value_BKTH)."""
+    query_BNTH, key_BKTH, _ = inputs
     rows, heads, length, head = query_BNTH.shape
     group = heads // key_BKTH.shape[1]
     query, key, vector = _own_block(head), _whole_row(length, head, group), _own_vector()
     return _call(
-        functools.partial(_forward, scale=scale),
-        (*by_query, *inputs),
-        (*_pair_lists(by_query), _until(length), query, key, key),
+        functools.partial(_forward, scores=scores),
+        (by_query, marks_B1T, *inputs),
+        (query, key, key),
         (query, vector),
         (query_BNTH, jax.ShapeDtypeStruct((rows, heads, 1, length), jnp.float32)),
         (length // SIZE, heads, rows),
@@ -52,23 +53,24 @@ def forward(inputs, by_query: BlockPairs, scale: float, interpret: bool):
     )
 
 
-def backward_query(inputs, by_query: BlockPairs, scale: float, interpret: bool):
+def backward_query(marks_B1T: Marks, inputs, by_query: BlockPairs, scores: Scores, interpret: bool):
     """Compute d_query_BNTH.
 
     Args:
-      inputs: until_B1T, query_BNTH, key_BKTH, value_BKTH, d_out_BNTH, lse_BN1T, delta_BN1T.
+      marks_B1T: of the rows.
+      inputs: query_BNTH, key_BKTH, value_BKTH, d_out_BNTH, lse_BN1T, delta_BN1T.
       by_query: the pairs of the batch.
-      scale: factor of the scores.
+      scores: what becomes of the products of queries and keys.
       interpret: for tests.
     """
-    _, query_BNTH, key_BKTH, *_ = inputs
+    query_BNTH, key_BKTH, *_ = inputs
     rows, heads, length, head = query_BNTH.shape
     group = heads // key_BKTH.shape[1]
     query, key, vector = _own_block(head), _whole_row(length, head, group), _own_vector()
     return _call(
-        functools.partial(_backward_query, scale=scale),
-        (*by_query, *inputs),
-        (*_pair_lists(by_query), _until(length), query, key, key, query, vector, vector),
+        functools.partial(_backward_query, scores=scores),
+        (by_query, marks_B1T, *inputs),
+        (query, key, key, query, vector, vector),
         (query,),
         (query_BNTH,),
         (length // SIZE, heads, rows),
@@ -76,9 +78,9 @@ def backward_query(inputs, by_query: BlockPairs, scale: float, interpret: bool):
     )[0]
 
 
-def backward_key(inputs, by_key: BlockPairs, scale: float, interpret: bool):
+def backward_key(marks_B1T: Marks, inputs, by_key: BlockPairs, scores: Scores, interpret: bool):
     """Compute d_key_BKTH and d_value_BKTH from the inputs of `backward_query`."""
-    _, query_BNTH, key_BKTH, *_ = inputs
+    query_BNTH, key_BKTH, *_ = inputs
     rows, heads, length, head = query_BNTH.shape
     kv_heads = key_BKTH.shape[1]
     group = heads // kv_heads
@@ -87,9 +89,9 @@ def backward_key(inputs, by_key: BlockPairs, scale: float, interpret: bool):
     vectors = pl.BlockSpec((None, group, None, length), lambda q, h, b: (b, h, 0, 0))
     key = _own_block(head)
     return _call(
-        functools.partial(_backward_key, scale=scale),
-        (*by_key, *inputs),
-        (*_pair_lists(by_key), _until(length), queries, key, key, queries, vectors, vectors),
+        functools.partial(_backward_key, scores=scores),
+        (by_key, marks_B1T, *inputs),
+        (queries, key, key, queries, vectors, vectors),
         (key, key),
         (key_BKTH, key_BKTH),
         (length // SIZE, kv_heads, rows),
@@ -117,29 +119,29 @@ def _whole_row(length: int, head: int, group: int) -> pl.BlockSpec:
     return pl.BlockSpec((None, None, length, head), lambda q, h, b: (b, h // group, 0, 0))
 
 
-def _until(length: int) -> pl.BlockSpec:
-    """Take `visible_until` of a row, [T]."""
-    return pl.BlockSpec((None, None, length), lambda q, h, b: (b, 0, 0))
-
-
-def _pair_lists(pairs: BlockPairs) -> list[pl.BlockSpec]:
-    """Take the lists of a row, [Z], [Z] and [Q + 1]."""
-    return [pl.BlockSpec((None, x.shape[1]), lambda q, h, b: (b, 0)) for x in pairs]
+def _of_row(x) -> pl.BlockSpec:
+    """Take what belongs to a row, of an array [B, ...]: its marks, [1, T], or a list of pairs."""
+    return pl.BlockSpec((None, *x.shape[1:]), lambda q, h, b: (b, *(0,) * (x.ndim - 1)))
 
 
 def _call(kernel, arrays, inputs, outputs, like, grid, interpret):
-    """Run a kernel; profiles show it as `attention_forward`, `attention_backward_query`, ..."""
+    """Run a kernel; profiles show it as `attention_forward`, `attention_backward_query`, ...
+
+    It gets `BlockPairs` and `Marks` of the program's row, then the inputs and outputs.
+    """
     head = like[0].shape[-1]
+    (pairs, marks), others = arrays[:2], arrays[2:]
+    of_row = jax.tree.map(_of_row, (pairs, marks))
     return pl.pallas_call(
         kernel,
         grid=grid,
-        in_specs=inputs,
+        in_specs=(*of_row, *inputs),
         out_specs=outputs,
         out_shape=[jax.ShapeDtypeStruct(x.shape, x.dtype) for x in like],
         compiler_params=triton.CompilerParams(num_warps=4 if head <= 64 else 8, num_stages=2),
         interpret=interpret,
         name=f"attention{kernel.func.__name__}",
-    )(*arrays)
+    )(pairs, marks, *others)
 
 
 def _loop_over_pairs(start, body, carry):
@@ -153,61 +155,73 @@ def _tokens(block):
     return pl.ds(block * SIZE, SIZE)
 
 
-def _forward(_, inner, start, until, query, key, value, out, lse, *, scale):
+def _visible(marks: Marks, query_block, key_block, query_axis: int) -> jax.Array:
+    """Apply the mask rule to a pair of blocks: [X, Y], or [Y, X] where queries are axis 1."""
+
+    def of_tokens(mark, block, axis):
+        """Load the marks of a block along one axis; None where there are none."""
+        return None if mark is None else jnp.expand_dims(mark[0, _tokens(block)], 1 - axis)
+
+    loaded = Marks(
+        of_tokens(marks.until, key_block, 1 - query_axis),
+        of_tokens(marks.position, key_block, 1 - query_axis),
+        of_tokens(marks.first, query_block, query_axis),
+    )
+    return blocks.visible(loaded, query_block, key_block, SIZE, query_axis)
+
+
+def _forward(pairs, marks, query, key, value, out, lse, *, scores):
     own, query_XH = pl.program_id(0), query[...]
 
     def pair(z, state):
-        keys = _tokens(inner[z])
-        visible = blocks.visible(until[keys][None], own, inner[z], SIZE, query_axis=0)
-        scores = blocks.scores(query_XH, key[keys], visible, scale)
-        return blocks.update_state(blocks.SoftmaxState(*state), scores, value[keys])
+        inner = pairs.inner_BZ[z]
+        keys, visible = _tokens(inner), _visible(marks, own, inner, query_axis=0)
+        score = blocks.masked_scores(scores, query_XH, key[keys], visible)
+        return blocks.update_state(blocks.SoftmaxState(*state), score, value[keys])
 
-    state = _loop_over_pairs(start, pair, blocks.init_state(*query_XH.shape))
+    state = _loop_over_pairs(pairs.start_BQ, pair, blocks.init_state(*query_XH.shape))
     out_XH, lse_X1 = blocks.finish(state)
     out[...] = out_XH.astype(out.dtype)
     lse[...] = lse_X1.reshape(SIZE)
 
 
-def _backward_query(*refs, scale):
-    _, inner, start, until, query, key, value, d_out, lse, delta, d_query = refs
+def _backward_query(pairs, marks, query, key, value, d_out, lse, delta, d_query, *, scores):
     own, query_XH, d_out_XH = pl.program_id(0), query[...], d_out[...]
     lse_X1, delta_X1 = lse[...][:, None], delta[...][:, None]
 
     def pair(z, sum_XH):
-        keys = _tokens(inner[z])
+        inner = pairs.inner_BZ[z]
+        keys, visible = _tokens(inner), _visible(marks, own, inner, query_axis=0)
         key_YH = key[keys]
-        visible = blocks.visible(until[keys][None], own, inner[z], SIZE, query_axis=0)
-        scores = blocks.scores(query_XH, key_YH, visible, scale)
+        score = blocks.masked_scores(scores, query_XH, key_YH, visible)
         d_weight = blocks.dot(d_out_XH, value[keys], (1, 1))
-        _, d_score = blocks.score_gradients(scores, lse_X1, d_weight, delta_X1, scale)
+        _, d_score = blocks.score_gradients(scores, score, lse_X1, d_weight, delta_X1)
         return sum_XH + blocks.dot(d_score, key_YH, (1, 0))
 
-    sum_XH = _loop_over_pairs(start, pair, jnp.zeros(query_XH.shape, jnp.float32))
-    d_query[...] = sum_XH.astype(d_query.dtype)
+    zeros = jnp.zeros(query_XH.shape, jnp.float32)
+    d_query[...] = _loop_over_pairs(pairs.start_BQ, pair, zeros).astype(d_query.dtype)
 
 
-def _backward_key(*refs, scale):
-    _, inner, start, until, query, key, value, d_out, lse, delta, d_key, d_value = refs
+def _backward_key(pairs, marks, query, key, value, d_out, lse, delta, d_key, d_value, *, scores):
     own, key_YH, value_YH = pl.program_id(0), key[...], value[...]
-    until_Y1 = until[_tokens(own)][:, None]
 
     def pair(z, sums):
-        queries = _tokens(inner[z])
-        visible = blocks.visible(until_Y1, inner[z], own, SIZE, query_axis=1)
+        inner = pairs.inner_BZ[z]
+        queries, visible = _tokens(inner), _visible(marks, inner, own, query_axis=1)
 
         def head(g, sums):
             # Scores are [Y, X] here, so that no product transposes them.
             query_XH, d_out_XH = query[g, queries], d_out[g, queries]
-            scores = blocks.scores(key_YH, query_XH, visible, scale)
+            score = blocks.masked_scores(scores, key_YH, query_XH, visible)
             d_weight = blocks.dot(value_YH, d_out_XH, (1, 1))
             vectors = lse[g, queries][None], d_weight, delta[g, queries][None]
-            weight, d_score = blocks.score_gradients(scores, *vectors, scale)
+            weight, d_score = blocks.score_gradients(scores, score, *vectors)
             key_sum_YH = sums[0] + blocks.dot(d_score, query_XH, (1, 0))
             return key_sum_YH, sums[1] + blocks.dot(weight, d_out_XH, (1, 0))
 
         return jax.lax.fori_loop(0, query.shape[0], head, sums)
 
     zeros = jnp.zeros(key_YH.shape, jnp.float32)
-    key_sum_YH, value_sum_YH = _loop_over_pairs(start, pair, (zeros, zeros))
+    key_sum_YH, value_sum_YH = _loop_over_pairs(pairs.start_BQ, pair, (zeros, zeros))
     d_key[...] = key_sum_YH.astype(d_key.dtype)
     d_value[...] = value_sum_YH.astype(d_value.dtype)

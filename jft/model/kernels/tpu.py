@@ -10,7 +10,7 @@ pairs of a block. Arguments of the kernels are in the order of the array names i
 from __future__ import annotations
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,8 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
 from jft.model.kernels import blocks
-from jft.model.kernels.blocks import BlockPairs
+from jft.model.kernels.blocks import BlockPairs, Marks
+from jft.model.scores import Scores
 
 LARGEST_HEAD = 256
 # Tokens of a block. Small blocks pay more for the overhead of a grid step; of large ones, more of
@@ -26,6 +27,8 @@ LARGEST_HEAD = 256
 SIZES = (128, 256, 512)
 # The sides of a pair: their places in `BlockPairs`.
 OUTER, INNER = 0, 1
+# The marks that a kernel needs as columns where its outer blocks are queries, or keys.
+OF_QUERIES, OF_KEYS = ("first",), ("until", "position")
 
 
 def block_size(length: int) -> int:
@@ -38,58 +41,59 @@ def padded_head(head_size: int) -> int:
     return head_size
 
 
-def forward(inputs, by_query: BlockPairs, scale: float, interpret: bool):
-    """Compute out_BNTH and lse_BN1T from (until_B1T, query_BNTH, key_BKTH, value_BKTH)."""
-    _, query_BNTH, key_BKTH, _ = inputs
+def forward(marks_B1T: Marks, inputs, by_query: BlockPairs, scores: Scores, interpret: bool):
+    """Compute out_BNTH and lse_BN1T from (query_BNTH, key_BKTH, value_BKTH)."""
+    query_BNTH, key_BKTH, _ = inputs
     grid = _Grid(query_BNTH, key_BKTH, by_query, members=1)
     query, key, vector = grid.query(OUTER), grid.key(INNER), grid.vector(OUTER)
     return grid.call(
-        functools.partial(_forward, scale=scale),
-        inputs,
-        (grid.until(INNER), query, key, key),
+        functools.partial(_forward, scores=scores),
+        (marks_B1T, *inputs),
+        (grid.marks(marks_B1T, queries=OUTER), query, key, key),
         (query, vector),
         (query_BNTH, jax.ShapeDtypeStruct(grid.vector_shape, jnp.float32)),
-        (grid.column, grid.column, grid.block),
+        (grid.columns(marks_B1T, OF_QUERIES), grid.column, grid.column, grid.block),
         interpret,
     )
 
 
-def backward_query(inputs, by_query: BlockPairs, scale: float, interpret: bool):
+def backward_query(marks_B1T: Marks, inputs, by_query: BlockPairs, scores: Scores, interpret: bool):
     """Compute d_query_BNTH.
 
     Args:
-      inputs: until_B1T, query_BNTH, key_BKTH, value_BKTH, d_out_BNTH, lse_BN1T, delta_BN1T.
+      marks_B1T: of the rows.
+      inputs: query_BNTH, key_BKTH, value_BKTH, d_out_BNTH, lse_BN1T, delta_BN1T.
       by_query: the pairs of the batch.
-      scale: factor of the scores.
+      scores: what becomes of the products of queries and keys.
       interpret: for tests.
     """
-    _, query_BNTH, key_BKTH, *_ = inputs
+    query_BNTH, key_BKTH, *_ = inputs
     grid = _Grid(query_BNTH, key_BKTH, by_query, members=1)
     query, key, vector = grid.query(OUTER), grid.key(INNER), grid.vector(OUTER)
     return grid.call(
-        functools.partial(_backward_query, scale=scale),
-        inputs,
-        (grid.until(INNER), query, key, key, query, vector, vector),
+        functools.partial(_backward_query, scores=scores),
+        (marks_B1T, *inputs),
+        (grid.marks(marks_B1T, queries=OUTER), query, key, key, query, vector, vector),
         (query,),
         (query_BNTH,),
-        (grid.column, grid.column, grid.block),
+        (grid.columns(marks_B1T, OF_QUERIES), grid.column, grid.column, grid.block),
         interpret,
     )[0]
 
 
-def backward_key(inputs, by_key: BlockPairs, scale: float, interpret: bool):
+def backward_key(marks_B1T: Marks, inputs, by_key: BlockPairs, scores: Scores, interpret: bool):
     """Compute d_key_BKTH and d_value_BKTH from the inputs of `backward_query`."""
-    _, query_BNTH, key_BKTH, *_ = inputs
+    query_BNTH, key_BKTH, *_ = inputs
     group = query_BNTH.shape[1] // key_BKTH.shape[1]
     grid = _Grid(query_BNTH, key_BKTH, by_key, group)
     query, key, vector = grid.query(INNER), grid.key(OUTER), grid.vector(INNER)
     return grid.call(
-        functools.partial(_backward_key, scale=scale),
-        inputs,
-        (grid.until(OUTER), query, key, key, query, vector, vector),
+        functools.partial(_backward_key, scores=scores),
+        (marks_B1T, *inputs),
+        (grid.marks(marks_B1T, queries=INNER), query, key, key, query, vector, vector),
         (key, key),
         (key_BKTH, key_BKTH),
-        (pltpu.VMEM((grid.size, 1), jnp.int32), grid.block, grid.block),
+        (grid.columns(marks_B1T, OF_KEYS), grid.block, grid.block),
         interpret,
     )
 
@@ -141,12 +145,22 @@ class _Grid:
             lambda b, h, z, g, *pairs: (b, h * self.members + g, 0, pairs[side][b, z]),
         )
 
-    def until(self, side: int) -> pl.BlockSpec:
-        """Take `visible_until` of a block of keys, [1, Y], of the array [B, 1, T]."""
-        return pl.BlockSpec(
-            (None, 1, self.size),
-            lambda b, h, z, g, *pairs: (b, 0, pairs[side][b, z]),
-        )
+    def marks(self, marks_B1T: Marks, queries: int) -> Marks:
+        """Take the marks of a pair, [1, X] and [1, Y]; `queries` is the side of the queries."""
+
+        def at(side):
+            return pl.BlockSpec(
+                (None, 1, self.size), lambda b, h, z, g, *pairs: (b, 0, pairs[side][b, z])
+            )
+
+        keys = OUTER + INNER - queries
+        sides = zip(marks_B1T, Marks(keys, keys, queries), strict=True)
+        return Marks(*(None if mark is None else at(side) for mark, side in sides))
+
+    def columns(self, marks_B1T: Marks, names: tuple[str, ...]) -> dict[str, Any]:
+        """Make room for the marks of an outer block as columns, as far as there are any."""
+        there = [name for name in names if getattr(marks_B1T, name) is not None]
+        return {name: pltpu.VMEM((self.size, 1), jnp.int32) for name in there}
 
     def call(self, kernel, arrays, inputs, outputs, like, scratch, interpret):
         """Run a kernel; profiles show it as `attention_forward`, `attention_backward_query`, ..."""
@@ -198,22 +212,37 @@ def _grid_step(outer_BZ, inner_BZ, start_BQ) -> _GridStep:
     )
 
 
-def _forward(*refs, scale):
-    until, query, key, value, out, lse, max_score, sum_exp, sums = refs[3:]
-    step, size = _grid_step(*refs[:3]), query.shape[0]
+def _transpose(marks: Marks, columns: dict) -> None:
+    """Turn the marks of an outer block into columns."""
+    for name, column in columns.items():
+        column[...] = getattr(marks, name)[...].T
+
+
+def _visible(step: _GridStep, marks: Marks, columns: dict, size: int, query_axis: int) -> jax.Array:
+    """Apply the mask rule to the pair of a step: [X, Y], or [Y, X] where queries are axis 1."""
+    rows = {name: mark for name, mark in marks._asdict().items() if mark is not None}
+    loaded = {name: ref[...] for name, ref in (rows | columns).items()}
+    pair = (step.outer, step.inner) if query_axis == 0 else (step.inner, step.outer)
+    return blocks.visible(Marks(**loaded), *pair, size, query_axis)
+
+
+def _forward(outer, inner, start, marks, query, key, value, out, lse, *scratch, scores):
+    columns, max_score, sum_exp, sums = scratch
+    step, size = _grid_step(outer, inner, start), query.shape[0]
 
     @pl.when(step.first)
     def _():
+        _transpose(marks, columns)
         state = blocks.init_state(*query.shape)
         for ref, x in zip((max_score, sum_exp, sums), state, strict=True):
             ref[...] = x
 
     @pl.when(step.in_list)
     def _():
-        visible = blocks.visible(until[...], step.outer, step.inner, size, query_axis=0)
-        scores = blocks.scores(query[...], key[...], visible, scale)
+        visible = _visible(step, marks, columns, size, query_axis=0)
+        score = blocks.masked_scores(scores, query[...], key[...], visible)
         state = blocks.SoftmaxState(max_score[...], sum_exp[...], sums[...])
-        state = blocks.update_state(state, scores, value[...])
+        state = blocks.update_state(state, score, value[...])
         max_score[...], sum_exp[...], sums[...] = state
 
     @pl.when(step.last)
@@ -224,21 +253,22 @@ def _forward(*refs, scale):
         lse[...] = lse_X1.T
 
 
-def _backward_query(*refs, scale):
-    until, query, key, value, d_out, lse, delta, d_query, lse_X1, delta_X1, sums = refs[3:]
+def _backward_query(*refs, scores):
+    marks, query, key, value, d_out, lse, delta, d_query, columns, lse_X1, delta_X1, sums = refs[3:]
     step, size = _grid_step(*refs[:3]), query.shape[0]
 
     @pl.when(step.first)
     def _():
+        _transpose(marks, columns)
         lse_X1[...], delta_X1[...] = lse[...].T, delta[...].T
         sums[...] = jnp.zeros_like(sums)
 
     @pl.when(step.in_list)
     def _():
-        visible = blocks.visible(until[...], step.outer, step.inner, size, query_axis=0)
-        scores = blocks.scores(query[...], key[...], visible, scale)
+        visible = _visible(step, marks, columns, size, query_axis=0)
+        score = blocks.masked_scores(scores, query[...], key[...], visible)
         d_weight = blocks.dot(d_out[...], value[...], (1, 1))
-        _, d_score = blocks.score_gradients(scores, lse_X1[...], d_weight, delta_X1[...], scale)
+        _, d_score = blocks.score_gradients(scores, score, lse_X1[...], d_weight, delta_X1[...])
         sums[...] += blocks.dot(d_score, key[...], (1, 0))
 
     @pl.when(step.last)
@@ -246,23 +276,23 @@ def _backward_query(*refs, scale):
         d_query[...] = sums[...].astype(d_query.dtype)
 
 
-def _backward_key(*refs, scale):
-    until, query, key, value, d_out, lse, delta, d_key, d_value, *scratch = refs[3:]
-    until_Y1, key_sums, value_sums = scratch
+def _backward_key(*refs, scores):
+    marks, query, key, value, d_out, lse, delta, d_key, d_value, *scratch = refs[3:]
+    columns, key_sums, value_sums = scratch
     step, size = _grid_step(*refs[:3]), key.shape[0]
 
     @pl.when(step.first)
     def _():
-        until_Y1[...] = until[...].T
+        _transpose(marks, columns)
         key_sums[...], value_sums[...] = jnp.zeros_like(key_sums), jnp.zeros_like(value_sums)
 
     @pl.when(step.in_list)
     def _():
         # Scores are [Y, X] here, so that no product transposes them.
-        visible = blocks.visible(until_Y1[...], step.inner, step.outer, size, query_axis=1)
-        scores = blocks.scores(key[...], query[...], visible, scale)
+        visible = _visible(step, marks, columns, size, query_axis=1)
+        score = blocks.masked_scores(scores, key[...], query[...], visible)
         d_weight = blocks.dot(value[...], d_out[...], (1, 1))
-        weight, d_score = blocks.score_gradients(scores, lse[...], d_weight, delta[...], scale)
+        weight, d_score = blocks.score_gradients(scores, score, lse[...], d_weight, delta[...])
         key_sums[...] += blocks.dot(d_score, query[...], (1, 0))
         value_sums[...] += blocks.dot(weight, d_out[...], (1, 0))
 

@@ -19,8 +19,9 @@ from jax.sharding import PartitionSpec
 
 from jft.batch import Batch
 from jft.model import sharding
-from jft.model.kernels.blocks import BlockPairs, block_pairs
+from jft.model.kernels.blocks import BlockPairs, Marks, block_pairs
 from jft.model.linear import save_for_backward
+from jft.model.scores import Scores
 from jft.runtime import progress
 
 # Imported when there is something to compute on such a device: a CPU's programs start sooner.
@@ -45,22 +46,36 @@ class MaskArrays(NamedTuple):
     """The mask of a batch, whose rows are filled up to whole blocks, as kernels read it.
 
     Attributes:
-      until_B1T: `Batch.visible_until_BT`; filled-up tokens see themselves, so that no softmax is
-        over nothing.
+      marks_B1T: of every token; filled-up tokens see themselves, so that no softmax is over
+        nothing.
       by_query, by_key: the pairs of blocks that hold a query and a key which it sees.
     """
 
-    until_B1T: jax.Array
+    marks_B1T: Marks
     by_query: BlockPairs
     by_key: BlockPairs
 
 
 @dataclasses.dataclass(frozen=True)
 class KernelMask:
-    """The mask of a batch, and the kernels that take it; the same for all layers."""
+    """The masks of a batch, and the kernels that take them.
+
+    Attributes:
+      kernels: for the devices of the mesh.
+      arrays: the mask of all layers or, if `by_window`, those of all of `DecoderConfig.windows` on
+        an axis before the others.
+    """
 
     kernels: Kernels
     arrays: MaskArrays
+    by_window: bool
+
+
+class _Static(NamedTuple):
+    """The facts that a kernel is compiled for, besides shapes."""
+
+    kernels: Kernels
+    scores: Scores
 
 
 def kernels_for_mesh(head_size: int) -> Kernels | None:
@@ -87,35 +102,63 @@ def kernels_for_mesh(head_size: int) -> Kernels | None:
 _say_once = functools.cache(progress.say)
 
 
-def kernel_mask(batch: Batch, kernels: Kernels) -> KernelMask:
-    """Make the mask of a batch, once for all layers."""
-    until_BT = jnp.asarray(batch.visible_until_BT)
-    length = until_BT.shape[1]
+def kernel_mask(batch: Batch, kernels: Kernels, windows: tuple[int, ...] = (0,)) -> KernelMask:
+    """Make the masks of a batch, once for all layers.
+
+    Args:
+      batch: of which visibility, positions and the lengths of the lists of key blocks are read.
+      kernels: those that take the masks.
+      windows: `DecoderConfig.windows`.
+    """
+    length = batch.visible_until_BT.shape[1]
     size = kernels.module.block_size(length)
-    fill = jnp.arange(length, length + -length % size, dtype=until_BT.dtype) + 1
-    fill_BT = jnp.broadcast_to(fill, (len(until_BT), len(fill)))
-    until_BT = jnp.concatenate([until_BT, fill_BT], axis=1)
+    fill = jnp.arange(length, length + -length % size, dtype=jnp.int32)
+
+    def filled(x_BT, fill_T):
+        fill_BT = jnp.broadcast_to(fill_T, (len(x_BT), len(fill)))
+        return jnp.concatenate([jnp.asarray(x_BT), fill_BT.astype(x_BT.dtype)], axis=1)
+
+    until_BT = filled(batch.visible_until_BT, fill + 1)
     lists = [batch.key_blocks_BQW, batch.prefix_blocks_BU]
     most = None if lists[0] is None else sum(x.shape[-1] for x in lists if x is not None)
-    return KernelMask(kernels, MaskArrays(until_BT[:, None], *block_pairs(until_BT, size, most)))
+    # If one window hides anything, all masks have the same marks, of which one is chosen by layer.
+    needed = any(window and batch.has_window(window) for window in windows)
+    position_BT = filled(batch.positions_BT, 0 * fill) if needed else None
+
+    def arrays(window: int) -> MaskArrays:
+        marks_BT = Marks(until_BT)
+        if position_BT is not None:
+            reach = window or jnp.iinfo(jnp.int32).max
+            marks_BT = Marks(until_BT, position_BT, position_BT - reach + 1)
+        pairs = block_pairs(marks_BT, size, most)
+        return MaskArrays(jax.tree.map(lambda x_BT: x_BT[:, None], marks_BT), *pairs)
+
+    if not needed:
+        return KernelMask(kernels, arrays(0), by_window=False)
+    stacked = jax.tree.map(lambda *each: jnp.stack(each), *map(arrays, windows))
+    return KernelMask(kernels, stacked, by_window=True)
 
 
-def attend_with_kernels(query_BTNH, key_BTKH, value_BTKH, mask: KernelMask) -> jax.Array:
-    """Compute grouped-query attention, [B, T, N, H]: softmax in float32, scores over sqrt(H)."""
-    return _attend(mask.kernels, query_BTNH, key_BTKH, value_BTKH, mask.arrays)
+def attend_with_kernels(
+    query_BTNH, key_BTKH, value_BTKH, mask: KernelMask, scores: Scores, window=0
+) -> jax.Array:
+    """Compute grouped-query attention, [B, T, N, H]; see `jft.model.attention.attend`."""
+    arrays = jax.tree.map(lambda x: x[window], mask.arrays) if mask.by_window else mask.arrays
+    return _attend(_Static(mask.kernels, scores), query_BTNH, key_BTKH, value_BTKH, arrays)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _attend(kernels: Kernels, query_BTNH, key_BTKH, value_BTKH, mask: MaskArrays) -> jax.Array:
-    return _forward(kernels, query_BTNH, key_BTKH, value_BTKH, mask)[0]
+def _attend(static: _Static, query_BTNH, key_BTKH, value_BTKH, mask: MaskArrays) -> jax.Array:
+    return _forward(static, query_BTNH, key_BTKH, value_BTKH, mask)[0]
 
 
-def _forward(kernels: Kernels, query_BTNH, key_BTKH, value_BTKH, mask: MaskArrays):
+def _forward(static: _Static, query_BTNH, key_BTKH, value_BTKH, mask: MaskArrays):
+    kernels, scores = static
+
     def on_device(query_BTNH, key_BTKH, value_BTKH, mask):
         inputs = _by_head(kernels, mask, query_BTNH, key_BTKH, value_BTKH)
-        scale = query_BTNH.shape[-1] ** -0.5
         out_BNTH, lse_BN1T = kernels.module.forward(
-            (mask.until_B1T, *inputs), mask.by_query, scale, kernels.interpret
+            mask.marks_B1T, inputs, mask.by_query, scores, kernels.interpret
         )
         return _by_token(out_BNTH, query_BTNH), lse_BN1T
 
@@ -127,7 +170,9 @@ def _forward(kernels: Kernels, query_BTNH, key_BTKH, value_BTKH, mask: MaskArray
     return out_BTNH, (query_BTNH, key_BTKH, value_BTKH, mask, out_BTNH, lse_BN1T)
 
 
-def _backward(kernels: Kernels, residuals, d_out_BTNH):
+def _backward(static: _Static, residuals, d_out_BTNH):
+    kernels, scores = static
+
     def on_device(query_BTNH, key_BTKH, value_BTKH, mask, out_BTNH, lse_BN1T, d_out_BTNH):
         *inputs, d_out_BNTH, out_BNTH = _by_head(
             kernels, mask, query_BTNH, key_BTKH, value_BTKH, d_out_BTNH, out_BTNH
@@ -136,10 +181,10 @@ def _backward(kernels: Kernels, residuals, d_out_BTNH):
         delta_BN1T = jnp.einsum(
             "BNTH,BNTH->BNT", d_out_BNTH, out_BNTH, preferred_element_type=jnp.float32
         )[:, :, None]
-        arrays = (mask.until_B1T, *inputs, d_out_BNTH, lse_BN1T, delta_BN1T)
-        options = query_BTNH.shape[-1] ** -0.5, kernels.interpret
-        d_query_BNTH = kernels.module.backward_query(arrays, mask.by_query, *options)
-        d_key_BKTH, d_value_BKTH = kernels.module.backward_key(arrays, mask.by_key, *options)
+        arrays = mask.marks_B1T, (*inputs, d_out_BNTH, lse_BN1T, delta_BN1T)
+        options = scores, kernels.interpret
+        d_query_BNTH = kernels.module.backward_query(*arrays, mask.by_query, *options)
+        d_key_BKTH, d_value_BKTH = kernels.module.backward_key(*arrays, mask.by_key, *options)
         grads = d_query_BNTH, d_key_BKTH, d_value_BKTH
         return tuple(map(_by_token, grads, (query_BTNH, key_BTKH, value_BTKH)))
 
@@ -153,7 +198,7 @@ _attend.defvjp(_forward, _backward)
 
 def _by_head(kernels: Kernels, mask: MaskArrays, *arrays_BTNH) -> list[jax.Array]:
     """Lay arrays out as the kernels take them, [B, N, T, H], filled up to their sizes."""
-    length = mask.until_B1T.shape[2]
+    length = mask.marks_B1T.until.shape[2]
 
     def by_head(x_BTNH):
         _, tokens, _, head = x_BTNH.shape
