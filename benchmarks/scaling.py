@@ -95,8 +95,9 @@ def measure(config: config_lib.Config, value: int, shape: tuple[int, ...] | None
     """Time the steps of a run; with a shape, those of a random model of that shape."""
     session = open_session(config)
     mesh, dtype = session.mesh, session.dtype
-    batches = batches_lib.plan_run(config, session.tokenizer, session.row_shards)
     decoder, params = session.model.load(mesh)
+    packing = session.row_shards, decoder.length_rules
+    batches = batches_lib.plan_run(config, session.tokenizer, *packing)
     if shape:
         layers, width, heads, kv_heads, mlp = shape
         decoder = dataclasses.replace(

@@ -17,6 +17,9 @@ FILE_SUFFIXES = (".gguf", ".safetensors", ".json", ".bin", ".pt", ".pth", ".ckpt
 # evenly spaced, of each file, so that its time does not grow with the weights.
 FINGERPRINTED = ("config.json", ADAPTERS, "*.safetensors", "tokenizer*.json", "vocab.*", "*.model")
 BLOCK, BLOCKS = 1 << 16, 256
+# How the GGUF files of a model in parts are named: `name-00001-of-00003.gguf`.
+PART = re.compile(r"-(\d+)-of-(\d+)\.gguf$")
+MOST_PARTS = 1000
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
 
@@ -49,6 +52,18 @@ def locate(path: str, patterns: Sequence[str]) -> Path:
     return _download(path, patterns)
 
 
+def gguf_parts(path: Path) -> list[Path]:
+    """List the files of a model in parts, named as llama-gguf-split names them, by any of them."""
+    if not (found := PART.search(path.name)):
+        return [path]
+    width, count = len(found[1]), int(found[2])
+    names = (f"-{i + 1:0{width}}-of-{found[2]}.gguf" for i in range(min(count, MOST_PARTS)))
+    parts = [path.with_name(path.name[: found.start()] + name) for name in names]
+    if missing := [part.name for part in parts if not part.exists()]:
+        raise UserError(f"{path}: one part of {count}, of which {missing[0]} is missing beside it")
+    return parts
+
+
 def fingerprint(path: str) -> str:
     """Hash a model's files with SHA-256: all bytes of small files, samples of large ones.
 
@@ -61,7 +76,11 @@ def fingerprint(path: str) -> str:
     if path == RANDOM_MODEL:
         return path
     found = locate(path, FINGERPRINTED)
-    files = [found] if found.is_file() else sorted(f for p in FINGERPRINTED for f in found.glob(p))
+    files = (
+        gguf_parts(found)
+        if found.is_file()
+        else sorted(f for p in FINGERPRINTED for f in found.glob(p))
+    )
     digest = hashlib.sha256()
     for file in files:
         size = file.stat().st_size

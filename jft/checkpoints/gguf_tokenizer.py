@@ -1,66 +1,27 @@
 """The tokenizer inside a GGUF file, rebuilt from its tokens, merges and pre-tokenizer name.
 
-A GGUF file holds the name of a pre-tokenizer of llama.cpp, not its rules. Those are taken from
-llama.cpp (src/llama-vocab.cpp) and from the tokenizer.json of the models that each was made for.
+A GGUF file holds the name of a pre-tokenizer of llama.cpp, not its rules: those are in
+`families/pre_tokenizers.py`.
 """
 
 from __future__ import annotations
 
 import typing
 from pathlib import Path
-from typing import NamedTuple
 
 import tokenizers
 from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, processors
 
 from jft.checkpoints import gguf
+from jft.checkpoints.families import gguf_config
+from jft.checkpoints.families.pre_tokenizers import PRE
 from jft.errors import UserError, library_errors
 
 Metadata = dict[str, typing.Any]
 # Characters; a longer token means a damaged file.
 LONGEST_TOKEN = 4096
 
-NORMAL, CONTROL, USER_DEFINED = 1, 3, 4  # llama.cpp's token types that matter here
-
-# Regular expressions of pre-tokenizers, as their models publish them.
-GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
-TAIL = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+"
-LLAMA3 = rf"{WORDS}|\p{{N}}{{1,3}}|{TAIL}"
-QWEN2 = rf"{WORDS}|\p{{N}}|{TAIL}"
-UPPER, LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
-TEKKEN = (
-    rf"[^\r\n\p{{L}}\p{{N}}]?{UPPER}*{LOWER}+|[^\r\n\p{{L}}\p{{N}}]?{UPPER}+{LOWER}*|\p{{N}}"
-    r"| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-
-
-class Pre(NamedTuple):
-    """A pre-tokenizer, which splits a text by each pattern in order, and then into bytes.
-
-    Attributes:
-      patterns: regular expressions.
-      whole_words: take a piece that is a token as that token, whatever the merges say.
-      bos: texts begin with BOS, unless the file says otherwise.
-      nfc: compose accents first (Unicode normalization form C).
-    """
-
-    patterns: tuple[str, ...]
-    whole_words: bool = False
-    bos: bool = False
-    nfc: bool = False
-
-
-PRE = {
-    "gpt-2": Pre((GPT2,)),
-    **dict.fromkeys(("smollm", "starcoder", "refact"), Pre((r"\p{N}", GPT2))),
-    **dict.fromkeys(("llama-bpe", "llama3", "llama-v3"), Pre((LLAMA3,), True, True)),
-    "tekken": Pre((TEKKEN,), True, True),
-    "qwen2": Pre((QWEN2,), nfc=True),
-    # llama.cpp's choice for a file that names none.
-    "default": Pre((r"[\p{P}\$\+<=>\^~\|]+", GPT2, r"\p{N}+", r"[0-9][0-9][0-9]")),
-}
-
+NORMAL, UNKNOWN, CONTROL, USER_DEFINED = range(1, 5)  # llama.cpp's token types that matter here
 
 # Tokens that end a generation beside EOS: of a turn, of a message.
 ENDS = ("eot_token_id", "eom_token_id")
@@ -102,7 +63,7 @@ def _build(metadata: Metadata, file: Path):
         raise ValueError(f"a token has more than {LONGEST_TOKEN} characters")
     if not 0 <= eos_id < len(tokens):
         raise ValueError(f"eos_token_id={eos_id}, of {len(tokens)} tokens")
-    types = _get(metadata, "token_type", [NORMAL] * len(tokens))
+    tokens, types = list(tokens), list(_get(metadata, "token_type", [NORMAL] * len(tokens)))
     backend, adds_bos = builders[kind](metadata, tokens, types, file)
     _add_whole_tokens(backend, tokens, types)
     if _get(metadata, "add_bos_token", adds_bos):
@@ -112,6 +73,8 @@ def _build(metadata: Metadata, file: Path):
         )
     named = {name: _get(metadata, key) for key, name in NAMES.items()}
     config = {name: tokens[i] for name, i in named.items() if i is not None and i < len(tokens)}
+    # Batches of texts of several lengths need one: other programs refuse them without.
+    config.setdefault("pad_token", tokens[eos_id])
     if template := metadata.get("tokenizer.chat_template"):
         config["chat_template"] = template
     ends = [_get(metadata, key) for key in ENDS]
@@ -151,7 +114,14 @@ def _byte_level(metadata: Metadata, tokens: list[str], types: list[int], file: P
 
 def _sentencepiece(metadata: Metadata, tokens: list[str], types: list[int], file: Path):
     """Build a sentencepiece BPE tokenizer; returns it and whether texts begin with BOS, True."""
+    rules = gguf_config.rules_of(metadata)
     scores = _need(metadata, "scores", file)
+    if rules.ranked_by_id:
+        scores = [-float(i) for i in range(len(tokens))]
+        # Runs of spaces are stored as such, and marked as if a user had defined them.
+        for i, token in enumerate(tokens):
+            if token and not token.strip(" "):
+                tokens[i], types[i] = "▁" * len(token), NORMAL
     vocab = {token: i for i, token in enumerate(tokens)}
     unknown = _get(metadata, "unknown_token_id", 0)
     bpe = models.BPE(
@@ -163,8 +133,12 @@ def _sentencepiece(metadata: Metadata, tokens: list[str], types: list[int], file
     )
     backend = tokenizers.Tokenizer(bpe)
     prefix_space = _get(metadata, "add_space_prefix", True)
-    prepend = [normalizers.Prepend("▁")] if prefix_space else []
-    backend.normalizer = normalizers.Sequence([*prepend, normalizers.Replace(" ", "▁")])
+    if prefix_space and rules.adds_space:
+        prepended = [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+        backend.normalizer = normalizers.Sequence(prepended)
+    else:  # only before a text that does not begin with a space
+        scheme = "first" if prefix_space else "never"
+        backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme, split=False)
     strip = [decoders.Strip(" ", 1, 0)] if prefix_space else []
     steps = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), *strip]
     backend.decoder = decoders.Sequence(steps)
@@ -175,7 +149,8 @@ def _merges(vocab: dict[str, int], scores: list[float], types: list[int]) -> lis
     """List merges in the order in which sentencepiece makes them.
 
     Sentencepiece stores scores instead of merges, and joins the two neighbours whose union has the
-    best score. So each way to split a token into two tokens is a merge, ranked by the score.
+    best score. So each way to split a token into two tokens is a merge, ranked by the score. None
+    leads to a control token: a text becomes one only where it spells it out.
     """
     ranked = []
     for token, i in vocab.items():
@@ -184,19 +159,20 @@ def _merges(vocab: dict[str, int], scores: list[float], types: list[int]) -> lis
         for cut in range(1, len(token)):
             left, right = token[:cut], token[cut:]
             if left in vocab and right in vocab:
-                ranked.append((-scores[i], vocab[left], vocab[right], left, right))
-    return [(left, right) for *_, left, right in sorted(ranked)]
+                ranked.append((-scores[i], -len(left), -len(right), left, right))
+    # The longer left part first, as Transformers has it.
+    return [(left, right) for *_, left, right in sorted(ranked, key=lambda each: each[:3])]
 
 
 def _add_whole_tokens(backend: tokenizers.Tokenizer, tokens: list[str], types: list[int]) -> None:
-    """Add control and user-defined tokens, which are found in a text before it is split."""
+    """Add tokens that are found in a text before it is split: special and user-defined ones."""
 
-    def of_type(wanted):
+    def of_types(*wanted):
         pairs = zip(tokens, types, strict=True)
-        return [AddedToken(token, normalized=False) for token, kind in pairs if kind == wanted]
+        return [AddedToken(token, normalized=False) for token, kind in pairs if kind in wanted]
 
-    backend.add_special_tokens(of_type(CONTROL))
-    backend.add_tokens(of_type(USER_DEFINED))
+    backend.add_special_tokens(of_types(UNKNOWN, CONTROL))
+    backend.add_tokens(of_types(USER_DEFINED))
 
 
 def _get(metadata: Metadata, key: str, default=None):

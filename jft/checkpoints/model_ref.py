@@ -9,17 +9,20 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from jft import config as config_lib
-from jft.checkpoints import files, hf_config, manifest, peft, safetensors_io, weights
+from jft.checkpoints import files, manifest, peft, safetensors_io, weights
 from jft.checkpoints import tokenizer as tokenizer_lib
+from jft.checkpoints.families import gguf_config
+from jft.checkpoints.families import read as families
+from jft.checkpoints.families.family import Family
 from jft.checkpoints.tokenizer import Tokenizer
 from jft.checkpoints.weights import FLOAT32, Model
 from jft.data import trained_on
@@ -30,22 +33,19 @@ from jft.model.architecture import Adapters, DecoderConfig
 from jft.runtime import records
 from jft.runtime import workdir as workdir_lib
 
-# Types of the fields of a decoder's shape, by their annotation.
-NUMBERS = {"int": int, "float": int | float, "bool": bool}
-
 
 class ModelRecord(NamedTuple):
     """The content of `model.json` beside the checkpoints of a run.
 
     Attributes:
-      decoder: the model's shape, without adapters.
+      description: the content of the model's config.json, adapters left out.
       steps: of the whole run.
       base, base_sha256: the model that it began from: its path, absolute, and its fingerprint then.
       base_step: the step of the base where that is a run; None otherwise.
       data_sha256: of the tokens that it is trained on; empty in older files.
     """
 
-    decoder: DecoderConfig
+    description: dict[str, Any]
     steps: int
     base: str
     base_sha256: str
@@ -148,21 +148,26 @@ class ModelRef:
         """Hashes of the rows that it was trained on here; None for any other model."""
         return trained_on.read_hashes(self.folder) if self.run else None
 
-    @property
-    def decoder(self) -> DecoderConfig:
-        """The model's shape, adapters aside; weights are not needed for it.
+    @functools.cached_property
+    def description(self) -> dict[str, Any]:
+        """The content of its config.json, adapters aside; weights are not needed for it.
 
         Raises:
           UserError: nothing describes it.
         """
         if self.record:
-            return self.record.decoder
-        if self.peft:
-            return self.base.decoder
-        if self.path.startswith("random:") or self.path.endswith(".gguf"):
-            return safetensors_io.open_weights(self.path).config
-        file = files.locate(self.path, (safetensors_io.CONFIG,)) / safetensors_io.CONFIG
-        return hf_config.from_json(files.read_model_json(file), file)
+            return self.record.description
+        return self.base.description if self.peft else safetensors_io.describe(self.path)
+
+    @property
+    def decoder(self) -> DecoderConfig:
+        """The model's shape, adapters aside."""
+        return families.decoder_config(self.description, self.folder / "model.json")
+
+    @property
+    def family(self) -> Family:
+        """The model's family."""
+        return families.family_of(self.description, self.folder / "model.json")
 
     @property
     def tokenizer_path(self) -> str:
@@ -209,7 +214,8 @@ class ModelRef:
             trained = weights.restore(self.folder, self.step, like)
         else:
             layout = jax.tree.map(lambda x: x.sharding, like)
-            trained = jax.tree.map(mesh_lib.put, peft.read_adapters(self.path, config), layout)
+            adapted = peft.read_adapters(self.path, config, self.family)
+            trained = jax.tree.map(mesh_lib.put, adapted, layout)
         return config, lora.join(trained, frozen)
 
     def _adapters(self, dtype: jnp.dtype) -> Adapters:
@@ -223,7 +229,7 @@ class ModelRef:
         if self.has_adapters:
             return weights.merged(self.load_adapted(mesh, dtype), dtype)
         if self.record:
-            shape = self.record.decoder
+            shape = self.decoder
             return shape, weights.from_checkpoint(self.folder, self.step, shape, mesh, dtype)
         return weights.from_files(self.path, mesh, dtype)
 
@@ -274,7 +280,8 @@ def _check_files(path: str) -> tuple[str, Adapters] | None:
             raise UserError(f"{seen[-1]} holds adapters to {path}, which are adapters to it")
     if not seen:
         peft.check_no_adapters(path)
-        safetensors_io.check_config(path)
+        if expand(path).is_dir():  # before any slow work
+            safetensors_io.describe(path)
     return first
 
 
@@ -300,9 +307,7 @@ def _at_step(path: str, step: int | None) -> str:
 
 def write_model(workdir: Path, saved: ModelRecord) -> None:
     """Write `model.json` beside the checkpoints; adapters are described by `config.json`."""
-    shape = asdict(saved.decoder)
-    del shape["adapters"]
-    records.write(workdir, records.TRAINED_MODEL, saved._asdict() | {"decoder": shape})
+    records.write(workdir, records.TRAINED_MODEL, saved._asdict())
 
 
 def read_model(workdir: Path) -> ModelRecord:
@@ -314,16 +319,32 @@ def read_model(workdir: Path) -> ModelRecord:
     file = workdir / "model.json"
     raw = records.read(workdir, records.TRAINED_MODEL)
     try:
-        shape = DecoderConfig(**raw["decoder"])
-        shape = replace(shape, rope_factors=tuple(map(float, shape.rope_factors)))
-        for field in fields(shape):
-            value, wanted = getattr(shape, field.name), NUMBERS.get(str(field.type), object)
-            empty = isinstance(value, int) and not isinstance(value, bool) and value < 1
-            if empty or not isinstance(value, wanted):
-                raise TypeError(f"decoder.{field.name}={value!r}")
-        if shape.adapters is not None:
-            raise TypeError(f"decoder.adapters={shape.adapters!r}")
-        given = {name: raw[name] for name in ModelRecord._fields[1:] if name in raw}
-        return ModelRecord(shape, **given)
-    except (ValueError, TypeError, KeyError, OverflowError) as error:
+        if "decoder" in raw:
+            raw |= {"description": _describe_llama(raw["decoder"])}
+        families.decoder_config(raw["description"], file)
+        return ModelRecord(**{name: raw[name] for name in ModelRecord._fields if name in raw})
+    except (UserError, ValueError, TypeError, KeyError, OverflowError) as error:
         raise UserError(f"{file}: damaged: {error!r}; restore it, or train again") from None
+
+
+def _describe_llama(sizes: dict[str, Any]) -> dict[str, Any]:
+    """Make the config.json of a decoder as version 1 of `model.json` held it: a Llama's sizes."""
+    keys = {
+        "vocab_size": "vocab_size",
+        "hidden_size": "embed_dim",
+        "intermediate_size": "mlp_dim",
+        "num_hidden_layers": "num_layers",
+        "num_attention_heads": "num_heads",
+        "num_key_value_heads": "num_kv_heads",
+        "head_dim": "head_dim",
+        "rms_norm_eps": "norm_eps",
+        "max_position_embeddings": "max_positions",
+        "rope_theta": "rope_theta",
+        "tie_word_embeddings": "tied_head",
+        "attention_bias": "attention_bias",
+        "mlp_bias": "mlp_bias",
+    }
+    raw = {"model_type": families.LLAMA} | {key: sizes[name] for key, name in keys.items()}
+    if factors := sizes["rope_factors"]:
+        raw["rope_scaling"] = gguf_config.known_scaling(list(map(float, factors)), raw)
+    return raw

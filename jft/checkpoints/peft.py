@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 
+import jax
 import numpy as np
 
 from jft.checkpoints import safetensors_io, tensor_names
+from jft.checkpoints.families import read as families
+from jft.checkpoints.families.family import Family, Stored
+from jft.checkpoints.families.tensors import LLAMA_TENSORS
 from jft.checkpoints.files import ADAPTERS, locate, read_model_json
-from jft.checkpoints.tensor_names import TABLE
 from jft.errors import UserError, expand
+from jft.model import decoder, lora
 from jft.model.architecture import Adapters, DecoderConfig
 from jft.model.decoder import Params
 from jft.runtime.workdir import write_text
@@ -121,23 +126,29 @@ def describe(path: str, dtype: str = "float32") -> tuple[str, Adapters]:
     if raw.get("use_rslora"):
         alpha *= math.sqrt(rank)
     names = _source(folder).shapes
-    targets = tuple(name for name, one in _first_layer("down").items() if one in names)
+    # The family is that of the base, which may not be there: the names of all are tried.
+    found = {
+        name: one
+        for tensors in families.all_tensors()
+        for name, one in _first_layer(tensors, "down").items()
+        if one in names
+    }
+    targets = tuple(name for name in _first_layer(LLAMA_TENSORS, "down") if name in found)
     if not targets:
         raise UserError(
             f"{folder / WEIGHTS}: holds no adapter of a projection in the first layer, such as "
-            f"{_first_layer('down')['query']}"
+            f"{_first_layer(LLAMA_TENSORS, 'down')['query']}"
         )
-    _check_modules(file, raw, targets)
+    _check_modules(file, raw, {name.split(".")[-3] for name in found.values()})
     return base, Adapters(rank, float(alpha), targets, bool(raw.get("use_dora")), dtype)
 
 
-def _check_modules(file: Path, raw: dict, targets: Sequence[str]) -> None:
+def _check_modules(file: Path, raw: dict, modules: Collection[str]) -> None:
     """Check that PEFT would put the adapters that the weights hold where they are.
 
     Raises:
       UserError: it would leave out one of them. A pattern is not looked at.
     """
-    modules = {_first_layer("down")[name].split(".")[-3] for name in targets}
     for key, wanted in (("target_modules", True), ("exclude_modules", False)):
         named = raw.get(key)
         if isinstance(named, list) and named:
@@ -149,30 +160,42 @@ def _check_modules(file: Path, raw: dict, targets: Sequence[str]) -> None:
                 )
 
 
-def read_adapters(path: str, config: DecoderConfig) -> Params:
-    """Read the adapters in a folder as NumPy arrays, for a decoder whose config describes them.
+def read_adapters(path: str, config: DecoderConfig, family: Family) -> Params:
+    """Read the adapters in a folder as NumPy arrays.
+
+    Args:
+      path: the folder.
+      config: the decoder's shape, with these adapters.
+      family: of the model that they change.
 
     Raises:
       UserError: tensors are missing, unknown, or of other shapes.
     """
     folder = locate(path, (ADAPTERS, WEIGHTS))
+    tensors = families.tensors(family)
     return tensor_names.read_all(
-        tensor_names.lazy_params(config, _source(folder), "hf", adapters=True)
+        tensor_names.lazy_params(config, _source(folder), tensors, "hf", adapters=True)
     )
 
 
-def write_adapters(config: DecoderConfig, params: Params, folder: Path, base: str) -> None:
+def write_adapters(
+    config: DecoderConfig, family: Family, params: Params, folder: Path, base: str
+) -> None:
     """Write adapters as PEFT's `PeftModel.from_pretrained` reads them.
 
     Args:
       config: the decoder's shape, with adapters.
+      family: of the model that they change.
       params: the adapters alone.
       folder: the folder to write to.
       base: path or hub id of the model that they change.
     """
+    tensors = families.tensors(family)
+    config, params = _fuse(config, tensors, params)
     adapters = config.adapters
     assert adapters
-    modules = _first_layer("down")
+    modules = _first_layer(tensors, "down")
+    named = dict.fromkeys(modules[name].split(".")[-3] for name in adapters.targets)
     description = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
@@ -180,29 +203,75 @@ def write_adapters(config: DecoderConfig, params: Params, folder: Path, base: st
         "r": adapters.rank,
         "lora_alpha": adapters.alpha,
         "lora_dropout": 0.0,
-        "target_modules": [modules[name].split(".")[-3] for name in adapters.targets],
+        "target_modules": list(named),
         "use_dora": adapters.dora,
         "use_rslora": False,
         "bias": "none",
         "fan_in_fan_out": False,
         "inference_mode": True,
     }
-    arrays = dict(tensor_names.dump_tensors(config, params, np.dtype("float32"), "hf"))
+    float32 = np.dtype("float32")
+    arrays = dict(tensor_names.dump_tensors(config, params, float32, tensors, "hf"))
     safetensors_io.write_tensors(arrays, folder / WEIGHTS)
     text = json.dumps(description, indent=2) + "\n"
     write_text(folder / ADAPTERS, text)
 
 
+def _fuse(
+    config: DecoderConfig, tensors: dict[str, Stored], params: Params
+) -> tuple[DecoderConfig, Params]:
+    """Make adapters of fused projections one: of m times the rank, where the largest fuses m.
+
+    The adapter of a matrix that holds queries and keys, say, has the rows of both `down`, and both
+    `up` as blocks on its diagonal. All others are filled up with zeros to that rank.
+
+    Raises:
+      UserError: magnitudes are trained, and only some of the projections of a matrix have any.
+    """
+    adapters = config.adapters
+    assert adapters
+    by_tensor: dict[str, list[str]] = {}
+    for name, tensor in _first_layer(tensors, "down").items():
+        by_tensor.setdefault(tensor, []).append(name)
+    groups = [group for group in by_tensor.values() if {*group} & {*adapters.targets}]
+    times, rank = max(map(len, groups)), adapters.rank
+    if times == 1:
+        return config, params
+    targets = tuple(name for group in groups for name in group)
+    if adapters.dora and {*targets} != {*adapters.targets}:
+        raise UserError(
+            f"this family stores {', '.join(targets)} as fewer matrices, and PEFT has magnitudes "
+            "of all of a matrix or of none; export the merged model, without --adapters"
+        )
+    changed = replace(adapters, rank=times * rank, alpha=times * adapters.alpha, targets=targets)
+    config = replace(config, adapters=changed)
+    shapes, _ = lora.split(decoder.shapes(config))
+    fused = jax.tree.map(lambda x: np.zeros(x.shape, np.float32), shapes)
+    for part, projections in fused["layers"].items():
+        own = {name: each[lora.ADAPTER] for name, each in params["layers"].get(part, {}).items()}
+        for name, projection in projections.items():
+            adapter, group = projection[lora.ADAPTER], next(x for x in groups if name in x)
+            for i, other in enumerate(group):
+                block = slice(i * rank, (i + 1) * rank)
+                if other in own:
+                    adapter["down"][:, block] = own[other]["down"]
+                if other == name in own:
+                    adapter["up"][..., block] = own[name]["up"]
+            if adapters.dora:
+                adapter["magnitude"] = own[name]["magnitude"]
+    return config, fused
+
+
 def _source(folder: Path) -> tensor_names.Source:
     if not (folder / WEIGHTS).is_file():
         raise UserError(f"{folder / WEIGHTS}: missing; jft reads adapters from safetensors only")
-    return safetensors_io.open_files(str(folder), [folder / WEIGHTS], lambda name: False)
+    return safetensors_io.open_files(str(folder), [folder / WEIGHTS], lambda name: name)
 
 
-def _first_layer(name: str) -> dict[str, str]:
+def _first_layer(tensors: dict[str, Stored], name: str) -> dict[str, str]:
     """Return the stored name of an adapter's array in the first layer, by projection."""
     return {
         key.split("/")[-3]: stored.hf.format(0)
-        for key, stored in TABLE.items()
+        for key, stored in tensors.items()
         if key.endswith(f"/adapter/{name}")
     }

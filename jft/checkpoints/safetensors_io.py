@@ -8,16 +8,18 @@ import math
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 
-from jft.checkpoints import gguf, hf_config, tensor_names
+from jft.checkpoints import gguf, tensor_names
+from jft.checkpoints.families import read as families
 from jft.checkpoints.files import RANDOM_MODEL, locate, read_model_json
 from jft.checkpoints.tensor_names import Index, Pretrained, Source
-from jft.errors import UserError, expand, machine_trouble, refuse_pipe
+from jft.errors import UserError, machine_trouble, refuse_pipe
 from jft.model import decoder
-from jft.model.decoder import DecoderConfig, Params
+from jft.model.decoder import Params
 from jft.runtime.progress import say
 from jft.runtime.workdir import write_text
 
@@ -30,23 +32,15 @@ SHARD = 5_000_000_000
 # Numbers that are read at once: the copy beside the array that they go into stays this small.
 READ_AT_ONCE = 1 << 23
 FLOATS = ("F64", "F32", "F16", "BF16")
-# `RANDOM_MODEL`. Its vocabulary is that of tokenizer.py: 256 bytes and three special tokens.
-TINY = DecoderConfig(
-    vocab_size=259,
-    embed_dim=64,
-    num_layers=2,
-    num_heads=4,
-    num_kv_heads=2,
-    head_dim=16,
-    mlp_dim=128,
-    max_positions=4096,
-)
+# The shape of `RANDOM_MODEL`, whose vocabulary is that of tokenizer.py: 256 bytes and three special
+# tokens.
+TINY = families.SHAPES["llama-tiny"]
 
 
 def load(path: str) -> Pretrained:
     """Read a decoder as `open_weights` does, with all parameters as float32 NumPy arrays."""
-    config, params = open_weights(path)
-    return Pretrained(config, tensor_names.read_all(params))
+    opened = open_weights(path)
+    return opened._replace(params=tensor_names.read_all(opened.params))
 
 
 def open_weights(path: str) -> Pretrained:
@@ -63,61 +57,79 @@ def open_weights(path: str) -> Pretrained:
       UserError: nothing is there, it is damaged, or it is not a Llama-family decoder.
     """
     if path == RANDOM_MODEL:
-        return Pretrained(
-            TINY, jax.tree.map(np.asarray, decoder.init(TINY, jax.random.key(0, impl="rbg")))
-        )
-    if path.startswith("random:"):
-        raise UserError(f"model.path={path}: the only random model is {RANDOM_MODEL}")
+        raw = describe(path)
+        config = families.decoder_config(raw, TINY)
+        params = decoder.init(config, jax.random.key(0, impl="rbg"))
+        return Pretrained(config, jax.tree.map(np.asarray, params), raw)
+    _refuse_random(path)
     local = locate(path, (CONFIG, "*.safetensors", INDEX))
     return _open_folder(local) if local.is_dir() else gguf.open_weights(str(local))
 
 
-def check_config(path: str) -> None:
-    """Refuse a folder that does not describe a Llama-family decoder before any slow work.
+def describe(path: str) -> dict[str, Any]:
+    """Return the config.json of the model that `model.path` names; weights are not needed for it.
+
+    Of a model of text and images it is that of the text part.
 
     Raises:
-      UserError: what `load` would raise because of `config.json`.
+      UserError: nothing is there, it is damaged, or jft does not support it.
     """
-    folder = expand(path)
-    if folder.is_dir():
-        hf_config.from_json(read_model_json(folder / CONFIG), folder / CONFIG)
+    if path == RANDOM_MODEL:
+        return read_model_json(TINY)
+    _refuse_random(path)
+    local = locate(path, (CONFIG,))
+    return _read_config(local) if local.is_dir() else gguf.description(str(local))
+
+
+def _refuse_random(path: str) -> None:
+    if path.startswith("random:"):
+        raise UserError(f"model.path={path}: the only random model is {RANDOM_MODEL}")
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    raw = families.text_part(read_model_json(folder / CONFIG), folder / CONFIG)
+    families.decoder_config(raw, folder / CONFIG)
+    return raw
 
 
 def save(
-    config: DecoderConfig,
+    description: dict[str, Any],
     params: Params,
     folder: str,
     dtype: str = "float32",
     special_ids: dict | None = None,
 ) -> None:
-    """Write `config.json` and safetensors as Transformers' LlamaForCausalLM loads them.
+    """Write `config.json` and safetensors as Transformers loads them, in the model's own family.
 
     A model larger than `SHARD` goes into several files, of which one is in memory at a time.
 
     Args:
-      config: the decoder's shape.
+      description: the content of the model's config.json, whose keys are kept.
       params: its parameters, of any float type.
       folder: the folder to write; made if missing.
       dtype: `float32`, `bfloat16` or `float16`.
       special_ids: entries such as `eos_token_id`, the token that ends a generation in
         Transformers; None: no token does.
-
-    Raises:
-      UserError: Transformers has no rope type for the config's `rope_factors`.
     """
-    special = {"dtype": dtype, "bos_token_id": None, "eos_token_id": None} | (special_ids or {})
-    description = json.dumps(hf_config.to_json(config) | special, indent=2)
     target = Path(folder)
+    family = families.family_of(description, target / CONFIG)
+    special = {"bos_token_id": None, "eos_token_id": None} | (special_ids or {})
+    kept = {key: value for key, value in description.items() if key != "torch_dtype"}
+    content = {"architectures": [family.architecture]} | kept | {"dtype": dtype} | special
     target.mkdir(parents=True, exist_ok=True)
-    _save_weights(config, params, target, jax.numpy.dtype(dtype))
-    write_text(target / CONFIG, description + "\n")
+    _save_weights(description, params, target, jax.numpy.dtype(dtype))
+    write_text(target / CONFIG, json.dumps(content, indent=2) + "\n")
 
 
-def _save_weights(config: DecoderConfig, params: Params, folder: Path, dtype: np.dtype) -> None:
+def _save_weights(
+    description: dict[str, Any], params: Params, folder: Path, dtype: np.dtype
+) -> None:
+    config = families.decoder_config(description, folder / CONFIG)
+    tensors = families.tensors(families.family_of(description, folder / CONFIG))
     # The shapes decide which tensor goes into which file, before any tensor is read.
     files: list[list[str]] = [[]]
     room, total = SHARD, 0
-    for name, shape in tensor_names.expected_shapes(config, "hf").items():
+    for name, shape in tensor_names.expected_shapes(config, tensors, "hf").items():
         size = math.prod(shape) * dtype.itemsize
         if size > room and files[-1]:
             files.append([])
@@ -130,7 +142,7 @@ def _save_weights(config: DecoderConfig, params: Params, folder: Path, dtype: np
         weight_map = {x: file for file, each in zip(names, files, strict=True) for x in each}
         index = {"metadata": {"total_size": total}, "weight_map": weight_map}
         write_text(folder / INDEX, json.dumps(index, indent=2) + "\n")
-    arrays = tensor_names.dump_tensors(config, params, dtype, "hf")
+    arrays = tensor_names.dump_tensors(config, params, dtype, tensors, "hf")
     for file, wanted in zip(names, files, strict=True):
         part = dict(itertools.islice(arrays, len(wanted)))
         assert list(part) == wanted
@@ -164,13 +176,19 @@ def _umask() -> int:
 
 
 def _open_folder(folder: Path) -> Pretrained:
-    config = hf_config.from_json(read_model_json(folder / CONFIG), folder / CONFIG)
-    files = _weight_files(folder)
-    weights = open_files(str(folder), files, lambda name: name.endswith("rotary_emb.inv_freq"))
+    raw, of_text = _read_config(folder), families.is_text_part(read_model_json(folder / CONFIG))
+    config = families.decoder_config(raw, folder / CONFIG)
+    tensors = families.tensors(families.family_of(raw, folder / CONFIG))
+    name_of = families.text_tensor if of_text else _parameter
+    weights = open_files(str(folder), _weight_files(folder), name_of)
     if config.tied_head and HEAD in weights.shapes:
         _check_tied(folder, weights)
         del weights.shapes[HEAD]
-    return Pretrained(config, tensor_names.lazy_params(config, weights, "hf"))
+    return Pretrained(config, tensor_names.lazy_params(config, weights, tensors, "hf"), raw)
+
+
+def _parameter(name: str) -> str | None:
+    return None if name.endswith("rotary_emb.inv_freq") else name
 
 
 def _check_tied(folder: Path, weights: Source) -> None:
@@ -195,25 +213,26 @@ def _check_tied(folder: Path, weights: Source) -> None:
         )
 
 
-def open_files(label: str, shards: list[Path], skip: Callable[[str], bool]) -> Source:
+def open_files(label: str, shards: list[Path], name_of: Callable[[str], str | None]) -> Source:
     """Read the headers of safetensors files.
 
     Args:
       label: the model's path, for messages.
       shards: the files.
-      skip: tells by the name of a tensor whether to leave it out.
+      name_of: returns the parameter that a tensor is, by its name; None: it is none.
 
     Raises:
       UserError: a file is missing or damaged, or holds a tensor that is not of floats.
     """
-    files: dict[str, Path] = {}
+    files: dict[str, tuple[Path, str]] = {}
     shapes: dict[str, tuple[int, ...]] = {}
     for file in shards:
         with _open_safetensors(file) as handle:
-            for name in sorted(handle.keys()):
-                if skip(name):
+            for tensor in sorted(handle.keys()):
+                name = name_of(tensor)
+                if name is None:
                     continue
-                view = handle.get_slice(name)
+                view = handle.get_slice(tensor)
                 if view.get_dtype() not in FLOATS:
                     raise UserError(
                         f"{file}: the tensor {name} is of type {view.get_dtype()}: jft reads "
@@ -221,23 +240,24 @@ def open_files(label: str, shards: list[Path], skip: Callable[[str], bool]) -> S
                     )
                 if name in files:
                     raise UserError(
-                        f"{file}: the tensor {name} is in {files[name].name}, too; remove the file "
-                        "that is left over from another save"
+                        f"{file}: the tensor {name} is in {files[name][0].name}, too; remove the "
+                        "file that is left over from another save"
                     )
-                files[name], shapes[name] = file, tuple(view.get_shape())
+                files[name], shapes[name] = (file, tensor), tuple(view.get_shape())
 
     def read(name: str, index: Index, dtype: np.dtype) -> np.ndarray:
         first, *others = index
         sizes = [part.stop - part.start for part in index]
         array = np.empty(sizes, dtype)
         at_once = max(1, READ_AT_ONCE // math.prod(sizes[1:]))
+        file, tensor = files[name]
         for begin in range(0, sizes[0], at_once):
             end = min(begin + at_once, sizes[0])
             part = slice(first.start + begin, first.start + end)
             # The file is opened anew for each part, since the pages read of a memory-mapped file
             # count as memory of the process until it is closed.
-            with _open_safetensors(files[name]) as handle:
-                array[begin:end] = handle.get_slice(name)[(part, *others)]
+            with _open_safetensors(file) as handle:
+                array[begin:end] = handle.get_slice(tensor)[(part, *others)]
         return array
 
     return Source(label, shapes, read)

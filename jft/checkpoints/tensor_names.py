@@ -1,28 +1,21 @@
-"""The names and layouts under which other formats store the decoder's parameters.
+"""Parameters in other formats: read lazily from named tensors, and written as such.
 
-One table, `TABLE`, serves reading and writing, Hugging Face and GGUF. It has one entry for each
-parameter of the decoder. A family whose layers hold another tensor takes one more entry, under the
-path that the parameter has in `decoder.py`. Qwen3, which normalizes the heads of queries and keys,
-would take two; that of queries:
-
-    "layers/attention/query_norm/scale": Stored(
-        "model.layers.{}.self_attn.q_norm.weight", "blk.{}.attn_q_norm.weight", "H"
-    )
-
-A model uses the entries of the parameters that its `DecoderConfig` gives it.
+`families/` says where each parameter is stored. A tensor may hold several of them, one after the
+other, where a family fuses projections.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
+from jft.checkpoints.families.family import Stored
 from jft.errors import UserError
 from jft.model import decoder, lora
 from jft.model.decoder import DecoderConfig, Params
@@ -32,28 +25,17 @@ FLOAT32 = np.dtype("float32")
 
 
 class Pretrained(NamedTuple):
-    """A decoder in files: its shape, and its parameters as `LazyTensor`s or NumPy arrays."""
+    """A decoder in files.
+
+    Attributes:
+      config: its shape.
+      params: its parameters, as `LazyTensor`s or NumPy arrays.
+      description: the content of its config.json, or what that would be.
+    """
 
     config: DecoderConfig
     params: Params
-
-
-class Stored(NamedTuple):
-    """The names and the layout of one parameter in other formats.
-
-    A group of letters in `layout` is one stored dimension. The kernel of the queries, [N, H, D] in
-    the decoder, has the layout `NH D`: a matrix of N * H rows, head by head, and D columns. PyTorch
-    and GGUF lay out a linear map from D to N * H like this, with its outputs first.
-
-    Attributes:
-      hf: name in a Hugging Face folder or, of an adapter, in PEFT's; `{}` stands for the layer.
-      gguf: name in a GGUF file, likewise; empty where the format is not read.
-      layout: the stored dimensions of one layer, in the letters of `jft.batch`.
-    """
-
-    hf: str
-    gguf: str
-    layout: str
+    description: dict[str, Any]
 
 
 class Source(NamedTuple):
@@ -77,7 +59,7 @@ class LazyTensor:
     Attributes:
       config: the decoder's shape.
       dims: the letters of the parameter's dimensions.
-      layout: the stored dimensions of one layer; see `Stored`.
+      stored: the layout of one layer.
       names: its stored tensors: one for each layer where it is stacked, else a single one.
       source: the files.
       dtype: the type of the parts that are read.
@@ -85,7 +67,7 @@ class LazyTensor:
 
     config: DecoderConfig
     dims: str
-    layout: str
+    stored: Stored
     names: tuple[str, ...]
     source: Source
     dtype: np.dtype = FLOAT32
@@ -121,60 +103,32 @@ class LazyTensor:
         3 of `NH` are the rows from 2 H to 4 H.
         """
         wanted = dict(zip(dims, bounds, strict=True))
-        index = []
-        for group in self.layout.split():
+        index: list[slice] = []
+        for group in self.stored.layout.split():
             first, inner = wanted[group[0]], math.prod(map(self.config.size, group[1:]))
             assert all(len(wanted[dim]) == self.config.size(dim) for dim in group[1:])
-            index.append(slice(first.start * inner, first.stop * inner))
-        stored = self.layout.replace(" ", "")
+            before = 0 if index else _rows_before(self.config, self.stored)
+            index.append(slice(before + first.start * inner, before + first.stop * inner))
+        letters = self.stored.layout.replace(" ", "")
         tensor = self.source.read(name, tuple(index), self.dtype)
         # One axis for each letter of the layout, then the decoder's order of them.
-        split = tensor.reshape([len(wanted[x]) for x in stored])
-        return split.transpose([stored.index(dim) for dim in dims])
-
-
-def _linear(path: str, hf: str, gguf: str, outputs: str, inputs: str) -> dict[str, Stored]:
-    hf, gguf = f"model.layers.{{}}.{hf}", f"blk.{{}}.{gguf}"
-    peft, adapter = f"base_model.model.{hf}.lora", f"layers/{path}/adapter"
-    return {
-        f"layers/{path}/kernel": Stored(f"{hf}.weight", f"{gguf}.weight", f"{outputs} {inputs}"),
-        f"layers/{path}/bias": Stored(f"{hf}.bias", f"{gguf}.bias", outputs),
-        # Adapters as PEFT stores them; jft does not read llama.cpp's.
-        f"{adapter}/down": Stored(f"{peft}_A.weight", "", f"J {inputs}"),
-        f"{adapter}/up": Stored(f"{peft}_B.weight", "", f"{outputs} J"),
-        f"{adapter}/magnitude": Stored(f"{peft}_magnitude_vector", "", outputs),
-    }
-
-
-def _norm(path: str, hf: str, gguf: str) -> dict[str, Stored]:
-    stored = Stored(f"model.layers.{{}}.{hf}.weight", f"blk.{{}}.{gguf}.weight", "D")
-    return {f"layers/{path}/scale": stored}
-
-
-TABLE = {
-    "embed": Stored("model.embed_tokens.weight", "token_embd.weight", "V D"),
-    "final_norm/scale": Stored("model.norm.weight", "output_norm.weight", "D"),
-    "head/kernel": Stored("lm_head.weight", "output.weight", "V D"),
-    **_norm("attention_norm", "input_layernorm", "attn_norm"),
-    **_linear("attention/query", "self_attn.q_proj", "attn_q", "NH", "D"),
-    **_linear("attention/key", "self_attn.k_proj", "attn_k", "KH", "D"),
-    **_linear("attention/value", "self_attn.v_proj", "attn_v", "KH", "D"),
-    **_linear("attention/out", "self_attn.o_proj", "attn_output", "D", "NH"),
-    **_norm("mlp_norm", "post_attention_layernorm", "ffn_norm"),
-    **_linear("mlp/gate", "mlp.gate_proj", "ffn_gate", "F", "D"),
-    **_linear("mlp/up", "mlp.up_proj", "ffn_up", "F", "D"),
-    **_linear("mlp/down", "mlp.down_proj", "ffn_down", "D", "F"),
-}
+        split = tensor.reshape([len(wanted[x]) for x in letters])
+        return split.transpose([letters.index(dim) for dim in dims])
 
 
 def lazy_params(
-    config: DecoderConfig, source: Source, dialect: str, adapters: bool = False
+    config: DecoderConfig,
+    source: Source,
+    tensors: dict[str, Stored],
+    dialect: str,
+    adapters: bool = False,
 ) -> Params:
     """Return the decoder's parameters as `LazyTensor`s.
 
     Args:
       config: the decoder's shape, against which every tensor is checked before any is read.
       source: the tensors.
+      tensors: where the family stores each parameter, by its path.
       dialect: the format of their names, `hf` or `gguf`.
       adapters: return the adapters alone.
 
@@ -186,13 +140,13 @@ def lazy_params(
             f"{source.label}: is to have {config.num_layers} layers, but holds "
             f"{len(source.shapes)} tensors; copy or download it again"
         )
-    _check(source, expected_shapes(config, dialect, adapters))
+    _check(source, expected_shapes(config, tensors, dialect, adapters))
 
     def lazy(path, dims):
-        stored = TABLE[_key(path)]
+        stored = tensors[_key(path)]
         layers = range(config.num_layers if dims[0] == "L" else 1)
         names = tuple(getattr(stored, dialect).format(layer) for layer in layers)
-        return LazyTensor(config, dims, stored.layout, names, source)
+        return LazyTensor(config, dims, stored, names, source)
 
     return jax.tree_util.tree_map_with_path(lazy, _dims(config, adapters))
 
@@ -203,31 +157,58 @@ def read_all(params: Params) -> Params:
 
 
 def dump_tensors(
-    config: DecoderConfig, params: Params, dtype: np.dtype, dialect: str
+    config: DecoderConfig,
+    params: Params,
+    dtype: np.dtype,
+    tensors: dict[str, Stored],
+    dialect: str,
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Yield stored names, and contiguous arrays of `dtype` in the stored layout."""
-    dims_by_path = dict(_leaves(decoder.dims(config)))
-    for key, array in _leaves(params):
-        stored, dims = TABLE[key], dims_by_path[key]
-        name = getattr(stored, dialect)
-        layers = enumerate(array) if dims[0] == "L" else [("", array)]
-        for layer, tensor in layers:
-            tensor = np.asarray(tensor).astype(dtype, copy=False)
-            packed = _pack(tensor, stored.layout, dims.removeprefix("L"))
-            yield name.format(layer), np.ascontiguousarray(packed)
+    dims_by_path, arrays = dict(_leaves(decoder.dims(config))), dict(_leaves(params))
+    for name, keys in _by_name(arrays, tensors, dialect).items():
+        stacked = dims_by_path[keys[0]][0] == "L"
+        for layer in range(config.num_layers if stacked else 1):
+            parts = []
+            for key in keys:
+                tensor = np.asarray(arrays[key][layer] if stacked else arrays[key])
+                dims = dims_by_path[key].removeprefix("L")
+                parts.append(_pack(tensor.astype(dtype, copy=False), tensors[key].layout, dims))
+            whole = parts[0] if len(parts) == 1 else np.concatenate(parts)
+            yield name.format(layer), np.ascontiguousarray(whole)
 
 
 def expected_shapes(
-    config: DecoderConfig, dialect: str, adapters: bool = False
+    config: DecoderConfig, tensors: dict[str, Stored], dialect: str, adapters: bool = False
 ) -> dict[str, tuple[int, ...]]:
     """Return the stored shape of every tensor that the decoder has, by stored name."""
     shapes = {}
-    for key, dims in _leaves(_dims(config, adapters)):
-        stored = TABLE[key]
-        shape = tuple(_product(config, group) for group in stored.layout.split())
-        for layer in range(config.num_layers if dims[0] == "L" else 1):
-            shapes[getattr(stored, dialect).format(layer)] = shape
+    dims_by_path = dict(_leaves(_dims(config, adapters)))
+    for name, keys in _by_name(dims_by_path, tensors, dialect).items():
+        last = tensors[keys[-1]]
+        first, *others = (_product(config, group) for group in last.layout.split())
+        shape = (_rows_before(config, last) + first, *others)
+        for layer in range(config.num_layers if dims_by_path[keys[0]][0] == "L" else 1):
+            shapes[name.format(layer)] = shape
     return shapes
+
+
+def _by_name(
+    paths: Iterable[str], tensors: dict[str, Stored], dialect: str
+) -> dict[str, list[str]]:
+    """Group the paths of parameters by the tensor that holds them, in their order in it."""
+    groups: dict[str, list[str]] = {}
+    for path in paths:
+        groups.setdefault(getattr(tensors[path], dialect), []).append(path)
+    found = {}
+    for name, keys in groups.items():
+        # Of parameters that are in the same place, which are equal, the first stands for all.
+        places = {tensors[key].before: key for key in reversed(keys)}
+        found[name] = [places[before] for before in sorted(places, key=len)]
+    return found
+
+
+def _rows_before(config: DecoderConfig, stored: Stored) -> int:
+    return sum(_product(config, group) for group in stored.before)
 
 
 def _dims(config: DecoderConfig, adapters: bool) -> Params:
@@ -251,7 +232,7 @@ def _check(source: Source, expected: dict[str, tuple[int, ...]]) -> None:
     unknown = [name for name in source.shapes if name not in expected]
     if unknown:
         raise UserError(
-            f"{source.label}: the tensor {_some(unknown)} has no place in a Llama decoder of this "
+            f"{source.label}: the tensor {_some(unknown)} has no place in a decoder of this "
             "config; jft does not leave weights out, so this model cannot be used"
         )
 

@@ -23,6 +23,9 @@ from jft.checkpoints.files import RANDOM_MODEL, locate, read_model_json
 from jft.errors import UserError, library_errors
 from jft.runtime import workdir as workdir_lib
 
+GENERATION = "generation_config.json"
+# As jft decodes itself, for models that say nothing.
+GREEDY: dict[str, Any] = {"do_sample": False}
 # Special tokens that other programs ask for, beside EOS.
 CARRIED = ("bos", "unk", "pad", "sep", "cls", "mask")
 # Transformers' length of texts of a tokenizer without a limit is above this.
@@ -40,10 +43,12 @@ class Special(NamedTuple):
     Attributes:
       config: further entries of `tokenizer_config.json`, such as `bos_token` and `chat_template`.
       eos_ids: all tokens that a generation ends at, `eos_id` among them; jft uses that one alone.
+      generation: how the model's `generation_config.json` wants to be sampled from.
     """
 
     config: dict[str, Any]
     eos_ids: tuple[int, ...]
+    generation: dict[str, Any] = GREEDY
 
 
 class Tokenizer:
@@ -71,9 +76,9 @@ class Tokenizer:
         self.prefix = _prefix(backend)
         self.eos_text = backend.id_to_token(eos_id) or ""
         self.prefix_texts = [backend.id_to_token(i) or "" for i in self.prefix]
-        config, eos_ids = special or Special({}, (eos_id,))
+        config, eos_ids, generation = special or Special({}, (eos_id,))
         begin = {"bos_token": self.prefix_texts[0]} if self.prefix else {}
-        self.special = Special(begin | config, eos_ids)
+        self.special = Special(begin | config, eos_ids, generation)
         added = backend.get_added_tokens_decoder().values()
         self.special_texts = [token.content for token in added if token.special]
 
@@ -129,10 +134,9 @@ class Tokenizer:
         }
         if "bos_token" in config:
             config["add_bos_token"] = bool(self.prefix)
-        # jft decodes greedily.
-        generation = self.special_ids | {"do_sample": False}
-        for name, content in (("tokenizer_config", config), ("generation_config", generation)):
-            workdir_lib.write_json(target / f"{name}.json", content)
+        generation = self.special.generation | self.special_ids
+        workdir_lib.write_json(target / "tokenizer_config.json", config)
+        workdir_lib.write_json(target / GENERATION, generation)
 
     @property
     def special_ids(self) -> dict[str, Any]:
@@ -209,7 +213,9 @@ def _load_folder(folder: Path) -> Tokenizer:
         config["model_max_length"] = longest
     known = {key: value for key, value in config.items() if value is not None}
     eos_id, more = _eos_ids(auto, folder)
-    return Tokenizer(backend, eos_id, Special(known, more))
+    file = folder / GENERATION
+    generation = read_model_json(file) if file.exists() else GREEDY
+    return Tokenizer(backend, eos_id, Special(known, more, generation))
 
 
 def _eos_ids(auto, folder: Path) -> tuple[int, tuple[int, ...]]:
@@ -218,7 +224,7 @@ def _eos_ids(auto, folder: Path) -> tuple[int, tuple[int, ...]]:
     It is the tokenizer's own, or else the first that the model's generation stops at.
     """
     found: list[int] = []
-    for file in (folder / "generation_config.json", folder / "config.json"):
+    for file in (folder / GENERATION, folder / "config.json"):
         value = read_model_json(file).get("eos_token_id") if file.exists() else None
         values = value if isinstance(value, list) else [value]
         known = range(len(auto))

@@ -53,7 +53,7 @@ def from_files(path: str, mesh: Mesh, dtype: jnp.dtype) -> tuple[DecoderConfig, 
     Raises:
       UserError: nothing is there, or it is damaged.
     """
-    config, unread = safetensors_io.open_weights(path)
+    config, unread, _ = safetensors_io.open_weights(path)
     layout = mesh_lib.param_shardings(mesh, config)
     place = functools.partial(mesh_lib.put_by_layer, dtype=dtype)
     return config, map(place, *map(jax.tree.leaves, (decoder.dims(config), unread, layout)))

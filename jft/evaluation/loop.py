@@ -65,8 +65,8 @@ def evaluate(config: config_lib.Config, workdir: str, dry_run: bool = False) -> 
         if finished:
             say(f"Going on: {len(cells) - len(todo)} of {len(cells)} cells are finished")
         with phase("Reading the data"):
-            tokenizer, shards = session.tokenizer, session.row_shards
-            planned = [eval_batches.pack_cell(cell, tokenizer, config, shards) for cell in cells]
+            tokenizer, packing = session.tokenizer, (session.row_shards, ref.decoder.length_rules)
+            planned = [eval_batches.pack_cell(cell, tokenizer, config, *packing) for cell in cells]
         _report(config, session, folder, planned, related)
         if dry_run:
             say(f"Dry run: nothing was scored; {folder / 'data_report.html'} shows the data")

@@ -109,7 +109,9 @@ def estimate_training(
     """
     mesh = mesh_lib.make_mesh(config.mesh, devices)
     mesh_lib.check_model(mesh, decoder)
-    batches = batches_lib.plan_run(config, tokenizer, mesh_lib.row_shards(mesh))
+    batches = batches_lib.plan_run(
+        config, tokenizer, mesh_lib.row_shards(mesh), decoder.length_rules
+    )
     dtype = compute_dtype(config)
     decoder = replace(decoder, adapters=weights.adapters_of(config.lora, dtype))
     shape = max(batches.shapes, key=lambda each: each.rows * each.row_length)

@@ -62,8 +62,10 @@ def evaluation_memory(
     """
     mesh = mesh_lib.make_mesh(config.mesh, devices)
     mesh_lib.check_model(mesh, decoder)
-    shards = mesh_lib.row_shards(mesh)
-    cells = [eval_batches.pack_cell(cell, tokenizer, config, shards) for cell in all_cells(config)]
+    on_devices = mesh_lib.row_shards(mesh), decoder.length_rules
+    cells = [
+        eval_batches.pack_cell(cell, tokenizer, config, *on_devices) for cell in all_cells(config)
+    ]
     kinds = ([cell for cell in cells if bool(cell.slots) is wanted] for wanted in (False, True))
     return [_largest(config, decoder, on, mesh, kind) for kind in kinds if kind]
 

@@ -6,13 +6,13 @@ import contextlib
 import os
 import re
 import zlib
-from pathlib import Path
 
 import jax
 import numpy as np
 
 from jft import config as config_lib
-from jft.checkpoints import hf_config, model_ref
+from jft.checkpoints import model_ref
+from jft.checkpoints.families import read as families
 from jft.checkpoints.files import read_model_json
 from jft.data.prompts import Encoder
 from jft.errors import UserError
@@ -26,9 +26,6 @@ from jft.runtime.progress import count, phase, tell
 # Rows that are filled to a smaller share are worth a note: most of what is paid for is padding.
 WASTEFUL = 0.5
 PREFIX = "shape:"
-# By the name that follows `PREFIX`: config.json of a model, without rope scaling, which changes no
-# shape.
-SHAPES = {file.stem: file for file in sorted((Path(__file__).parent / "shapes").glob("*.json"))}
 
 
 def plan_on_slice(config: config_lib.Config, topology: str, searching: bool) -> bool:
@@ -216,16 +213,17 @@ def _remedies(config: config_lib.Config, found: TrainingEstimate, on: Slice) -> 
 
 
 def decoder_config(path: str) -> DecoderConfig:
-    """Find the decoder of `model.path`, of which no weights are needed, or one of `SHAPES`.
+    """Find the decoder of `model.path`, without its weights, or one of `families.SHAPES`.
 
     Raises:
       UserError: there is no such model.
     """
     if path.startswith(PREFIX):
         name = path.removeprefix(PREFIX)
-        if name not in SHAPES:
-            raise UserError(f"model.path={path}: there are {', '.join(SHAPES)}")
-        return hf_config.from_json(read_model_json(SHAPES[name]), SHAPES[name])
+        if name not in families.SHAPES:
+            raise UserError(f"model.path={path}: there are {', '.join(families.SHAPES)}")
+        file = families.SHAPES[name]
+        return families.decoder_config(read_model_json(file), file)
     return model_ref.resolve(path).decoder
 
 

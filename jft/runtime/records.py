@@ -77,8 +77,8 @@ FINDING: dict[str, Kind] = {
 DATA_REPORT = Format("data_report.json", 1, {"findings": [FINDING]})
 TRAINED_MODEL = Format(
     "model.json",
-    1,
-    {"decoder": dict, "steps": int, "base": str, "base_sha256": str, "base_step": int | None},
+    2,  # in version 1 the decoder's sizes stood for the description: see `model_ref.read_model`
+    {"steps": int, "base": str, "base_sha256": str, "base_step": int | None},
 )
 # Facts of a scored model that hold for all its cells. In version 1 they stood in every cell: see
 # `read_scored_model`.

@@ -21,7 +21,6 @@ from jft.data.train_batches import Batches, plan_run
 from jft.errors import UserError
 from jft.model import lora
 from jft.model import mesh as mesh_lib
-from jft.model.decoder import DecoderConfig
 from jft.pages import data_page
 from jft.runtime import processes, records
 from jft.runtime import workdir as workdir_lib
@@ -55,9 +54,10 @@ def train(config: config_lib.Config, workdir: str, dry_run: bool = False) -> Non
     """
     session = open_session(config)
     with phase("Reading the data"):
-        shards, seen = session.row_shards, session.model.trained_on
-        batches = plan_run(config, session.tokenizer, shards)
-        watched = plan_probes(config, session.tokenizer, batches.dataset, seen, shards)
+        packing = session.row_shards, session.model.decoder.length_rules
+        seen = session.model.trained_on
+        batches = plan_run(config, session.tokenizer, *packing)
+        watched = plan_probes(config, session.tokenizer, batches.dataset, seen, *packing)
     processes.agree("data", functools.partial(_facts, session, batches, watched))
     with workdir_lib.claim(workdir, config, "jft.train") as folder:
         checkpoints, step = _checkpoints(folder, config.checkpoint, batches)
@@ -135,7 +135,7 @@ def _load(
         limits, path = begun.decoder.limits, config.model.path
         token_checks.check_tokens(encoded, session.tokenizer, *limits, path)
         if not step:
-            _describe(folder, session, begun.decoder, batches)
+            _describe(folder, session, batches)
     return begun
 
 
@@ -185,12 +185,12 @@ def _report(run: PlannedRun, done: int) -> None:
     )
 
 
-def _describe(folder: Path, session: Session, decoder: DecoderConfig, batches: Batches) -> None:
+def _describe(folder: Path, session: Session, batches: Batches) -> None:
     """Leave what evaluations need beside the checkpoints: shape, base, tokenizer, rows seen."""
     base = session.model
     step = base.step if base.run else None
     record = ModelRecord(
-        decoder, batches.steps, base.path, base.fingerprint(), step, batches.sha256()
+        base.description, batches.steps, base.path, base.fingerprint(), step, batches.sha256()
     )
     model_ref.write_model(folder, record)
     session.tokenizer.save(str(folder / "tokenizer"))

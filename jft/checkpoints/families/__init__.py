@@ -1,0 +1,1 @@
+"""Families of models: what their files say, and how. A new one is added here alone."""
