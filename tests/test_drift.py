@@ -14,7 +14,7 @@ from jft.training import drift, loop
 
 SHAPE = {"vocab_size": 24, "embed_dim": 8, "num_layers": 3, "num_heads": 4, "num_kv_heads": 2}
 CONFIG = DecoderConfig(
-    **SHAPE, head_dim=2, mlp_dim=12, tied_head=False, attention_bias=True, mlp_bias=True
+    **SHAPE, head_dim=2, mlp_dim=12, tied_head=False, qkv_bias=True, out_bias=True, mlp_bias=True
 )
 
 

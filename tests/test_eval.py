@@ -81,7 +81,7 @@ def test_scores_equal_direct_scoring_whatever_the_batch(eval_config, tmp_path, b
     eval_config.eval.datasets, eval_config.eval.prompts = ("pairs",), (1,)
     eval_loop.evaluate(eval_config, str(tmp_path / "eval"))
     tokenizer = tokenizer_lib.load("random:llama-tiny")
-    config, params = safetensors_io.load("random:llama-tiny")
+    config, params, _ = safetensors_io.load("random:llama-tiny")
     source = datasets.suite(eval_config.data)
     task = datasets.TASKS["detection"]
     demos = source.demos(task, "pairs", 2)[:2]
@@ -165,10 +165,10 @@ def change_model_and_datasets(config, root):
     ],
 )
 def test_what_changed_since_is_not_mixed_in(eval_config, suite_root, tmp_path, change, message):
-    config, params = safetensors_io.load("random:llama-tiny")
+    _, params, description = safetensors_io.load("random:llama-tiny")
     for name, factor in (("model", 1.0), ("other", 0.5)):
         scaled = jax.tree.map(lambda x, by=factor: x * by, params)
-        safetensors_io.save(config, scaled, str(tmp_path / name))
+        safetensors_io.save(description, scaled, str(tmp_path / name))
         tokenizer_lib.load("random:llama-tiny").save(str(tmp_path / name))
     eval_config.model.path = str(tmp_path / "model")
     eval_config.eval.datasets, eval_config.eval.shots = (), (2,)
@@ -203,9 +203,9 @@ def test_an_evaluation_of_version_1_goes_on_where_it_was(eval_config, tmp_path):
 
 
 def test_scores_that_are_no_numbers_are_an_error(eval_config, tmp_path):
-    config, params = safetensors_io.load("random:llama-tiny")
+    _, params, description = safetensors_io.load("random:llama-tiny")
     params["embed"] = np.full_like(params["embed"], np.nan)
-    safetensors_io.save(config, params, str(tmp_path / "model"))
+    safetensors_io.save(description, params, str(tmp_path / "model"))
     tokenizer_lib.load("random:llama-tiny").save(str(tmp_path / "model"))
     eval_config.model.path = str(tmp_path / "model")
     with pytest.raises(UserError, match=r"shops_test_20\.json row 0.*\[nan, nan\] for positive"):

@@ -66,7 +66,7 @@ def one_by_one(config, params, ids):
 def test_tokens_equal_one_by_one(eval_config, monkeypatch, devices, batch_tokens, slots, ends):
     """However few slots the prompts go through, and whenever they come to their end."""
     tokenizer = tokenizer_lib.load("random:llama-tiny")
-    config, params = safetensors_io.load("random:llama-tiny")
+    config, params, _ = safetensors_io.load("random:llama-tiny")
     eval_config.eval.batch_tokens = batch_tokens
     monkeypatch.setattr(eval_batches, "FEWEST_SLOTS", slots[0])
     monkeypatch.setattr(eval_batches, "MOST_SLOTS", slots[1])
@@ -89,7 +89,7 @@ def test_tokens_equal_one_by_one(eval_config, monkeypatch, devices, batch_tokens
 def test_a_device_holds_the_trees_of_one_batch_at_a_time(eval_config, monkeypatch):
     eval_config.eval.batch_tokens = 1
     tokenizer = tokenizer_lib.load("random:llama-tiny")
-    config, params = safetensors_io.load("random:llama-tiny")
+    config, params, _ = safetensors_io.load("random:llama-tiny")
     mesh = mesh_lib.make_mesh(eval_config.mesh, jax.devices()[:1])
     plan = eval_batches.pack_cell(eval_grid.all_cells(eval_config)[-1], tokenizer, eval_config)
     program = compiled.CompiledModel(config, params, mesh, jnp.float32, NEW_TOKENS)
@@ -109,7 +109,7 @@ def test_a_device_holds_the_trees_of_one_batch_at_a_time(eval_config, monkeypatc
 
 def test_no_keys_and_values_go_from_one_device_to_another(eval_config):
     """When prompts are inserted, and when slots are compacted."""
-    config, _ = safetensors_io.load("random:llama-tiny")
+    config, _, _ = safetensors_io.load("random:llama-tiny")
     eval_config.mesh.data, eval_config.mesh.fsdp, eval_config.mesh.tensor = 2, 2, 2
     mesh, rows, length = mesh_lib.make_mesh(eval_config.mesh), 8, 64
     programs = compiled.programs(config, mesh, jnp.dtype("float32"), NEW_TOKENS)
@@ -304,7 +304,7 @@ def test_rouge_l_of_latin_text_is_that_of_publications(prediction, reference):
 def test_references_are_read_on_the_trees_of_their_prompts(eval_config, tmp_path):
     """One more branch, which changes no generation: its log-probability is that of a plain row."""
     tokenizer = tokenizer_lib.load("random:llama-tiny")
-    config, params = safetensors_io.load("random:llama-tiny")
+    config, params, _ = safetensors_io.load("random:llama-tiny")
     cell = eval_grid.all_cells(eval_config)[-1]
     plan = eval_batches.pack_cell(cell, tokenizer, eval_config)
     mesh = mesh_lib.make_mesh(eval_config.mesh, jax.devices()[:2])

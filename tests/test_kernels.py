@@ -12,7 +12,7 @@ import optax
 import pytest
 from jax.experimental import topologies
 from jax.sharding import AbstractDevice, AbstractMesh, AxisType, Mesh
-from test_attention import dense, forest, whole_mask
+from test_attention import dense, forest, whole_mask, windows
 
 from jft import config as config_lib
 from jft.batch import Batch
@@ -20,6 +20,7 @@ from jft.data import prefix_tree
 from jft.model import decoder
 from jft.model import mesh as mesh_lib
 from jft.model.kernels import blocks, gpu, tpu, tree_attention
+from jft.model.scores import Scores
 from jft.training import step as step_lib
 
 KERNELS = [tree_attention.Kernels(module, interpret=True) for module in (gpu, tpu)]
@@ -53,9 +54,13 @@ def results(attend, query, key, value, d_out):
 def by_kernels(batch, kernels):
     """`results` of the kernels, compiled."""
     mask = tree_attention.kernel_mask(batch, kernels)
-    return jax.jit(
-        lambda *x: results(lambda *qkv: tree_attention.attend_with_kernels(*qkv, mask), *x)
-    )
+    return jax.jit(lambda *x: results(lambda *qkv: attend(*qkv, mask), *x))
+
+
+def attend(query, key, value, mask, scores=None, window=0):
+    """Attention by kernels, with plain scores unless others are given."""
+    scores = scores or Scores(query.shape[-1] ** -0.5)
+    return tree_attention.attend_with_kernels(query, key, value, mask, scores, window)
 
 
 def whole(batch):
@@ -81,6 +86,26 @@ def test_kernels_equal_the_whole_mask(kernels, length, heads, kv_heads, size):
 
 
 @all_kernels
+@pytest.mark.parametrize("cap", [0.0, 2.0], ids=["", "capped"])
+def test_layers_with_windows_equal_the_whole_mask(kernels, cap):
+    """The window of a layer is known only when it runs."""
+    batch, inputs = trees(2, 300), arrays(2, 300)
+    config = windows(0, 5, 40, 10**6, score_cap=cap, score_scale=0.7)
+    assert batch.positions_BT.max() > 40
+    batch = batch._replace(window_blocks=None)
+    mask = tree_attention.kernel_mask(batch, kernels, config.windows)
+    assert mask.by_window
+
+    @jax.jit
+    def by_kernels(window, *inputs):
+        return results(lambda *qkv: attend(*qkv, mask, Scores.of(config), window), *inputs)
+
+    for number, window in enumerate(config.windows):
+        wanted = results(lambda *qkv: dense(*qkv, batch, config, window), *inputs)  # noqa: B023
+        assert_close(by_kernels(number, *inputs), wanted, rtol=2e-5, atol=1e-5)
+
+
+@all_kernels
 def test_bfloat16_within_its_rounding(kernels):
     batch, inputs = trees(2, 200), arrays(2, 200, dtype=jnp.bfloat16)
     got = by_kernels(batch, kernels)(*inputs)
@@ -99,7 +124,8 @@ def test_pairs_are_the_blocks_of_queries_and_keys_that_they_see(length, size):
     seen = visible.reshape(3, num_blocks, size, num_blocks, size).any(axis=(2, 4))
     assert seen.sum() < 0.8 * 3 * num_blocks * (num_blocks + 1) / 2
     for most in (None, batch.key_blocks_BQW.shape[2] + batch.prefix_blocks_BU.shape[1]):
-        by_query, by_key = blocks.block_pairs(jnp.asarray(batch.visible_until_BT), size, most)
+        marks = blocks.Marks(jnp.asarray(batch.visible_until_BT))
+        by_query, by_key = blocks.block_pairs(marks, size, most)
         for found, want in ((by_query, seen), (by_key, seen.swapaxes(1, 2))):
             for row in range(3):
                 outer, inner, start = (np.asarray(x[row]) for x in found)
@@ -115,8 +141,20 @@ def test_pairs_are_the_blocks_of_queries_and_keys_that_they_see(length, size):
 
 def test_a_row_that_is_one_sequence_has_all_its_pairs():
     until = jnp.full((1, 320), 320, jnp.int32)
-    for found in blocks.block_pairs(until, 32, most=10):
+    for found in blocks.block_pairs(blocks.Marks(until), 32, most=10):
         assert found.start_BQ[0, -1] == found.outer_BZ.shape[1] == 55
+
+
+def test_blocks_out_of_the_window_are_no_pairs():
+    position = jnp.arange(320)[None]
+    marks = blocks.Marks(jnp.full((1, 320), 320, jnp.int32), position, position - 34 + 1)
+    by_query, by_key = blocks.block_pairs(marks, 32)
+    # The first query of a block reaches two tokens into the block before the last one.
+    wanted = [(q, k) for q in range(10) for k in range(max(0, q - 2), q + 1)]
+    for found, pairs in ((by_query, wanted), (by_key, sorted((k, q) for q, k in wanted))):
+        count = int(found.start_BQ[0, -1])
+        both = zip(found.outer_BZ[0].tolist(), found.inner_BZ[0].tolist(), strict=True)
+        assert list(both)[:count] == pairs
 
 
 def test_float32_is_multiplied_exactly():
@@ -227,9 +265,7 @@ def of_mesh(query, key, value, d_out, until):
     batch = Batch(*(None,) * 2, until, *(None,) * 4)
     kernels = tree_attention.kernels_for_mesh(query.shape[-1])
     mask = tree_attention.kernel_mask(batch, kernels)
-    return results(
-        lambda *qkv: tree_attention.attend_with_kernels(*qkv, mask), query, key, value, d_out
-    )
+    return results(lambda *qkv: attend(*qkv, mask), query, key, value, d_out)
 
 
 @triton

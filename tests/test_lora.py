@@ -14,6 +14,7 @@ import pytest
 from jft import config as config_lib
 from jft.batch import Shape
 from jft.checkpoints import model_ref, orbax_steps, peft, tensor_names
+from jft.checkpoints.families.table import LLAMA
 from jft.data import prefix_tree
 from jft.data.prefix_tree import TokenSequence
 from jft.errors import UserError
@@ -39,7 +40,7 @@ KINDS = {
 def adapted(request, decoder_config):
     """A decoder with adapters that change a good deal, biases and an untied head."""
     config = dataclasses.replace(
-        decoder_config, adapters=KINDS[request.param], attention_bias=True, tied_head=False
+        decoder_config, adapters=KINDS[request.param], qkv_bias=True, out_bias=True, tied_head=False
     )
     trained, frozen = lora.split(decoder.init(config, jax.random.key(0, impl="rbg")))
     rng = np.random.default_rng(0)
@@ -287,7 +288,7 @@ def written(adapted, tmp_path):
     config, trained, _ = adapted
     folder = tmp_path / "adapters"
     folder.mkdir()
-    peft.write_adapters(config, trained, folder, "some/base")
+    peft.write_adapters(config, LLAMA, trained, folder, "some/base")
     return config, trained, folder
 
 
@@ -295,7 +296,7 @@ def test_pefts_format_there_and_back(written):
     config, trained, path = written
     base, found = peft.describe(str(path), config.adapters.base)
     assert (base, found) == ("some/base", config.adapters)
-    again = peft.read_adapters(str(path), dataclasses.replace(config, adapters=found))
+    again = peft.read_adapters(str(path), dataclasses.replace(config, adapters=found), LLAMA)
     jax.tree.map(np.testing.assert_array_equal, again, jax.device_get(trained))
 
 
@@ -360,12 +361,12 @@ def change(path, **what):
 def test_what_would_compute_otherwise_is_refused(decoder_config, tmp_path, what, message):
     config = dataclasses.replace(decoder_config, adapters=KINDS["few"])
     trained, _ = lora.split(decoder.init(config, jax.random.key(0, impl="rbg")))
-    peft.write_adapters(config, trained, tmp_path, "base")
+    peft.write_adapters(config, LLAMA, trained, tmp_path, "base")
     change(tmp_path, **what)
 
     def read():
         _, found = peft.describe(str(tmp_path))
-        return peft.read_adapters(str(tmp_path), dataclasses.replace(config, adapters=found))
+        return peft.read_adapters(str(tmp_path), dataclasses.replace(config, adapters=found), LLAMA)
 
     with pytest.raises(UserError, match=message):
         read()

@@ -14,24 +14,35 @@ import pytest
 from safetensors.numpy import save_file
 
 from jft import config as config_lib
-from jft.checkpoints import hf_config, model_ref, safetensors_io, tensor_names
+from jft.checkpoints import model_ref, safetensors_io, tensor_names
+from jft.checkpoints.families import read as families
+from jft.checkpoints.families.tensors import LLAMA_TENSORS
 from jft.model import mesh as mesh_lib
-from jft.model.decoder import DecoderConfig
 
 REPO = Path(__file__).parent.parent
 
 # Llama 2 7B but for its number of layers.
-LLAMA = DecoderConfig(
-    vocab_size=32000,
-    embed_dim=4096,
-    num_layers=4,
-    num_heads=32,
-    num_kv_heads=32,
-    head_dim=128,
-    mlp_dim=11008,
-    tied_head=False,
-    max_positions=4096,
-)
+LLAMA = {
+    "model_type": "llama",
+    "vocab_size": 32000,
+    "hidden_size": 4096,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 32,
+    "intermediate_size": 11008,
+    "max_position_embeddings": 4096,
+}
+
+SMALL = {
+    "model_type": "llama",
+    "vocab_size": 64,
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "intermediate_size": 32,
+    "tie_word_embeddings": True,
+}
 
 LOAD = """
 import resource, sys
@@ -82,10 +93,12 @@ def test_with_the_scripts_of_launch_the_second_use_of_a_large_block_faults_no_pa
     assert faults(done.stdout.strip()) < 100 < 10_000 < faults("")
 
 
-def write_shards(folder, config, number):
+def write_shards(folder, description, number):
     """A checkpoint of random bfloat16 numbers, as the hub has them."""
     folder.mkdir()
-    rng, shapes, files = np.random.default_rng(0), tensor_names.expected_shapes(config, "hf"), {}
+    config = families.decoder_config(description, folder)
+    shapes = tensor_names.expected_shapes(config, LLAMA_TENSORS, "hf")
+    rng, files = np.random.default_rng(0), {}
     for k in range(number):
         file = f"model-{k + 1:05}-of-{number:05}.safetensors"
         part = {
@@ -95,7 +108,7 @@ def write_shards(folder, config, number):
         save_file(part, folder / file, metadata={"format": "pt"})
         files |= dict.fromkeys(part, file)
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": files}))
-    (folder / "config.json").write_text(json.dumps(hf_config.to_json(config)))
+    (folder / "config.json").write_text(json.dumps(description))
 
 
 def test_a_7b_model_but_for_its_layers_loads_in_little_more_than_its_size(tmp_path):
@@ -111,9 +124,9 @@ def test_a_7b_model_but_for_its_layers_loads_in_little_more_than_its_size(tmp_pa
 
 
 @pytest.mark.parametrize("sizes", [(2, 2, 2), (1, 8, 1), (1, 4, 2)], ids=str)
-def test_a_mesh_reads_its_parts(tmp_path, decoder_config, sizes, monkeypatch):
+def test_a_mesh_reads_its_parts(tmp_path, sizes, monkeypatch):
     monkeypatch.setattr(safetensors_io, "READ_AT_ONCE", 40)  # most tensors are read in parts
-    write_shards(tmp_path / "model", decoder_config, number=2)
+    write_shards(tmp_path / "model", SMALL, number=2)
     mesh = mesh_lib.make_mesh(config_lib.Mesh(*sizes))
     origin = model_ref.resolve(str(tmp_path / "model"))
     config, params = origin.load(mesh)

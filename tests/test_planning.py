@@ -1,7 +1,6 @@
 """Plans: slices, what a compiled program sends, what a step needs, and what would fit."""
 
 import importlib.util
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +16,7 @@ from jft.errors import UserError
 from jft.evaluation import generation
 from jft.model import decoder as decoder_lib
 from jft.model import mesh as mesh_lib
-from jft.model.decoder import DecoderConfig
+from jft.model.architecture import DecoderConfig, LayerKind, Rope
 from jft.planning import chips, hlo, planner, search
 from jft.planning.estimate import estimate_training
 from jft.planning.evaluation_memory import evaluation_memory
@@ -194,7 +193,7 @@ def test_adapters_leave_the_base_as_it_is_held(config, base, bytes_each):
 def tiny():
     from jft.checkpoints import safetensors_io
 
-    return decoder_lib.shapes(safetensors_io.TINY)
+    return decoder_lib.shapes(safetensors_io.load("random:llama-tiny").config)
 
 
 def test_rematerialization_costs_time_and_spares_memory(config):
@@ -257,16 +256,35 @@ def test_generations_that_a_chip_has_no_room_for_are_said_not_to_fit(config):
 
 
 def test_a_folder_with_a_config_alone_is_enough(config, tmp_path):
-    from jft.checkpoints import hf_config, safetensors_io
+    from jft.checkpoints import safetensors_io
 
-    (tmp_path / "config.json").write_text(json.dumps(hf_config.to_json(safetensors_io.TINY)))
+    (tmp_path / "config.json").write_text(safetensors_io.TINY.read_text())
     config.model.path = str(tmp_path)
     assert estimated(config).fits
     config.model.path = "shape:llama-9-7b"
     with pytest.raises(
-        UserError, match=r"model\.path=shape:llama-9-7b: there are llama-2-13b, llama-2-7b, "
+        UserError, match=r"model\.path=shape:llama-9-7b: there are gemma-2-2b, gemma-3-1b, "
     ):
         planner.decoder_config(config.model.path)
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("gemma-2-2b", 2614341888),
+        ("gemma-3-1b", 999885952),
+        ("granite-3.1-8b", 8170848256),
+        ("mistral-7b", 7241732096),
+        ("olmo-2-7b", 7298617344),
+        ("phi-3-mini", 3821079552),
+        ("qwen2.5-7b", 7615616512),
+        ("qwen3-8b", 8190735360),
+        ("smollm3-3b", 3075098624),
+    ],
+)
+def test_shapes_of_other_families_have_the_parameters_that_are_published(name, parameters):
+    found = planner.decoder_config(f"shape:{name}")
+    assert sum(x.size for x in jax.tree.leaves(decoder_lib.shapes(found))) == parameters
 
 
 @pytest.mark.parametrize(
@@ -290,7 +308,7 @@ def test_shapes_are_those_of_the_published_models(name, sizes, rope_theta, tied,
         num_kv_heads=num_kv_heads,
         head_dim=head_dim,
         mlp_dim=mlp_dim,
-        rope_theta=rope_theta,
+        layers=(LayerKind(rope=Rope(rope_theta)),),
         tied_head=tied,
         max_positions=longest,
     )

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jft.batch import Batch
 from jft.data import prefix_tree
 from jft.data.prefix_tree import TokenSequence
 from jft.model import decoder
@@ -202,7 +201,7 @@ def test_no_gradient_flows_between_branches():
     batch = batch_of(rows, 8, num_entries=4)
 
     def entry(params, at):
-        return decoder.token_logprobs(config, params, Batch(*map(jnp.asarray, batch)))[0, at]
+        return decoder.token_logprobs(config, params, jax.tree.map(jnp.asarray, batch))[0, at]
 
     # Entry 3 predicts 21 after 20, in the second branch: token 10 is not among what it sees.
     untied = decoder.DecoderConfig(VOCAB, 16, 2, 4, 2, 8, 32, tied_head=False)

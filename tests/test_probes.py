@@ -20,6 +20,7 @@ from jft.model import mesh as mesh_lib
 from jft.training import loop, probes
 
 MODEL = "random:llama-tiny"
+TINY = safetensors_io.load(MODEL).config
 
 
 def read(workdir, name):
@@ -58,7 +59,7 @@ def answer(params, prompt, text):
     (source,), (full,) = tokenizer.encode([prompt]), tokenizer.encode([prompt + text])
     padded = np.zeros((1, 256), np.int32)
     padded[0, : len(full)] = full
-    logprobs = jax.nn.log_softmax(plain_row.logits(safetensors_io.TINY, params, padded))
+    logprobs = jax.nn.log_softmax(plain_row.logits(TINY, params, padded))
     return np.asarray(logprobs[len(source) - 1 : len(full) - 1], np.float64), full[len(source) :]
 
 
@@ -189,8 +190,8 @@ def scaled_answers(config, folder, sizes):
     session = open_session(config, devices=tuple(jax.devices()[: int(np.prod(sizes))]))
     items = plan(config, shards=session.row_shards)
     schedule = probes.ProbeSchedule(every=0, last=1, done=0)
-    made = probes.Probes(session, safetensors_io.TINY, items, schedule, folder)
-    layout = mesh_lib.param_shardings(session.mesh, safetensors_io.TINY)
+    made = probes.Probes(session, TINY, items, schedule, folder)
+    layout = mesh_lib.param_shardings(session.mesh, TINY)
     base = safetensors_io.load(MODEL).params
     for step, params in enumerate((base, jax.tree.map(lambda x: np.float32(1.5) * x, base))):
         records = made.run(step, jax.device_put(params, layout))

@@ -254,10 +254,10 @@ def with_rows(folder, name, changed=False):
 def with_base(folder, name, changed=False, token=None):
     """Give a process a base of its own, which others may have in another form."""
     here = folder / name
-    config, params = safetensors_io.load("random:llama-tiny")
+    _, params, description = safetensors_io.load("random:llama-tiny")
     if changed:
         params["final_norm"]["scale"] = params["final_norm"]["scale"] * np.float32(1.5)
-    safetensors_io.save(config, params, str(here / "base"))
+    safetensors_io.save(description, params, str(here / "base"))
     tokenizer_lib.load("random:llama-tiny").save(str(here / "base"))
     if token:
         file = here / "base/tokenizer.json"

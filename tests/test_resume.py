@@ -214,21 +214,23 @@ def test_other_data_is_refused_and_a_folder_that_is_no_step_is_named(config, sui
     [
         {"steps": float("inf")},
         {"steps": None},
-        {"decoder": {"num_layers": None}},
-        {"decoder": {"norm_eps": "x"}},
-        {"decoder": {"rope_factors": [None]}},
-        {"base_sha256": None, "decoder": 5},
+        {"description": {"num_hidden_layers": None}},
+        {"description": {"rms_norm_eps": "x"}},
+        {"description": {"rope_scaling": [None]}},
+        {"base_sha256": None, "description": 5},
     ],
     ids=str,
 )
 def test_a_damaged_description_of_a_model_is_named(tmp_path, damage):
-    saved = model_ref.ModelRecord(safetensors_io.TINY, 3, "base", "hash", 0)
+    saved = model_ref.ModelRecord(
+        safetensors_io.describe("random:llama-tiny"), 3, "base", "hash", 0
+    )
     model_ref.write_model(tmp_path, saved)
     assert model_ref.read_model(tmp_path) == saved
     record = json.loads((tmp_path / "model.json").read_text())
-    shape = damage.get("decoder", {})
-    shape = record["decoder"] | shape if isinstance(shape, dict) else shape
-    (tmp_path / "model.json").write_text(json.dumps(record | damage | {"decoder": shape}))
+    shape = damage.get("description", {})
+    shape = record["description"] | shape if isinstance(shape, dict) else shape
+    (tmp_path / "model.json").write_text(json.dumps(record | damage | {"description": shape}))
     with pytest.raises(UserError, match=r"model.json: .*; restore it"):
         model_ref.read_model(tmp_path)
 

@@ -74,7 +74,7 @@ def test_scores_equal_those_of_plain_rows(panel, tmp_path):
     loop.evaluate(panel, str(tmp_path / "eval"))
     rows = read_jsonl(tmp_path / "eval" / "rows.jsonl")
     tokenizer = tokenizer_lib.load("random:llama-tiny")
-    config, params = safetensors_io.load("random:llama-tiny")
+    config, params, _ = safetensors_io.load("random:llama-tiny")
     prefix = len(tokenizer.encode([""])[0])
     kinds = {name: [r for r in rows if r["task"] == name] for name in RETENTION_TASKS}
     assert [len(found) for found in kinds.values()] == [3, 8, 3, 2]
