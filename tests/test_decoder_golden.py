@@ -90,6 +90,20 @@ def test_merged_adapters_give_the_logits_of_peft(name):
     assert np.abs(_expected(ADAPTERS[name])["logits"] - expected["logits"]).max() > 0.1
 
 
+@pytest.mark.parametrize("name", ADAPTERS)
+def test_written_adapters_compute_the_same(name, tmp_path):
+    """Those of fused projections are written as one of a multiple of the rank."""
+    config, params, family = _golden(name)
+    peft.write_adapters(config, family, lora.split(params)[0], tmp_path, "BASE")
+    _, adapters = peft.describe(str(tmp_path))
+    assert adapters.rank == config.adapters.rank * (3 if name == "lora_phi3" else 1)
+    again = dataclasses.replace(config, adapters=adapters)
+    trained = peft.read_adapters(str(tmp_path), again, family)
+    expected = _expected(name)
+    logits = _logits(again, lora.join(trained, lora.split(params)[1]), expected)
+    np.testing.assert_allclose(logits, expected["logits"], rtol=0, atol=1e-4)
+
+
 def _sum_shared(layers):
     """Sum gradients of what PEFT has once, and the decoder for each of the fused projections."""
     for part in (

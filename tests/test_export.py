@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import numpy as np
 import pytest
 import safetensors
 from safetensors import safe_open
+from safetensors.numpy import load_file
+from test_decoder_golden import GOLDEN
 
 from jft import export
 from jft.checkpoints import model_ref, safetensors_io, tensor_names
@@ -62,6 +65,36 @@ def test_it_scores_as_the_run_does(run, config, tmp_path):
         lines = (tmp_path / name / "rows.jsonl").read_text().splitlines()
         rows.append([json.loads(line)["scores"] for line in lines])
     assert rows[0] == rows[1]
+
+
+@pytest.mark.parametrize("name", ["gemma3", "untied", "llama3", "lora"])
+def test_a_folder_that_is_not_trained_is_written_as_it_was(tmp_path, name):
+    """Tensors bit for bit, in their own type, and keys of the config as they were."""
+    base = tmp_path / "base"
+    shutil.copytree(GOLDEN / ("tied" if name == "lora" else name), base)
+    tokenizer_lib.load("random:llama-tiny").save(str(base))
+    raw = json.loads((base / "config.json").read_text()) | {"a_key_of_others": [1]}
+    (base / "config.json").write_text(json.dumps(raw))
+    given = base
+    if name == "lora":  # adapters are merged, so the type is float32
+        given = Path(shutil.copytree(GOLDEN / "lora", tmp_path / "lora"))
+        described = json.loads((given / "adapter_config.json").read_text())
+        described["base_model_name_or_path"] = str(base)
+        (given / "adapter_config.json").write_text(json.dumps(described))
+    folder.export(str(given), [], str(tmp_path / "out"), "own")
+    written = json.loads((tmp_path / "out/config.json").read_text())
+    special = {"bos_token_id", "eos_token_id", "pad_token_id", "dtype"}
+    assert {k: v for k, v in written.items() if k not in special} == {
+        k: v for k, v in raw.items() if k not in special
+    }
+    before, after = (
+        {k: v for file in path.glob("*.safetensors") for k, v in load_file(file).items()}
+        for path in (base, tmp_path / "out")
+    )
+    assert before.keys() == after.keys()
+    for key, array in before.items():
+        assert after[key].dtype == array.dtype
+        assert name == "lora" or (after[key] == array).all()
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])

@@ -81,6 +81,19 @@ def describe(path: str) -> dict[str, Any]:
     return _read_config(local) if local.is_dir() else gguf.description(str(local))
 
 
+def dtype_of(path: str) -> str:
+    """Return the type of the weights of a folder, if all have the same; float32 otherwise."""
+    if path == RANDOM_MODEL:
+        return "float32"
+    local, found = locate(path, (CONFIG, "*.safetensors", INDEX)), set()
+    if not local.is_dir():
+        return "float32"
+    for file in _weight_files(local):
+        with _open_safetensors(file) as handle:
+            found |= {handle.get_slice(name).get_dtype() for name in handle.keys()}  # noqa: SIM118
+    return {"BF16": "bfloat16", "F16": "float16"}.get("".join(found), "float32")
+
+
 def _refuse_random(path: str) -> None:
     if path.startswith("random:"):
         raise UserError(f"model.path={path}: the only random model is {RANDOM_MODEL}")

@@ -18,6 +18,7 @@ from jft.checkpoints import peft, safetensors_io
 from jft.checkpoints import tokenizer as tokenizer_lib
 from jft.checkpoints.families.family import Family
 from jft.checkpoints.files import ADAPTERS, HUB_ID
+from jft.checkpoints.model_ref import ModelRef
 from jft.checkpoints.session import Session, open_session
 from jft.checkpoints.tokenizer import Tokenizer
 from jft.data import prefix_tree
@@ -55,7 +56,7 @@ def export(
       model: as `model.path`.
       evaluations: workdirs of jft.eval for the card.
       out: the folder.
-      dtype: type of the weights.
+      dtype: type of the weights; `own`: that of the files.
       adapters: write these alone, in the format of the PEFT library.
 
     Raises:
@@ -65,6 +66,7 @@ def export(
     session = _session(model)
     if adapters and not session.model.has_adapters:
         raise UserError(f"--adapters: {model} has none; without this flag the model is exported")
+    dtype = _own_dtype(session.model) if dtype == "own" else dtype
     cells = card.read_cells(session.model, evaluations)
     with _unfinished(target) as folder:
         with phase("Loading the model"):
@@ -109,6 +111,12 @@ def _session(model: str) -> Session:
     config = config_lib.get_config()
     config.model.path = model
     return open_session(config)
+
+
+def _own_dtype(model: ModelRef) -> str:
+    """Return the type of a model's weights: float32 where they were changed here."""
+    changed = model.run or model.has_adapters
+    return "float32" if changed else safetensors_io.dtype_of(model.path)
 
 
 def _new_target(out: str) -> Path:

@@ -45,6 +45,11 @@ def begin(
             f"note: {base.path} has not come to its end; these adapters need its step {base.step}, "
             "which it deletes when it goes on"
         )
+    if base.has_adapters:
+        say(
+            f"note: {base.path} holds adapters: they are merged, and new ones are trained beside "
+            "the result"
+        )
     decoder, frozen = base.load_frozen(mesh, adapters)
     layout = step_lib.shardings(decoder, optimizer, mesh)
     drawn = lora.init(step_lib.shapes(decoder, optimizer).params, config.data.seed)
