@@ -190,6 +190,31 @@ def test_a_gguf_file_holds_the_same_model(name, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, again.params, found.params)
 
 
+def test_a_gguf_file_with_longrope_holds_both_lists(tmp_path):
+    """As tensors, beside the factor of sine and cosine, and the length from which one is used."""
+    rope = {
+        **{"rope_type": "longrope", "short_factor": [1.0, 2.5], "long_factor": [4.0, 27.0]},
+        **{"original_max_position_embeddings": 20, "attention_factor": 1.25},
+    }
+    golden = json.loads((GOLDEN / "longrope/config.json").read_text())
+    changes = {"rope_parameters": None, "rope_scaling": rope, "rope_theta": 1e4}
+    changes["original_max_position_embeddings"] = 20
+    description = {k: v for k, v in (golden | changes).items() if v is not None}
+    config, params = random_model(description)
+
+    def edit(arrays):
+        for length in ("long", "short"):
+            factors = np.array(rope[f"{length}_factor"], np.float32)
+            arrays[f"rope_factors_{length}.weight"] = factors
+
+    def extra(writer):
+        writer.add_rope_scaling_attn_factors(1.25)
+        writer.add_rope_scaling_orig_ctx_len(20)
+
+    file = write(tmp_path / "model.gguf", description, params, edit=edit, extra=extra)
+    assert safetensors_io.load(file).config == config
+
+
 def test_the_text_part_of_a_larger_model_is_read(tmp_path):
     """Its config is one key of the model's, and its tensors stand beside those of images."""
     from safetensors.numpy import load_file, save_file

@@ -104,6 +104,8 @@ def description(model: GgufModel) -> dict[str, Any]:
     }
     if scaling := _rope_scaling(model, raw):
         raw["rope_scaling"] = scaling
+        if ORIGINAL in family.defaults:  # where Transformers looks for it first
+            raw[ORIGINAL] = scaling.get(ORIGINAL, family.defaults[ORIGINAL])
     for key, end in (("attention_bias", ".attn_"), ("mlp_bias", ".ffn_")):
         there = any(name.endswith(".bias") and end in name for name in model.shapes)
         if key in family.biases:

@@ -231,7 +231,12 @@ FAMILIES: dict[str, Family] = {
     ),
     "phi3": Family(
         "Phi3ForCausalLM",
-        LLAMA_DEFAULTS | {"rms_norm_eps": 1e-5, "max_position_embeddings": 4096},
+        LLAMA_DEFAULTS
+        | {
+            "rms_norm_eps": 1e-5,
+            "max_position_embeddings": 4096,
+            "original_max_position_embeddings": 4096,
+        },
         biases=(),
         layer_types=_all_windowed,
         rope_types={"su": "longrope", "yarn": "longrope"},
