@@ -8,7 +8,8 @@ memory, what they send each other, and how long a step takes at the least. --sea
 mesh, micro-batch and rematerialization that are fastest among those that fit. Where nothing does,
 the exit code is 1. TPUs (v4, v5e, v5p, v6e) need libtpu, jft's extra `plan`; for h100:8 and the
 like, where they are not here, v5p TPUs stand in, or CPUs without libtpu.
-model.path may be a folder with nothing but config.json, or shape:llama-2-7b and the like.
+model.path may be a folder with nothing but config.json, or shape:llama-2-7b and the like,
+of which an unknown name lists all.
 """
 
 from __future__ import annotations

@@ -47,9 +47,12 @@ def write(file, description, params, quant=Quant.F32, *, edit=None, extra=None, 
     writer.add_feed_forward_length(config.mlp_dim)
     writer.add_head_count(config.num_heads)
     writer.add_head_count_kv(config.num_kv_heads)
-    writer.add_key_length(config.head_dim)
-    writer.add_value_length(config.head_dim)
-    writer.add_rope_dimension_count(config.rotated_dim or config.head_dim)
+    # As llama.cpp's converter: some families have the one, some the other, and Llama both.
+    if description["model_type"] != "phi3":
+        writer.add_key_length(config.head_dim)
+        writer.add_value_length(config.head_dim)
+    if family.gguf.pairs or description["model_type"] == "phi3":
+        writer.add_rope_dimension_count(config.rotated_dim or config.head_dim)
     # The last layer is one without a window, where some have none.
     writer.add_rope_freq_base(next(r.theta for r in reversed(config.ropes) if r))
     writer.add_layer_norm_rms_eps(config.norm_eps)

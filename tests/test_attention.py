@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jft.batch import BLOCK, sees
-from jft.data import prefix_tree
+from jft.data import key_blocks, prefix_tree
 from jft.model import attention, attention_mask
 from jft.model.architecture import DecoderConfig, LayerKind
 from jft.model.scores import Scores
@@ -67,7 +67,7 @@ def test_blocks_equal_the_whole_mask(monkeypatch, row_length, scores, more, pref
     rng = np.random.default_rng(row_length)
     rows = [forest(rng, row_length) for _ in range(2)]
     entries = max(map(prefix_tree.num_entries, rows))
-    widths = [prefix_tree.key_block_widths(prefix_tree.visible_until(row)) for row in rows]
+    widths = [key_blocks.widths_of(prefix_tree.visible_until(row)) for row in rows]
     prefix = min(prefix, *(len(width) - 1 for width in widths))
     needed = max(1, *(int(width[prefix]) for width in widths))
     sizes = needed + more, prefix

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jft.checkpoints import tokenizer as tokenizer_lib
-from jft.data import datasets, prefix_tree
+from jft.data import datasets, key_blocks, prefix_tree
 from jft.data import train_batches as batches_lib
 from jft.data.prompts import Prompter, Request
 from jft.errors import UserError
@@ -176,7 +176,7 @@ def test_the_plan_packs_into_rows_that_hold_the_longest_sequence(config, tokeniz
         for sequences in plan.packed[step].sequences:
             assert prefix_tree.row_tokens(sequences) <= shape.row_length
             assert prefix_tree.num_entries(sequences) <= shape.num_entries
-            widths = prefix_tree.key_block_widths(prefix_tree.visible_until(sequences))
+            widths = key_blocks.widths_of(prefix_tree.visible_until(sequences))
             assert widths[shape.num_prefix_blocks :].max(initial=0) <= shape.num_key_blocks
 
 

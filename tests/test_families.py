@@ -6,9 +6,11 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import plain_row
 import pytest
 from gguf_writer import write
 from hypothesis import given, settings
+from hypothesis import strategies as st
 from test_decoder_golden import GOLDEN
 from test_generation import NEW_TOKENS, eval_config, one_by_one  # noqa: F401
 from test_prefix_tree import forests, loss_and_grad, packed, sequences_of
@@ -39,9 +41,15 @@ SAID = {
         **{"query_pre_attn_scalar": 8, "rope_parameters": None, "layer_types": None},
         **{"rope_theta": 5000.0, "num_hidden_layers": 7, "sliding_window_pattern": None},
     },
-    "smollm3": {"num_hidden_layers": 5, "no_rope_layers": None, "no_rope_layer_interval": 4},
+    "smollm3": {
+        **{"num_hidden_layers": 5, "no_rope_layers": None, "no_rope_layer_interval": 4},
+        "layer_types": None,
+    },
     "olmo3": {"rope_parameters": None, "rope_theta": 300.0},
-    "phi3": {"rope_parameters": None, "rope_theta": 300.0},
+    "phi3": {
+        **{"rope_parameters": None, "rope_theta": 300.0, "head_dim": None},
+        **{"hidden_size": 32, "partial_rotary_factor": 0.5},
+    },
     "qwen2": {"use_sliding_window": False, "layer_types": None, "sliding_window": None},
 }
 
@@ -87,6 +95,44 @@ def test_trees_equal_separate_rows(name, forest):
     for got, want in zip(jax.tree.leaves(grads), jax.tree.leaves(expected_grads), strict=True):
         scale = float(jnp.abs(want).max())
         np.testing.assert_allclose(got, want, rtol=1e-4, atol=2e-5 * scale + 1e-6)
+
+
+@settings(deadline=None, max_examples=30)
+@given(forest=forests, window=st.integers(1, 9), row_length=st.sampled_from([0, 40, 72, 200]))
+def test_planned_rows_equal_separate_rows(forest, window, row_length):
+    """With the key blocks that the planner lists for a window."""
+    sequences = sequences_of(forest)
+    description = description_of("gemma3_text", vocab_size=64, sliding_window=window)
+    config, params = random_model(description)
+    budget = packing.Budget(1, 4096, row_length, config.length_rules)
+    (rows,), (shape,) = packing.pack_steps([sequences], budget)
+    several = [[sequences[i] for i in row] for row in rows]
+    sizes = shape.row_length, shape.num_entries, shape.num_key_blocks, shape.num_prefix_blocks
+    listed = prefix_tree.build(several, len(rows), *sizes, shape.window_blocks)
+    needed = {window} if window < prefix_tree.longest(sequences) else set()
+    assert set(listed.window_blocks) == needed
+    whole = listed._replace(window_blocks=None, key_blocks_BQW=None, prefix_blocks_BU=None)
+    got, want = (decoder.token_logprobs(config, params, batch) for batch in (listed, whole))
+    there = np.asarray(listed.loss_weight_BM) > 0
+    np.testing.assert_allclose(np.asarray(got)[there], np.asarray(want)[there], atol=2e-5)
+
+
+def test_a_long_sequence_sees_the_end_of_its_window():
+    """The last block of a row is partly padding, which is at position 0."""
+    description = description_of("gemma3_text", vocab_size=64, sliding_window=40)
+    config, params = random_model(description)
+    ids = np.random.default_rng(0).integers(1, 64, 200)
+    sequences = [prefix_tree.TokenSequence(ids.astype(np.int32), 1)]
+    budget = packing.Budget(1, 4096, length_rules=config.length_rules)
+    _, (shape,) = packing.pack_steps([sequences], budget)
+    assert shape.window_blocks == ((40, 3),)
+    sizes = shape.row_length, shape.num_entries, shape.num_key_blocks, shape.num_prefix_blocks
+    batch = prefix_tree.build([sequences], 1, *sizes, shape.window_blocks)
+    assert batch.window_blocks[40][0, 6].tolist() == [4, 5, 6]
+    plain = plain_row.logits(config, params, ids[None].astype(np.int32))
+    wanted = jax.nn.log_softmax(plain)[np.arange(199), ids[1:]]
+    found = decoder.token_logprobs(config, params, batch)[0, :199]
+    np.testing.assert_allclose(found, wanted, atol=2e-5)
 
 
 @pytest.mark.parametrize("name", [n for n in VARIANTS if "sliding" in str(description_of(n))])
@@ -188,6 +234,30 @@ def test_a_gguf_file_holds_the_same_model(name, tmp_path):
     assert again.config == config
     assert again.description["architectures"] == [FAMILIES[name].architecture]
     jax.tree.map(np.testing.assert_array_equal, again.params, found.params)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "base", "layers", "theta"),
+    [
+        ([True, False, True, True, False, False, True], None, (6, 0, 6, 6, 0, 0, 6), 10000.0),
+        (3, 700.0, (6, 6, 0, 6, 6, 0, 6), 700.0),
+    ],
+)
+def test_windows_that_a_gguf_file_tells_of_are_read(tmp_path, pattern, base, layers, theta):
+    said = description_of("gemma3_text", **SAID["gemma3_text"])
+    description = {key: value for key, value in said.items() if value is not None}
+    _, params = random_model(description)
+
+    def extra(writer):
+        write_pattern = writer.add_array if isinstance(pattern, list) else writer.add_uint32
+        write_pattern("gemma3.attention.sliding_window_pattern", pattern)
+        if base:
+            writer.add_float32("gemma3.rope.freq_base_swa", base)
+
+    found = safetensors_io.load(write(tmp_path / "model.gguf", description, params, extra=extra))
+    assert tuple(kind.window for kind in found.config.layers) == layers
+    bases = {kind.rope.theta for kind in found.config.layers if kind.window}
+    assert bases == {theta}
 
 
 def test_a_gguf_file_with_longrope_holds_both_lists(tmp_path):

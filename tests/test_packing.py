@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jft.batch import BLOCK
-from jft.data import packing, prefix_tree
+from jft.data import key_blocks, packing, prefix_tree
 from jft.data.packing import Budget
 from jft.data.prefix_tree import TokenSequence
 
@@ -43,7 +43,7 @@ def test_every_sequence_has_its_place_in_a_shape_that_holds_it(lengths, shared, 
             tree = [sequences[i] for i in row]
             assert prefix_tree.row_tokens(tree) <= shape.row_length
             assert prefix_tree.num_entries(tree) <= shape.num_entries
-            widths = prefix_tree.key_block_widths(prefix_tree.visible_until(tree))
+            widths = key_blocks.widths_of(prefix_tree.visible_until(tree))
             assert widths[shape.num_prefix_blocks :].max(initial=0) <= shape.num_key_blocks
 
 

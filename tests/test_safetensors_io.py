@@ -14,6 +14,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from jft.checkpoints import safetensors_io
+from jft.checkpoints.families import read as families
 from jft.checkpoints.families import rope
 from jft.errors import UserError
 from jft.model import decoder
@@ -170,6 +171,16 @@ def test_llama3_factors_of_a_published_model():
             "layer_types holds 'linear_attention'",
         ),
         ({"model_type": "gemma2", "use_bidirectional_attention": True}, "came before only"),
+        ({"model_type": "gemma2", "hidden_activation": "gelu"}, "hidden_act='gelu'"),
+        (
+            {"model_type": "gemma3_text", "rope_scaling": {"full_attention": {"factor": 8.0}}},
+            "rope_scaling=.* is for all layers; settings by the type of layers stand in rope_par",
+        ),
+        (
+            {"rope_parameters": {"rope_type": "yarn", "factor": 2.0, "beta_fast": "32"}},
+            "beta_fast='32'",
+        ),
+        ({"model_type": "minimax_m2"}, "'minimax_m2' is not supported: a mixture of experts"),
         ({"model_type": "mixtral"}, "'mixtral' is not supported: a mixture of experts"),
         ({"model_type": "qwen3_moe"}, "'qwen3_moe' is not supported: a mixture of experts"),
         ({"model_type": "qwen3_5_text"}, "is not supported: it keeps a recurrent state"),
@@ -413,3 +424,54 @@ def test_a_tensor_in_two_files_is_refused(tmp_path):
         UserError, match=r"the tensor model\.norm\.weight is in a\.safetensors, too"
     ):
         safetensors_io.load(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("changes", "windows", "thetas"),
+    [
+        ({"use_sliding_window": True, "sliding_window": None}, (0,), {500.0}),
+        ({"use_sliding_window": True, "max_window_layers": 0, "layer_types": None}, (6,), {500.0}),
+        ({"model_type": "smollm3", "no_rope_layers": [1, 0, 1, 1]}, (0,), {500.0, None}),
+        (
+            {"model_type": "smollm3", "no_rope_layers": [1, 1], "no_rope_layer_interval": 0},
+            (0,),
+            {500.0},
+        ),
+        (
+            {
+                **{"model_type": "smollm3", "use_sliding_window": False},
+                "layer_types": ["sliding_attention", "full_attention"],
+            },
+            (6, 0),
+            {500.0},
+        ),
+        ({"head_dim": None, "num_key_value_heads": None}, (0,), {500.0}),
+        ({"model_type": "mistral", "sliding_window": 0}, (0,), {500.0}),
+    ],
+    ids=str,
+)
+def test_odd_configs_are_read_as_transformers_reads_them(changes, windows, thetas):
+    raw = {
+        **{"model_type": "qwen2", "vocab_size": 48, "hidden_size": 16, "intermediate_size": 24},
+        **{"num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2},
+        **{"head_dim": 8, "sliding_window": 6, "rope_theta": 500.0},
+    }
+    config = families.decoder_config(raw | changes, Path("config.json"))
+    assert config.windows == windows
+    assert {rope and rope.theta for rope in config.ropes} == thetas
+
+
+def test_a_scaling_beside_settings_by_layer_is_of_the_layers_without_a_window():
+    """As Transformers merges them."""
+    raw = json.loads((GOLDEN / "gemma3" / "config.json").read_text())
+    raw["rope_parameters"]["full_attention"] = {"rope_type": "default", "rope_theta": 5000.0}
+    raw["rope_scaling"] = {"rope_type": "linear", "factor": 8.0}
+    config = families.decoder_config(raw, Path("config.json"))
+    assert config == safetensors_io.load(str(GOLDEN / "gemma3")).config
+
+
+def test_code_beside_the_weights_is_not_asked_for_by_an_export(tmp_path):
+    _, params, description = safetensors_io.load(str(GOLDEN / "phi3"))
+    with_code = description | {"auto_map": {"AutoConfig": "configuration_phi3.Phi3Config"}}
+    safetensors_io.save(with_code, params, str(tmp_path))
+    assert "auto_map" not in json.loads((tmp_path / "config.json").read_text())

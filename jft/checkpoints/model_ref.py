@@ -20,7 +20,6 @@ from jax.sharding import Mesh
 from jft import config as config_lib
 from jft.checkpoints import files, manifest, peft, safetensors_io, weights
 from jft.checkpoints import tokenizer as tokenizer_lib
-from jft.checkpoints.families import gguf_config
 from jft.checkpoints.families import read as families
 from jft.checkpoints.families.family import Family
 from jft.checkpoints.tokenizer import Tokenizer
@@ -162,12 +161,18 @@ class ModelRef:
     @property
     def decoder(self) -> DecoderConfig:
         """The model's shape, adapters aside."""
-        return families.decoder_config(self.description, self.folder / "model.json")
+        return families.decoder_config(self.description, self._described_in)
 
     @property
     def family(self) -> Family:
         """The model's family."""
-        return families.family_of(self.description, self.folder / "model.json")
+        return families.family_of(self.description, self._described_in)
+
+    @property
+    def _described_in(self) -> Path:
+        """The file of the description, for messages."""
+        name = "model.json" if self.record else safetensors_io.CONFIG
+        return self.folder / name if self.folder.is_dir() else self.folder
 
     @property
     def tokenizer_path(self) -> str:
@@ -320,31 +325,8 @@ def read_model(workdir: Path) -> ModelRecord:
     raw = records.read(workdir, records.TRAINED_MODEL)
     try:
         if "decoder" in raw:
-            raw |= {"description": _describe_llama(raw["decoder"])}
+            raw |= {"description": families.describe_llama(raw["decoder"])}
         families.decoder_config(raw["description"], file)
         return ModelRecord(**{name: raw[name] for name in ModelRecord._fields if name in raw})
     except (UserError, ValueError, TypeError, KeyError, OverflowError) as error:
         raise UserError(f"{file}: damaged: {error!r}; restore it, or train again") from None
-
-
-def _describe_llama(sizes: dict[str, Any]) -> dict[str, Any]:
-    """Make the config.json of a decoder as version 1 of `model.json` held it: a Llama's sizes."""
-    keys = {
-        "vocab_size": "vocab_size",
-        "hidden_size": "embed_dim",
-        "intermediate_size": "mlp_dim",
-        "num_hidden_layers": "num_layers",
-        "num_attention_heads": "num_heads",
-        "num_key_value_heads": "num_kv_heads",
-        "head_dim": "head_dim",
-        "rms_norm_eps": "norm_eps",
-        "max_position_embeddings": "max_positions",
-        "rope_theta": "rope_theta",
-        "tie_word_embeddings": "tied_head",
-        "attention_bias": "attention_bias",
-        "mlp_bias": "mlp_bias",
-    }
-    raw = {"model_type": families.LLAMA} | {key: sizes[name] for key, name in keys.items()}
-    if factors := sizes["rope_factors"]:
-        raw["rope_scaling"] = gguf_config.known_scaling(list(map(float, factors)), raw)
-    return raw

@@ -54,7 +54,7 @@ def open_weights(path: str) -> Pretrained:
       The shape, and the parameters as `LazyTensor`s, or NumPy arrays for the random model.
 
     Raises:
-      UserError: nothing is there, it is damaged, or it is not a Llama-family decoder.
+      UserError: nothing is there, it is damaged, or it is of no family that jft supports.
     """
     if path == RANDOM_MODEL:
         raw = describe(path)
@@ -127,7 +127,9 @@ def save(
     target = Path(folder)
     family = families.family_of(description, target / CONFIG)
     special = {"bos_token_id": None, "eos_token_id": None} | (special_ids or {})
-    kept = {key: value for key, value in description.items() if key != "torch_dtype"}
+    # Code beside the weights, which `auto_map` names, is not written: Transformers has the family.
+    dropped = ("torch_dtype", "auto_map")
+    kept = {key: value for key, value in description.items() if key not in dropped}
     content = {"architectures": [family.architecture]} | kept | {"dtype": dtype} | special
     target.mkdir(parents=True, exist_ok=True)
     _save_weights(description, params, target, jax.numpy.dtype(dtype))

@@ -280,6 +280,14 @@ def _slot_sizes(encoded: list[Encoded], config: config_lib.Eval, budget: Budget)
     # Of sorted sequences, all share what the first and the last share.
     in_rows = [sequence for each in encoded for sequence in each.packed]
     in_order = prefix_tree.order(in_rows)
+    after = budget.length_rules.long_after if budget.length_rules else 0
+    lengths = [len(each.tokens) for each in prompts]
+    grown = [n for n in lengths if n <= after < n + config.max_new_tokens]
+    if grown:
+        say(
+            f"note: {len(grown)} prompts of up to {after} tokens grow beyond them: from there on "
+            "this model has other rotary embeddings; their first tokens are not computed again"
+        )
     prefix = prefix_tree.shared_length(*(in_rows[in_order[i]].tokens for i in (0, -1)))
     if budget.are_mixed(in_rows):
         prefix = 0  # the cache of a prefix holds what one of the rows has computed

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jft.batch import BLOCK, LengthRules, Shape
-from jft.data import prefix_tree
+from jft.data import key_blocks, prefix_tree
 from jft.data.prefix_tree import TokenSequence
 
 # Tokens that could be computed in the time that compiling one more shape takes, at least.
@@ -279,9 +279,9 @@ def _shape(steps: list[tuple[_Forest, list[list[int]]]], length: int, budget: Bu
     rows = [[forest.sequences[i] for i in row] for forest, rows in steps for row in rows]
     widths_Q = np.zeros(math.ceil(length / BLOCK) + 1, np.int32)
     for row in rows:
-        row_Q = prefix_tree.key_block_widths(prefix_tree.visible_until(row))
+        row_Q = key_blocks.widths_of(prefix_tree.visible_until(row))
         widths_Q[: len(row_Q)] = np.maximum(widths_Q[: len(row_Q)], row_Q)
-    blocks = prefix_tree.best_key_block_sizes(widths_Q)
+    blocks = key_blocks.best_sizes(widths_Q)
     longest = max(forest.longest for forest, _ in steps)
     return Shape(
         micro_batches=math.ceil(max(counts) / size),

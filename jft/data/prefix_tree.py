@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import math
 import operator
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -17,14 +16,12 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from jft.batch import BLOCK, Array, Batch, in_window, sees
+from jft.batch import Array, Batch
+from jft.data import key_blocks
 
 NO_TARGET = np.zeros(1, np.int32)
 # Rows that still take sequences while packing: bounds the work per sequence to a constant.
 MAX_OPEN_ROWS = 64
-# Cost of attention to a block of the shared prefix, where a block of a list costs 1 (measured on
-# CPUs): the keys of the prefix are multiplied with all queries at once, and not gathered.
-PREFIX_COST = 0.6
 
 
 class TokenSequence(NamedTuple):
@@ -50,18 +47,6 @@ class Counts(NamedTuple):
     sequence_tokens: int
     row_tokens: int
     target_tokens: int
-
-
-class KeyBlockSizes(NamedTuple):
-    """Widths of the lists of key blocks.
-
-    Attributes:
-      listed: W, blocks in the list of each block of queries.
-      prefix: U, blocks at the beginning of the row, which all queries are scored against.
-    """
-
-    listed: int
-    prefix: int
 
 
 def shared_length(a: np.ndarray, b: np.ndarray) -> int:
@@ -198,19 +183,34 @@ def build(
     for b, sequences in enumerate(rows):
         _lay_out(sequences, jax.tree.map(operator.itemgetter(b), batch))
     if num_key_blocks is None:
-        widths = [key_block_widths(until_T) for until_T in until_BT]
-        sizes = best_key_block_sizes(np.max(widths, axis=0))
+        widths = [key_blocks.widths_of(until_T) for until_T in until_BT]
+        sizes = key_blocks.best_sizes(np.max(widths, axis=0))
     else:
-        sizes = KeyBlockSizes(num_key_blocks, num_prefix_blocks)
-    key_blocks_BQW, prefix_blocks_BU = key_blocks(until_BT, sizes)
+        sizes = key_blocks.BlockSizes(num_key_blocks, num_prefix_blocks)
+    key_blocks_BQW, prefix_blocks_BU = key_blocks.list_blocks(until_BT, sizes)
     by_window: dict[int, Array] | None = None if window_blocks is None else {}
     for window, width in window_blocks or ():
-        seen_BQQ = _seen_blocks(until_BT, np.asarray(batch.positions_BT), window)
+        seen_BQQ = key_blocks.seen_blocks(until_BT, _filled_positions(batch, rows), window)
+        most = int(seen_BQQ.sum(axis=2).max())
         assert by_window is not None
-        by_window[window] = _listed(seen_BQQ, width or int(seen_BQQ.sum(axis=2).max()))
+        if width is not None and most > width:
+            raise ValueError(f"{most} blocks of keys are in a window of {window}, not {width}")
+        by_window[window] = key_blocks.listed(seen_BQQ, width or most)
     return batch._replace(
         key_blocks_BQW=key_blocks_BQW, prefix_blocks_BU=prefix_blocks_BU, window_blocks=by_window
     )
+
+
+def _filled_positions(batch: Batch, rows: Sequence[Sequence[TokenSequence]]) -> np.ndarray:
+    """Return the positions of a batch, where padding has that of the last token of its row.
+
+    Padding is at position 0: a block that holds tokens and padding would seem to reach back to it.
+    """
+    positions_BT = np.array(batch.positions_BT)
+    for b, sequences in enumerate(rows):
+        if used := row_tokens(sequences):
+            positions_BT[b, used:] = positions_BT[b, used - 1]
+    return positions_BT
 
 
 def _lay_out(sequences: Sequence[TokenSequence], row: Batch) -> None:
@@ -263,76 +263,12 @@ def visible_until(sequences: Sequence[TokenSequence]) -> np.ndarray:
     return until_T
 
 
-def key_block_widths(visible_until_T: np.ndarray) -> np.ndarray:
-    """Find the W that a row needs if its shared prefix has 0, 1, ... Q blocks, [Q + 1]."""
-    seen_QQ = _seen_blocks(visible_until_T[None])[0]
-    # Blocks that a query block sees from each key block on, which are listed if the prefix ends
-    # there.
-    later_QQ = seen_QQ[:, ::-1].cumsum(axis=1, dtype=np.int32)[:, ::-1]
-    return np.append(later_QQ.max(axis=0, initial=0), 0)
-
-
-def best_key_block_sizes(widths: np.ndarray) -> KeyBlockSizes:
-    """Choose the cheapest sizes, at least one of them above 0.
-
-    Args:
-      widths: the largest of `key_block_widths` over the rows of a batch.
-    """
-    costs = widths + PREFIX_COST * np.arange(len(widths))
-    prefix = int(costs.argmin())
-    return KeyBlockSizes(max(int(widths[prefix]), 0 if prefix else 1), prefix)
-
-
-def key_blocks(visible_until_BT: np.ndarray, sizes: KeyBlockSizes) -> tuple[np.ndarray, np.ndarray]:
-    """List the key blocks of every block of queries: `Batch.key_blocks_BQW`, `prefix_blocks_BU`.
-
-    Example: four blocks, where block 0 holds demonstrations that all queries see and the others
-    hold sequences of their own. With W=1, U=1 the lists are [4] [1] [2] [3], where 4 means none,
-    and the prefix is [0].
-    """
-    seen_BQQ = _seen_blocks(visible_until_BT)
-    rows = len(seen_BQQ)
-    seen_BQQ[:, :, : sizes.prefix] = False
-    prefix_BU = np.tile(np.arange(sizes.prefix, dtype=np.int32), (rows, 1))
-    return _listed(seen_BQQ, sizes.listed), prefix_BU
-
-
 def window_width(sequences: Sequence[TokenSequence], window: int) -> int:
     """Find the W of a window that a row needs."""
-    seen_BQQ = _seen_blocks(visible_until(sequences)[None], positions(sequences)[None], window)
+    seen_BQQ = key_blocks.seen_blocks(
+        visible_until(sequences)[None], positions(sequences)[None], window
+    )
     return int(seen_BQQ.sum(axis=2).max(initial=0))
-
-
-def _listed(seen_BQQ: np.ndarray, width: int) -> np.ndarray:
-    """List the key blocks that each block of queries sees, ascending, filled up with Q."""
-    num_blocks = seen_BQQ.shape[2]
-    listed_BQQ = np.sort(np.where(seen_BQQ, np.arange(num_blocks), num_blocks), axis=2)
-    return listed_BQQ[:, :, :width].astype(np.int32)
-
-
-def _seen_blocks(
-    visible_until_BT: np.ndarray, positions_BT: np.ndarray | None = None, window: int = 0
-) -> np.ndarray:
-    """Find whether any query of a block sees any key of another, [B, Q, Q] by (query, key).
-
-    With a window, blocks are listed too whose latest position is in reach of the earliest.
-    """
-    rows, length = visible_until_BT.shape
-    num_blocks = math.ceil(length / BLOCK)
-    fill = ((0, 0), (0, num_blocks * BLOCK - length))
-
-    def by_block(x_BT):
-        return np.pad(x_BT, fill, mode="edge").reshape(rows, num_blocks, BLOCK)
-
-    # A later block sees a key if its first query does; each block sees itself.
-    first_Q = np.arange(num_blocks) * BLOCK
-    until_BQ = by_block(visible_until_BT).max(axis=2)
-    seen_BQQ = sees(first_Q[:, None], first_Q[None] + BLOCK - 1, until_BQ[:, None])
-    if window and positions_BT is not None:
-        position_BQY = by_block(positions_BT)
-        query_BQ1, key_B1Q = position_BQY.min(axis=2)[:, :, None], position_BQY.max(axis=2)[:, None]
-        seen_BQQ &= in_window(query_BQ1, key_B1Q, window)
-    return seen_BQQ | np.eye(num_blocks, dtype=bool)
 
 
 def _shared(sequences: Sequence[TokenSequence]) -> list[int]:

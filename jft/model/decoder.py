@@ -155,7 +155,7 @@ def embed(
 ) -> tuple[jax.Array, jax.Array]:
     """Compute the input of the first layer, x_BTD, and the angles of `config.ropes`."""
     x_BTD = constrain(params["embed"][tokens_BT], "BTD", sharding.LOOKED_UP)
-    if config.embed_scale != 1:
+    if config.embed_scale != 1:  # rounded to the type of the activations, as Gemma's authors do
         x_BTD = x_BTD * jnp.asarray(config.embed_scale, x_BTD.dtype)
     return constrain(x_BTD, "BTD"), rotary(config, jnp.asarray(positions_BT))
 

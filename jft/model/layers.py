@@ -187,8 +187,10 @@ class Layer(nnx.Module):
         return getattr(self, name)(x_BTD) if hasattr(self, name) else x_BTD
 
     def _add(self, x_BTD: jax.Array, out_BTD: jax.Array) -> jax.Array:
-        scale = self.c.residual_scale
-        return x_BTD + (out_BTD if scale == 1 else out_BTD * scale)
+        if self.c.residual_scale != 1:  # in float32, where the factor is not rounded
+            scaled_BTD = out_BTD.astype(jnp.float32) * self.c.residual_scale
+            out_BTD = scaled_BTD.astype(out_BTD.dtype)
+        return x_BTD + out_BTD
 
 
 class EmbedAndHead(nnx.Module):

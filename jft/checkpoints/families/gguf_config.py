@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jft.checkpoints.families.family import Family, Gguf
+from jft.checkpoints.families.family import FULL, WINDOWED, Family, Gguf
 from jft.checkpoints.families.rope import ORIGINAL, llama3_factors
 from jft.checkpoints.families.table import FAMILIES
 from jft.errors import UserError
@@ -115,7 +115,30 @@ def description(model: GgufModel) -> dict[str, Any]:
     }
     if "sliding_window" in raw:
         raw["sliding_window"] = int(raw["sliding_window"])
-    return raw | gguf.unsaid(raw)
+    return raw | gguf.unsaid(raw) | _said_of_windows(model, family, raw)
+
+
+def _said_of_windows(model: GgufModel, family: Family, raw: dict[str, Any]) -> dict[str, Any]:
+    """Read which layers have a window, and their rotary base, where a file says it."""
+    found: dict[str, Any] = {}
+    pattern, layers = model.get("attention.sliding_window_pattern"), raw["num_hidden_layers"]
+    if isinstance(pattern, list) and len(pattern) >= layers:
+        found["layer_types"] = [WINDOWED if each else FULL for each in pattern[:layers]]
+    elif isinstance(pattern, int) and pattern > 0:
+        found["layer_types"] = [WINDOWED if (i + 1) % pattern else FULL for i in range(layers)]
+    elif pattern is not None:
+        raise UserError(
+            f"{model.path}: {model.architecture}.attention.sliding_window_pattern={pattern!r}: "
+            f"must say of {layers} layers whether they have a window"
+        )
+    if (base := model.get("rope.freq_base_swa")) and family.local_theta not in ("", "rope_theta"):
+        found[family.local_theta] = float(base)
+    elif base and float(base) != raw["rope_theta"]:
+        raise UserError(
+            f"{model.path}: {model.architecture}.rope.freq_base_swa={base:g}: differs from "
+            f"rope.freq_base={raw['rope_theta']:g}, which this family has for all layers"
+        )
+    return found
 
 
 def _family(model: GgufModel) -> tuple[str, Family, Gguf]:
@@ -161,8 +184,10 @@ def _sizes(model: GgufModel) -> dict[str, Any]:
             "tensors in all"
         )
     heads = model.size("attention.head_count")
-    rotated = model.size("rope.dimension_count", embed_dim // heads)
-    head_dim = model.size("attention.key_length", rotated)
+    # Files without a key length: the queries tell, or else the width does.
+    rows_of_queries, *_ = shapes.get("blk.0.attn_q.weight", (embed_dim,))
+    head_dim = model.size("attention.key_length", rows_of_queries // heads)
+    rotated = model.size("rope.dimension_count", head_dim)
     rows, tokens = shapes["token_embd.weight"][0], model.metadata.get("tokenizer.ggml.tokens", ())
     if len(tokens) > rows:
         raise UserError(
@@ -228,14 +253,32 @@ def _rope_scaling(model: GgufModel, raw: dict[str, Any]) -> dict[str, Any] | Non
     before = model.number("rope.scale_linear", 0.0)
     factor = model.number("rope.scaling.factor", before)
     if kind == "yarn":
-        found = {"rope_type": "yarn", "factor": factor, ORIGINAL: original}
-        attention = model.get("rope.scaling.attn_factor")
-        return found | ({"attention_factor": attention} if attention else {})
+        return _yarn(model, factor, original)
     linear = factor if factor and kind == "linear" else 1.0
     if "rope_freqs.weight" not in model.shapes:
         return None if linear == 1.0 else {"rope_type": "linear", "factor": linear}
     factors = [each * linear for each in _table(model, "rope_freqs.weight", raw)]
     return known_scaling(factors, raw)
+
+
+def _yarn(model: GgufModel, factor: float, original: int | None) -> dict[str, Any]:
+    """Read YaRN's settings; llama.cpp multiplies its own factor of sine and cosine by a number.
+
+    Raises:
+      UserError: that number, or the weight of the unscaled frequencies, is not 1.
+    """
+    for key in ("attn_factor", "yarn_attn_factor", "yarn_ext_factor"):
+        value = model.number(f"rope.scaling.{key}", 1.0)
+        if value != 1:
+            raise UserError(
+                f"{model.path}: {model.architecture}.rope.scaling.{key}={value:g}: jft supports 1; "
+                "use the model's Hugging Face folder"
+            )
+    found = {"rope_type": "yarn", "factor": factor, ORIGINAL: original}
+    for name in ("beta_fast", "beta_slow"):
+        if model.get(f"rope.scaling.yarn_{name}") is not None:
+            found[name] = model.number(f"rope.scaling.yarn_{name}")
+    return found
 
 
 def _table(model: GgufModel, name: str, raw: dict[str, Any]) -> list[float]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from jft.checkpoints.families import rope
 from jft.checkpoints.families.family import FULL, WINDOWED, Family, Keys, Stored
+from jft.checkpoints.families.gguf_config import known_scaling
 from jft.checkpoints.families.table import FAMILIES, REFUSED, TEXT_PARTS
 from jft.checkpoints.families.tensors import LLAMA_TENSORS
 from jft.errors import UserError
@@ -14,7 +15,6 @@ from jft.model.architecture import DecoderConfig, LayerKind
 
 # The config.json of models that are planned for without their files, by name.
 SHAPES = {file.stem: file for file in sorted((Path(__file__).parent / "shapes").glob("*.json"))}
-LLAMA = "llama"
 BIASES = ("attention_bias", "mlp_bias")
 
 
@@ -46,8 +46,10 @@ def text_part(raw: dict[str, Any], file: Path) -> dict[str, Any]:
     inner = raw.get("text_config")
     if not isinstance(inner, dict):
         raise UserError(f"{file}: text_config is missing; download the file again")
-    outer = {key: raw[key] for key in ("eos_token_id", "tie_word_embeddings") if key in raw}
-    return outer | inner | {"model_type": TEXT_PARTS[kind]}
+    # The head is tied by what the whole model says.
+    tied = {key: raw[key] for key in ("tie_word_embeddings",) if key in raw}
+    ends = {key: raw[key] for key in ("eos_token_id",) if key in raw}
+    return ends | inner | tied | {"model_type": TEXT_PARTS[kind]}
 
 
 def is_text_part(raw: dict[str, Any]) -> bool:
@@ -169,3 +171,26 @@ def _layers(keys: Keys, family: Family) -> tuple[LayerKind, ...]:
         for kind, turns in zip(types, rotated, strict=True)
     )
     return layers[:1] if len(set(layers)) == 1 else layers
+
+
+def describe_llama(sizes: dict[str, Any]) -> dict[str, Any]:
+    """Make the config.json of a decoder as version 1 of `model.json` held it: a Llama's sizes."""
+    keys = {
+        "vocab_size": "vocab_size",
+        "hidden_size": "embed_dim",
+        "intermediate_size": "mlp_dim",
+        "num_hidden_layers": "num_layers",
+        "num_attention_heads": "num_heads",
+        "num_key_value_heads": "num_kv_heads",
+        "head_dim": "head_dim",
+        "rms_norm_eps": "norm_eps",
+        "max_position_embeddings": "max_positions",
+        "rope_theta": "rope_theta",
+        "tie_word_embeddings": "tied_head",
+        "attention_bias": "attention_bias",
+        "mlp_bias": "mlp_bias",
+    }
+    raw = {"model_type": "llama"} | {key: sizes[name] for key, name in keys.items()}
+    if factors := sizes["rope_factors"]:
+        raw["rope_scaling"] = known_scaling(list(map(float, factors)), raw)
+    return raw

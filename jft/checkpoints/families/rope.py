@@ -107,8 +107,13 @@ def _settings(keys: Keys, family: Family, kind: str) -> dict[str, Any]:
     new, old = raw.get("rope_parameters") or {}, raw.get("rope_scaling") or {}
     if not isinstance(new, dict) or not isinstance(old, dict):
         raise UserError(f"{file}: rope_scaling={old or new!r}: must be an object")
+    if FULL in old or WINDOWED in old:
+        raise UserError(
+            f"{file}: rope_scaling={repr(old)[:80]}: is for all layers; settings by the type of "
+            "layers stand in rope_parameters"
+        )
     if FULL in new or WINDOWED in new:
-        new = new.get(kind) or {}
+        new = (new.get(kind) or {}) | (_typed(old) if kind == FULL else {})
         if not isinstance(new, dict):
             raise UserError(f"{file}: rope_parameters holds {new!r}: must be an object")
         theta = family.local_theta if kind == WINDOWED and family.local_theta else "rope_theta"
@@ -163,7 +168,7 @@ def _llama3(inner: Keys, keys: Keys, dim: int, theta: float) -> Rope:
 
 def _yarn(inner: Keys, keys: Keys, dim: int, theta: float) -> Rope:
     raw, factor, original = inner.raw, _stretch(inner, keys), inner.number(ORIGINAL)
-    fast, slow = raw.get("beta_fast") or 32, raw.get("beta_slow") or 1
+    fast, slow = inner.cap("beta_fast") or 32.0, inner.cap("beta_slow") or 1.0
     factors = yarn_factors(dim, theta, factor, fast, slow, original, raw.get("truncate", True))
 
     def growth(weight: float) -> float:
@@ -172,7 +177,8 @@ def _yarn(inner: Keys, keys: Keys, dim: int, theta: float) -> Rope:
     if raw.get("attention_factor") is not None:
         return Rope(theta, factors, inner.number("attention_factor"))
     if raw.get("mscale") and raw.get("mscale_all_dim"):
-        return Rope(theta, factors, growth(raw["mscale"]) / growth(raw["mscale_all_dim"]))
+        scale = growth(inner.number("mscale")) / growth(inner.number("mscale_all_dim"))
+        return Rope(theta, factors, scale)
     return Rope(theta, factors, growth(1.0))
 
 

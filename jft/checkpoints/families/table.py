@@ -44,8 +44,6 @@ GEMMA_DEFAULTS = LLAMA_DEFAULTS | {
 }
 # Norms of Gemma have weights 1 + w, multiplied in float32; of OLMo, w in float32.
 GEMMA_NORMS = {"norm_offset": 1.0, "norm_float32": True}
-# Before 2024, Gemma's files said `gelu` for the approximation by a hyperbolic tangent.
-GEMMA_ACTIVATIONS = {"gelu": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh"}
 
 
 def _sqrt_of_width(keys: Keys) -> float:
@@ -61,22 +59,27 @@ def _all_windowed(keys: Keys) -> list[str]:
 
 
 def _qwen_layers(keys: Keys) -> list[str]:
-    if not keys.raw["use_sliding_window"]:
+    if not keys.raw["use_sliding_window"] or not keys.window():
         return full_layers(keys)
-    return listed_layers(lambda keys, i: i >= keys.size("max_window_layers"))(keys)
+    first = keys.size("max_window_layers") if keys.raw["max_window_layers"] else 0
+    return listed_layers(lambda keys, i: i >= first)(keys)
 
 
 def _smollm3_rotated(keys: Keys) -> list:
+    layers = keys.size("num_hidden_layers")
+    listed = keys.raw.get("no_rope_layers")
+    if isinstance(listed, list) and len(listed) > layers:  # as in configs of cut models
+        keys.raw["no_rope_layers"] = listed[:layers]
+    if found := keys.by_layer("no_rope_layers", int):
+        return found
     interval = keys.size("no_rope_layer_interval")
-    layers = range(keys.size("num_hidden_layers"))
-    return keys.by_layer("no_rope_layers", int) or [(i + 1) % interval > 0 for i in layers]
+    return [(i + 1) % interval > 0 for i in range(layers)]
 
 
 def _smollm3_layers(keys: Keys) -> list[str]:
-    if not keys.raw["use_sliding_window"] or not keys.window():
-        return full_layers(keys)
+    windowed = bool(keys.raw["use_sliding_window"] and keys.window())
     rotated = _smollm3_rotated(keys)
-    return listed_layers(lambda keys, i: not rotated[i])(keys)
+    return listed_layers(lambda keys, i: windowed and not rotated[i])(keys)
 
 
 def _gemma_scalar(layers_of_27b: int) -> Callable[[dict[str, Any]], dict[str, Any]]:
@@ -130,7 +133,8 @@ FAMILIES: dict[str, Family] = {
         GEMMA_DEFAULTS,
         switches=GEMMA_NORMS,
         computed={"embed_scale": _sqrt_of_width},
-        activations=GEMMA_ACTIVATIONS,
+        # Its first files said `gelu` for the approximation by a hyperbolic tangent.
+        activations={"gelu": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh"},
         gguf=Gguf("gemma", ranked_by_id=True),
     ),
     "gemma2": Family(
@@ -149,7 +153,6 @@ FAMILIES: dict[str, Family] = {
             "score_cap": lambda keys: keys.cap("attn_logit_softcapping"),
             "logit_cap": lambda keys: keys.cap("final_logit_softcapping"),
         },
-        activations=GEMMA_ACTIVATIONS,
         layer_types=listed_layers(lambda keys, i: i % 2 == 0),
         tensors=tensors.NORMS_BOTH,
         gguf=Gguf(
@@ -184,7 +187,6 @@ FAMILIES: dict[str, Family] = {
             "score_scale": _score_scale,
             "logit_cap": lambda keys: keys.cap("final_logit_softcapping"),
         },
-        activations=GEMMA_ACTIVATIONS,
         layer_types=listed_layers(
             lambda keys, i: (i + 1) % keys.size("sliding_window_pattern") > 0
         ),
@@ -283,7 +285,7 @@ REFUSED = {
         (
             *("mamba", "falcon_mamba", "falcon_h1", "rwkv", "recurrent_gemma", "jamba", "bamba"),
             *("lfm2", "qwen3_5", "qwen3_next", "granitemoehybrid", "nemotron_h", "zamba"),
-            *("plamo2", "olmo_hybrid", "kimi_linear", "minimax"),
+            *("plamo2", "olmo_hybrid", "kimi_linear"),
         ),
         RECURRENT,
     ),
@@ -291,7 +293,7 @@ REFUSED = {
         (
             *("mixtral", "qwen2_moe", "qwen3_moe", "qwen3_vl_moe", "olmoe", "flex_olmo", "phimoe"),
             *("granitemoe", "deepseek", "gpt_oss", "llama4", "dbrx", "glm4_moe", "ernie4_5_moe"),
-            *("jetmoe", "hunyuan_v1_moe", "afmoe"),
+            *("jetmoe", "hunyuan_v1_moe", "afmoe", "minimax"),
         ),
         EXPERTS,
     ),
