@@ -3,6 +3,7 @@
 What no CPU can run is compiled for the devices that it is meant for.
 """
 
+import dataclasses
 import importlib.util
 
 import jax
@@ -19,6 +20,7 @@ from jft.batch import Batch
 from jft.data import prefix_tree
 from jft.model import decoder
 from jft.model import mesh as mesh_lib
+from jft.model.architecture import LayerKind, Rope
 from jft.model.kernels import blocks, gpu, tpu, tree_attention
 from jft.model.scores import Scores
 from jft.training import step as step_lib
@@ -268,6 +270,26 @@ def of_mesh(query, key, value, d_out, until):
     return results(lambda *qkv: attend(*qkv, mask), query, key, value, d_out)
 
 
+def windowed_of_mesh(query, key, value, d_out, until, window):
+    """The same in a layer with a window and bounded scores, which is known only when it runs."""
+    batch = Batch(until, until, until, *(None,) * 4)
+    kernels = tree_attention.kernels_for_mesh(query.shape[-1])
+    mask, scores = tree_attention.kernel_mask(batch, kernels, (0, 40)), Scores(0.1, 50.0)
+    return results(lambda *qkv: attend(*qkv, mask, scores, window), query, key, value, d_out)
+
+
+WINDOW = jax.ShapeDtypeStruct((), jnp.int32)
+
+
+@triton
+@pytest.mark.parametrize("size", [64, 128])
+def test_kernels_with_windows_are_lowered_for_gpus(size):
+    with jax.sharding.use_abstract_mesh(abstract("gpu", 2, 1, 2)):
+        traced = jax.jit(windowed_of_mesh).trace(*shapes(None, 2, 300, size=size), WINDOW)
+        text = traced.lower(lowering_platforms=("cuda",)).as_text()
+    assert text.count("@__gpu$xla.gpu.triton(") == 3
+
+
 @triton
 @pytest.mark.parametrize("sizes", [(1, 1, 1), (2, 1, 2)], ids=["a device", "four devices"])
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32])
@@ -309,6 +331,25 @@ def test_kernels_are_compiled_for_tpus_in_memory_for_the_tokens(tpus, dtype, len
     # One head's scores would be 64 MB, and 1 GB with four times the tokens.
     memory = program.memory_analysis()
     assert memory.temp_size_in_bytes < memory.argument_size_in_bytes + memory.output_size_in_bytes
+
+
+@pytest.mark.parametrize("size", [64, 256])
+def test_kernels_with_windows_are_compiled_for_tpus(tpus, size):
+    mesh = mesh_of(tpus[:1], 1, 1, 1)
+    inputs = shapes(mesh_lib.replicated(mesh), 1, 2048, 2, 1, size)
+    with jax.set_mesh(mesh):
+        program = jax.jit(windowed_of_mesh).lower(*inputs, WINDOW).compile()
+    assert program.as_text().count(TPU_CALL) == 3
+
+
+def test_a_step_of_layers_of_several_kinds_is_compiled_for_tpus(tpus, decoder_config):
+    """One compiled layer serves those with a window and those without."""
+    mesh, kinds = mesh_of(tpus, 2, 1, 2), (LayerKind(16), LayerKind(0, Rope(1e6)))
+    config = dataclasses.replace(decoder_config, layers=kinds, norms="both", score_cap=50.0)
+    program = step_lib.CompiledStep(config, "attention", jnp.bfloat16, optax.adamw(1e-3), mesh)
+    program.compile(jax.tree.map(lambda x: x[None], trees(4, 200)))
+    (compiled,) = program._compiled.values()
+    assert compiled.as_text().count(TPU_CALL) == 3
 
 
 # The forward kernel runs again in the backward pass only where nothing is saved.

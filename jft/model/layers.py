@@ -120,10 +120,10 @@ class Norm(nnx.Module):
         mean = jnp.mean(x32 * x32, axis=axes, keepdims=True)
         normal = x32 * jax.lax.rsqrt(mean + c.norm_eps)
         dtype = jnp.float32 if c.norm_float32 else x.dtype
-        scale = scale.astype(dtype) + c.norm_offset if c.norm_offset else scale.astype(dtype)
-        return (normal.astype(dtype) * jnp.expand_dims(scale, range(x.ndim - scale.ndim))).astype(
-            x.dtype
-        )
+        weight = jnp.expand_dims(scale.astype(dtype), range(x.ndim - scale.ndim))
+        if c.norm_offset:
+            weight += c.norm_offset
+        return (normal.astype(dtype) * weight).astype(x.dtype)
 
 
 class Attention(nnx.Module):

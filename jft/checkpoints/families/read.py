@@ -46,10 +46,10 @@ def text_part(raw: dict[str, Any], file: Path) -> dict[str, Any]:
     inner = raw.get("text_config")
     if not isinstance(inner, dict):
         raise UserError(f"{file}: text_config is missing; download the file again")
-    # The head is tied by what the whole model says.
-    tied = {key: raw[key] for key in ("tie_word_embeddings",) if key in raw}
-    ends = {key: raw[key] for key in ("eos_token_id",) if key in raw}
-    return ends | inner | tied | {"model_type": TEXT_PARTS[kind]}
+    found = {"eos_token_id": raw.get("eos_token_id")} | inner | {"model_type": TEXT_PARTS[kind]}
+    if "tie_word_embeddings" in raw:  # the head is tied by what the whole model says
+        found["tie_word_embeddings"] = raw["tie_word_embeddings"]
+    return found
 
 
 def is_text_part(raw: dict[str, Any]) -> bool:
