@@ -49,15 +49,17 @@ def library_errors(message: str) -> Iterator[None]:
     an Exception.
 
     Args:
-      message: with `{error}` for the first line of what the library says.
+      message: with `{error}` for what the library says: its first line, and the next one where that
+        only announces it.
     """
     try:
         yield
     except (UserError, KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
     except BaseException as error:
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(message.replace("{error}", first[:300])) from error
+        lines = (str(error).strip() or type(error).__name__).splitlines()
+        said = " ".join(line.strip() for line in lines[: 2 if lines[0].endswith(":") else 1])
+        raise UserError(message.replace("{error}", said[:300])) from error
 
 
 def expand(path: str) -> Path:

@@ -277,6 +277,11 @@ def test_a_model_in_parts_is_read_by_any_of_them(tmp_path, given):
     jax.tree.map(np.testing.assert_array_equal, found.params, params)
 
 
+def test_a_name_with_no_parts_is_that_of_a_whole_file(tmp_path):
+    path = write(tmp_path / "model-00000-of-00000.gguf", SMALL, _params(SMALL))
+    assert safetensors_io.load(path).config == _config(SMALL)
+
+
 def test_the_fingerprint_of_a_model_is_of_all_its_parts(tmp_path):
     _, folder = _split(tmp_path)
     first, second = (str(folder / f"model-{i:05}-of-00003.gguf") for i in (1, 2))

@@ -180,6 +180,36 @@ def test_llama3_factors_of_a_published_model():
             {"rope_parameters": {"rope_type": "yarn", "factor": 2.0, "beta_fast": "32"}},
             "beta_fast='32'",
         ),
+        ({"rope_parameters": {"full_attention": "x"}}, "holds full_attention='x': must be an obj"),
+        (
+            {"rope_parameters": {"rope_type": "yarn", "factor": 2.0, "rope_theta": 1}},
+            "rope_theta=1, .*yarn needs a base above 1",
+        ),
+        (
+            {"rope_parameters": {"rope_type": "linear", "factor": 1e-320}},
+            "factor=1e-320: must be a number above 0",
+        ),
+        (
+            {"model_type": "olmo3", "rope_parameters": {"rope_type": "default"}},
+            "rope_parameters=.* in this family settings stand by the type of layers",
+        ),
+        (
+            {"model_type": "gemma3_text"}
+            | {"rope_parameters": {"sliding_attention": {"partial_rotary_factor": 0.5}}},
+            "partial_rotary_factor=0.5: must be 1 in this family",
+        ),
+        ({"model_type": "smollm3", "use_sliding_window": "false"}, "must be true or false"),
+        ({"tie_word_embeddings": "yes"}, "tie_word_embeddings='yes': must be true or false"),
+        ({"is_causal": 0}, "is_causal=0: must be true or false"),
+        ({"model_type": "gemma3", "text_config": "x"}, "text_config='x': must be an object"),
+        (
+            {"model_type": "gemma3", "text_config": {"model_type": "mixtral"}},
+            "text_config has model_type='mixtral', where gemma3 has gemma3_text",
+        ),
+        (
+            {"model_type": "gemma3", "text_config": {}, "quantization_config": {"bits": 4}},
+            "quantization_config: jft reads float weights only",
+        ),
         ({"model_type": "minimax_m2"}, "'minimax_m2' is not supported: a mixture of experts"),
         ({"model_type": "mixtral"}, "'mixtral' is not supported: a mixture of experts"),
         ({"model_type": "qwen3_moe"}, "'qwen3_moe' is not supported: a mixture of experts"),
@@ -475,3 +505,11 @@ def test_code_beside_the_weights_is_not_asked_for_by_an_export(tmp_path):
     with_code = description | {"auto_map": {"AutoConfig": "configuration_phi3.Phi3Config"}}
     safetensors_io.save(with_code, params, str(tmp_path))
     assert "auto_map" not in json.loads((tmp_path / "config.json").read_text())
+
+
+def test_of_two_names_of_a_rotary_type_the_new_one_counts():
+    rope_scaling = {"rope_type": "linear", "type": "yarn", "factor": 4.0}
+    for scaling in (rope_scaling, dict(reversed(rope_scaling.items()))):
+        raw = json.loads((GOLDEN / "linear" / "config.json").read_text())
+        config = families.decoder_config(raw | {"rope_scaling": scaling}, Path("config.json"))
+        assert config.ropes[0].factors == (4.0,) * 4

@@ -54,7 +54,7 @@ def locate(path: str, patterns: Sequence[str]) -> Path:
 
 def gguf_parts(path: Path) -> list[Path]:
     """List the files of a model in parts, named as llama-gguf-split names them, by any of them."""
-    if not (found := PART.search(path.name)):
+    if not (found := PART.search(path.name)) or not int(found[2]):
         return [path]
     width, count = len(found[1]), int(found[2])
     names = (f"-{i + 1:0{width}}-of-{found[2]}.gguf" for i in range(min(count, MOST_PARTS)))

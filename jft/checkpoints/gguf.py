@@ -135,7 +135,7 @@ def open_file(path: Path) -> GGUFFile:
         if said != (len(parts), number):
             raise UserError(
                 f"{part.path}: says that it is part {said[1]!r} of {said[0]!r}, counted from 0, "
-                f"but its name that it is {number} of {len(parts)}; download it again"
+                f"but its name that it is {number} of {len(parts)}; give it back its name"
             )
         if twice := tensors.keys() & part.tensors.keys():
             raise UserError(f"{part.path}: the tensor {min(twice)} is in another part, too")
@@ -173,7 +173,7 @@ def _read(path: Path) -> GGUFFile:
         metadata[key] = cursor.value(kind)
     headers = [_read_header(cursor) for _ in range(num_tensors)]
     alignment = metadata.get("general.alignment", ALIGNMENT)
-    if not isinstance(alignment, int) or alignment < 1:
+    if not isinstance(alignment, int) or alignment < 1 or alignment % 8:
         raise ValueError(f"general.alignment={alignment}")
     start = math.ceil(cursor.at / alignment) * alignment
     tensors = {header[0]: _find(cursor, start, *header) for header in headers}

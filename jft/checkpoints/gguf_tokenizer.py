@@ -64,6 +64,13 @@ def _build(metadata: Metadata, file: Path):
     if not 0 <= eos_id < len(tokens):
         raise ValueError(f"eos_token_id={eos_id}, of {len(tokens)} tokens")
     tokens, types = list(tokens), list(_get(metadata, "token_type", [NORMAL] * len(tokens)))
+    if wrong := [kind for kind in types if not isinstance(kind, int)]:
+        raise ValueError(f"token_type holds {wrong[0]!r}")
+    if len(set(tokens)) < len(tokens):
+        raise ValueError("a token stands twice")
+    for key in ("bos_token_id", "unknown_token_id"):
+        if (value := _get(metadata, key)) is not None and not _is_token(value, tokens):
+            raise ValueError(f"{key}={repr(value)[:40]}, of {len(tokens)} tokens")
     backend, adds_bos = builders[kind](metadata, tokens, types, file)
     _add_whole_tokens(backend, tokens, types)
     if _get(metadata, "add_bos_token", adds_bos):
@@ -72,13 +79,18 @@ def _build(metadata: Metadata, file: Path):
             single=f"{tokens[bos_id]}:0 $A:0", special_tokens=[(tokens[bos_id], bos_id)]
         )
     named = {name: _get(metadata, key) for key, name in NAMES.items()}
-    config = {name: tokens[i] for name, i in named.items() if i is not None and i < len(tokens)}
+    config = {name: tokens[i] for name, i in named.items() if _is_token(i, tokens)}
     # Batches of texts of several lengths need one: other programs refuse them without.
     config.setdefault("pad_token", tokens[eos_id])
     if template := metadata.get("tokenizer.chat_template"):
         config["chat_template"] = template
-    ends = [_get(metadata, key) for key in ENDS]
-    return backend, eos_id, config, (eos_id, *(i for i in ends if i not in (None, eos_id)))
+    ends = [i for i in (_get(metadata, key) for key in ENDS) if _is_token(i, tokens)]
+    return backend, eos_id, config, (eos_id, *(i for i in ends if i != eos_id))
+
+
+def _is_token(value: typing.Any, tokens: list[str]) -> bool:
+    """Check whether a value of the metadata is the id of a token; converters write -1 for none."""
+    return isinstance(value, int) and 0 <= value < len(tokens)
 
 
 def byte_alphabet() -> list[str]:

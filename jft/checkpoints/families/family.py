@@ -11,7 +11,7 @@ from jft.errors import UserError
 
 # Larger ones mean a damaged file.
 LARGEST = {"head_dim": 1 << 16, "num_hidden_layers": 1 << 16, "num_attention_heads": 1 << 20}
-LARGEST_SIZE, LARGEST_NUMBER = 2**31 - 1, 1e30
+LARGEST_SIZE, SMALLEST_NUMBER, LARGEST_NUMBER = 2**31 - 1, 1e-30, 1e30
 # What `layer_types` may hold.
 FULL, WINDOWED = "full_attention", "sliding_attention"
 
@@ -51,9 +51,20 @@ class Keys(NamedTuple):
             )
         value = self.raw[key]
         number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number or not 0 < value < LARGEST_NUMBER:
+        if not number or not SMALLEST_NUMBER < value < LARGEST_NUMBER:
             raise UserError(f"{self.file}: {key}={repr(value)[:40]}: must be a number above 0")
         return float(value)
+
+    def flag(self, key: str) -> bool:
+        """Read true or false; what is absent or null is false.
+
+        Raises:
+          UserError: the key has another value.
+        """
+        value = self.raw.get(key)
+        if value is not None and not isinstance(value, bool):
+            raise UserError(f"{self.file}: {key}={repr(value)[:40]}: must be true or false")
+        return bool(value)
 
     def cap(self, key: str) -> float:
         """Read a number above 0 that may be absent; 0 where it is."""
@@ -79,7 +90,7 @@ class Keys(NamedTuple):
                 f"num_hidden_layers={layers} values"
             )
         if wrong := [value for value in values if not isinstance(value, kind)]:
-            raise UserError(f"{self.file}: {key} holds {wrong[0]!r}")
+            raise UserError(f"{self.file}: {key} holds {repr(wrong[0])[:40]}")
         return values
 
 

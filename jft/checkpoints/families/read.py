@@ -29,9 +29,10 @@ def family_of(raw: dict[str, Any], file: Path) -> Family:
         return FAMILIES[kind]
     supported = f"jft supports {', '.join([*FAMILIES, *TEXT_PARTS])}"
     reasons = [why for name, why in REFUSED.items() if str(kind).startswith(name)]
+    named = f"{file}: model_type={repr(kind)[:60]}"
     if reasons:
-        raise UserError(f"{file}: model_type={kind!r} is not supported: {reasons[0]}; {supported}")
-    raise UserError(f"{file}: model_type={kind!r}: {supported} only")
+        raise UserError(f"{named} is not supported: {reasons[0]}; {supported}")
+    raise UserError(f"{named}: {supported} only")
 
 
 def text_part(raw: dict[str, Any], file: Path) -> dict[str, Any]:
@@ -43,13 +44,21 @@ def text_part(raw: dict[str, Any], file: Path) -> dict[str, Any]:
     kind = raw.get("model_type")
     if not isinstance(kind, str) or kind not in TEXT_PARTS:
         return raw
-    inner = raw.get("text_config")
+    inner, wanted = raw.get("text_config"), TEXT_PARTS[kind]
     if not isinstance(inner, dict):
-        raise UserError(f"{file}: text_config is missing; download the file again")
-    found = {"eos_token_id": raw.get("eos_token_id")} | inner | {"model_type": TEXT_PARTS[kind]}
-    if "tie_word_embeddings" in raw:  # the head is tied by what the whole model says
-        found["tie_word_embeddings"] = raw["tie_word_embeddings"]
-    return found
+        raise UserError(
+            f"{file}: text_config={repr(inner)[:40]}: must be an object; download the file again"
+        )
+    if inner.get("model_type", wanted) != wanted:
+        raise UserError(
+            f"{file}: text_config has model_type={repr(inner['model_type'])[:60]}, where {kind} "
+            f"has {wanted}; download the file again"
+        )
+    # Quantized, and with a tied head, is what the whole model says that it is.
+    outer = ("eos_token_id", "quantization_config", "tie_word_embeddings")
+    found = {key: raw[key] for key in outer if raw.get(key) is not None}
+    ends = {"eos_token_id": inner["eos_token_id"]} if "eos_token_id" in inner else {}
+    return inner | found | ends | {"model_type": wanted}
 
 
 def is_text_part(raw: dict[str, Any]) -> bool:
@@ -116,11 +125,11 @@ def decoder_config(raw: dict[str, Any], file: Path) -> DecoderConfig:
         "layers": _layers(keys, family),
         "rotated_dim": rope.rotated_dim(keys, family),
         "activation": _activation(keys, family),
-        "qkv_bias": bool(raw["attention_bias"]),
-        "out_bias": bool(raw["attention_bias"]),
-        "mlp_bias": bool(raw["mlp_bias"]),
+        "qkv_bias": keys.flag("attention_bias"),
+        "out_bias": keys.flag("attention_bias"),
+        "mlp_bias": keys.flag("mlp_bias"),
         "norm_eps": keys.number("rms_norm_eps"),
-        "tied_head": bool(raw["tie_word_embeddings"]),
+        "tied_head": keys.flag("tie_word_embeddings"),
         "max_positions": keys.size("max_position_embeddings"),
     }
     computed = {name: of(keys) for name, of in family.computed.items()}
@@ -136,12 +145,12 @@ def _check_computation(keys: Keys, family: Family) -> None:
             "or a GGUF file"
         )
     for key in BIASES:
-        if raw.get(key) and key not in family.biases:
+        if keys.flag(key) and key not in family.biases:
             kind = raw["model_type"]
             raise UserError(f"{file}: {key}=true: Transformers' {kind} has no such biases")
-    if raw.get("is_causal") is False:
+    if raw.get("is_causal") is not None and not keys.flag("is_causal"):
         raise UserError(f"{file}: is_causal=false: jft attends to what came before only")
-    if raw.get("use_bidirectional_attention"):
+    if keys.flag("use_bidirectional_attention"):
         raise UserError(
             f"{file}: use_bidirectional_attention=true: jft attends to what came before only"
         )
@@ -151,7 +160,7 @@ def _activation(keys: Keys, family: Family) -> str:
     name = keys.raw.get("hidden_activation") or keys.raw["hidden_act"]
     if not isinstance(name, str) or name not in family.activations:
         known = ", ".join(family.activations)
-        raise UserError(f"{keys.file}: hidden_act={name!r}: jft supports {known} here")
+        raise UserError(f"{keys.file}: hidden_act={repr(name)[:40]}: jft supports {known} here")
     return family.activations[name]
 
 
@@ -191,6 +200,9 @@ def describe_llama(sizes: dict[str, Any]) -> dict[str, Any]:
         "mlp_bias": "mlp_bias",
     }
     raw = {"model_type": "llama"} | {key: sizes[name] for key, name in keys.items()}
-    if factors := sizes["rope_factors"]:
+    factors = sizes["rope_factors"]
+    if not isinstance(factors, list):
+        raise TypeError(f"decoder.rope_factors={factors!r}")
+    if factors:
         raw["rope_scaling"] = known_scaling(list(map(float, factors)), raw)
     return raw

@@ -37,12 +37,14 @@ def rotated_dim(keys: Keys, family: Family) -> int:
       UserError: they are an odd number, more than there are, or fewer in a family that has them
         all rotated.
     """
-    head, part = keys.size("head_dim"), _settings(keys, family, FULL).get(PARTIAL, 1.0)
+    head = keys.size("head_dim")
+    parts = [_settings(keys, family, kind).get(PARTIAL, 1.0) for kind in (FULL, WINDOWED)]
+    part = next((each for each in parts if each != 1.0), 1.0)
     dim = int(head * part) if isinstance(part, int | float) and 0 < part <= 1 else 0
     if not dim or dim % 2 or (dim < head and not family.partial):
         even = f"must leave an even number of {head} dimensions"
         wanted = even if family.partial else "must be 1 in this family"
-        raise UserError(f"{keys.file}: {PARTIAL}={part!r}: {wanted}")
+        raise UserError(f"{keys.file}: {PARTIAL}={repr(part)[:40]}: {wanted}")
     return 0 if dim == head else dim
 
 
@@ -113,11 +115,19 @@ def _settings(keys: Keys, family: Family, kind: str) -> dict[str, Any]:
             "layers stand in rope_parameters"
         )
     if FULL in new or WINDOWED in new:
-        new = (new.get(kind) or {}) | (_typed(old) if kind == FULL else {})
-        if not isinstance(new, dict):
-            raise UserError(f"{file}: rope_parameters holds {new!r}: must be an object")
+        own = new.get(kind) or {}
+        if not isinstance(own, dict):
+            raise UserError(
+                f"{file}: rope_parameters holds {kind}={repr(own)[:40]}: must be an object"
+            )
         theta = family.local_theta if kind == WINDOWED and family.local_theta else "rope_theta"
-        return {"rope_theta": raw[theta], ORIGINAL: raw["max_position_embeddings"]} | _typed(new)
+        default = {"rope_theta": raw[theta], ORIGINAL: raw["max_position_embeddings"]}
+        return default | _typed(own) | (_typed(old) if kind == FULL else {})
+    if new and family.local_theta:
+        raise UserError(
+            f"{file}: rope_parameters={repr(new)[:80]}: in this family settings stand by the type "
+            f"of layers, under {FULL} and {WINDOWED}"
+        )
     if kind == WINDOWED and family.local_theta:
         return {"rope_theta": raw[family.local_theta]}
     new, old = _typed(new), _typed(old)
@@ -133,8 +143,9 @@ def _settings(keys: Keys, family: Family, kind: str) -> dict[str, Any]:
 
 
 def _typed(rope: dict[str, Any]) -> dict[str, Any]:
-    """Call the type of rotary settings as Transformers 5 does."""
-    return {"rope_type" if key == "type" else key: value for key, value in rope.items()}
+    """Call the type of rotary settings as Transformers 5 does, which believes its own name."""
+    named = {key: value for key, value in rope.items() if key != "type"}
+    return {"rope_type": rope["type"]} | named if "type" in rope else named
 
 
 def _rope(keys: Keys, family: Family, settings: dict[str, Any]) -> Rope:
@@ -142,7 +153,7 @@ def _rope(keys: Keys, family: Family, settings: dict[str, Any]) -> Rope:
     kind = family.rope_types.get(name, name) if isinstance(name, str) else name
     if not isinstance(kind, str) or kind not in TYPES:
         supported = ", ".join(TYPES)
-        raise UserError(f"{keys.file}: rope type {name!r}: jft supports {supported}")
+        raise UserError(f"{keys.file}: rope type {repr(name)[:40]}: jft supports {supported}")
     dim = rotated_dim(keys, family) or keys.size("head_dim")
     inner = Keys(settings, keys.file)
     return TYPES[kind](inner, keys, dim, inner.number("rope_theta"))
@@ -169,6 +180,11 @@ def _llama3(inner: Keys, keys: Keys, dim: int, theta: float) -> Rope:
 def _yarn(inner: Keys, keys: Keys, dim: int, theta: float) -> Rope:
     raw, factor, original = inner.raw, _stretch(inner, keys), inner.number(ORIGINAL)
     fast, slow = inner.cap("beta_fast") or 32.0, inner.cap("beta_slow") or 1.0
+    if theta <= 1 or fast <= slow:
+        raise UserError(
+            f"{keys.file}: rope_theta={theta:g}, beta_fast={fast:g}, beta_slow={slow:g}: yarn "
+            "needs a base above 1, and a beta_fast above beta_slow"
+        )
     factors = yarn_factors(dim, theta, factor, fast, slow, original, raw.get("truncate", True))
 
     def growth(weight: float) -> float:
@@ -196,6 +212,8 @@ def _longrope(inner: Keys, keys: Keys, dim: int, theta: float) -> Rope:
         lists.append(tuple(map(float, numbers)))
     original = inner.size(ORIGINAL)
     factor = _stretch(Keys({"factor": None} | inner.raw, inner.file), keys)
+    if original < 2:
+        raise UserError(f"{keys.file}: {ORIGINAL}={original}: must be above 1")
     scale = math.sqrt(1 + math.log(factor) / math.log(original)) if factor > 1 else 1.0
     if inner.raw.get("attention_factor") is not None:
         scale = inner.number("attention_factor")

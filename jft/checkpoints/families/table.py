@@ -59,7 +59,7 @@ def _all_windowed(keys: Keys) -> list[str]:
 
 
 def _qwen_layers(keys: Keys) -> list[str]:
-    if not keys.raw["use_sliding_window"] or not keys.window():
+    if not keys.flag("use_sliding_window") or not keys.window():
         return full_layers(keys)
     first = keys.size("max_window_layers") if keys.raw["max_window_layers"] else 0
     return listed_layers(lambda keys, i: i >= first)(keys)
@@ -77,7 +77,7 @@ def _smollm3_rotated(keys: Keys) -> list:
 
 
 def _smollm3_layers(keys: Keys) -> list[str]:
-    windowed = bool(keys.raw["use_sliding_window"] and keys.window())
+    windowed = keys.flag("use_sliding_window") and bool(keys.window())
     rotated = _smollm3_rotated(keys)
     return listed_layers(lambda keys, i: windowed and not rotated[i])(keys)
 
