@@ -118,7 +118,7 @@ class Shape(NamedTuple):
 
 
 class LengthRules(NamedTuple):
-    """The rules by which a model treats longer sequences otherwise, and so how they are packed.
+    """The ways in which a model treats longer sequences differently; packing obeys them.
 
     Attributes:
       windows: the distinct windows of its layers; 0 stands for none.

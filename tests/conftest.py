@@ -110,3 +110,24 @@ def config(suite_root):
     config.eval.retention = ()  # 20 sets more; test_retention.py asks for them
     config.probe.limit = 0  # another program to compile; test_probes.py asks for them
     return config
+
+
+@pytest.fixture
+def notes_config(config, suite_root):
+    """An evaluation of a dozen short texts to generate, asked by two prompts at 0 and 2 shots."""
+    rows = [
+        {"input": f"{word} {i}", "output": f"all {word}"} for i, word in enumerate("abcdefghijkl")
+    ]
+    (suite_root / "summary" / "few_shot").mkdir(parents=True)
+    (suite_root / "summary" / "notes_test_7.json").write_text(json.dumps(rows))
+    demos = suite_root / "summary" / "few_shot" / "notes_few_shot.json"
+    demos.write_text(json.dumps([{"input": "x y", "output": "z"}, {"input": "y", "output": "x"}]))
+    file = suite_root / "prompt_map.json"
+    prompts = json.loads(file.read_text())
+    templates = ("Text: {input}\nSummary:", "In short: {input}")
+    for prompt, template in zip(prompts, templates, strict=True):
+        prompt["summary"] = template
+    file.write_text(json.dumps(prompts))
+    config.eval.datasets, config.eval.shots, config.eval.prompts = ("notes",), (0, 2), (0, 1)
+    config.eval.max_new_tokens = 12
+    return config

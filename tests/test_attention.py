@@ -1,5 +1,7 @@
 """Attention by blocks equals attention with the whole mask, forward and backward."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -140,7 +142,8 @@ def test_layers_with_windows_equal_the_whole_mask(monkeypatch, chunk, lists, cap
         return (out * is_token[..., None, None], *back(weight))
 
     for number, window in enumerate(config.windows):
-        out, back = jax.vjp(lambda *qkv: dense(*qkv, batch, config, window), *qkv)  # noqa: B023
+        whole = functools.partial(dense, batch=batch, config=config, window=window)
+        out, back = jax.vjp(whole, *qkv)
         wanted = (out * is_token[..., None, None], *back(weight))
         for got, want in zip(by_blocks(number, *qkv), wanted, strict=True):
             np.testing.assert_allclose(got, want, rtol=2e-5, atol=1e-5)

@@ -12,7 +12,7 @@ from gguf_writer import write
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_decoder_golden import GOLDEN
-from test_generation import NEW_TOKENS, eval_config, one_by_one  # noqa: F401
+from test_generation import NEW_TOKENS, one_by_one
 from test_prefix_tree import forests, loss_and_grad, packed, sequences_of
 from test_step import assert_same, examples, rows_of, run
 
@@ -202,13 +202,13 @@ def test_long_sequences_share_no_row_with_others():
 
 
 @every_family
-def test_generation_equals_one_prompt_at_a_time(eval_config, name):  # noqa: F811
+def test_generation_equals_one_prompt_at_a_time(notes_config, name):
     tokenizer = tokenizer_lib.load("random:llama-tiny")
     config, params = random_model(description_of(name, vocab_size=tokenizer.vocab_size))
-    mesh = mesh_lib.make_mesh(eval_config.mesh, jax.devices()[:2])
-    cell = eval_grid.all_cells(eval_config)[-1]
+    mesh = mesh_lib.make_mesh(notes_config.mesh, jax.devices()[:2])
+    cell = eval_grid.all_cells(notes_config)[-1]
     shards = mesh_lib.row_shards(mesh)
-    plan = eval_batches.pack_cell(cell, tokenizer, eval_config, shards, config.length_rules)
+    plan = eval_batches.pack_cell(cell, tokenizer, notes_config, shards, config.length_rules)
     assert [window for window, _ in plan.shape.window_blocks] == [w for w in config.windows if w]
     wanted = [one_by_one(config, params, each.sequences[0].tokens) for each in plan.encoded]
     program = compiled.CompiledModel(config, params, mesh, jnp.float32, NEW_TOKENS)

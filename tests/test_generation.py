@@ -23,30 +23,10 @@ from jft.evaluation import compiled, generation, loop, texts
 from jft.model import decode, decoder, sharding
 from jft.model import mesh as mesh_lib
 
-NEW_TOKENS = 12
+NEW_TOKENS = 12  # as `notes_config` has it
 HALF = "\N{REPLACEMENT CHARACTER}"  # what a token of half a character decodes to
 COLLECTIVE = re.compile(r" (all-gather|all-reduce|all-to-all|collective-permute)[-(]")
 PIECES = ["", " ", "a", "\n", "\n\n", "a\n", "\nb", "\n \n", " \n\nc", HALF]
-
-
-@pytest.fixture
-def eval_config(config, suite_root):
-    rows = [
-        {"input": f"{word} {i}", "output": f"all {word}"} for i, word in enumerate("abcdefghijkl")
-    ]
-    (suite_root / "summary" / "few_shot").mkdir(parents=True)
-    (suite_root / "summary" / "notes_test_7.json").write_text(json.dumps(rows))
-    demos = suite_root / "summary" / "few_shot" / "notes_few_shot.json"
-    demos.write_text(json.dumps([{"input": "x y", "output": "z"}, {"input": "y", "output": "x"}]))
-    file = suite_root / "prompt_map.json"
-    prompts = json.loads(file.read_text())
-    templates = ("Text: {input}\nSummary:", "In short: {input}")
-    for prompt, template in zip(prompts, templates, strict=True):
-        prompt["summary"] = template
-    file.write_text(json.dumps(prompts))
-    config.eval.datasets, config.eval.shots, config.eval.prompts = ("notes",), (0, 2), (0, 1)
-    config.eval.max_new_tokens = NEW_TOKENS
-    return config
 
 
 def one_by_one(config, params, ids):
@@ -63,16 +43,16 @@ def one_by_one(config, params, ids):
     ("devices", "batch_tokens", "slots"),
     [(8, 1, (1, 1)), (2, 4096, (1, 1)), (1, 300, (1, 2)), (2, 4096, (4, 4)), (8, 4096, (16, 64))],
 )
-def test_tokens_equal_one_by_one(eval_config, monkeypatch, devices, batch_tokens, slots, ends):
+def test_tokens_equal_one_by_one(notes_config, monkeypatch, devices, batch_tokens, slots, ends):
     """However few slots the prompts go through, and whenever they come to their end."""
     tokenizer = tokenizer_lib.load("random:llama-tiny")
     config, params, _ = safetensors_io.load("random:llama-tiny")
-    eval_config.eval.batch_tokens = batch_tokens
+    notes_config.eval.batch_tokens = batch_tokens
     monkeypatch.setattr(eval_batches, "FEWEST_SLOTS", slots[0])
     monkeypatch.setattr(eval_batches, "MOST_SLOTS", slots[1])
-    mesh = mesh_lib.make_mesh(eval_config.mesh, jax.devices()[:devices])
-    cell = eval_grid.all_cells(eval_config)[-1]
-    plan = eval_batches.pack_cell(cell, tokenizer, eval_config, mesh_lib.row_shards(mesh))
+    mesh = mesh_lib.make_mesh(notes_config.mesh, jax.devices()[:devices])
+    cell = eval_grid.all_cells(notes_config)[-1]
+    plan = eval_batches.pack_cell(cell, tokenizer, notes_config, mesh_lib.row_shards(mesh))
     wanted = [one_by_one(config, params, each.sequences[0].tokens) for each in plan.encoded]
     eos = np.array(sorted({int(ids[i + 1]) for i, ids in enumerate(wanted[:4])} if ends else [-1]))
     program = compiled.CompiledModel(config, params, mesh, jnp.float32, NEW_TOKENS)
@@ -86,12 +66,12 @@ def test_tokens_equal_one_by_one(eval_config, monkeypatch, devices, batch_tokens
     assert sum(finished) == len(wanted)
 
 
-def test_a_device_holds_the_trees_of_one_batch_at_a_time(eval_config, monkeypatch):
-    eval_config.eval.batch_tokens = 1
+def test_a_device_holds_the_trees_of_one_batch_at_a_time(notes_config, monkeypatch):
+    notes_config.eval.batch_tokens = 1
     tokenizer = tokenizer_lib.load("random:llama-tiny")
     config, params, _ = safetensors_io.load("random:llama-tiny")
-    mesh = mesh_lib.make_mesh(eval_config.mesh, jax.devices()[:1])
-    plan = eval_batches.pack_cell(eval_grid.all_cells(eval_config)[-1], tokenizer, eval_config)
+    mesh = mesh_lib.make_mesh(notes_config.mesh, jax.devices()[:1])
+    plan = eval_batches.pack_cell(eval_grid.all_cells(notes_config)[-1], tokenizer, notes_config)
     program = compiled.CompiledModel(config, params, mesh, jnp.float32, NEW_TOKENS)
     run, seen = program.prefill, []
 
@@ -107,11 +87,11 @@ def test_a_device_holds_the_trees_of_one_batch_at_a_time(eval_config, monkeypatc
     assert len(seen) > 1
 
 
-def test_no_keys_and_values_go_from_one_device_to_another(eval_config):
+def test_no_keys_and_values_go_from_one_device_to_another(notes_config):
     """When prompts are inserted, and when slots are compacted."""
     config, _, _ = safetensors_io.load("random:llama-tiny")
-    eval_config.mesh.data, eval_config.mesh.fsdp, eval_config.mesh.tensor = 2, 2, 2
-    mesh, rows, length = mesh_lib.make_mesh(eval_config.mesh), 8, 64
+    notes_config.mesh.data, notes_config.mesh.fsdp, notes_config.mesh.tensor = 2, 2, 2
+    mesh, rows, length = mesh_lib.make_mesh(notes_config.mesh), 8, 64
     programs = compiled.programs(config, mesh, jnp.dtype("float32"), NEW_TOKENS)
     shape = config.num_layers, rows, length, config.num_kv_heads, config.head_dim
     layout = NamedSharding(mesh, sharding.spec("LBTKH", shape, mesh.shape, sharding.ACTIVATIONS))
@@ -133,10 +113,10 @@ def test_no_keys_and_values_go_from_one_device_to_another(eval_config):
             assert not any("f32[" in line for line in moved)
 
 
-def test_slots_hold_what_prompts_do_not_share(eval_config):
+def test_slots_hold_what_prompts_do_not_share(notes_config):
     tokenizer = tokenizer_lib.load("random:llama-tiny")
-    for cell in eval_grid.all_cells(eval_config):
-        plan = eval_batches.pack_cell(cell, tokenizer, eval_config)
+    for cell in eval_grid.all_cells(notes_config):
+        plan = eval_batches.pack_cell(cell, tokenizer, notes_config)
         prompts = [each.sequences[0].tokens.tolist() for each in plan.encoded]
         (prefix,) = {tuple(prompt[: plan.slots.prefix_tokens]) for prompt in prompts}
         assert len({prompt[len(prefix)] for prompt in prompts}) > 1
@@ -146,25 +126,25 @@ def test_slots_hold_what_prompts_do_not_share(eval_config):
 
 
 @pytest.mark.parametrize(("cache_tokens", "number"), [(1, 16), (40 * 96, 32), (10**6, 64)])
-def test_slots_are_as_many_as_there_is_room_for(eval_config, suite_root, cache_tokens, number):
+def test_slots_are_as_many_as_there_is_room_for(notes_config, suite_root, cache_tokens, number):
     rows = [{"input": f"{i} and so on", "output": "all"} for i in range(100)]
     (suite_root / "summary" / "notes_test_7.json").write_text(json.dumps(rows))
-    eval_config.eval.cache_tokens, eval_config.eval.max_new_tokens = cache_tokens, 80
+    notes_config.eval.cache_tokens, notes_config.eval.max_new_tokens = cache_tokens, 80
     tokenizer = tokenizer_lib.load("random:llama-tiny")
     for shards in (1, 2):
         plan = eval_batches.pack_cell(
-            eval_grid.all_cells(eval_config)[-1], tokenizer, eval_config, shards
+            eval_grid.all_cells(notes_config)[-1], tokenizer, notes_config, shards
         )
         assert plan.slots.slot_tokens == 96
         assert plan.slots.num_slots == number * shards
 
 
 @pytest.mark.parametrize(("batch_tokens", "row_length"), [(1, 0), (300, 0), (4096, 0), (1, 96)])
-def test_rows_to_generate_from_are_no_longer_than_asked(eval_config, batch_tokens, row_length):
-    eval_config.eval.batch_tokens, eval_config.data.row_length = batch_tokens, row_length
+def test_rows_to_generate_from_are_no_longer_than_asked(notes_config, batch_tokens, row_length):
+    notes_config.eval.batch_tokens, notes_config.data.row_length = batch_tokens, row_length
     tokenizer = tokenizer_lib.load("random:llama-tiny")
-    cell = eval_grid.all_cells(eval_config)[-1]
-    plan = eval_batches.pack_cell(cell, tokenizer, eval_config)
+    cell = eval_grid.all_cells(notes_config)[-1]
+    plan = eval_batches.pack_cell(cell, tokenizer, notes_config)
     longest = max(len(each.sequences[0].tokens) for each in plan.encoded)
     assert (
         longest
@@ -200,10 +180,10 @@ def test_a_generation_ends_at_the_first_blank_line_after_text(pieces):
         assert length == (ended[0] if ended else len(pieces))
 
 
-def test_a_model_that_gives_no_numbers_is_an_error(eval_config, tmp_path, monkeypatch):
+def test_a_model_that_gives_no_numbers_is_an_error(notes_config, tmp_path, monkeypatch):
     monkeypatch.setattr(decoder, "logits", lambda config, params, x: x[..., :9] * jnp.nan)
     with pytest.raises(UserError, match="scores that are no numbers"):
-        loop.evaluate(eval_config, str(tmp_path / "eval"))
+        loop.evaluate(notes_config, str(tmp_path / "eval"))
 
 
 def test_eos_ends_a_generation():
@@ -226,9 +206,9 @@ def test_a_text_ends_where_there_is_room_for_no_more():
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_generated_rows_have_the_libraries_own_numbers(dtype, eval_config, tmp_path):
-    eval_config.model.dtype = dtype
-    loop.evaluate(eval_config, str(tmp_path / "eval"))
+def test_generated_rows_have_the_libraries_own_numbers(dtype, notes_config, tmp_path):
+    notes_config.model.dtype = dtype
+    loop.evaluate(notes_config, str(tmp_path / "eval"))
     rows, cells = (
         [
             json.loads(line)
@@ -301,14 +281,14 @@ def test_rouge_l_of_latin_text_is_that_of_publications(prediction, reference):
     )
 
 
-def test_references_are_read_on_the_trees_of_their_prompts(eval_config, tmp_path):
+def test_references_are_read_on_the_trees_of_their_prompts(notes_config, tmp_path):
     """One more branch, which changes no generation: its log-probability is that of a plain row."""
     tokenizer = tokenizer_lib.load("random:llama-tiny")
     config, params, _ = safetensors_io.load("random:llama-tiny")
-    cell = eval_grid.all_cells(eval_config)[-1]
-    plan = eval_batches.pack_cell(cell, tokenizer, eval_config)
-    mesh = mesh_lib.make_mesh(eval_config.mesh, jax.devices()[:2])
-    plan = eval_batches.pack_cell(cell, tokenizer, eval_config, mesh_lib.row_shards(mesh))
+    cell = eval_grid.all_cells(notes_config)[-1]
+    plan = eval_batches.pack_cell(cell, tokenizer, notes_config)
+    mesh = mesh_lib.make_mesh(notes_config.mesh, jax.devices()[:2])
+    plan = eval_batches.pack_cell(cell, tokenizer, notes_config, mesh_lib.row_shards(mesh))
     program = compiled.CompiledModel(config, params, mesh, jnp.float32, NEW_TOKENS)
     found = generation.generate(program, plan, tokenizer, lambda _: None)
     shared = sum(map(len, plan.rows))
@@ -323,16 +303,16 @@ def test_references_are_read_on_the_trees_of_their_prompts(eval_config, tmp_path
         assert each.reference == pytest.approx(logprobs[at - 1, tokens[at]].sum(), abs=2e-3)
 
 
-def test_a_reference_is_no_longer_than_a_generation(eval_config):
+def test_a_reference_is_no_longer_than_a_generation(notes_config):
     """Where a row has no room for one, there are none, and nothing depends on the rows."""
     tokenizer = tokenizer_lib.load("random:llama-tiny")
-    cell = eval_grid.all_cells(eval_config)[-1]
-    eval_config.eval.max_new_tokens = 2
-    encoded = eval_batches.pack_cell(cell, tokenizer, eval_config).encoded
+    cell = eval_grid.all_cells(notes_config)[-1]
+    notes_config.eval.max_new_tokens = 2
+    encoded = eval_batches.pack_cell(cell, tokenizer, notes_config).encoded
     for each in encoded:
         tokens, start = each.reference
         assert len(tokens) - start <= 2
         assert 0 < each.num_bytes < 40
-    eval_config.data.row_length = max(len(e.sequences[0].tokens) for e in encoded)
-    again = eval_batches.pack_cell(cell, tokenizer, eval_config).encoded
+    notes_config.data.row_length = max(len(e.sequences[0].tokens) for e in encoded)
+    again = eval_batches.pack_cell(cell, tokenizer, notes_config).encoded
     assert [each.reference for each in again] == [None] * len(encoded)

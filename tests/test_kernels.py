@@ -4,6 +4,7 @@ What no CPU can run is compiled for the devices that it is meant for.
 """
 
 import dataclasses
+import functools
 import importlib.util
 
 import jax
@@ -103,7 +104,8 @@ def test_layers_with_windows_equal_the_whole_mask(kernels, cap):
         return results(lambda *qkv: attend(*qkv, mask, Scores.of(config), window), *inputs)
 
     for number, window in enumerate(config.windows):
-        wanted = results(lambda *qkv: dense(*qkv, batch, config, window), *inputs)  # noqa: B023
+        with_mask = functools.partial(dense, batch=batch, config=config, window=window)
+        wanted = results(with_mask, *inputs)
         assert_close(by_kernels(number, *inputs), wanted, rtol=2e-5, atol=1e-5)
 
 

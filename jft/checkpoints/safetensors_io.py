@@ -90,7 +90,8 @@ def dtype_of(path: str) -> str:
         return "float32"
     for file in _weight_files(local):
         with _open_safetensors(file) as handle:
-            found |= {handle.get_slice(name).get_dtype() for name in handle.keys()}  # noqa: SIM118
+            names = handle.keys()
+            found |= {handle.get_slice(name).get_dtype() for name in names}
     return {"BF16": "bfloat16", "F16": "float16"}.get("".join(found), "float32")
 
 

@@ -153,7 +153,7 @@ class DecoderConfig:
 
     @property
     def length_rules(self) -> LengthRules:
-        """The rules by which it treats longer sequences otherwise."""
+        """The ways in which it treats longer sequences differently."""
         return LengthRules(
             self.windows, max((rope.long_after for rope in self.ropes if rope), default=0)
         )

@@ -1,4 +1,4 @@
-"""The terms of the table of families: keys of config.json, tensors, switches."""
+"""The types that the table of families is made of, and the reader of config.json's keys."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ class Gguf:
 
 @dataclass(frozen=True)
 class Family:
-    """A family of models that compute alike.
+    """A family of models: how its config.json and tensors are read, and what it computes.
 
     Attributes:
       architecture: the class of Transformers, as exports name it.
@@ -173,14 +173,14 @@ class Family:
       switches: fields of `DecoderConfig` that all its models share.
       computed: fields of `DecoderConfig` that are read from keys.
       activations: what `hidden_act` may be, by the names of `DecoderConfig`.
-      layer_types: lists the type of every layer.
-      rotated: lists for every layer whether it has a rotary embedding.
+      layer_types: returns the type of every layer, `FULL` or `WINDOWED`.
+      rotated: returns for every layer whether it has a rotary embedding.
       local_theta: the key of the rotary base of layers with a window, which no scaling changes;
         empty: their rotary embedding is that of all others.
       rope_types: other names of rotary types.
       partial: whether a part of each head may be rotated alone.
       tensors: parameters that are stored otherwise than by Llama.
-      gguf: of its GGUF files; None: none are read.
+      gguf: its GGUF files; None: jft reads none.
     """
 
     architecture: str

@@ -12,8 +12,8 @@ from jft.errors import UserError
 from jft.model.architecture import Rope
 
 ORIGINAL = "original_max_position_embeddings"
-# Keys beside the rotary settings that Transformers takes for them.
 PARTIAL = "partial_rotary_factor"
+# Keys of config.json itself that Transformers reads as rotary settings.
 OUTSIDE = ("rope_theta", PARTIAL)
 
 
@@ -222,7 +222,7 @@ def _longrope(inner: Keys, keys: Keys, dim: int, theta: float) -> Rope:
 
 
 def _stretch(inner: Keys, keys: Keys) -> float:
-    """Read by how much sequences are longer than those of training; null: take their ratio."""
+    """Read `factor`; where it is null, the ratio of the longest sequence to the original one."""
     if "factor" in inner.raw and inner.raw["factor"] is None:
         return keys.number("max_position_embeddings") / inner.number(ORIGINAL)
     return inner.number("factor")
