@@ -70,6 +70,12 @@ class Data(Section):
         choices=("fixed", "per_row", "per_example"),
     )
     prompt: int = key(0, "index into prompt_map.json", minimum=0)
+    label_start: str = key(
+        "own",
+        "where the targets begin if the tokenizer merges the prompt's end with some labels: for "
+        "each label where its own tokens do, as in the paper; or for all where the first does",
+        choices=("own", "shared"),
+    )
     examples: int = key(0, "train on the first n rows; 0: all", minimum=0)
     shuffle: bool = key(True, "shuffle the examples anew each epoch; False: file order")
     seed: int = key(0, "seed of the order, of the demonstrations and of adapters", minimum=0)

@@ -12,7 +12,7 @@ import pytest
 
 from jft import config as config_lib
 from jft.checkpoints import tokenizer as tokenizer_lib
-from jft.data import checks, data_report, datasets, token_checks, trained_on
+from jft.data import checks, data_report, datasets, length_checks, trained_on
 from jft.data import train_batches as batches_lib
 from jft.data.datasets import Dataset
 from jft.data.prefix_tree import TokenSequence
@@ -221,10 +221,10 @@ def test_what_was_trained_on_is_remembered_with_what_came_before(tmp_path):
 def test_lengths_say_what_is_shortened_and_what_a_cut_would_hurt():
     # The end of sequence is the last token: cutting it alone leaves the answer whole.
     whole = [(0, 99), (1, 100), (2, 101), (3, 110), (3, 110)]
-    lengths = [token_checks.PromptLength(i, size, min(size, 100)) for i, size in whole]
-    limit = token_checks.LengthLimit(1, 100)
-    (short,) = token_checks.shortened(labelled(*CLEAN), lengths, limit)
-    (cut,) = token_checks.answers_cut(labelled(*CLEAN), lengths, limit)
+    lengths = [length_checks.PromptLength(i, size, min(size, 100)) for i, size in whole]
+    limit = length_checks.LengthLimit(1, 100)
+    (short,) = length_checks.shortened(labelled(*CLEAN), lengths, limit)
+    (cut,) = length_checks.answers_cut(labelled(*CLEAN), lengths, limit)
     assert (short.severity, short.indices, short.of) == ("warning", [2, 3], 4)
     assert (cut.severity, cut.indices, cut.of) == ("note", [3], 4)
     assert (

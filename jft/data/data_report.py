@@ -9,12 +9,13 @@ from dataclasses import asdict
 import numpy as np
 
 from jft import config as config_lib
-from jft.data import checks, prefix_tree, token_checks
+from jft.data import checks, length_checks, prefix_tree, token_checks
 from jft.data.checks import DataFinding
 from jft.data.datasets import Dataset, Suite, suite
 from jft.data.eval_batches import PackedCell, max_length
+from jft.data.length_checks import LengthLimit, PromptLength
 from jft.data.packed import PackedRows
-from jft.data.token_checks import LengthLimit, PromptLength, SpellingEncoder
+from jft.data.token_checks import SpellingEncoder
 from jft.data.train_batches import Batches, examples_of, steps_left_out
 from jft.errors import UserError
 from jft.runtime import workdir as workdir_lib
@@ -51,6 +52,9 @@ def training_report(
         *token_checks.missing_values(dataset),
         *token_checks.unknown_tokens(
             dataset, {batches.examples[i]: batches.encoded[i] for i in items}, tokenizer
+        ),
+        *token_checks.merged_answers(
+            dataset, [(batches.examples[i], batches.encoded[i].merged) for i in items], data
         ),
         *_check_training_lengths(batches, items, data),
         *_check_steps(batches, config.train),
@@ -135,9 +139,9 @@ def _check_training_lengths(
         for i in items
     ]
     return [
-        *token_checks.unfit(dataset, batches.unfit, limit),
-        *token_checks.shortened(dataset, lengths, limit),
-        *token_checks.answers_cut(dataset, lengths, limit),
+        *length_checks.unfit(dataset, batches.unfit, limit),
+        *length_checks.shortened(dataset, lengths, limit),
+        *length_checks.answers_cut(dataset, lengths, limit),
     ]
 
 
@@ -191,8 +195,8 @@ def _report_dataset(
             dataset, dict(zip(worst.indices, worst.encoded, strict=True)), tokenizer
         ),
         *token_checks.unreachable_outputs(dataset, tokenizer, config.eval.max_new_tokens),
-        *token_checks.unfit(dataset, fewest.unfit, LengthLimit(fewest.cell.shots, longest, key)),
-        *token_checks.shortened(
+        *length_checks.unfit(dataset, fewest.unfit, LengthLimit(fewest.cell.shots, longest, key)),
+        *length_checks.shortened(
             dataset, _lengths(worst), LengthLimit(worst.cell.shots, longest, key)
         ),
     ]

@@ -11,14 +11,14 @@ import numpy as np
 
 from jft import config as config_lib
 from jft.batch import LengthRules, Shape
-from jft.data import checks, prefix_tree, token_checks
+from jft.data import checks, length_checks, prefix_tree
 from jft.data.datasets import Dataset
 from jft.data.eval_grid import Cell
+from jft.data.length_checks import LengthLimit
 from jft.data.packed import PackedRows, pack_items
 from jft.data.packing import Budget
 from jft.data.prefix_tree import TokenSequence
 from jft.data.prompts import Encoded, Encoder, Prompter, Request, encode_labels, refuse_alike
-from jft.data.token_checks import LengthLimit
 from jft.errors import UserError
 from jft.runtime.progress import say
 from jft.tasks import (
@@ -124,7 +124,7 @@ def pack_cell(
         limit, row_length = max(limit, RETENTION_LENGTH), 0
     tried = _encode(cell, dataset, indices, tokenizer, config, limit)
     unfit = {i: each.least for i, each in zip(indices, tried, strict=True) if not each.fits}
-    token_checks.refuse_unfit(dataset, unfit, len(indices), LengthLimit(cell.shots, limit, key))
+    length_checks.refuse_unfit(dataset, unfit, len(indices), LengthLimit(cell.shots, limit, key))
     encoded = [each for each in tried if each.fits]
     indices = [i for i, each in zip(indices, tried, strict=True) if each.fits]
     longest = max(map(prefix_tree.longest, (each.packed for each in encoded)))

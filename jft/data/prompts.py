@@ -51,12 +51,14 @@ class Request(NamedTuple):
       answers: the example's output in training; every label in scoring; one empty text for
         generation.
       where: the name of the example in errors, such as `paws_train_2000.json row 7`.
+      others: answers that are not predicted, but decide with `answers` where targets begin.
     """
 
     example: Example
     demos: tuple[Example, ...]
     answers: tuple[str, ...]
     where: str
+    others: tuple[str, ...] = ()
 
 
 class Encoded(NamedTuple):
@@ -71,6 +73,8 @@ class Encoded(NamedTuple):
       reference: the prompt with the output after it, where that is read beside a generation.
       num_bytes: of the text that is read, as far as its tokens are predicted; each has an equal
         share. 0 where none is read.
+      merged: the tokens at the end of the prompt that are targets, since the tokenizer merges them
+        with the beginning of an answer.
     """
 
     sequences: list[TokenSequence]
@@ -79,6 +83,7 @@ class Encoded(NamedTuple):
     example: Example | None = None
     reference: TokenSequence | None = None
     num_bytes: float = 0.0
+    merged: int = 0
 
     @property
     def packed(self) -> list[TokenSequence]:
@@ -137,29 +142,28 @@ class Prompter(NamedTuple):
         Raises:
           UserError: a prompt is empty, so that nothing would predict the answer.
         """
-        whole = self._sequences(requests)
-        for request, sequences in zip(requests, whole, strict=True):
-            if not sequences:
+        result = self._encode_as_given(requests)
+        for request, encoded in zip(requests, result, strict=True):
+            if not encoded.sequences:
                 raise UserError(
                     f"{request.where}: nothing stands before the answer; add text to the prompt"
                 )
-        pairs = zip(whole, requests, strict=True)
-        result = [Encoded(each, longest(each), 0, request.example) for each, request in pairs]
         long = [i for i, encoded in enumerate(result) if encoded.whole > self.max_length]
-        shorter = self._shorten([requests[i] for i in long])
-        for i, (sequences, least, example) in zip(long, shorter, strict=True):
-            result[i] = Encoded(sequences, result[i].whole, least, example)
+        for i, shorter in zip(long, self._shorten([requests[i] for i in long]), strict=True):
+            result[i] = shorter._replace(whole=result[i].whole)
         return result
 
-    def _sequences(self, requests: list[Request]) -> list[list[TokenSequence]]:
-        """Tokenize the prompts and the prompts with each answer, all in one call."""
-        prompts = self._prompts(requests)
-        fulls = [p + a for p, each in zip(prompts, requests, strict=True) for a in each.answers]
-        ids = iter(self.tokenizer.encode(prompts + fulls))
-        prompt_ids = [next(ids) for _ in requests]
+    def _encode_as_given(self, requests: list[Request]) -> list[Encoded]:
+        """Tokenize the prompts and the prompts with each answer, all in one call, whole."""
+        texts = []
+        for prompt, request in zip(self._prompts(requests), requests, strict=True):
+            texts += [prompt, *(prompt + each for each in (*request.answers, *request.others))]
+        ids = iter(self.tokenizer.encode(texts))
         return [
-            self._of_request(prompt, [next(ids) for _ in request.answers])
-            for prompt, request in zip(prompt_ids, requests, strict=True)
+            self._of_request(
+                request, next(ids), [next(ids) for _ in (*request.answers, *request.others)]
+            )
+            for request in requests
         ]
 
     def _prompts(self, requests: list[Request]) -> list[str]:
@@ -171,7 +175,7 @@ class Prompter(NamedTuple):
             prompts.append(contexts[id(request.demos)] + fill(self.template, request.example))
         return prompts
 
-    def _of_request(self, prompt: np.ndarray, fulls: list[np.ndarray]) -> list[TokenSequence]:
+    def _of_request(self, request: Request, prompt: np.ndarray, fulls: list[np.ndarray]) -> Encoded:
         """Make the sequences of a request from the ids of its prompt, alone and with each answer.
 
         There are none where the prompt is empty, since nothing would predict the answer.
@@ -182,32 +186,28 @@ class Prompter(NamedTuple):
         of one text.
         """
         start = min(shared_length(prompt, full) for full in fulls)
-        if start == 0:
-            return []
+        fulls = fulls[: len(request.answers)] if start else []
         if self.eos:
             fulls = [np.append(full, np.int32(self.tokenizer.eos_id)) for full in fulls]
-        return [TokenSequence(full, start) for full in fulls]
+        sequences = [TokenSequence(full, start) for full in fulls]
+        whole = longest(sequences) if sequences else 0
+        return Encoded(sequences, whole, 0, request.example, merged=len(prompt) - start)
 
-    def _fits(self, sequences: list[TokenSequence]) -> bool:
-        return bool(sequences) and longest(sequences) <= self.max_length
-
-    def _shorten(self, requests: list[Request]) -> list[tuple[list[TokenSequence], int, Example]]:
+    def _shorten(self, requests: list[Request]) -> list[Encoded]:
         """Bisect over the characters that the texts of each request keep, all requests in step.
 
         Texts longer than a limit lose their end, so that of two the longer one is cut first, and
         then both.
 
-        Returns:
-          The sequences of each request, the length of the longest with an empty input, and the
-          example as it was cut.
+        Requests that are too long even with an empty input get no sequences.
         """
         ends = [_text_ends(self.task, request.example) for request in requests]
         limits = [sorted(set().union(*of_texts.values())) for of_texts in ends]
         low, high = [0] * len(requests), [len(each) - 1 for each in limits]
 
-        def cut(places: Iterable[int]) -> list[list[TokenSequence]]:
+        def cut(places: Iterable[int]) -> list[Encoded]:
             each = zip(requests, ends, limits, places, strict=True)
-            return self._sequences(
+            return self._encode_as_given(
                 [
                     request._replace(example=_keep(request.example, of_texts, sizes[place]))
                     for request, of_texts, sizes, place in each
@@ -215,20 +215,18 @@ class Prompter(NamedTuple):
             )
 
         empty = cut(low)
-        best = [sequences if self._fits(sequences) else [] for sequences in empty]
+        best = [each if self._fits(each) else each._replace(sequences=[]) for each in empty]
         while any(lo + 1 < hi for lo, hi in zip(low, high, strict=True)):
             middle = [(lo + hi) // 2 for lo, hi in zip(low, high, strict=True)]
-            for i, sequences in enumerate(cut(middle)):
-                if self._fits(sequences):
-                    low[i], best[i] = middle[i], sequences
+            for i, each in enumerate(cut(middle)):
+                if self._fits(each):
+                    low[i], best[i] = middle[i], each
                 else:
                     high[i] = middle[i]
-        least = [longest(sequences) if sequences else 0 for sequences in empty]
-        kept = [
-            _keep(request.example, of_texts, sizes[place])
-            for request, of_texts, sizes, place in zip(requests, ends, limits, low, strict=True)
-        ]
-        return list(zip(best, least, kept, strict=True))
+        return [each._replace(least=of.whole) for each, of in zip(best, empty, strict=True)]
+
+    def _fits(self, encoded: Encoded) -> bool:
+        return encoded.fits and encoded.whole <= self.max_length
 
 
 def encode_labels(prompter: Prompter, requests: list[Request]) -> list[Encoded]:

@@ -1,6 +1,6 @@
-"""Checks of the data that look at tokens: lengths, special tokens in texts, unreachable outputs.
+"""Checks of the data that look at tokens: special tokens in texts, answers that merge with prompts.
 
-See `checks`, which looks at the examples alone.
+See `checks`, which looks at the examples alone, and `length_checks`.
 """
 
 from __future__ import annotations
@@ -8,18 +8,15 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
-import numpy as np
-
+from jft import config as config_lib
 from jft.data.checks import DataFinding, finding
 from jft.data.datasets import Dataset
 from jft.data.prompts import Encoded, Encoder
 from jft.errors import UserError
 from jft.runtime.progress import say
 
-# A few requests that do not fit are skipped; more, and the limit is wrong.
-MAX_UNFIT = 0.1
 # A generation ends there: see `evaluation.generation.first_paragraph`.
 BLANK_LINE = "\n\n"
 # What programs write for a missing value, in lower case.
@@ -50,117 +47,6 @@ class SpellingEncoder(Encoder, Protocol):
     def special_texts(self) -> Sequence[str]:
         """The spelling of every special token."""
         ...
-
-
-class LengthLimit(NamedTuple):
-    """The limit that prompts with their answers have to fit.
-
-    Attributes:
-      shots: demonstrations in each prompt.
-      max_length: the limit, in tokens.
-      key: the config key of the limit.
-    """
-
-    shots: int
-    max_length: int
-    key: str = "data.max_length"
-
-    @property
-    def remedy(self) -> str:
-        """The advice about prompts that are too long."""
-        return f"raise {self.key}{', or use fewer shots' if self.shots else ''}"
-
-    def __str__(self) -> str:
-        """Name the limit and the demonstrations, as messages do."""
-        return f"{self.key}={self.max_length} at {self.shots} shot{'s' * (self.shots != 1)}"
-
-
-class PromptLength(NamedTuple):
-    """The length of an example with its prompt and answer.
-
-    Attributes:
-      example: its index; an example may come more than once.
-      whole: tokens with the whole input.
-      kept: tokens after the input was shortened; 0 where it does not fit at all.
-    """
-
-    example: int
-    whole: int
-    kept: int
-
-
-def refuse_unfit(dataset: Dataset, unfit: dict[int, int], of: int, limit: LengthLimit) -> None:
-    """Refuse data of which too much does not fit, even with an empty input.
-
-    Args:
-      dataset: the examples.
-      unfit: the length with an empty input, in tokens, of those that do not fit, by index.
-      of: the number of examples looked at.
-      limit: what they have to fit.
-
-    Raises:
-      UserError: more than a tenth do not fit.
-    """
-    if len(unfit) > MAX_UNFIT * of:
-        first = min(unfit)
-        raise UserError(
-            f"{dataset.where(first)}: {unfit[first]} tokens even with an empty input; it and "
-            f"{len(unfit) - 1} more of {of} examples do not fit {limit}; {limit.remedy}"
-        )
-
-
-def unfit(dataset: Dataset, found: Sequence[int], limit: LengthLimit) -> list[DataFinding]:
-    """Report examples that are skipped since they do not fit, even with an empty input."""
-    text = (
-        "{n} of {of} examples [does|do] not fit {limit}, even with an empty input, and [is|are] "
-        "skipped; {remedy}"
-    )
-    return finding("too_long", dataset, sorted(found), text, limit=str(limit), remedy=limit.remedy)
-
-
-def shortened(
-    dataset: Dataset, lengths: Sequence[PromptLength], limit: LengthLimit
-) -> list[DataFinding]:
-    """Find inputs that lost their end to fit."""
-    text = (
-        "{n} of {of} inputs [loses|lose] {mean} tokens on average and {most} at most from "
-        "[its|their] end to fit {limit}, so that the model does not see them; {remedy}"
-    )
-    lost = {each.example: each.whole - each.kept for each in lengths if each.kept}
-    found = {i: tokens for i, tokens in lost.items() if tokens}
-    sizes = list(found.values()) or [0]
-    return finding(
-        "shortened_inputs",
-        dataset,
-        sorted(found),
-        text,
-        among=len(lost),
-        mean=f"{np.mean(sizes):.0f}",
-        most=str(max(sizes)),
-        limit=str(limit),
-        remedy=limit.remedy,
-    )
-
-
-def answers_cut(
-    dataset: Dataset, lengths: Sequence[PromptLength], limit: LengthLimit
-) -> list[DataFinding]:
-    """Find examples whose answer would be cut if sequences lost their end, not their input."""
-    text = (
-        "{n} of {of} examples would lose part of [its|their] answer if sequences were cut at "
-        "{limit}, as is common; jft shortens the input instead, so nothing need be done"
-    )
-    # The last of the tokens is the end of sequence, no part of the answer.
-    found = {each.example for each in lengths if each.whole - 1 > limit.max_length}
-    return finding(
-        "answers_cut",
-        dataset,
-        sorted(found),
-        text,
-        "note",
-        among=len({each.example for each in lengths}),
-        limit=str(limit),
-    )
 
 
 def special_tokens(dataset: Dataset, tokenizer: SpellingEncoder) -> list[DataFinding]:
@@ -273,6 +159,41 @@ def unknown_tokens(
         "one, so that the model cannot tell them apart; use a model of their language"
     )
     return finding("unknown_tokens", dataset, found, text, among=len(encoded))
+
+
+def merged_answers(
+    dataset: Dataset, merged: Sequence[tuple[int, int]], data: config_lib.Data
+) -> list[DataFinding]:
+    """Find answers to train on whose beginning the tokenizer merges with the end of the prompt.
+
+    Where that happens to some labels only, a prompt's last token tells which label follows: Qwen's
+    tokenizer makes one token of `:n` in `:negative`, and leaves the `:` of `:positive` alone.
+
+    Args:
+      dataset: the examples.
+      merged: for each prompt the index of its example, and the number of tokens at its end that
+        are targets.
+      data: of the config.
+    """
+    found = sorted({i for i, tokens in merged if tokens})
+    if not dataset.task.labels:
+        text = (
+            "in {n} of {of} examples the tokenizer merges the end of the prompt with the beginning "
+            "of the output, a token that no generation begins with; end the template otherwise, "
+            "such as with a line break"
+        )
+    elif data.label_start == "own" and len({tokens for _, tokens in merged}) > 1:
+        text = (
+            "in {n} of {of} examples the tokenizer merges the end of the prompt with the label "
+            "({labels}), but not in the others, so that a model learns to tell the label from "
+            "where tokens end, and nothing else; set data.label_start=shared, or end the template "
+            "otherwise"
+        )
+    else:
+        return []
+    labels = ", ".join(sorted({dataset.examples[i]["output"] for i in found}))
+    among = len({i for i, _ in merged})
+    return finding("merged_answers", dataset, found, text, among=among, labels=labels)
 
 
 def template(text: str, where: str, shots: int, tokenizer: SpellingEncoder) -> list[DataFinding]:

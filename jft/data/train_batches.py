@@ -15,13 +15,13 @@ import numpy as np
 
 from jft import config as config_lib
 from jft.batch import Batch, LengthRules, Shape
-from jft.data import checks, prefix_tree, token_checks
+from jft.data import checks, length_checks, prefix_tree
 from jft.data.datasets import Dataset, suite
+from jft.data.length_checks import LengthLimit
 from jft.data.packed import PackedRows, count_batches, pack_items
 from jft.data.packing import Budget
 from jft.data.prefix_tree import TokenSequence
 from jft.data.prompts import Encoded, Encoder, Prompter, Request
-from jft.data.token_checks import LengthLimit
 from jft.errors import UserError
 from jft.tasks import Example
 
@@ -110,7 +110,7 @@ def plan_run(
     while (steps := _draw(config, pool, [i for i in usable if i not in unfit])) is None:
         unfit = pool.unfit()
         limit = LengthLimit(data.shots, data.max_length)
-        token_checks.refuse_unfit(dataset, unfit, len(usable), limit)
+        length_checks.refuse_unfit(dataset, unfit, len(usable), limit)
     _check_row_length(pool, steps, data.row_length)
     budget = Budget(shards, config.train.micro_batch_tokens, data.row_length, length_rules)
     packed = pack_items(pool.encoded, steps, budget)
@@ -199,7 +199,11 @@ class _Pool:
 
     def _request(self, i: int, demos: tuple[Example, ...]) -> Request:
         example = self.dataset.examples[i]
-        return Request(example, demos, (example["output"],), self.dataset.where(i))
+        answer, labels = example["output"], self.dataset.task.labels
+        others = [each for each in labels if each != answer]
+        if self.data.label_start == "own":
+            others = []
+        return Request(example, demos, (answer,), self.dataset.where(i), tuple(others))
 
     def _first(self, i: int) -> tuple[int, ...]:
         return tuple(self._allowed([i])[: self.data.shots])
