@@ -265,7 +265,7 @@ def merged_run(config, folder, merging, outputs, template="{input} is "):
     config.train.steps, config.train.epochs, config.train.batch_size = 0, 1.0, len(outputs)
     plan = train_batches.plan_run(config, merging)
     pairs = zip(plan.examples, plan.encoded, strict=True)
-    targets = dict((i, answers(merging, encoded)[0]) for i, encoded in pairs)
+    targets = {i: answers(merging, encoded)[0] for i, encoded in pairs}
     report = data_report.training_report(plan, datasets.suite(config.data), config, merging)
     found = [each for each in report["findings"] if each["check"] == "merged_answers"]
     return [targets[i] for i in range(len(outputs))], found
@@ -277,7 +277,8 @@ def test_targets_begin_where_the_first_label_does_if_asked(config, suite_root, m
     # As the paper does: the prompt ends in a space before a digit, and before it else.
     assert targets == [" good<eos>", "0<eos>", " good<eos>", "1<eos>", "0<eos>", " good<eos>"]
     assert (found["count"], found["of"], found["indices"]) == (3, 6, [0, 2, 5])
-    assert "3 of 6 examples" in found["text"] and "the label (good)" in found["text"]
+    assert "3 of 6 examples" in found["text"]
+    assert "the label (good)" in found["text"]
     assert "data.label_start=shared" in found["text"]
     config.data.label_start = "shared"
     targets, found = merged_run(config, suite_root, merging, outputs)

@@ -29,7 +29,7 @@ from ml_collections.config_flags import tuple_parser
 
 import jft
 from jft import config as config_lib
-from jft import sections
+from jft.config import sections
 from jft.errors import UserError, expand, machine_trouble, naming
 from jft.runtime import libtpu, processes, threads, workdir
 
