@@ -165,7 +165,8 @@ NOTHING = lambda p: None  # noqa: E731
 # id: (program, what is spoilt, arguments, what the message must say)
 CASES = {
     "unknown key": (T, NOTHING, ["--config.data.tsak=sentiment"], "data.tsak.*data.task"),
-    "unknown section": (T, NOTHING, ["--config.optm.lr=1"], "optm.*optim"),
+    "unknown section": (T, NOTHING, ["--config.optm.lr=1"], r"optm.lr.*mean optim.lr\?"),
+    "both misspelt": (T, NOTHING, ["--config.modle.pth=x"], r"modle.pth.*mean model.path\?"),
     "unknown key in file": (
         T,
         lambda p: p.config("config.train.stesp = 3"),

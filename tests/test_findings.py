@@ -283,7 +283,7 @@ def test_models_of_another_recipe_are_not_contrasted(tmp_path):
 def test_examples_show_their_input_while_the_data_is_there(tmp_path, undrawn):
     folders = write_study(tmp_path)
     mini = json.loads(
-        (Path(config_lib.__file__).parent / "data/mini/sentiment/films_test_120.json").read_text()
+        (Path(report.__file__).parent / "data/mini/sentiment/films_test_120.json").read_text()
     )
     gold = {i: row["output"] for i, row in enumerate(mini)}
     for folder in folders:

@@ -34,11 +34,13 @@ from jft.evaluation import stats
 from jft.evaluation.samples import Means, Pairs
 from jft.reporting import answer, drawing, figures, notes, read, render, wording
 from jft.reporting.compare import compare
+from jft.reporting.constant_answers import with_one_label
 from jft.reporting.content import gather
 from jft.reporting.findings import findings
-from jft.reporting.models import Run
+from jft.reporting.models import Run, ScoredCell, ScoredItem
 from jft.reporting.read import read_models
 from jft.runtime import workdir
+from jft.runtime.records import Key
 
 FILES = ("report.html", "report.md", "comparisons.csv", "cells.csv", "drift.csv")
 PLOTS = ("shots.png",)
@@ -621,6 +623,46 @@ def test_a_change_within_the_margin_is_said_to_be(study):
     c = dataclasses.replace(some, difference=difference(-0.1, -0.06), recipe=None, p_holm=0.001)
     assert answer.verdict([c], 0.2) == f"Worse, but by less than 20.0 points, {c.relation}."
     assert answer.verdict([c], 0.08) == f"Worse {c.relation}."
+    nothing = difference(0.0001, 0.0007)  # significant, and 0.0 in every table
+    c = dataclasses.replace(some, difference=nothing, recipe=None, p_holm=0.001)
+    assert answer.verdict([c], 0.02) == f"No change above 2.0 points {c.relation}."
+
+
+def test_a_gain_of_a_model_that_gives_one_label_to_all_is_no_plain_gain(study):
+    [some, *_] = compare(read_models(study)).groups[0].answer
+    assert some.one_label == {}
+    found = {"difference": difference(0.2, 0.4), "recipe": None, "p_holm": 0.001}
+    c = dataclasses.replace(some, **found, one_label={"gadgets": "negative"})
+    assert answer.verdict([c], 0.02) == (
+        f"Better, but with one label for almost every item, {c.relation}."
+    )
+    assert answer.sentence(c, 0.02).endswith(
+        "It gives one label to almost every item: 'negative' on gadgets."
+    )
+    worse = dataclasses.replace(c, difference=difference(-0.4, -0.2))
+    assert answer.verdict([worse], 0.02) == f"Worse {c.relation}."
+
+
+@pytest.mark.parametrize(
+    ("predicted", "golds", "found"),
+    [
+        ("aaaaaaaaaa", "ababababab", {"films": "a"}),
+        ("aaaaaaaaab", "ababababab", {}),  # nine of ten
+        ("aaaaaaaaaa", "aaaaaaaaaa", {}),  # as it should be
+        ("cccccccccc", "ababababab", {}),  # no label of these
+        ("a" * 39 + "b", "ab" * 20, {"films": "a"}),
+    ],
+)
+def test_one_label_for_almost_all_items(predicted, golds, found):
+    key = Key("sentiment", "films", 0, 0, 0)
+    items = {
+        i: ScoredItem("", gold, label, float(gold == label))
+        for i, (label, gold) in enumerate(zip(predicted, golds, strict=True))
+    }
+    cell = ScoredCell(key, "accuracy", "in-domain", 0.5, 0.1, len(items), 0, {}, items, {})
+    assert with_one_label([cell]) == found
+    read = dataclasses.replace(cell, metric="rougeL")
+    assert with_one_label([read]) == {}
 
 
 @pytest.mark.parametrize(
@@ -688,6 +730,7 @@ def test_where_accuracy_has_no_room_to_fall_the_probability_of_the_label_is_judg
     assert outside.stands_for.metric == "accuracy"
     assert outside.stands_for.change == 0
     assert outside.stands_for.floor == ("paraphrases", "notices")
+    assert outside.one_label.keys() == {"paraphrases", "notices"}
     assert "Worse out-of-task" in answer.verdict(report_.groups[0].answer, 0.02).replace(
         "Worse out-of-domain and", "Worse"
     )

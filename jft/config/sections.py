@@ -97,7 +97,11 @@ def unknown_key(path: str, section: typing.Any, part: str) -> str:
     names = list(key_types(section)) if dataclasses.is_dataclass(section) else []
     nearest = difflib.get_close_matches(part, names, n=1, cutoff=0.5)
     if nearest:
-        return f"{path}: no such key; did you mean {_label(section)}{nearest[0]}?"
+        meant, inner = _label(section) + nearest[0], key_types(section)[nearest[0]]
+        *_, rest = path.partition(f"{part}.")
+        if rest and _is_section(inner):
+            meant += "." + difflib.get_close_matches(rest, key_types(inner), n=1, cutoff=0.0)[0]
+        return f"{path}: no such key; did you mean {meant}?"
     sections = {each.__name__: each for each in Section.__subclasses__()}
     anywhere = [name for each in sections.values() for name in _paths(each)]
     [closest] = difflib.get_close_matches(path, anywhere, n=1, cutoff=0.0)

@@ -124,7 +124,7 @@ def sentence(comparison: Comparison, margin: float) -> str:
         f"{c.relation.capitalize()}: {name} {before} {ARROW} {after} ({size}; n = {c.n}"
         f"{spreads(c)}{others})."
     )
-    floor = _floor(c.stands_for) if c.stands_for else ""
+    floor = (_floor(c.stands_for) if c.stands_for else "") + _one_label(c)
     if c.decided:
         skewed = " Most items went the other way; a few large changes decide." * c.judged.is_skewed
         return f"{text}{skewed}{floor}"
@@ -139,6 +139,12 @@ def _floor(c: Comparison) -> str:
         f"no room to fall: on {together(list(c.floor))} {who} may do no better than one label "
         "for every item."
     )
+
+
+def _one_label(c: Comparison) -> str:
+    """Say where a model gives the same answer whatever it is asked."""
+    found = [f"{label!r} on {name}" for name, label in c.one_label.items()]
+    return f" It gives one label to almost every item: {together(found)}." if found else ""
 
 
 def _unsaid(c: Comparison, margin: float) -> str:
@@ -194,8 +200,11 @@ def _judgement(comparison: Comparison, margin: float) -> str:
     loss, gain = _loss_and_gain(comparison)
     if comparison.direction:
         word = "better" if comparison.direction > 0 else "worse"
-        small = max(loss, gain) < margin
-        return f"{word}, but by less than {_margin(margin, comparison.metric)}," if small else word
+        if max(loss, gain) >= margin:
+            blind = comparison.direction > 0 and comparison.one_label
+            return f"{word}, but with one label for almost every item," if blind else word
+        if comparison.change and float(points(comparison.change, False, comparison.metric)):
+            return f"{word}, but by less than {_margin(margin, comparison.metric)},"
     if loss < margin:
         what = "change" if gain < margin else "loss"
         return f"no {what} above {_margin(margin, comparison.metric)}"

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from jft.errors import UserError
-from jft.evaluation.metrics import ACCURACY
-from jft.evaluation.samples import Means
-from jft.evaluation.stats import Items
 from jft.runtime.records import Key
 
 # A count that an evaluation could not make.
@@ -242,30 +239,6 @@ def merge_cells(models: Iterable[ScoredModel]) -> dict[Key, ScoredCell]:
                     "of them out"
                 )
     return cells
-
-
-def without_room(cells: Sequence[ScoredCell]) -> tuple[str, ...]:
-    """Name the datasets on which a model may be no better by accuracy than one label for all items.
-
-    There its accuracy has no room to fall, whatever is lost: the 95 % interval of its mean over
-    these cells of a dataset, which have the same items, holds the share of the commonest label.
-    """
-    found: dict[str, list[ScoredCell]] = {}
-    for cell in cells:
-        if cell.metric == ACCURACY:
-            found.setdefault(cell.key.dataset, []).append(cell)
-    return tuple(name for name, each in found.items() if _is_at_floor(each))
-
-
-def _is_at_floor(cells: list[ScoredCell]) -> bool:
-    golds = [item.gold for item in cells[0].items.values()]
-    items = Items(
-        [item.value for cell in cells for item in cell.items.values()],
-        [index for cell in cells for index in cell.items],
-        conditions=[cell.key.shots for cell in cells for _ in cell.items],
-    )
-    low, _ = Means.of(items.means()).interval(0.95)
-    return low <= max(map(golds.count, set(golds))) / len(golds)
 
 
 def seeds_together(tuned: list[ScoredModel]) -> list[list[ScoredModel]]:

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 from jft.errors import UserError
 from jft.evaluation import metrics, stats
-from jft.reporting.models import ScoredCell, ScoredModel, without_room
+from jft.reporting.constant_answers import with_one_label, without_room
+from jft.reporting.models import ScoredCell, ScoredModel
 from jft.runtime.records import Key
 from jft.tasks import GENERATED, RELATIONS
 
@@ -53,6 +54,7 @@ class Comparison:
         trainings are the sample.
       floor: datasets on which the reference does no better than one label for all items, so that
         accuracy has no room to fall.
+      one_label: datasets on which the model gives one label to almost every item, and that label.
       spreads: of the difference over `prompts`, `seeds` and `draws`, where there are several.
       p_holm: its p-value adjusted for all comparisons of one table.
       stands_for: the comparison by accuracy, where that has no room to fall and this is judged.
@@ -76,6 +78,7 @@ class Comparison:
     difference: stats.Difference | None
     recipe: stats.Difference | None
     floor: tuple[str, ...]
+    one_label: dict[str, str]
     spreads: dict[str, stats.Spread]
     p_holm: float | None
     changed: float | None
@@ -196,6 +199,7 @@ def comparison(level: str, model: str, reference: str | None, pairs: Sequence[Pa
         difference=difference,
         recipe=recipe,
         floor=without_room([pair.other for pair in paired if pair.other]),
+        one_label=with_one_label([pair.cell for pair in used]),
         spreads={name: spread for name, spread in known.items() if spread},
         p_holm=None,
         changed=_share_changed(paired) if paired else None,

@@ -151,8 +151,13 @@ def _escape(value: object) -> Markup:
 
 
 def _limit(comparisons: Iterable[Comparison]) -> float:
-    """Find the least multiple of five points that holds every interval: the axis ends there."""
-    ends = [abs(e) for c in comparisons if (d := c.judged) for e in (d.low, d.high)]
+    """Find the least multiple of five points that holds every interval: the axis ends there.
+
+    What has a unit of its own may lie beyond: bits per byte know no limit, and one broken model
+    would leave no room for the others.
+    """
+    shares = [c for c in comparisons if not METRICS[c.metric].unit]
+    ends = [abs(e) for c in shares if (d := c.judged) for e in (d.low, d.high)]
     return max(0.05, -(-round(max(ends, default=0) * 100, 3) // 5) * 0.05)
 
 
