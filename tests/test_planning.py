@@ -17,9 +17,8 @@ from jft.evaluation import generation
 from jft.model import decoder as decoder_lib
 from jft.model import mesh as mesh_lib
 from jft.model.architecture import DecoderConfig, LayerKind, Rope
-from jft.planning import chips, hlo, planner, search
+from jft.planning import chips, evaluation_memory, hlo, planner, search
 from jft.planning.estimate import estimate_training
-from jft.planning.evaluation_memory import evaluation_memory
 
 REPO = Path(__file__).parent.parent
 needs_libtpu = pytest.mark.skipif(
@@ -212,19 +211,21 @@ def test_a_batch_of_an_evaluation_is_planned_too(config):
     on, decoder = chips.parse_slice("cpu:8"), planner.decoder_config(config.model.path)
     tokenizer = planner.tokenizer_of(config.model.path, decoder.vocab_size)
     config.data.root, config.eval.datasets = "mini", ("sentiment:gadgets", "summary:town")
-    scored, generated = evaluation_memory(config, decoder, tokenizer, on, on.devices())
+    found = evaluation_memory.evaluation_memory(config, decoder, tokenizer, on, on.devices())
+    scored, generated = found
     assert (scored.dataset, generated.dataset) == ("gadgets", "town")
-    for found in (scored, generated):
-        assert found.fits
-        assert found.shots in (0, 2)
-        assert found.weights == sum(x.size for x in jax.tree.leaves(tiny())) * 2 / 8
-        assert found.peak > found.weights + found.cache
+    for each in found:
+        assert each.fits
+        assert each.shots in (0, 2)
+        assert each.weights == sum(x.size for x in jax.tree.leaves(tiny())) * 2 / 8
+        assert each.peak == each.weights + each.cache + each.working
+        assert each.working > 0
     assert not scored.cache
     numbers = 2 * decoder.num_layers * decoder.num_kv_heads * decoder.head_dim
     trees = generated.shape.rows // 8 * generated.shape.row_length * numbers * 2
     assert generated.peak > generated.weights + generated.cache + trees
     config.eval.max_new_tokens += 512
-    _, longer = evaluation_memory(config, decoder, tokenizer, on, on.devices())
+    _, longer = evaluation_memory.evaluation_memory(config, decoder, tokenizer, on, on.devices())
     slots, devices = 16, 8  # of a device, for its share of 120 prompts; all hold all tokens
     more = 512 * slots * (numbers * 2 + devices * 4)
     assert longer.cache - generated.cache == pytest.approx(more, rel=0.01)
@@ -236,7 +237,7 @@ def generated(config, max_new_tokens):
     config.eval.datasets, config.eval.max_new_tokens = ("summary:town",), max_new_tokens
     on, decoder = chips.parse_slice("v5e:2x2"), planner.decoder_config(config.model.path)
     tokenizer = planner.tokenizer_of(config.model.path, decoder.vocab_size)
-    (found,) = evaluation_memory(config, decoder, tokenizer, on, on.devices())
+    (found,) = evaluation_memory.evaluation_memory(config, decoder, tokenizer, on, on.devices())
     return found, on.chip
 
 
@@ -253,6 +254,28 @@ def test_generations_that_a_chip_has_no_room_for_are_said_not_to_fit(config):
     found, chip = generated(config, 20_000_000)
     assert not found.fits
     assert found.peak > chip.memory
+
+
+@needs_libtpu
+def test_a_program_needs_as_much_where_it_is_refused_as_where_it_is_not():
+    n = 2**16
+    size, peaks = n * n * 2, []
+    for kind in ("v5p:2x2x1", "v5e:2x2"):
+        device = chips.parse_slice(kind).devices()[0]
+        place = jax.sharding.SingleDeviceSharding(device)
+        x = jax.ShapeDtypeStruct((n, n), jnp.bfloat16, sharding=place)
+        holds = evaluation_memory._Device(3.0 * size)  # of which the program reads one part
+        program = jax.jit(lambda x: (x @ x) @ (x.T @ x))
+        if kind.startswith("v5p"):
+            holds.run(program, x)
+        else:
+            with pytest.raises(evaluation_memory._RefusedError):
+                holds.run(program, x)
+        peaks.append(holds.peak)
+    assert peaks[0] == pytest.approx(
+        6 * size, rel=0.01
+    )  # what it held, two products, their product
+    assert peaks[1] == pytest.approx(peaks[0], rel=0.01)
 
 
 def test_a_folder_with_a_config_alone_is_enough(config, tmp_path):

@@ -164,7 +164,7 @@ def held_bytes(tree, layout, itemsize: int | None = None) -> float:
 
 
 def refused_bytes(error: Exception) -> float:
-    """Read how many bytes a program would need beside its arguments, from a compiler's refusal.
+    """Read from a compiler's refusal how many bytes a program would need, with its arguments.
 
     Raises:
       UserError: it has refused for another reason than lack of memory.
@@ -173,7 +173,9 @@ def refused_bytes(error: Exception) -> float:
     if "RESOURCE_EXHAUSTED" not in text:
         first = text.splitlines()[0]
         raise UserError(f"the step cannot be compiled for these devices: {first}") from None
-    # Such as "Ran out of memory in memory space hbm. Used 16.52G of 15.75G hbm." on TPUs.
+    # On TPUs "Ran out of memory on HBM, the total memory required for HLO temporaries (16.52G)",
+    # or "in memory space hbm. Used 16.52G of 15.75G hbm.". Both count arguments: where another kind
+    # of chip has room for the same program, its arguments and temporaries are as much together.
     match = re.search(r"(?:\(|Used )([\d.]+)([KMG])", text)
     return float(match[1]) * UNITS[match[2]] if match else math.inf
 
@@ -200,7 +202,7 @@ def _compile(
     try:
         compiled = program.compile(batch)
     except jax.errors.JaxRuntimeError as error:
-        return replace(memory, temporary=refused_bytes(error) - memory.gradients), None
+        return replace(memory, temporary=max(0.0, refused_bytes(error) - memory.peak)), None
     stats = compiled.memory_analysis()
     assert stats
     # The compiler counts gradients among what is temporary.

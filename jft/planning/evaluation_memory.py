@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import jax
@@ -46,6 +47,11 @@ class EvaluationMemory:
     cache: float
     peak: float
     fits: bool
+
+    @property
+    def working(self) -> float:
+        """Bytes of what programs work in and return at the worst moment."""
+        return self.peak - self.weights - self.cache
 
 
 def evaluation_memory(
@@ -141,7 +147,8 @@ class _Device:
         try:
             executable = lowered.compile()
         except jax.errors.JaxRuntimeError as error:
-            self.peak = self.held + estimate.refused_bytes(error)
+            beside = self.held - sum(map(_bytes, jax.tree.leaves(args)))
+            self.peak = max(self.peak, beside + estimate.refused_bytes(error))
             raise _RefusedError from None
         stats = executable.memory_analysis()
         assert stats
@@ -173,6 +180,14 @@ def _generate(
     device.run(programs["decode"], params, state, prefix, stops, _numbers(sizes.shards))
     device.held -= batch_bytes  # slots are compacted when the last prompts are inserted
     device.run(programs["compact"], state, prompts.slot_I)
+
+
+def _bytes(x) -> float:
+    """Count the bytes of an argument on a device; 0 of what is no array."""
+    if not isinstance(x, jax.ShapeDtypeStruct):
+        return 0.0
+    shape = x.sharding.shard_shape(x.shape) if x.sharding else x.shape
+    return float(math.prod(shape) * x.dtype.itemsize)
 
 
 def _shape(x, layout) -> jax.ShapeDtypeStruct:

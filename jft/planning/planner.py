@@ -155,18 +155,20 @@ def _show(config: config_lib.Config, on: Slice, found: TrainingEstimate) -> None
 def _show_evaluation(found: EvaluationMemory, on: Slice) -> None:
     """Print the memory that an evaluation takes."""
     rows = f"{count(found.shape.rows, 'row')} of {found.shape.row_length} tokens"
-    what, remedy = "Scoring", "lower eval.batch_tokens, or raise mesh.fsdp"
-    if found.generates:
-        what = "Generating"
-        remedy = (
-            "lower eval.cache_tokens, eval.max_length or eval.batch_tokens, or raise mesh.tensor, "
-            "which splits the cache of keys and values"
-        )
+    what = "Generating" if found.generates else "Scoring"
+    # Of what takes most.
+    remedy = {
+        found.weights: "raise mesh.fsdp or mesh.tensor, which split the weights",
+        found.cache: "lower eval.cache_tokens or eval.max_length, or raise mesh.tensor, which "
+        "splits the cache of keys and values",
+        found.working: "lower eval.batch_tokens, or raise mesh.tensor",
+    }[max(found.weights, found.cache, found.working)]
     verdict = "fits" if found.fits else f"does not fit; {remedy}"
     tell(f"\n{what}, largest batch: {found.dataset} at {found.shots} shots, {rows}")
     tell(f"  {'weights':<12}{found.weights / GIB:>10.2f} GiB")
     if found.cache:
         tell(f"  {'cache':<12}{found.cache / GIB:>10.2f}")
+    tell(f"  {'working':<12}{found.working / GIB:>10.2f}")
     tell(f"  {'peak':<12}{found.peak / GIB:>10.2f} of {on.chip.memory / GIB:.2f} GiB: {verdict}")
 
 
