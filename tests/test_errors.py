@@ -634,3 +634,30 @@ def test_a_workdir_whose_config_is_damaged_is_called_one(config, tmp_path):
         (tmp_path / "run/config.json").write_text(content)
         with pytest.raises(UserError, match=r"config\.json: damaged, of a workdir of jft\.train"):
             model_ref.resolve(str(tmp_path / "run"))
+
+
+def one_head_of_two(place):
+    place.model()
+    place.config(f"config.model.path = {str(place.tmp / 'model')!r}; config.mesh.tensor = 8")
+
+
+@pytest.mark.parametrize("program", ["train", "eval"])
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (larger_vocabulary, "id 259, but it has embeddings for 259"),
+        (lambda p: (p.model() / "model.safetensors").unlink(), "holds neither model.safetensors"),
+        (one_head_of_two, "mesh.tensor=8"),
+    ],
+)
+def test_what_cannot_be_loaded_is_found_before_it_is_loaded(place, program, spoil, message):
+    spoil(place)
+    command = [sys.executable, "-m", f"jft.{program}", f"--config={place.tmp / 'config.py'}"]
+    command += [f"--workdir={place.workdir}", "--dry_run", "--config.eval.datasets=shops"]
+    devices = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=os.environ | devices, check=False, cwd=REPO
+    )
+    assert done.returncode == 2
+    assert re.search(message, done.stderr)
+    assert "Loading the model" not in done.stderr + done.stdout

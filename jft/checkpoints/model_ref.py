@@ -22,6 +22,7 @@ from jft.checkpoints import files, manifest, peft, safetensors_io, weights
 from jft.checkpoints import tokenizer as tokenizer_lib
 from jft.checkpoints.families import read as families
 from jft.checkpoints.families.family import Family
+from jft.checkpoints.tensor_names import Pretrained
 from jft.checkpoints.tokenizer import Tokenizer
 from jft.checkpoints.weights import FLOAT32, Model
 from jft.data import trained_on
@@ -236,7 +237,23 @@ class ModelRef:
         if self.record:
             shape = self.decoder
             return shape, weights.from_checkpoint(self.folder, self.step, shape, mesh, dtype)
-        return weights.from_files(self.path, mesh, dtype)
+        return weights.from_files(self._opened, mesh, dtype)
+
+    @functools.cached_property
+    def _opened(self) -> Pretrained:
+        """The files of a model that is neither a run nor adapters, not read yet."""
+        return safetensors_io.open_weights(self.path)
+
+    def check(self, mesh: Mesh) -> None:
+        """Check that the model can be loaded, as far as it lies on this machine, over a mesh.
+
+        Raises:
+          UserError: weights that are not there, or sizes that the mesh does not divide.
+        """
+        if self.has_adapters:
+            return self.base.check(mesh)
+        in_files = self.run is None and self.folder.exists()
+        mesh_lib.check_model(mesh, self._opened.config if in_files else self.decoder)
 
 
 def resolve(path: str) -> ModelRef:

@@ -67,6 +67,9 @@ def evaluate(config: config_lib.Config, workdir: str, dry_run: bool = False) -> 
         with phase("Reading the data"):
             tokenizer, packing = session.tokenizer, (session.row_shards, ref.decoder.length_rules)
             planned = [eval_batches.pack_cell(cell, tokenizer, config, *packing) for cell in cells]
+        encoded = [each for cell in planned for each in cell.encoded]
+        token_checks.check_tokens(encoded, tokenizer, *ref.decoder.limits, ref.path)
+        ref.check(session.mesh)
         _report(config, session, folder, planned, related)
         if dry_run:
             say(f"Dry run: nothing was scored; {folder / 'data_report.html'} shows the data")
@@ -135,8 +138,6 @@ def _score_cells(
     ref, tokenizer = session.model, session.tokenizer
     with phase("Loading the model"):
         decoder, params = ref.load(session.mesh, session.dtype)
-        encoded = [each for cell in planned for each in cell.encoded]
-        token_checks.check_tokens(encoded, tokenizer, *decoder.limits, ref.path)
         model = CompiledModel(
             decoder, params, session.mesh, session.dtype, config.eval.max_new_tokens
         )

@@ -67,6 +67,7 @@ def train(config: config_lib.Config, workdir: str, dry_run: bool = False) -> Non
             say(f"Finished: {folder} holds all {batches.steps} steps; score it with jft.eval")
             drift.write_if_missing(folder, session)
             return
+        _check_model(run, step, watched)
         _report(run, step)
         if dry_run:
             say(f"Dry run: nothing was trained; {folder / 'data_report.html'} shows the data")
@@ -90,7 +91,7 @@ def _train_from(step: int, run: PlannedRun, watched: ProbeItems | None) -> None:
     config, session, batches, folder, checkpoints = run
     mesh, dtype = session.mesh, session.dtype
     optimizer = step_lib.adamw(config.optim, batches.steps)
-    decoder, state, frozen = _load(step, run, watched, optimizer)
+    decoder, state, frozen = _load(step, run, optimizer)
     load = _loader(batches, mesh)
     train_step = step_lib.CompiledStep(decoder, config.train.remat, dtype, optimizer, mesh)
     _compile(train_step, load, batches.shapes, step)
@@ -120,10 +121,17 @@ def _train_from(step: int, run: PlannedRun, watched: ProbeItems | None) -> None:
     say(f"Done: {step} steps in {folder}")
 
 
-def _load(
-    step: int, run: PlannedRun, watched: ProbeItems | None, optimizer: optax.GradientTransformation
-) -> start.Start:
-    """Load the base, or restore a step; check that the model can take the sequences."""
+def _check_model(run: PlannedRun, step: int, watched: ProbeItems | None) -> None:
+    """Check, before it is loaded, that the model is there and can take the sequences."""
+    session, encoded = run.session, run.batches.encoded + (watched.encoded if watched else [])
+    limits, path = session.model.decoder.limits, run.config.model.path
+    token_checks.check_tokens(encoded, session.tokenizer, *limits, path)
+    if not step or run.config.lora.rank:  # else the checkpoint has all weights
+        session.model.check(session.mesh)
+
+
+def _load(step: int, run: PlannedRun, optimizer: optax.GradientTransformation) -> start.Start:
+    """Load the base, or restore a step."""
     config, session, batches, folder, checkpoints = run
     with phase("Loading the model"):
         if step:
@@ -131,9 +139,6 @@ def _load(
         else:
             begun = start.begin(session, config, optimizer)
         start.say_what_is_trained(begun, session.mesh)
-        encoded = batches.encoded + (watched.encoded if watched else [])
-        limits, path = begun.decoder.limits, config.model.path
-        token_checks.check_tokens(encoded, session.tokenizer, *limits, path)
         if not step:
             _describe(folder, session, batches)
     return begun
