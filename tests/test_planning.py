@@ -286,7 +286,7 @@ def test_a_folder_with_a_config_alone_is_enough(config, tmp_path):
     assert estimated(config).fits
     config.model.path = "shape:llama-9-7b"
     with pytest.raises(
-        UserError, match=r"model\.path=shape:llama-9-7b: there are gemma-2-2b, gemma-3-1b, "
+        UserError, match=r"mean shape:llama-2-7b\? there are gemma-2-2b, gemma-3-1b, "
     ):
         planner.decoder_config(config.model.path)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import os
 import re
 import zlib
@@ -223,7 +224,9 @@ def decoder_config(path: str) -> DecoderConfig:
     if path.startswith(PREFIX):
         name = path.removeprefix(PREFIX)
         if name not in families.SHAPES:
-            raise UserError(f"model.path={path}: there are {', '.join(families.SHAPES)}")
+            nearest = difflib.get_close_matches(name, families.SHAPES, n=1, cutoff=0.5)
+            meant = f"did you mean {PREFIX}{nearest[0]}? " if nearest else ""
+            raise UserError(f"model.path={path}: {meant}there are {', '.join(families.SHAPES)}")
         file = families.SHAPES[name]
         return families.decoder_config(read_model_json(file), file)
     return model_ref.resolve(path).decoder
