@@ -4,9 +4,6 @@
         --config.model.path=HuggingFaceTB/SmolLM2-135M-Instruct \\
         --config.data.train=gadgets_train_480
 
-With a model whose tokenizer merges the prompt's end with some of the labels, such as Qwen's, set
-`--config.data.label_start=shared`: the data report says where that is so.
-
 Any key can be overridden on the command line; `python -m jft.train --help` lists them. With
 
     --config.data.root=Generalization_of_FT-LLM/data --config.data.task=detection \\

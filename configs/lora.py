@@ -14,7 +14,6 @@ from jft import config as config_lib
 
 def get_config():
     config = config_lib.get_config()
-    config.data.label_start = "shared"
     config.lora.rank = 16
     config.lora.alpha = 32.0
     config.optim.lr = 2e-4

@@ -8,8 +8,7 @@ recipe is the schema's default: AdamW, 2e-5 to zero, 2 epochs, 16 examples a ste
 That is 75 fine-tuned models and the base, each scored on 144 cells. `--dry_run` says what it takes.
 The paper trains each of its sizes once, which decides nothing about a recipe: for those, add
 `--config.study.train= --config.study.seeds=0`, which makes 39 models (XSum has 2,000 rows only).
-What the paper's scripts got wrong is handled as BUILD.md says; `label_start` changes nothing for
-the paper's own models, whose tokenizers merge no label with a prompt.
+What the paper's scripts got wrong is handled as BUILD.md says.
 """
 
 from jft import config as config_lib
@@ -18,7 +17,6 @@ from jft import config as config_lib
 def get_config():
     config = config_lib.get_config()
     config.model.path = "HuggingFaceTB/SmolLM2-135M-Instruct"
-    config.data.label_start = "shared"
     config.study.train = (
         *("summary/xsum_train_2000", "question/socialqa_train_2000"),
         *("sentiment/amazon_train_2000", "detection/paws_train_2000"),

@@ -12,7 +12,6 @@ from jft import config as config_lib
 
 def get_config():
     config = config_lib.get_config()
-    config.data.label_start = "shared"
     config.study.train = ("detection/paws_train_2000", "question/socialqa_train_2000")
     config.study.sizes = (192,)
     config.study.seeds = (0, 1, 2)

@@ -14,7 +14,6 @@ def get_config():
     config = config_lib.get_config()
     config.data.task = "sentiment"
     config.data.train = "gadgets_train_480"
-    config.data.label_start = "shared"  # JFT_MODEL may merge `:` with a label
     config.train.steps = 24
     config.train.batch_size = 8
     config.optim.lr = 2e-4

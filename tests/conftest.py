@@ -1,8 +1,10 @@
 """Eight CPU devices, strict shapes, a tiny model and a small dataset for every test."""
 
+import itertools
 import json
 import os
 import signal
+import string
 
 import flags
 
@@ -19,6 +21,7 @@ import numpy as np
 import pytest
 
 from jft import config as config_lib
+from jft.checkpoints import tokenizer as tokenizer_lib
 from jft.model.decoder import DecoderConfig
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -131,3 +134,19 @@ def notes_config(config, suite_root):
     config.eval.datasets, config.eval.shots, config.eval.prompts = ("notes",), (0, 2), (0, 1)
     config.eval.max_new_tokens = 12
     return config
+
+
+@pytest.fixture(scope="session")
+def merging(tmp_path_factory):
+    """A tokenizer that merges a space, or =, with the letter after it, but not with a digit."""
+    import tokenizers
+    from tokenizers import decoders, models, pre_tokenizers
+
+    alphabet = [chr(i) for i in range(33, 127)] + ["Ġ", "Ċ"]
+    pairs = list(itertools.product("Ġ=", string.ascii_lowercase))
+    vocab = {token: i for i, token in enumerate([*alphabet, *map("".join, pairs), "<eos>"])}
+    backend = tokenizers.Tokenizer(models.BPE(vocab=vocab, merges=pairs))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    backend.decoder = decoders.ByteLevel()
+    backend.add_special_tokens(["<eos>"])
+    return tokenizer_lib.Tokenizer(backend, vocab["<eos>"])

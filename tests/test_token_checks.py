@@ -23,23 +23,6 @@ def tiny():
     return tokenizer_lib.load("random:llama-tiny")
 
 
-@pytest.fixture(scope="module")
-def merging(tmp_path_factory):
-    """A tokenizer that merges a space with the letter after it, but not with a digit."""
-    import tokenizers
-    from tokenizers import decoders, models, pre_tokenizers
-
-    alphabet = [chr(i) for i in range(33, 127)] + ["Ġ", "Ċ"]
-    words = [f"Ġ{letter}" for letter in "abcdefghijklmnopqrstuvwxyz"]
-    vocab = {token: i for i, token in enumerate([*alphabet, *words, "<eos>"])}
-    merges = [("Ġ", letter) for letter in "abcdefghijklmnopqrstuvwxyz"]
-    backend = tokenizers.Tokenizer(models.BPE(vocab=vocab, merges=merges))
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    backend.decoder = decoders.ByteLevel()
-    backend.add_special_tokens(["<eos>"])
-    return tokenizer_lib.Tokenizer(backend, vocab["<eos>"])
-
-
 def encode(tokenizer, labels, template, eos=False, max_length=1000):
     task = Task("mood", ("input",), ("input",), tuple(labels))
     prompter = Prompter(tokenizer, task, template, max_length, eos)
@@ -254,55 +237,6 @@ def test_examples_that_the_last_step_leaves_out_are_told(
     report = data_report.training_report(plan, datasets.suite(config.data), config, tiny)
     found = [f for f in report["findings"] if f["check"] == "steps_left_out"]
     assert [f["count"] for f in found] == ([left_out] if left_out else [])
-
-
-def merged_run(config, folder, merging, outputs, template="{input} is "):
-    """Plan a run on these outputs: its targets, one text a row, and what is found of merging."""
-    file = folder / "mood_train.jsonl"
-    rows = [{"input": f"t {i}", "output": output} for i, output in enumerate(outputs)]
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    config.data.task, config.data.template, config.data.train = "mood", template, str(file)
-    config.train.steps, config.train.epochs, config.train.batch_size = 0, 1.0, len(outputs)
-    plan = train_batches.plan_run(config, merging)
-    pairs = zip(plan.examples, plan.encoded, strict=True)
-    targets = {i: answers(merging, encoded)[0] for i, encoded in pairs}
-    report = data_report.training_report(plan, datasets.suite(config.data), config, merging)
-    found = [each for each in report["findings"] if each["check"] == "merged_answers"]
-    return [targets[i] for i in range(len(outputs))], found
-
-
-def test_targets_begin_where_the_first_label_does_if_asked(config, suite_root, merging):
-    outputs, config.data.labels = ["good", "0", "good", "1", "0", "good"], ("good", "0", "1")
-    targets, (found,) = merged_run(config, suite_root, merging, outputs)
-    # As the paper does: the prompt ends in a space before a digit, and before it else.
-    assert targets == [" good<eos>", "0<eos>", " good<eos>", "1<eos>", "0<eos>", " good<eos>"]
-    assert (found["count"], found["of"], found["indices"]) == (3, 6, [0, 2, 5])
-    assert "3 of 6 examples" in found["text"]
-    assert "the label (good)" in found["text"]
-    assert "data.label_start=shared" in found["text"]
-    config.data.label_start = "shared"
-    targets, found = merged_run(config, suite_root, merging, outputs)
-    assert targets == [f" {output}<eos>" for output in outputs]
-    assert found == []
-
-
-@pytest.mark.parametrize("label_start", ["own", "shared"])
-def test_labels_that_all_merge_give_nothing_away(config, suite_root, merging, label_start):
-    config.data.labels, config.data.label_start = ("good", "bad"), label_start
-    outputs = ["good", "bad", "bad", "good"]
-    targets, found = merged_run(config, suite_root, merging, outputs)
-    assert (targets, found) == ([f" {output}<eos>" for output in outputs], [])
-    targets, found = merged_run(config, suite_root, merging, outputs, "{input} is:")
-    assert (targets, found) == ([f"{output}<eos>" for output in outputs], [])
-
-
-def test_texts_that_no_generation_begins_as_they_do_are_found(config, suite_root, merging):
-    config.data.labels = ()
-    outputs = ["a town", "7 towns", "the town", "8", "9"]
-    _, (found,) = merged_run(config, suite_root, merging, outputs)
-    assert (found["count"], found["indices"]) == (2, [0, 2])
-    assert "that no generation begins with" in found["text"]
-    assert merged_run(config, suite_root, merging, outputs, "{input} is:")[1] == []
 
 
 def encoded_ids(*ids):

@@ -61,11 +61,11 @@ class Data(Section):
         choices=("fixed", "per_row", "per_example"),
     )
     prompt: int = key(0, "index into prompt_map.json", minimum=0)
-    label_start: str = key(
-        "own",
-        "where the targets begin if the tokenizer merges the prompt's end with some labels: for "
-        "each label where its own tokens do, as in the paper; or for all where the first does",
-        choices=("own", "shared"),
+    answer_tokens: str = key(
+        "auto",
+        "prompt and answer joined, as one text whose tokens may span both, or their tokens apart; "
+        "auto: apart where the prompt's end merges with some labels only, joined elsewhere",
+        choices=("auto", "joined", "apart"),
     )
     examples: int = key(0, "train on the first n rows; 0: all", minimum=0)
     shuffle: bool = key(True, "shuffle the examples anew each epoch; False: file order")

@@ -19,7 +19,7 @@ from jft.data.token_checks import SpellingEncoder
 from jft.data.train_batches import Batches, examples_of, steps_left_out
 from jft.errors import UserError
 from jft.runtime import workdir as workdir_lib
-from jft.tasks import RETENTION_TASKS, Example
+from jft.tasks import RETENTION_TASKS, Example, Task
 
 
 def training_report(
@@ -47,14 +47,14 @@ def training_report(
             for each in checks.test_items_in_training(test, dataset)
         ),
         *_check_tokens(dataset, demos, tokenizer),
-        *_check_template(template, data.prompt, data.shots, source, tokenizer),
+        *_check_template(template, data.prompt, data.shots, source, tokenizer, dataset.task),
         *token_checks.trained_blank_lines(dataset),
         *token_checks.missing_values(dataset),
         *token_checks.unknown_tokens(
             dataset, {batches.examples[i]: batches.encoded[i] for i in items}, tokenizer
         ),
         *token_checks.merged_answers(
-            dataset, [(batches.examples[i], batches.encoded[i].merged) for i in items], data
+            dataset, [(batches.examples[i], batches.encoded[i].merged) for i in items]
         ),
         *_check_training_lengths(batches, items, data),
         *_check_steps(batches, config.train),
@@ -227,15 +227,21 @@ def _check_templates(
     return [
         finding
         for prompt, cell in of_prompt.items()
-        for finding in _check_template(cell.template, prompt, cell.shots, source, tokenizer)
+        for finding in _check_template(
+            cell.template, prompt, cell.shots, source, tokenizer, cell.dataset.task
+        )
     ]
 
 
 def _check_template(
-    text: str, prompt: int, shots: int, source: Suite, tokenizer: SpellingEncoder
+    text: str, prompt: int, shots: int, source: Suite, tokenizer: SpellingEncoder, task: Task
 ) -> list[DataFinding]:
     where = "data.template" if source.data.template else f"prompt_map.json prompt {prompt}"
-    return token_checks.template(text, where, shots, tokenizer)
+    setting = source.data.answer_tokens
+    return [
+        *token_checks.template(text, where, shots, tokenizer),
+        *token_checks.answers_apart(setting, tokenizer, task, text, where),
+    ]
 
 
 def _report_cell(packed: PackedCell) -> dict:

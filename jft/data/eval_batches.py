@@ -11,14 +11,15 @@ import numpy as np
 
 from jft import config as config_lib
 from jft.batch import LengthRules, Shape
-from jft.data import checks, length_checks, prefix_tree
+from jft.data import checks, length_checks, prefix_tree, seams
 from jft.data.datasets import Dataset
 from jft.data.eval_grid import Cell
 from jft.data.length_checks import LengthLimit
 from jft.data.packed import PackedRows, pack_items
 from jft.data.packing import Budget
 from jft.data.prefix_tree import TokenSequence
-from jft.data.prompts import Encoded, Encoder, Prompter, Request, encode_labels, refuse_alike
+from jft.data.prompts import Encoded, Prompter, Request, encode_labels, refuse_alike
+from jft.data.seams import Encoder
 from jft.errors import UserError
 from jft.runtime.progress import say
 from jft.tasks import (
@@ -167,7 +168,10 @@ def _encode(
     task = dataset.task
     if task.kind == TEXT:
         return _whole_texts(dataset, indices, tokenizer, limit)
-    prompter = Prompter(tokenizer, task, cell.template, limit, eos=False)
+    # The retention panel is asked as other harnesses ask it.
+    setting = seams.JOINED if task.name in RETENTION_TASKS else config.data.answer_tokens
+    apart = seams.is_apart(setting, tokenizer, task, cell.template)
+    prompter = Prompter(tokenizer, task, cell.template, limit, eos=False, apart=apart)
     requests = [
         Request(dataset.examples[i], cell.demos, _answers(task, dataset.examples[i]), where)
         for i, where in zip(indices, map(dataset.where, indices), strict=True)

@@ -12,13 +12,14 @@ import numpy as np
 
 from jft import config as config_lib
 from jft.batch import Batch, LengthRules
-from jft.data import checks, datasets, prefix_tree, trained_on
+from jft.data import checks, datasets, prefix_tree, seams, trained_on
 from jft.data.dataset_ref import DatasetRef
 from jft.data.datasets import Dataset, Suite
 from jft.data.eval_grid import relations
 from jft.data.packed import PackedRows, SequenceId, pack_items
 from jft.data.packing import Budget
-from jft.data.prompts import Encoded, Encoder, Prompter, Request, encode_labels
+from jft.data.prompts import Encoded, Prompter, Request, encode_labels
+from jft.data.seams import Encoder
 from jft.errors import UserError
 
 # The first tokens of a gold answer at which the model's whole distribution is looked at.
@@ -180,7 +181,8 @@ class _Planner(NamedTuple):
         dataset = self.source.test_set(name, "probe.datasets")
         task, data = dataset.task, self.config.data
         template = self.source.template(task, data.prompt)
-        prompter = Prompter(self.tokenizer, task, template, data.max_length, eos=False)
+        apart = seams.is_apart(data.answer_tokens, self.tokenizer, task, template)
+        prompter = Prompter(self.tokenizer, task, template, data.max_length, False, apart)
         trained = self._trained_on(dataset)
         fit = (i for i in dataset.usable if i not in trained)
         chosen = itertools.islice(fit, self.config.probe.limit)

@@ -9,7 +9,8 @@ task's template. With the template `Text: {input}\nSentiment:` and one demonstra
     Text: a bad one        example
     Sentiment:             then the answer, such as `negative`
 
-Whole texts are tokenized, never pieces: byte-level BPE merges across the seams.
+Whole texts are tokenized, since byte-level BPE merges across the seams, unless that gives labels
+away; see `seams`.
 """
 
 from __future__ import annotations
@@ -19,27 +20,19 @@ import itertools
 import string
 import unicodedata
 from collections.abc import Iterable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 
+from jft.data import seams
 from jft.data.prefix_tree import TokenSequence, longest, shared_length
+from jft.data.seams import Encoder
 from jft.errors import UserError
 from jft.tasks import Example, Task
 
 # An input is shortened between words. In a run of more characters without white space than this,
 # such as Chinese text, any character may be the last.
 LONGEST_WORD = 32
-
-
-class Encoder(Protocol):
-    """The part of a tokenizer that prompts need."""
-
-    eos_id: int
-
-    def encode(self, texts: list[str]) -> list[np.ndarray]:
-        """Return the token ids of each text, with the tokenizer's own prefix."""
-        ...
 
 
 class Request(NamedTuple):
@@ -51,14 +44,12 @@ class Request(NamedTuple):
       answers: the example's output in training; every label in scoring; one empty text for
         generation.
       where: the name of the example in errors, such as `paws_train_2000.json row 7`.
-      others: answers that are not predicted, but decide with `answers` where targets begin.
     """
 
     example: Example
     demos: tuple[Example, ...]
     answers: tuple[str, ...]
     where: str
-    others: tuple[str, ...] = ()
 
 
 class Encoded(NamedTuple):
@@ -111,9 +102,15 @@ def fill(template: str, example: Example) -> str:
     return template.format_map(example)
 
 
-def context(template: str, demos: tuple[Example, ...]) -> str:
-    """Return the text of demonstrations, which is the beginning of a prompt."""
-    return "".join(fill(template, demo) + demo["output"] + "\n\n" for demo in demos)
+def prompt_parts(template: str, demos: tuple[Example, ...]) -> list[str]:
+    """Return the text of demonstrations, which is the beginning of a prompt, split at its seams.
+
+    Each part but the first begins with the output of a demonstration, and the last is to be
+    continued: of no demonstrations it is empty.
+    """
+    ends = ["", *(demo["output"] + "\n\n" for demo in demos)]
+    begins = [*(fill(template, demo) for demo in demos), ""]
+    return [end + begin for end, begin in zip(ends, begins, strict=True)]
 
 
 class Prompter(NamedTuple):
@@ -125,6 +122,7 @@ class Prompter(NamedTuple):
       template: an entry of `prompt_map.json`.
       max_length: the longest sequence allowed, in tokens, the end of sequence included.
       eos: whether the end of sequence is predicted after the answer, as in training.
+      apart: whether no token spans a prompt and its answer, in demonstrations, too.
     """
 
     tokenizer: Encoder
@@ -132,6 +130,7 @@ class Prompter(NamedTuple):
     template: str
     max_length: int
     eos: bool
+    apart: bool = False
 
     def encode(self, requests: list[Request]) -> list[Encoded]:
         """Make the sequences of every request.
@@ -157,22 +156,22 @@ class Prompter(NamedTuple):
         """Tokenize the prompts and the prompts with each answer, all in one call, whole."""
         texts = []
         for prompt, request in zip(self._prompts(requests), requests, strict=True):
-            texts += [prompt, *(prompt + each for each in (*request.answers, *request.others))]
-        ids = iter(self.tokenizer.encode(texts))
+            texts += [prompt, *((*prompt, answer) for answer in request.answers)]
+        ids = iter(seams.tokenize(self.tokenizer, texts, self.apart))
         return [
-            self._of_request(
-                request, next(ids), [next(ids) for _ in (*request.answers, *request.others)]
-            )
+            self._of_request(request, next(ids), [next(ids) for _ in request.answers])
             for request in requests
         ]
 
-    def _prompts(self, requests: list[Request]) -> list[str]:
-        contexts: dict[int, str] = {}  # requests that share demonstrations share the tuple
+    def _prompts(self, requests: list[Request]) -> list[tuple[str, ...]]:
+        """Make the parts of each prompt."""
+        before: dict[int, list[str]] = {}  # requests that share demonstrations share the tuple
         prompts = []
         for request in requests:
-            if id(request.demos) not in contexts:
-                contexts[id(request.demos)] = context(self.template, request.demos)
-            prompts.append(contexts[id(request.demos)] + fill(self.template, request.example))
+            if id(request.demos) not in before:
+                before[id(request.demos)] = prompt_parts(self.template, request.demos)
+            *parts, last = before[id(request.demos)]
+            prompts.append((*parts, last + fill(self.template, request.example)))
         return prompts
 
     def _of_request(self, request: Request, prompt: np.ndarray, fulls: list[np.ndarray]) -> Encoded:
@@ -186,7 +185,8 @@ class Prompter(NamedTuple):
         of one text.
         """
         start = min(shared_length(prompt, full) for full in fulls)
-        fulls = fulls[: len(request.answers)] if start else []
+        if not start:
+            fulls = []
         if self.eos:
             fulls = [np.append(full, np.int32(self.tokenizer.eos_id)) for full in fulls]
         sequences = [TokenSequence(full, start) for full in fulls]

@@ -10,12 +10,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from jft import config as config_lib
 from jft.data.checks import DataFinding, finding
 from jft.data.datasets import Dataset
-from jft.data.prompts import Encoded, Encoder
+from jft.data.prompts import Encoded
+from jft.data.seams import AUTO, Encoder, is_apart, merged_tokens
 from jft.errors import UserError
 from jft.runtime.progress import say
+from jft.tasks import Task
 
 # A generation ends there: see `evaluation.generation.first_paragraph`.
 BLANK_LINE = "\n\n"
@@ -161,39 +162,49 @@ def unknown_tokens(
     return finding("unknown_tokens", dataset, found, text, among=len(encoded))
 
 
-def merged_answers(
-    dataset: Dataset, merged: Sequence[tuple[int, int]], data: config_lib.Data
-) -> list[DataFinding]:
+def merged_answers(dataset: Dataset, merged: Sequence[tuple[int, int]]) -> list[DataFinding]:
     """Find answers to train on whose beginning the tokenizer merges with the end of the prompt.
-
-    Where that happens to some labels only, a prompt's last token tells which label follows: Qwen's
-    tokenizer makes one token of `:n` in `:negative`, and leaves the `:` of `:positive` alone.
 
     Args:
       dataset: the examples.
       merged: for each prompt the index of its example, and the number of tokens at its end that
         are targets.
-      data: of the config.
     """
     found = sorted({i for i, tokens in merged if tokens})
     if not dataset.task.labels:
-        text = (
-            "in {n} of {of} examples the tokenizer merges the end of the prompt with the beginning "
-            "of the output, a token that no generation begins with; end the template otherwise, "
-            "such as with a line break"
-        )
-    elif data.label_start == "own" and len({tokens for _, tokens in merged}) > 1:
-        text = (
-            "in {n} of {of} examples the tokenizer merges the end of the prompt with the label "
-            "({labels}), but not in the others, so that a model learns to tell the label from "
-            "where tokens end, and nothing else; set data.label_start=shared, or end the template "
-            "otherwise"
+        so = "of the output, a token that no generation begins with"
+    elif len({tokens for _, tokens in merged}) > 1:
+        so = (
+            "of the label ({labels}), but not in the others, so that a model learns to tell the "
+            "label from where tokens end, and nothing else"
         )
     else:
         return []
+    text = (
+        "in {n} of {of} examples the tokenizer merges the end of the prompt with the beginning "
+        + so
+        + "; set data.answer_tokens=apart, in evaluations, too, or end the template otherwise"
+    )
     labels = ", ".join(sorted({dataset.examples[i]["output"] for i in found}))
     among = len({i for i, _ in merged})
     return finding("merged_answers", dataset, found, text, among=among, labels=labels)
+
+
+def answers_apart(
+    setting: str, tokenizer: Encoder, task: Task, template: str, where: str
+) -> list[DataFinding]:
+    """Tell that answers are tokenized apart from their prompts, where `auto` decided so."""
+    if setting != AUTO or not is_apart(setting, tokenizer, task, template):
+        return []
+    merged = merged_tokens(tokenizer, task, template)
+    most = max(merged.values())
+    some = [label for label, tokens in merged.items() if tokens == most]
+    text = (
+        f"the tokenizer merges the end of the prompt with {' and '.join(some)}, but not with all "
+        f"labels of {task.name}, so that answers are tokenized apart from their prompts "
+        "(data.answer_tokens=auto)"
+    )
+    return [DataFinding("decision", "answers_apart", where, 1, 1, [], text)]
 
 
 def template(text: str, where: str, shots: int, tokenizer: SpellingEncoder) -> list[DataFinding]:

@@ -15,13 +15,14 @@ import numpy as np
 
 from jft import config as config_lib
 from jft.batch import Batch, LengthRules, Shape
-from jft.data import checks, length_checks, prefix_tree
+from jft.data import checks, length_checks, prefix_tree, seams
 from jft.data.datasets import Dataset, suite
 from jft.data.length_checks import LengthLimit
 from jft.data.packed import PackedRows, count_batches, pack_items
 from jft.data.packing import Budget
 from jft.data.prefix_tree import TokenSequence
-from jft.data.prompts import Encoded, Encoder, Prompter, Request
+from jft.data.prompts import Encoded, Prompter, Request
+from jft.data.seams import Encoder
 from jft.errors import UserError
 from jft.tasks import Example
 
@@ -102,7 +103,8 @@ def plan_run(
     task, dataset = source.task, source.training_set()
     demos = source.demos(task, data.demos or dataset.name, data.shots)
     template = source.template(task, data.prompt)
-    prompter = Prompter(tokenizer, task, template, data.max_length, eos=True)
+    apart = seams.is_apart(data.answer_tokens, tokenizer, task, template)
+    prompter = Prompter(tokenizer, task, template, data.max_length, eos=True, apart=apart)
     pool = _Pool(dataset, demos, data, prompter)
     usable, unfit = checks.labelled(dataset), dict[int, int]()
     # Examples that do not fit with the demonstrations drawn for them leave the run, which then
@@ -199,11 +201,7 @@ class _Pool:
 
     def _request(self, i: int, demos: tuple[Example, ...]) -> Request:
         example = self.dataset.examples[i]
-        answer, labels = example["output"], self.dataset.task.labels
-        others = [each for each in labels if each != answer]
-        if self.data.label_start == "own":
-            others = []
-        return Request(example, demos, (answer,), self.dataset.where(i), tuple(others))
+        return Request(example, demos, (example["output"],), self.dataset.where(i))
 
     def _first(self, i: int) -> tuple[int, ...]:
         return tuple(self._allowed([i])[: self.data.shots])

@@ -16,7 +16,7 @@ from jft.batch import Shape
 from jft.checkpoints import weights
 from jft.data import prefix_tree
 from jft.data import train_batches as batches_lib
-from jft.data.prompts import Encoder
+from jft.data.seams import Encoder
 from jft.errors import UserError
 from jft.model import decoder as decoder_lib
 from jft.model import flops

@@ -15,7 +15,7 @@ from jft.batch import Shape
 from jft.data import eval_batches
 from jft.data.eval_batches import PackedCell, SlotSizes
 from jft.data.eval_grid import all_cells
-from jft.data.prompts import Encoder
+from jft.data.seams import Encoder
 from jft.evaluation import compiled, generation
 from jft.model import decoder as decoder_lib
 from jft.model import mesh as mesh_lib

@@ -15,7 +15,7 @@ from jft import config as config_lib
 from jft.checkpoints import model_ref
 from jft.checkpoints.families import read as families
 from jft.checkpoints.files import read_model_json
-from jft.data.prompts import Encoder
+from jft.data.seams import Encoder
 from jft.errors import UserError
 from jft.model.decoder import DecoderConfig
 from jft.planning import chips, search
