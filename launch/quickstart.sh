@@ -3,7 +3,7 @@
 # score both and the base model in-domain, out-of-domain and out-of-task, and show what changed.
 # `bash launch/quickstart.sh [FOLDER]`; a second run goes on from what is in the folder.
 # `JFT_MODEL=... bash launch/quickstart.sh` takes another model: a folder, a .gguf file or a hub id.
-# Its learning rate is 5e-5: the 2e-4 of configs/quickstart.py would undo most that are larger.
+# Its learning rate is 2e-5: the 2e-4 of configs/quickstart.py would undo most that are larger.
 set -euo pipefail
 start=$SECONDS
 case "${1:-}" in
@@ -32,7 +32,7 @@ step() { echo; echo "== $1"; }
 run() { "$python" -m "$@" & child=$!; wait "$child"; child=; }
 train() {
   run jft.train --config=configs/quickstart.py --workdir="$runs/$1" --config.model.path="$base" \
-    ${JFT_MODEL:+--config.optim.lr=5e-5} "${@:2}"
+    ${JFT_MODEL:+--config.optim.lr=2e-5} "${@:2}"
 }
 score() { run jft.eval --config=configs/quickstart.py --workdir="$runs/eval-$1" --config.model.path="$2"; }
 

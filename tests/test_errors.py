@@ -187,6 +187,7 @@ CASES = {
         [],
         "ZeroDivision",
     ),
+    "an unknown section in file": (T, lambda p: p.config("config.dta.task = 'x'"), [], "mean data"),
     "syntax error": (T, lambda p: p.config("config.train.steps = = 1"), [], "config.py.*line"),
     "missing config": (T, NOTHING, ["--config=/nowhere/c.py"], "/nowhere/c.py: no such file"),
     "unknown flag": (T, NOTHING, ["--wrokdir=x"], "wrokdir"),

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from jft import config as config_lib
 from jft.batch import Shape
@@ -298,6 +299,19 @@ def test_pefts_format_there_and_back(written):
     assert (base, found) == ("some/base", config.adapters)
     again = peft.read_adapters(str(path), dataclasses.replace(config, adapters=found), LLAMA)
     jax.tree.map(np.testing.assert_array_equal, again, jax.device_get(trained))
+
+
+def test_adapters_that_lack_a_tensor_are_found_before_their_base_is_loaded(tuned, tmp_path):
+    config, run = tuned
+    out = tmp_path / "out"
+    folder.export(str(run), [], str(out), "float32", adapters=True)
+    mesh = mesh_lib.make_mesh(config.mesh)
+    model_ref.resolve(str(out)).check(mesh)
+    arrays = load_file(out / "adapter_model.safetensors")
+    arrays.pop(min(arrays))
+    save_file(arrays, out / "adapter_model.safetensors")
+    with pytest.raises(UserError, match="has no place in a decoder"):
+        model_ref.resolve(str(out)).check(mesh)
 
 
 def test_adapters_to_themselves_are_refused(written):

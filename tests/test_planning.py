@@ -3,6 +3,7 @@
 import importlib.util
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -12,13 +13,14 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 from jft import config as config_lib
+from jft.batch import Shape
 from jft.errors import UserError
 from jft.evaluation import generation
 from jft.model import decoder as decoder_lib
 from jft.model import mesh as mesh_lib
 from jft.model.architecture import DecoderConfig, LayerKind, Rope
 from jft.planning import chips, evaluation_memory, hlo, planner, search
-from jft.planning.estimate import estimate_training
+from jft.planning.estimate import Memory, TrainingEstimate, estimate_training
 
 REPO = Path(__file__).parent.parent
 needs_libtpu = pytest.mark.skipif(
@@ -276,6 +278,23 @@ def test_a_program_needs_as_much_where_it_is_refused_as_where_it_is_not():
         6 * size, rel=0.01
     )  # what it held, two products, their product
     assert peaks[1] == pytest.approx(peaks[0], rel=0.01)
+
+
+def test_remedies_are_about_what_does_not_fit(config):
+    on = chips.parse_slice("v5e:2x2")
+    memory = Memory(
+        parameters=5 * on.chip.memory, optimizer=1.0, gradients=1.0, batch=1.0, temporary=0
+    )
+    shape = Shape(1, 1, 2048, 8, 1, 1)
+    found = TrainingEstimate(
+        {"data": 4, "fsdp": 1, "tensor": 1}, shape, memory, False, 1.0, {}, 1.0, 1.0, 1.0, 1, 1, 1.0
+    )
+    said = planner._remedies(config, found, on)
+    assert "change one or more: --config.mesh.data=1 --config.mesh.fsdp=4; --config.lora" in said
+    small = replace(found, memory=replace(memory, parameters=1.0, temporary=on.chip.memory))
+    assert "remat=full; --config.train.micro_batch_tokens=2048" in planner._remedies(
+        config, small, on
+    )
 
 
 def test_a_folder_with_a_config_alone_is_enough(config, tmp_path):

@@ -632,13 +632,15 @@ def test_a_gain_of_a_model_that_gives_one_label_to_all_is_no_plain_gain(study):
     [some, *_] = compare(read_models(study)).groups[0].answer
     assert some.one_label == {}
     found = {"difference": difference(0.2, 0.4), "recipe": None, "p_holm": 0.001}
-    c = dataclasses.replace(some, **found, one_label={"gadgets": "negative"})
+    c = dataclasses.replace(some, **found, one_label={"gadgets": "negative"}, blind=True)
     assert answer.verdict([c], 0.02) == (
         f"Better, but with one label for almost every item, {c.relation}."
     )
     assert answer.sentence(c, 0.02).endswith(
         "It gives one label to almost every item: 'negative' on gadgets."
     )
+    some_sets = dataclasses.replace(c, blind=False)
+    assert answer.verdict([some_sets], 0.02) == f"Better {c.relation}."
     worse = dataclasses.replace(c, difference=difference(-0.4, -0.2))
     assert answer.verdict([worse], 0.02) == f"Worse {c.relation}."
 
@@ -661,6 +663,16 @@ def test_one_label_for_almost_all_items(predicted, golds, found):
     }
     cell = ScoredCell(key, "accuracy", "in-domain", 0.5, 0.1, len(items), 0, {}, items, {})
     assert with_one_label([cell]) == found
+    # Another task's dataset of the same name is another; other shots may have another label.
+    other = {i: item._replace(prediction=item.gold) for i, item in items.items()}
+    right = dataclasses.replace(cell, key=key._replace(task="mood"), items=other)
+    assert with_one_label([cell, right]) == found
+    swapped = {
+        i: item._replace(gold="ba"["ab".index(item.gold)], prediction="b")
+        for i, item in items.items()
+    }
+    shots = dataclasses.replace(cell, key=key._replace(shots=2), items=swapped)
+    assert with_one_label([cell, shots]) == dict.fromkeys(found, "a or b")
     read = dataclasses.replace(cell, metric="rougeL")
     assert with_one_label([read]) == {}
 

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 import pytest
 
-from jft.checkpoints import model_ref, orbax_steps, safetensors_io, tokenizer
+from jft.checkpoints import model_record, model_ref, orbax_steps, safetensors_io, tokenizer
 from jft.data import packing
 from jft.errors import UserError
 from jft.model import mesh as mesh_lib
@@ -209,6 +209,57 @@ def test_other_data_is_refused_and_a_folder_that_is_no_step_is_named(config, sui
         loop.train(config, str(workdir))
 
 
+def base_folder(folder):
+    pretrained = safetensors_io.load("random:llama-tiny")
+    safetensors_io.save(pretrained.description, pretrained.params, str(folder))
+    tokenizer.load("random:llama-tiny").save(str(folder))
+    return folder
+
+
+@pytest.mark.parametrize("lost", ["model.safetensors", ""])
+def test_a_run_of_all_weights_goes_on_without_its_base(config, tmp_path, capsys, lost):
+    base = base_folder(tmp_path / "base")
+    config.model.path, config.checkpoint.every = str(base), 1
+    config.probe.every, config.probe.limit = 1, 2
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    loop.train(config, str(whole))
+    shutil.copytree(whole, cut)
+    shutil.rmtree(cut / "checkpoints" / "3")
+    (base / lost).rename(tmp_path / "lost")
+    loop.train(config, str(cut))
+    out = capsys.readouterr()
+    assert ("is not there any more" in out.out + out.err) == (not lost)
+    assert losses(cut) == losses(whole)
+    assert (cut / "probes.jsonl").read_text() == (whole / "probes.jsonl").read_text()
+    loop.train(config, str(cut))
+    assert "Finished: " in capsys.readouterr().out
+
+
+def test_adapters_say_that_files_of_their_base_are_gone(config, tmp_path):
+    base = base_folder(tmp_path / "base")
+    config.model.path, config.lora.rank = str(base), 2
+    loop.train(config, str(tmp_path / "run"))
+    (base / "model.safetensors").unlink()
+    ref = model_ref.resolve(str(tmp_path / "run"))
+    with pytest.raises(UserError, match=r"base is missing: .*holds neither model.safetensors"):
+        ref.check(mesh_lib.make_mesh(config.mesh))
+
+
+def test_a_run_from_before_answers_were_tokenized_apart_was_joined(config, tmp_path):
+    folder = tmp_path / "run"
+    loop.train(config, str(folder))
+    file = folder / workdir.CONFIG
+    content = json.loads(file.read_text())
+    del content["data"]["answer_tokens"]
+    file.write_text(json.dumps(content))
+    assert workdir.read_config(file).data.answer_tokens == "joined"
+    with pytest.raises(UserError, match=r"answer_tokens: 'joined' -> 'auto'\); give it its own"):
+        loop.train(config, str(folder))
+    assert json.loads(file.read_text()) == content
+    config.data.answer_tokens = "joined"
+    loop.train(config, str(folder))
+
+
 @pytest.mark.parametrize(
     "damage",
     [
@@ -222,17 +273,17 @@ def test_other_data_is_refused_and_a_folder_that_is_no_step_is_named(config, sui
     ids=str,
 )
 def test_a_damaged_description_of_a_model_is_named(tmp_path, damage):
-    saved = model_ref.ModelRecord(
+    saved = model_record.ModelRecord(
         safetensors_io.describe("random:llama-tiny"), 3, "base", "hash", 0
     )
-    model_ref.write_model(tmp_path, saved)
-    assert model_ref.read_model(tmp_path) == saved
+    model_record.write_record(tmp_path, saved)
+    assert model_record.read_record(tmp_path) == saved
     record = json.loads((tmp_path / "model.json").read_text())
     shape = damage.get("description", {})
     shape = record["description"] | shape if isinstance(shape, dict) else shape
     (tmp_path / "model.json").write_text(json.dumps(record | damage | {"description": shape}))
     with pytest.raises(UserError, match=r"model.json: .*; restore it"):
-        model_ref.read_model(tmp_path)
+        model_record.read_record(tmp_path)
 
 
 @pytest.mark.parametrize("older", [False, True])

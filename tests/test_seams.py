@@ -4,11 +4,13 @@ import json
 
 import numpy as np
 import pytest
+import tokenizers
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import models
 
 from jft.checkpoints import tokenizer as tokenizer_lib
-from jft.data import data_report, datasets, eval_batches, seams, train_batches
+from jft.data import data_report, datasets, eval_batches, seams, token_checks, train_batches
 from jft.data.eval_grid import all_cells
 from jft.data.prompts import Prompter, Request
 from jft.tasks import TASKS, Task
@@ -107,6 +109,20 @@ def test_scoring_asks_as_training_does(config, suite_root, merging):
             assert len({sequence.start for sequence in encoded.sequences}) == 1
 
 
+def test_a_model_that_was_trained_otherwise_is_told_of(merging):
+    mood = Task("mood", ("input",), ("input",), ("good", "0"))
+    prompts = [(mood, "{input} is:"), (mood, "{input} =")]
+
+    def found(trained, asked, prompts=prompts):
+        return token_checks.asked_otherwise(trained, asked, merging, prompts, "a run")
+
+    assert found("auto", "apart", prompts[1:]) == found("joined", "joined") == []
+    (finding,) = found("joined", "auto")
+    assert "trained with data.answer_tokens=joined, and is asked with auto" in finding.text
+    assert found("joined", "auto", prompts[:1]) == []
+    assert len(found("apart", "joined")) == 1
+
+
 def test_demonstrations_are_apart_as_their_prompts_are(merging):
     task = Task("mood", ("input",), ("input",), ("good", "0"))
     demos = ({"input": "x", "output": "good"}, {"input": "y", "output": "0"})
@@ -158,3 +174,28 @@ def test_a_template_that_ends_in_a_field_is_taken_to_end_in_a_letter(merging):
     task = TASKS["sentiment"]
     assert seams.merged_tokens(merging, task, "{input}") == {"positive": 0, "negative": 0}
     assert seams.merged_tokens(merging, task, "{input} ") == {"positive": 1, "negative": 1}
+
+
+@pytest.mark.parametrize(
+    ("template", "apart"),
+    [
+        ("{input} =", True),
+        ("{input} ={{", False),
+        ("{{{input}}} =", True),
+        ("{input}\n=", True),
+        ("= {input}", False),
+    ],
+)
+def test_the_text_after_the_last_field_decides(merging, template, apart):
+    task = Task("mood", ("input",), ("input",), ("good", "0"))
+    assert seams.is_apart("auto", merging, task, template) == apart
+
+
+def test_the_end_of_a_template_is_tokenized_in_its_place():
+    """With `a:` for a token, the `:` of a template that begins a text would not merge with it."""
+    vocab = {token: i for i, token in enumerate([*"a:nepositv", "a:", ":n", "<eos>"])}
+    backend = tokenizers.Tokenizer(models.BPE(vocab=vocab, merges=[("a", ":"), (":", "n")]))
+    backend.add_special_tokens(["<eos>"])
+    tokenizer = tokenizer_lib.Tokenizer(backend, vocab["<eos>"])
+    task = Task("mood", ("input",), ("input",), ("n", "p"))
+    assert seams.merged_tokens(tokenizer, task, "{input}:") == {"n": 0, "p": 0}

@@ -341,6 +341,19 @@ def test_every_small_table_has_an_interval_that_holds_its_estimate(n):
             assert samples.tango_interval(lost, gained, n) == pytest.approx((-high, -low))
 
 
+@pytest.mark.parametrize("n", [24, 120])
+@pytest.mark.parametrize("size", [1e-3, 0.02, 0.5])
+def test_one_small_difference_says_little_more_than_none(n, size):
+    def width(*differences):
+        tuned = np.zeros(n)
+        tuned[: len(differences)] = differences
+        found = stats.paired_difference(tuned, Items(np.zeros(n)))
+        return found.high - found.low
+
+    assert width(size) > width() / 3
+    assert width(size, size) > width() / 5
+
+
 def test_a_few_items_prove_nothing_whatever_the_metric():
     for tuned, base in (([1], [0]), ([0.3], [0.2]), ([0.3, 0.5], [0.2, 0.1])):
         found = stats.paired_difference(tuned, Items(base))

@@ -11,18 +11,18 @@ import functools
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from jft import config as config_lib
-from jft.checkpoints import files, manifest, peft, safetensors_io, weights
+from jft.checkpoints import files, manifest, model_record, peft, safetensors_io, weights
 from jft.checkpoints import tokenizer as tokenizer_lib
 from jft.checkpoints.families import read as families
 from jft.checkpoints.families.family import Family
-from jft.checkpoints.tensor_names import Pretrained
+from jft.checkpoints.model_record import ModelRecord
 from jft.checkpoints.tokenizer import Tokenizer
 from jft.checkpoints.weights import FLOAT32, Model
 from jft.data import trained_on
@@ -32,25 +32,6 @@ from jft.model import mesh as mesh_lib
 from jft.model.architecture import Adapters, DecoderConfig
 from jft.runtime import records
 from jft.runtime import workdir as workdir_lib
-
-
-class ModelRecord(NamedTuple):
-    """The content of `model.json` beside the checkpoints of a run.
-
-    Attributes:
-      description: the content of the model's config.json, adapters left out.
-      steps: of the whole run.
-      base, base_sha256: the model that it began from: its path, absolute, and its fingerprint then.
-      base_step: the step of the base where that is a run; None otherwise.
-      data_sha256: of the tokens that it is trained on; empty in older files.
-    """
-
-    description: dict[str, Any]
-    steps: int
-    base: str
-    base_sha256: str
-    base_step: int | None
-    data_sha256: str = ""
 
 
 @dataclass(frozen=True)
@@ -108,6 +89,7 @@ class ModelRef:
         assert path
         try:
             base = resolve(path)
+            base.check_files()
             sha256 = base.fingerprint()
         except UserError as error:
             raise UserError(f"{self.path} holds adapters, whose base is missing: {error}") from None
@@ -237,12 +219,7 @@ class ModelRef:
         if self.record:
             shape = self.decoder
             return shape, weights.from_checkpoint(self.folder, self.step, shape, mesh, dtype)
-        return weights.from_files(self._opened, mesh, dtype)
-
-    @functools.cached_property
-    def _opened(self) -> Pretrained:
-        """The files of a model that is neither a run nor adapters, not read yet."""
-        return safetensors_io.open_weights(self.path)
+        return weights.from_files(self.path, mesh, dtype)
 
     def check(self, mesh: Mesh) -> None:
         """Check that the model can be loaded, as far as it lies on this machine, over a mesh.
@@ -251,9 +228,21 @@ class ModelRef:
           UserError: weights that are not there, or sizes that the mesh does not divide.
         """
         if self.has_adapters:
+            if self.peft:
+                adapted = replace(self.decoder, adapters=self.peft[1])
+                peft.read_adapters(self.path, adapted, self.family)
             return self.base.check(mesh)
-        in_files = self.run is None and self.folder.exists()
-        mesh_lib.check_model(mesh, self._opened.config if in_files else self.decoder)
+        mesh_lib.check_model(mesh, self.decoder)
+        self.check_files()
+
+    def check_files(self) -> None:
+        """Check that files of weights are whole by their headers, if they are on this machine.
+
+        Raises:
+          UserError: some are missing or damaged.
+        """
+        if self.run is None and self.peft is None and self.folder.exists():
+            safetensors_io.open_weights(self.path)
 
 
 def resolve(path: str) -> ModelRef:
@@ -281,7 +270,7 @@ def resolve(path: str) -> ModelRef:
     if step not in steps:
         there = ", ".join(map(str, steps))
         raise UserError(f"model.path={path}: no such step; there is {there}")
-    record = read_model(folder)
+    record = model_record.read_record(folder)
     finished = wanted is not None or step >= record.steps
     return ModelRef(_absolute(str(folder)), run, record, step, finished)
 
@@ -325,25 +314,3 @@ def _absolute(path: str) -> str:
 
 def _at_step(path: str, step: int | None) -> str:
     return path if step is None else f"{path}/checkpoints/{step}"
-
-
-def write_model(workdir: Path, saved: ModelRecord) -> None:
-    """Write `model.json` beside the checkpoints; adapters are described by `config.json`."""
-    records.write(workdir, records.TRAINED_MODEL, saved._asdict())
-
-
-def read_model(workdir: Path) -> ModelRecord:
-    """Read the `model.json` that `write_model` wrote.
-
-    Raises:
-      UserError: it is missing or damaged.
-    """
-    file = workdir / "model.json"
-    raw = records.read(workdir, records.TRAINED_MODEL)
-    try:
-        if "decoder" in raw:
-            raw |= {"description": families.describe_llama(raw["decoder"])}
-        families.decoder_config(raw["description"], file)
-        return ModelRecord(**{name: raw[name] for name in ModelRecord._fields if name in raw})
-    except (UserError, ValueError, TypeError, KeyError, OverflowError) as error:
-        raise UserError(f"{file}: damaged: {error!r}; restore it, or train again") from None

@@ -96,6 +96,8 @@ def dtype_of(path: str) -> str:
 
 
 def _refuse_random(path: str) -> None:
+    if path.startswith("shape:"):
+        raise UserError(f"model.path={path}: a shape has no weights; jft.plan alone takes it")
     if path.startswith("random:"):
         raise UserError(f"model.path={path}: the only random model is {RANDOM_MODEL}")
 

@@ -16,8 +16,8 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from jft import config as config_lib
+from jft.checkpoints import safetensors_io
 from jft.checkpoints.orbax_steps import Checkpoints
-from jft.checkpoints.tensor_names import Pretrained
 from jft.model import decoder, lora
 from jft.model import mesh as mesh_lib
 from jft.model.architecture import Adapters, DecoderConfig
@@ -43,9 +43,9 @@ def adapters_of(config: config_lib.Lora, dtype: jnp.dtype) -> Adapters | None:
 
 
 def from_files(
-    opened: Pretrained, mesh: Mesh, dtype: jnp.dtype
+    path: str, mesh: Mesh, dtype: jnp.dtype
 ) -> tuple[DecoderConfig, Iterator[jax.Array]]:
-    """Read a decoder that `safetensors_io.open_weights` opened.
+    """Read a Hugging Face folder, a hub id or a GGUF file.
 
     Each process reads what its devices hold, one layer at a time.
 
@@ -53,9 +53,9 @@ def from_files(
       The decoder's shape, and its parameters in `dtype`, each read when it is asked for.
 
     Raises:
-      UserError: a file is damaged.
+      UserError: nothing is there, or it is damaged.
     """
-    config, unread, _ = opened
+    config, unread, _ = safetensors_io.open_weights(path)
     layout = mesh_lib.param_shardings(mesh, config)
     place = functools.partial(mesh_lib.put_by_layer, dtype=dtype)
     return config, map(place, *map(jax.tree.leaves, (decoder.dims(config), unread, layout)))

@@ -89,8 +89,12 @@ def to_dict(config: Config) -> dict:
 
 
 def from_dict(tree: dict) -> Config:
-    """Convert what `to_dict` returned back to a config."""
+    """Convert what `to_dict` returned back to a config, keys that are newer as `before` says."""
     config = Config()
+    for path, field, _ in keys(config):
+        section, name = path.split(".")
+        if field.metadata["before"] is not None and name not in tree.get(section, {}):
+            setattr(getattr(config, section), name, field.metadata["before"])
     for section, values in tree.items():
         if section not in key_types(Config):
             raise UserError(unknown_key(section, Config, section))

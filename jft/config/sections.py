@@ -21,10 +21,20 @@ def key(
     minimum: float = -math.inf,
     below: float = math.inf,
     runtime: bool = False,
+    before: typing.Any = None,
 ):
-    """Declare a config key. `runtime` keys may differ between a run and its resumption."""
+    """Declare a config key.
+
+    Args:
+      default: the value where a config does not set it.
+      doc: for `--help`.
+      choices: all that it may be; empty: anything.
+      minimum, below: its limits.
+      runtime: whether it may differ between a run and its resumption.
+      before: what was done before the key existed, for configs of that time; None: the default.
+    """
     limits = {"choices": choices, "minimum": minimum, "below": below}
-    metadata = {"doc": doc, "runtime": runtime} | limits
+    metadata = {"doc": doc, "runtime": runtime, "before": before} | limits
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -47,6 +57,17 @@ class Section:
         if name not in known:
             raise UserError(unknown_key(path, section, name))
         object.__setattr__(self, name, _coerce(path, value, known[name]))
+
+    def __getattr__(self, name: str):
+        """Refuse a key that there is not.
+
+        Raises:
+          UserError: names the nearest one.
+        """
+        if name.startswith("_"):  # what Python looks for
+            raise AttributeError(name)
+        section = type(self)
+        raise UserError(unknown_key(_label(section) + name, section, name))
 
 
 def check_limits(path: str, field: dataclasses.Field, value: typing.Any) -> None:

@@ -64,8 +64,9 @@ class Data(Section):
     answer_tokens: str = key(
         "auto",
         "prompt and answer joined, as one text whose tokens may span both, or their tokens apart; "
-        "auto: apart where the prompt's end merges with some labels only, joined elsewhere",
+        "auto: apart where the end of the template, no space, merges with some labels only",
         choices=("auto", "joined", "apart"),
+        before="joined",
     )
     examples: int = key(0, "train on the first n rows; 0: all", minimum=0)
     shuffle: bool = key(True, "shuffle the examples anew each epoch; False: file order")

@@ -44,16 +44,18 @@ def is_apart(setting: str, tokenizer: Encoder, task: Task, template: str) -> boo
       task: with its labels.
       template: of the prompts.
     """
-    if setting != AUTO or not task.labels or template[-1:].isspace():
+    if setting != AUTO or not task.labels or template.endswith((" ", "\t")):
         return setting == APART
     return len(set(merged_tokens(tokenizer, task, template).values())) > 1
 
 
 def merged_tokens(tokenizer: Encoder, task: Task, template: str) -> dict[str, int]:
     """Count the tokens at the end of the template that merge with the beginning of each label."""
-    *_, (text, field, *_) = string.Formatter().parse(template)
-    tail = text if field is None else "a"  # nothing is known of the text of a field at the end
-    ids = tokenizer.encode([tail, *(tail + label for label in task.labels)])
+    tail = ""
+    for text, field, *_ in string.Formatter().parse(template):  # escaped braces part a text, too
+        tail = tail + text if field is None else ""
+    before = "a" + tail  # the field before it ends in a letter, as far as is known
+    ids = tokenizer.encode([before, *(before + label for label in task.labels)])
     return {
         label: len(ids[0]) - shared_length(ids[0], full)
         for label, full in zip(task.labels, ids[1:], strict=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 from jft.data.checks import DataFinding, finding
@@ -175,8 +175,8 @@ def merged_answers(dataset: Dataset, merged: Sequence[tuple[int, int]]) -> list[
         so = "of the output, a token that no generation begins with"
     elif len({tokens for _, tokens in merged}) > 1:
         so = (
-            "of the label ({labels}), but not in the others, so that a model learns to tell the "
-            "label from where tokens end, and nothing else"
+            "of the label ({labels}), but not in the others, so that a model can tell these labels "
+            "from where tokens end"
         )
     else:
         return []
@@ -205,6 +205,28 @@ def answers_apart(
         "(data.answer_tokens=auto)"
     )
     return [DataFinding("decision", "answers_apart", where, 1, 1, [], text)]
+
+
+def asked_otherwise(
+    trained: str, asked: str, tokenizer: Encoder, prompts: Iterable[tuple[Task, str]], model: str
+) -> list[DataFinding]:
+    """Find that a model is asked with other tokens at the seam than it was trained with.
+
+    Args:
+      trained, asked: `data.answer_tokens` of its training, and of the evaluation.
+      tokenizer: the model's.
+      prompts: the task that it was trained on with each template that it is asked with.
+      model: its name.
+    """
+    for task, text in prompts:
+        if is_apart(trained, tokenizer, task, text) != is_apart(asked, tokenizer, task, text):
+            sentence = (
+                f"it was trained with data.answer_tokens={trained}, and is asked with {asked}, "
+                f"which makes other tokens of the answers to {task.name}; set it to {trained} "
+                "here, and where the base is evaluated"
+            )
+            return [DataFinding("warning", "asked_otherwise", model, 1, 1, [], sentence)]
+    return []
 
 
 def template(text: str, where: str, shots: int, tokenizer: SpellingEncoder) -> list[DataFinding]:

@@ -110,6 +110,15 @@ def _report(
             decisions.append(
                 checks.DataFinding("warning", "test_items_trained_on", name, of, of, [], text)
             )
+        if run := session.model.run:
+            asked = [(each.cell.dataset.task, each.cell.template) for each in planned]
+            decisions += token_checks.asked_otherwise(
+                run.data.answer_tokens,
+                config.data.answer_tokens,
+                session.tokenizer,
+                [(task, text) for task, text in asked if task.name == run.data.task],
+                name,
+            )
         report = data_report.evaluation_report(
             name, planned, config, session.model.trained_on, session.tokenizer, decisions
         )

@@ -61,9 +61,10 @@ class Means(NamedTuple):
     The interval is a t interval, each end of which moves to that of Hall's interval for skewed data
     (Journal of the Royal Statistical Society B 54:221, 1992) where that is farther; the p-value is
     the larger of the two. For the variance, each dataset has one item more, as far from its mean as
-    its items that differ at all are from zero (root mean square): models that never disagree get no
-    interval of width zero. For 0/1 values it is what the two pseudo-pairs of Agresti and Min amount
-    to (Statistics in Medicine 24:729, 2005).
+    its items that differ at all are from zero (root mean square), but no less than the root of
+    1 / (k + 1) if k of them differ: models that never disagree get no interval of width zero, and
+    one small difference does not say that all are small. For 0/1 values it is what the two
+    pseudo-pairs of Agresti and Min amount to (Statistics in Medicine 24:729, 2005).
 
     It covers the truth in 93 to 97 % of samples from 24 items on; in up to 100 % where fewer than a
     dozen items differ; and in fewer where a rare, large difference is missing from the sample, of
@@ -76,7 +77,8 @@ class Means(NamedTuple):
       skew: its skewness: that of the items over the root of their number.
       freedom: degrees of freedom of the error.
       size: the number of items, weighted as one dataset.
-      usual: root mean square of the differences of the items that differ; 1 where none does.
+      usual: root mean square of the differences of the items that differ, or the root of
+        1 / (k + 1) if k do and that is more.
       certain: degrees of freedom that a variance as certain as that of these items would have, if
         they were normally distributed: fewer the more it rests on a few items.
       limit: the largest difference that there can be; an interval ends there.
@@ -157,7 +159,7 @@ class _Moments(NamedTuple):
 def _moments(differences: np.ndarray) -> _Moments:
     n, centred = len(differences), differences - differences.mean()
     some = differences[differences != 0]
-    square = float(np.square(some).mean()) if some.size else 1.0
+    square = max(float(np.square(some).sum()) / max(some.size, 1), 1 / (some.size + 1))
     # Of n items and one more the squares add up to n variances.
     variance = (float(np.square(centred).sum()) + square) / n**2
     third = float((centred**3).sum()) / ((n - 1) * (n - 2) * n) if n > 2 else 0.0

@@ -156,7 +156,7 @@ def _tpus(of: Slice) -> list[jax.Device]:
     except (ImportError, RuntimeError) as error:
         first = str(error).splitlines()[0]
         raise UserError(
-            f"--topology={of.name}: cannot be compiled for ({first}); install libtpu by jft's "
-            "extra `plan`, or give another shape"
+            f"--topology={of.name}: cannot be compiled for: {first}; give another shape"
+            + ", or install libtpu by jft's extra `plan`" * isinstance(error, ImportError)
         ) from None
     return list(found.devices)

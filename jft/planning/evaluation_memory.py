@@ -95,10 +95,12 @@ def _largest(
     try:
         with jax.set_mesh(mesh):
             if cell.slots:
-                state = device.run(
-                    programs["init_slots"], cell.slots.num_slots, cell.slots.slot_tokens
-                )
-                cache = device.held - weights
+                try:
+                    state = device.run(
+                        programs["init_slots"], cell.slots.num_slots, cell.slots.slot_tokens
+                    )
+                finally:
+                    cache = device.peak - weights
                 stops = Stops._make((_numbers(1), _numbers(decoder.vocab_size, dtype=jnp.uint8)))
                 _generate(device, programs, cell.slots, params, batch, state, stops)
             else:

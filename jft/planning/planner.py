@@ -65,7 +65,7 @@ def plan_on_slice(config: config_lib.Config, topology: str, searching: bool) -> 
         with phase("Compiling a batch of the evaluation"):
             evaluated = evaluation_memory(config, decoder, tokenizer, on, devices)
         for each in evaluated:
-            _show_evaluation(each, on)
+            _show_evaluation(config, each, on)
     except UserError as error:
         tell(f"note: no evaluation is planned: {error}")
     if not found.fits and not searching:
@@ -139,7 +139,9 @@ def _show(config: config_lib.Config, on: Slice, found: TrainingEstimate) -> None
         )
     tell("\nMemory of a chip, GiB")
     for name in ("parameters", "optimizer", "gradients", "batch", "temporary", "peak"):
-        tell(f"  {name:<12}{getattr(memory, name) / GIB:>10.2f}")
+        size = f"{getattr(memory, name) / GIB:.2f}"
+        known = name != "temporary" or memory.temporary or found.fits
+        tell(f"  {name:<12}{size if known else 'not known':>10}")
     tell(f"  {'there is':<12}{on.chip.memory / GIB:>10.2f}   {_verdict(found, on)}")
     if found.traffic:
         tell("\nCollectives of a micro-batch   times   GB sent by a chip")
@@ -153,16 +155,18 @@ def _show(config: config_lib.Config, on: Slice, found: TrainingEstimate) -> None
     _show_costs(config, on, found)
 
 
-def _show_evaluation(found: EvaluationMemory, on: Slice) -> None:
+def _show_evaluation(config: config_lib.Config, found: EvaluationMemory, on: Slice) -> None:
     """Print the memory that an evaluation takes."""
     rows = f"{count(found.shape.rows, 'row')} of {found.shape.row_length} tokens"
     what = "Generating" if found.generates else "Scoring"
+    split = "take more chips"
+    if config.mesh.fsdp * config.mesh.tensor < on.number:
+        split = "raise mesh.tensor, or mesh.fsdp for weights"
     # Of what takes most.
     remedy = {
-        found.weights: "raise mesh.fsdp or mesh.tensor, which split the weights",
-        found.cache: "lower eval.cache_tokens or eval.max_length, or raise mesh.tensor, which "
-        "splits the cache of keys and values",
-        found.working: "lower eval.batch_tokens, or raise mesh.tensor",
+        found.weights: split,
+        found.cache: f"lower eval.max_new_tokens, eval.cache_tokens or eval.max_length, or {split}",
+        found.working: f"lower eval.batch_tokens, or {split}",
     }[max(found.weights, found.cache, found.working)]
     verdict = "fits" if found.fits else f"does not fit; {remedy}"
     tell(f"\n{what}, largest batch: {found.dataset} at {found.shots} shots, {rows}")
@@ -201,14 +205,16 @@ def _verdict(found: TrainingEstimate, on: Slice) -> str:
 
 def _remedies(config: config_lib.Config, found: TrainingEstimate, on: Slice) -> str:
     """Name the changes that may make a run fit."""
-    remedies = []
-    if config.train.remat != "full":
-        remedies.append("--config.train.remat=full")
-    if found.shape.row_length > 1024:
-        half = config.train.micro_batch_tokens // 2
-        remedies.append(f"--config.train.micro_batch_tokens={half}")
+    remedies, memory = [], found.memory
     if found.sizes["fsdp"] * found.sizes["tensor"] < on.number:
         remedies.append(f"--config.mesh.data=1 --config.mesh.fsdp={on.number}")
+    held = (memory.peak - memory.temporary) / on.number
+    if held < on.chip.memory:  # or less to compute with is of no use
+        if config.train.remat != "full":
+            remedies.append("--config.train.remat=full")
+        if found.shape.row_length > 1024:
+            half = config.train.micro_batch_tokens // 2
+            remedies.append(f"--config.train.micro_batch_tokens={half}")
     if not config.lora.rank:
         remedies.append("--config.lora.rank=16, to train adapters alone")
     remedies.append("more chips, or --search, which tries what there is")
@@ -234,11 +240,13 @@ def decoder_config(path: str) -> DecoderConfig:
 
 def tokenizer_of(path: str, vocab_size: int) -> Encoder:
     """Load the tokenizer of `model.path`, or `Words` where it has none."""
+    why = "a shape has none"
     if not path.startswith(PREFIX):
         try:
             return model_ref.resolve(path).tokenizer()
         except UserError as error:
-            tell(f"note: no tokenizer ({error}); tokens are counted by words")
+            why = str(error)
+    tell(f"note: no tokenizer ({why}); tokens are counted by words, some more than there will be")
     return Words(vocab_size)
 
 

@@ -11,6 +11,7 @@ from jft.reporting.pairs import Comparison
 from jft.reporting.wording import (
     ARROW,
     SPACE,
+    alternatives,
     ends,
     interval,
     metric,
@@ -25,6 +26,7 @@ from jft.reporting.wording import (
 from jft.tasks import RETENTION
 
 CANNOT_TELL = "cannot tell"
+DECIDED = ("better", "worse")
 # Share of empty answers that is worth a word.
 EMPTY = 0.1
 # The part of the retention panel behind each of its metrics.
@@ -55,9 +57,7 @@ def verdict(comparisons: list[Comparison], margin: float) -> str:
     for c in judged:
         places.setdefault(_judgement(c, margin), []).append(c)
     named = {judgement: _places(found, judged) for judgement, found in places.items()}
-    decided = [
-        f"{word.capitalize()} {named.pop(word)}." for word in ("better", "worse") if word in named
-    ]
+    decided = [f"{word.capitalize()} {named.pop(word)}." for word in DECIDED if word in named]
     rest = "; ".join(f"{judgement} {where}" for judgement, where in named.items())
     return " ".join([*decided, *([rest[0].upper() + rest[1:] + "."] if rest else [])]) or (
         "No base to compare with."
@@ -81,14 +81,19 @@ def advice(group: TaskGroup, margin: float) -> list[str]:
     if group.contrasts or first.first.train is None:
         return []
     judged = [c for c in overall(group.answer) if c.judged]
-    better = [c for c in judged if c.direction > 0]
-    worse = [c for c in judged if c.direction < 0]
+    better, worse = ([c for c in judged if _judgement(c, margin) == w] for w in DECIDED)
+    blind = [c for c in judged if direction(c) > 0 and c.blind]
     open_ones = [c for c in judged if _judgement(c, margin) == CANNOT_TELL]
     found = []
     if worse:
+        ways = ["a lower optim.lr", "fewer steps"]
+        ways += [] if first.first.adapters else ["adapters (configs/lora.py)"]
+        ways += [] if first.first.train_shots else ["demonstrations in training (data.shots)"]
+        found.append(f"To lose less {_places(worse, judged)}: {alternatives(ways)}.")
+    if blind:
         found.append(
-            f"To lose less {_places(worse, judged)}: a lower optim.lr, fewer steps, adapters "
-            "(configs/lora.py), or demonstrations in training (data.shots)."
+            f"To learn more than one label {_places(blind, judged)}: another optim.lr, more steps, "
+            "or a look at the findings about the data."
         )
     for c in open_ones:
         part = PARTS.get(c.metric) if c.relation == RETENTION else None
@@ -196,15 +201,20 @@ def _margin(margin: float, metric: str) -> str:
     return f"{points(margin, False, metric)} {unit_of(metric)}"
 
 
+def direction(c: Comparison) -> int:
+    """Return the direction of a change, 0 where that is 0.0 in tables."""
+    seen = c.change is not None and float(points(c.change, False, c.metric)) > 0
+    return c.direction if seen else 0
+
+
 def _judgement(comparison: Comparison, margin: float) -> str:
     loss, gain = _loss_and_gain(comparison)
-    if comparison.direction:
-        word = "better" if comparison.direction > 0 else "worse"
-        if max(loss, gain) >= margin:
-            blind = comparison.direction > 0 and comparison.one_label
-            return f"{word}, but with one label for almost every item," if blind else word
-        if comparison.change and float(points(comparison.change, False, comparison.metric)):
+    if towards := direction(comparison):
+        word = DECIDED[0 if towards > 0 else 1]
+        if max(loss, gain) < margin:
             return f"{word}, but by less than {_margin(margin, comparison.metric)},"
+        blind = towards > 0 and comparison.blind
+        return f"{word}, but with one label for almost every item," if blind else word
     if loss < margin:
         what = "change" if gain < margin else "loss"
         return f"no {what} above {_margin(margin, comparison.metric)}"

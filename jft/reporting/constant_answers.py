@@ -17,22 +17,31 @@ ALMOST_ALL = 0.95
 def with_one_label(cells: Sequence[ScoredCell]) -> dict[str, str]:
     """Find the datasets on which a model gives one label to almost every item, and that label.
 
-    Cells whose answers are generated have none, nor have datasets of one label.
+    It may be another label at another number of shots, or with another prompt. Cells whose answers
+    are generated have none, nor have datasets of one label.
     """
     found = {}
-    for name, items in _by_dataset(cells).items():
-        [(label, count)] = Counter(item.prediction for item in items).most_common(1)
-        golds = Counter(item.gold for item in items)
-        if max(golds.values()) < ALMOST_ALL * len(items) <= count and label in golds:
-            found[name] = label
+    labelled = [cell for cell in cells if cell.metric == ACCURACY or P_GOLD in cell.measures]
+    for (_, name), each in _by_dataset(labelled).items():
+        labels = [_one_label(list(cell.items.values())) for cell in each]
+        if all(labels):
+            found[name] = " or ".join(dict.fromkeys(labels))
     return found
 
 
-def _by_dataset(cells: Iterable[ScoredCell]) -> dict[str, list[ScoredItem]]:
-    found: dict[str, list[ScoredItem]] = {}
+def _one_label(items: Sequence[ScoredItem]) -> str:
+    """Return the label that almost every item of a cell gets; empty where there is none."""
+    [(label, count)] = Counter(item.prediction for item in items).most_common(1)
+    golds = Counter(item.gold for item in items)
+    constant = max(golds.values()) < ALMOST_ALL * len(items) <= count
+    return label if constant and label in golds else ""
+
+
+def _by_dataset(cells: Iterable[ScoredCell]) -> dict[tuple[str, str], list[ScoredCell]]:
+    """Group cells by task and dataset, which may have the name of another task's."""
+    found: dict[tuple[str, str], list[ScoredCell]] = {}
     for cell in cells:
-        if cell.metric == ACCURACY or P_GOLD in cell.measures:
-            found.setdefault(cell.key.dataset, []).extend(cell.items.values())
+        found.setdefault((cell.key.task, cell.key.dataset), []).append(cell)
     return found
 
 
@@ -42,11 +51,8 @@ def without_room(cells: Sequence[ScoredCell]) -> tuple[str, ...]:
     There its accuracy has no room to fall, whatever is lost: the 95 % interval of its mean over
     these cells of a dataset, which have the same items, holds the share of the commonest label.
     """
-    found: dict[str, list[ScoredCell]] = {}
-    for cell in cells:
-        if cell.metric == ACCURACY:
-            found.setdefault(cell.key.dataset, []).append(cell)
-    return tuple(name for name, each in found.items() if _is_at_floor(each))
+    found = _by_dataset(cell for cell in cells if cell.metric == ACCURACY)
+    return tuple(name for (_, name), each in found.items() if _is_at_floor(each))
 
 
 def _is_at_floor(cells: list[ScoredCell]) -> bool:

@@ -73,9 +73,15 @@ def _changes(
             if series:
                 n = max(c.n for points in lines.values() for _, c in points)
                 title = f"{relation}, trained on {task}, n = {n}"
-                row.append(drawing.errorbars(title, series, x_label, "points"))
+                row.append(drawing.errorbars(title, series, x_label, _unit(lines.values())))
         panels += [*row, *[Panel("")] * (drawing.COLUMNS - len(row))] if row else []
     return panels
+
+
+def _unit(lines: Iterable[Points]) -> str:
+    """Name the unit of an axis: points, and of what, where all lines are of one metric."""
+    found = {c.metric for points in lines for _, c in points}
+    return f"{wording.metric(found.pop())}, points" if len(found) == 1 else "points"
 
 
 def _over_shots(recipes: list[Recipe], relation: str) -> dict[Line, Points]:
@@ -177,7 +183,7 @@ def _drift(report: Report) -> list[Panel]:
     """Plot a panel for each training task, with a point for each recipe."""
     panels = []
     for task, recipes in _by_task(report).items():
-        series = []
+        series, shown = [], []
         for recipe in recipes:
             distance = _mean([m.distance for m in recipe.models if m.distance is not None])
             changed = [c for c in wording.overall(recipe.relations) if c.relation == OUT_OF_DOMAIN]
@@ -185,14 +191,14 @@ def _drift(report: Report) -> list[Panel]:
                 size = f", {_size(recipe)}" if _size(recipe) else ""
                 look = int(recipe.kind == "FTICL")
                 point = [(1000 * distance, changed[0])]
+                shown.append(point)
                 series.append(_series(_training(recipe, recipes) + size, look, point))
         found = [each for each in series if each.x]
         if found:
             n = max(c.n for r in recipes for c in r.relations if c.relation == OUT_OF_DOMAIN)
             title, x_label = f"trained on {task}, n = {n}", "|W - W0| / |W0|, thousandths"
-            panels.append(
-                drawing.errorbars(title, found, x_label, "out-of-domain, points", joined=False)
-            )
+            label = f"out-of-domain, {_unit(shown)}"
+            panels.append(drawing.errorbars(title, found, x_label, label, joined=False))
     return panels
 
 

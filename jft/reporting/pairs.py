@@ -55,6 +55,7 @@ class Comparison:
       floor: datasets on which the reference does no better than one label for all items, so that
         accuracy has no room to fall.
       one_label: datasets on which the model gives one label to almost every item, and that label.
+      blind: whether it does so on all of them.
       spreads: of the difference over `prompts`, `seeds` and `draws`, where there are several.
       p_holm: its p-value adjusted for all comparisons of one table.
       stands_for: the comparison by accuracy, where that has no room to fall and this is judged.
@@ -79,6 +80,7 @@ class Comparison:
     recipe: stats.Difference | None
     floor: tuple[str, ...]
     one_label: dict[str, str]
+    blind: bool
     spreads: dict[str, stats.Spread]
     p_holm: float | None
     changed: float | None
@@ -185,7 +187,7 @@ def comparison(level: str, model: str, reference: str | None, pairs: Sequence[Pa
         difference = stats.paired_difference(columns.values, others)
         recipe = stats.recipe_difference(columns.values, others, columns.seeds, columns.recipes)
         reference_value = stats.grouped_mean(others)
-    wide = level not in ("dataset", "cell")
+    wide, one_label = level not in ("dataset", "cell"), with_one_label([p.cell for p in used])
     known = {name: _spread(used, name) for name in CHOICES} if paired and wide else {}
     return Comparison(
         level=level,
@@ -199,7 +201,8 @@ def comparison(level: str, model: str, reference: str | None, pairs: Sequence[Pa
         difference=difference,
         recipe=recipe,
         floor=without_room([pair.other for pair in paired if pair.other]),
-        one_label=with_one_label([pair.cell for pair in used]),
+        one_label=one_label,
+        blind=len(one_label) == len(set(columns.datasets)),
         spreads={name: spread for name, spread in known.items() if spread},
         p_holm=None,
         changed=_share_changed(paired) if paired else None,
@@ -333,8 +336,8 @@ def _check_same_items(
         if one.request != two.request:
             raise UserError(
                 f"{cell.key}: item {index} was put to {model.name} in other words than to {name}: "
-                "the data, the template, the demonstrations or a limit (max_length, "
-                "max_new_tokens) have changed between the two; score both with the same"
+                "the data, the template, the demonstrations, data.answer_tokens or a limit "
+                "(max_length, max_new_tokens) have changed; score both with the same"
             )
 
 

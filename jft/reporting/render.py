@@ -268,7 +268,7 @@ def _value(value: float | None, metric: str) -> str:
 
 
 def _style(c: Comparison) -> str:
-    if not c.direction:
+    if not answer.direction(c):
         return "dim"
     colour = "blue" if c.direction > 0 else "dark_orange3"
     return f"bold {colour}" if wording.is_strong(c) else colour

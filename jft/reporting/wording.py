@@ -249,6 +249,12 @@ def together(names: list[str]) -> str:
     return f"{', '.join(others)} and {last}" if others else last
 
 
+def alternatives(names: list[str]) -> str:
+    """Write `a, b, or c`."""
+    *others, last = names
+    return f"{', '.join(others)}, or {last}" if others else last
+
+
 def rounded(value: float) -> str:
     """Write 0.6104 as `61.0`."""
     text = f"{100 * value:.1f}"

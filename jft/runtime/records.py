@@ -77,7 +77,7 @@ FINDING: dict[str, Kind] = {
 DATA_REPORT = Format("data_report.json", 1, {"findings": [FINDING]})
 TRAINED_MODEL = Format(
     "model.json",
-    2,  # in version 1 the decoder's sizes stood for the description: see `model_ref.read_model`
+    2,  # in version 1 the decoder's sizes stood for the description: see `model_record.read_record`
     {"steps": int, "base": str, "base_sha256": str, "base_step": int | None},
 )
 # Facts of a scored model that hold for all its cells. In version 1 they stood in every cell: see

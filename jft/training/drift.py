@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from jft.checkpoints import model_ref
+from jft.checkpoints import model_record, model_ref
 from jft.checkpoints.session import Session
 from jft.errors import UserError
 from jft.model import decoder, lora
@@ -79,11 +79,14 @@ def write(
     """
     base, mesh = session.model, session.mesh
     try:
-        record = model_ref.read_model(folder)
+        record = model_record.read_record(folder)
         with phase("Measuring the drift of the weights"):
             if config.adapters:
                 sums = compare_adapted(config, mesh, params)
             else:
+                if base.folder == folder.resolve():  # the run goes on without its base
+                    raise UserError(f"{record.base} is not there any more")
+                base.check_files()
                 if base.fingerprint() != record.base_sha256:
                     raise UserError(f"{base.path} is another model by now")
                 sums = compare(config, mesh, params, base.load(mesh)[1])

@@ -11,14 +11,14 @@ import optax
 
 from jft import config as config_lib
 from jft.batch import Batch, Shape
-from jft.checkpoints import model_ref
-from jft.checkpoints.model_ref import ModelRecord
+from jft.checkpoints import manifest, model_record, model_ref
+from jft.checkpoints.model_record import ModelRecord
 from jft.checkpoints.orbax_steps import Checkpoints
 from jft.checkpoints.session import Session, open_session
 from jft.data import checks, data_report, datasets, token_checks, trained_on
 from jft.data.probe_batches import ProbeItems, plan_probes
 from jft.data.train_batches import Batches, plan_run
-from jft.errors import UserError
+from jft.errors import UserError, expand
 from jft.model import lora
 from jft.model import mesh as mesh_lib
 from jft.pages import data_page
@@ -52,7 +52,7 @@ def train(config: config_lib.Config, workdir: str, dry_run: bool = False) -> Non
     Raises:
       UserError: config, data, model or workdir are not fit for it; the message says why.
     """
-    session = open_session(config)
+    session = _open_session(config, expand(workdir))
     with phase("Reading the data"):
         packing = session.row_shards, session.model.decoder.length_rules
         seen = session.model.trained_on
@@ -73,6 +73,23 @@ def train(config: config_lib.Config, workdir: str, dry_run: bool = False) -> Non
             say(f"Dry run: nothing was trained; {folder / 'data_report.html'} shows the data")
         else:
             _train_from(step, run, watched)
+
+
+def _open_session(config: config_lib.Config, folder: Path) -> Session:
+    """Open the session of a run, which needs its base no more when a step of all weights is saved.
+
+    Raises:
+      UserError: no base, and no such step.
+    """
+    session = open_session(config)
+    if config.lora.rank or not manifest.saved_steps(folder):
+        return session
+    try:
+        session.model.fingerprint()  # of its files
+        return session
+    except UserError:
+        say(f"note: {config.model.path} is not there any more; {folder} has what it takes to go on")
+        return Session(config, model_ref.resolve(str(folder)))
 
 
 def _facts(session: Session, batches: Batches, watched: ProbeItems | None) -> dict[str, str]:
@@ -126,7 +143,9 @@ def _check_model(run: PlannedRun, step: int, watched: ProbeItems | None) -> None
     session, encoded = run.session, run.batches.encoded + (watched.encoded if watched else [])
     limits, path = session.model.decoder.limits, run.config.model.path
     token_checks.check_tokens(encoded, session.tokenizer, *limits, path)
-    if not step or run.config.lora.rank:  # else the checkpoint has all weights
+    if step and not run.config.lora.rank:  # the checkpoint has all weights
+        mesh_lib.check_model(session.mesh, session.model.decoder)
+    else:
         session.model.check(session.mesh)
 
 
@@ -197,7 +216,7 @@ def _describe(folder: Path, session: Session, batches: Batches) -> None:
     record = ModelRecord(
         base.description, batches.steps, base.path, base.fingerprint(), step, batches.sha256()
     )
-    model_ref.write_model(folder, record)
+    model_record.write_record(folder, record)
     session.tokenizer.save(str(folder / "tokenizer"))
     examples = data_report.trained_examples(batches)
     trained_on.write_hashes(folder, batches.dataset.task, examples, base.trained_on or ())
@@ -205,7 +224,7 @@ def _describe(folder: Path, session: Session, batches: Batches) -> None:
 
 def _check_same_data(folder: Path, batches: Batches) -> None:
     """Refuse to resume a run on other data: half of it would be of each."""
-    known = model_ref.read_model(folder).data_sha256
+    known = model_record.read_record(folder).data_sha256
     if not known:  # from before model.json held it
         if not (folder / records.DATA_REPORT.name).exists():
             raise UserError(

@@ -152,8 +152,10 @@ def _rope(keys: Keys, family: Family, settings: dict[str, Any]) -> Rope:
     name = settings.get("rope_type", "default")
     kind = family.rope_types.get(name, name) if isinstance(name, str) else name
     if not isinstance(kind, str) or kind not in TYPES:
-        supported = ", ".join(TYPES)
-        raise UserError(f"{keys.file}: rope type {repr(name)[:40]}: jft supports {supported}")
+        why = ", which depends on the length of the text" * (kind == "dynamic")
+        raise UserError(
+            f"{keys.file}: rope type {repr(name)[:40]}{why}: jft supports {', '.join(TYPES)}"
+        )
     dim = rotated_dim(keys, family) or keys.size("head_dim")
     inner = Keys(settings, keys.file)
     return TYPES[kind](inner, keys, dim, inner.number("rope_theta"))
