@@ -637,7 +637,7 @@ def test_a_gain_of_a_model_that_gives_one_label_to_all_is_no_plain_gain(study):
         f"Better, but with one label for almost every item, {c.relation}."
     )
     assert answer.sentence(c, 0.02).endswith(
-        "It gives one label to almost every item: 'negative' on gadgets."
+        "It gives one label to almost every item of gadgets (negative)."
     )
     some_sets = dataclasses.replace(c, blind=False)
     assert answer.verdict([some_sets], 0.02) == f"Better {c.relation}."

@@ -148,8 +148,8 @@ def _floor(c: Comparison) -> str:
 
 def _one_label(c: Comparison) -> str:
     """Say where a model gives the same answer whatever it is asked."""
-    found = [f"{label!r} on {name}" for name, label in c.one_label.items()]
-    return f" It gives one label to almost every item: {together(found)}." if found else ""
+    found = [f"{name} ({label})" for name, label in c.one_label.items()]
+    return f" It gives one label to almost every item of {together(found)}." if found else ""
 
 
 def _unsaid(c: Comparison, margin: float) -> str:
