@@ -253,7 +253,7 @@ def test_a_run_from_before_answers_were_tokenized_apart_was_joined(config, tmp_p
     del content["data"]["answer_tokens"]
     file.write_text(json.dumps(content))
     assert workdir.read_config(file).data.answer_tokens == "joined"
-    with pytest.raises(UserError, match=r"answer_tokens: 'joined' -> 'auto'\); give it its own"):
+    with pytest.raises(UserError, match=r"tokens: 'joined' -> 'auto'\); set these keys back"):
         loop.train(config, str(folder))
     assert json.loads(file.read_text()) == content
     config.data.answer_tokens = "joined"

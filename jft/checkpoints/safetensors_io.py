@@ -61,7 +61,7 @@ def open_weights(path: str) -> Pretrained:
         config = families.decoder_config(raw, TINY)
         params = decoder.init(config, jax.random.key(0, impl="rbg"))
         return Pretrained(config, jax.tree.map(np.asarray, params), raw)
-    _refuse_random(path)
+    _refuse_no_files(path)
     local = locate(path, (CONFIG, "*.safetensors", INDEX))
     return _open_folder(local) if local.is_dir() else gguf.open_weights(str(local))
 
@@ -76,7 +76,7 @@ def describe(path: str) -> dict[str, Any]:
     """
     if path == RANDOM_MODEL:
         return read_model_json(TINY)
-    _refuse_random(path)
+    _refuse_no_files(path)
     local = locate(path, (CONFIG,))
     return _read_config(local) if local.is_dir() else gguf.description(str(local))
 
@@ -95,7 +95,7 @@ def dtype_of(path: str) -> str:
     return {"BF16": "bfloat16", "F16": "float16"}.get("".join(found), "float32")
 
 
-def _refuse_random(path: str) -> None:
+def _refuse_no_files(path: str) -> None:
     if path.startswith("shape:"):
         raise UserError(f"model.path={path}: a shape has no weights; jft.plan alone takes it")
     if path.startswith("random:"):

@@ -18,7 +18,7 @@ from jft.data.length_checks import LengthLimit
 from jft.data.packed import PackedRows, pack_items
 from jft.data.packing import Budget
 from jft.data.prefix_tree import TokenSequence
-from jft.data.prompts import Encoded, Prompter, Request, encode_labels, refuse_alike
+from jft.data.prompts import Encoded, Prompter, Request, encode_labels, make_prompter, refuse_alike
 from jft.data.seams import Encoder
 from jft.errors import UserError
 from jft.runtime.progress import say
@@ -170,8 +170,7 @@ def _encode(
         return _whole_texts(dataset, indices, tokenizer, limit)
     # The retention panel is asked as other harnesses ask it.
     setting = seams.JOINED if task.name in RETENTION_TASKS else config.data.answer_tokens
-    apart = seams.is_apart(setting, tokenizer, task, cell.template)
-    prompter = Prompter(tokenizer, task, cell.template, limit, eos=False, apart=apart)
+    prompter = make_prompter(setting, tokenizer, task, cell.template, limit, eos=False)
     requests = [
         Request(dataset.examples[i], cell.demos, _answers(task, dataset.examples[i]), where)
         for i, where in zip(indices, map(dataset.where, indices), strict=True)

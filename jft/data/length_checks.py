@@ -1,4 +1,4 @@
-"""Checks of lengths: what does not fit, what was shortened, and what others would have cut."""
+"""Checks of lengths: what does not fit, inputs that were shortened, answers that were spared."""
 
 from __future__ import annotations
 

@@ -12,13 +12,13 @@ import numpy as np
 
 from jft import config as config_lib
 from jft.batch import Batch, LengthRules
-from jft.data import checks, datasets, prefix_tree, seams, trained_on
+from jft.data import checks, datasets, prefix_tree, trained_on
 from jft.data.dataset_ref import DatasetRef
 from jft.data.datasets import Dataset, Suite
 from jft.data.eval_grid import relations
 from jft.data.packed import PackedRows, SequenceId, pack_items
 from jft.data.packing import Budget
-from jft.data.prompts import Encoded, Prompter, Request, encode_labels
+from jft.data.prompts import Encoded, Request, encode_labels, make_prompter
 from jft.data.seams import Encoder
 from jft.errors import UserError
 
@@ -181,8 +181,9 @@ class _Planner(NamedTuple):
         dataset = self.source.test_set(name, "probe.datasets")
         task, data = dataset.task, self.config.data
         template = self.source.template(task, data.prompt)
-        apart = seams.is_apart(data.answer_tokens, self.tokenizer, task, template)
-        prompter = Prompter(self.tokenizer, task, template, data.max_length, False, apart)
+        prompter = make_prompter(
+            data.answer_tokens, self.tokenizer, task, template, data.max_length, eos=False
+        )
         trained = self._trained_on(dataset)
         fit = (i for i in dataset.usable if i not in trained)
         chosen = itertools.islice(fit, self.config.probe.limit)

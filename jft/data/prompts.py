@@ -229,6 +229,14 @@ class Prompter(NamedTuple):
         return encoded.fits and encoded.whole <= self.max_length
 
 
+def make_prompter(
+    setting: str, tokenizer: Encoder, task: Task, template: str, max_length: int, eos: bool
+) -> Prompter:
+    """Make a prompter; `setting` is `data.answer_tokens`, which decides about the seams."""
+    apart = seams.is_apart(setting, tokenizer, task, template)
+    return Prompter(tokenizer, task, template, max_length, eos, apart)
+
+
 def encode_labels(prompter: Prompter, requests: list[Request]) -> list[Encoded]:
     """Make the sequences of requests that have several answers, so that each can be the likeliest.
 

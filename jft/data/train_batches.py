@@ -15,13 +15,13 @@ import numpy as np
 
 from jft import config as config_lib
 from jft.batch import Batch, LengthRules, Shape
-from jft.data import checks, length_checks, prefix_tree, seams
+from jft.data import checks, length_checks, prefix_tree
 from jft.data.datasets import Dataset, suite
 from jft.data.length_checks import LengthLimit
 from jft.data.packed import PackedRows, count_batches, pack_items
 from jft.data.packing import Budget
 from jft.data.prefix_tree import TokenSequence
-from jft.data.prompts import Encoded, Prompter, Request
+from jft.data.prompts import Encoded, Prompter, Request, make_prompter
 from jft.data.seams import Encoder
 from jft.errors import UserError
 from jft.tasks import Example
@@ -103,8 +103,9 @@ def plan_run(
     task, dataset = source.task, source.training_set()
     demos = source.demos(task, data.demos or dataset.name, data.shots)
     template = source.template(task, data.prompt)
-    apart = seams.is_apart(data.answer_tokens, tokenizer, task, template)
-    prompter = Prompter(tokenizer, task, template, data.max_length, eos=True, apart=apart)
+    prompter = make_prompter(
+        data.answer_tokens, tokenizer, task, template, data.max_length, eos=True
+    )
     pool = _Pool(dataset, demos, data, prompter)
     usable, unfit = checks.labelled(dataset), dict[int, int]()
     # Examples that do not fit with the demonstrations drawn for them leave the run, which then

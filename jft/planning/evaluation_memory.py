@@ -37,6 +37,7 @@ class EvaluationMemory:
       cache: bytes of the KV cache of generations; 0 where the compiler refuses it alone.
       peak: bytes of all, at the worst moment.
       fits: whether the device has that many.
+      split: devices that the weights are split over.
     """
 
     dataset: str
@@ -47,6 +48,7 @@ class EvaluationMemory:
     cache: float
     peak: float
     fits: bool
+    split: int
 
     @property
     def working(self) -> float:
@@ -116,6 +118,7 @@ def _largest(
         cache=cache,
         peak=device.peak,
         fits=not refused and device.peak <= on.chip.memory,
+        split=mesh.shape["fsdp"] * mesh.shape["tensor"],
     )
 
 

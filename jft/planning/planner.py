@@ -65,7 +65,7 @@ def plan_on_slice(config: config_lib.Config, topology: str, searching: bool) -> 
         with phase("Compiling a batch of the evaluation"):
             evaluated = evaluation_memory(config, decoder, tokenizer, on, devices)
         for each in evaluated:
-            _show_evaluation(config, each, on)
+            _show_evaluation(each, on)
     except UserError as error:
         tell(f"note: no evaluation is planned: {error}")
     if not found.fits and not searching:
@@ -155,19 +155,22 @@ def _show(config: config_lib.Config, on: Slice, found: TrainingEstimate) -> None
     _show_costs(config, on, found)
 
 
-def _show_evaluation(config: config_lib.Config, found: EvaluationMemory, on: Slice) -> None:
+def _show_evaluation(found: EvaluationMemory, on: Slice) -> None:
     """Print the memory that an evaluation takes."""
     rows = f"{count(found.shape.rows, 'row')} of {found.shape.row_length} tokens"
     what = "Generating" if found.generates else "Scoring"
     split = "take more chips"
-    if config.mesh.fsdp * config.mesh.tensor < on.number:
+    if found.split < on.number:
         split = "raise mesh.tensor, or mesh.fsdp for weights"
-    # Of what takes most.
-    remedy = {
-        found.weights: split,
-        found.cache: f"lower eval.max_new_tokens, eval.cache_tokens or eval.max_length, or {split}",
-        found.working: f"lower eval.batch_tokens, or {split}",
-    }[max(found.weights, found.cache, found.working)]
+    remedies = (
+        (found.weights, split),
+        (
+            found.cache,
+            f"lower eval.max_new_tokens, eval.cache_tokens or eval.max_length, or {split}",
+        ),
+        (found.working, f"lower eval.batch_tokens, or {split}"),
+    )
+    _, remedy = max(remedies)  # that of what takes most
     verdict = "fits" if found.fits else f"does not fit; {remedy}"
     tell(f"\n{what}, largest batch: {found.dataset} at {found.shots} shots, {rows}")
     tell(f"  {'weights':<12}{found.weights / GIB:>10.2f} GiB")

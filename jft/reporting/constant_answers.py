@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from jft.evaluation.metrics import ACCURACY, P_GOLD
 from jft.evaluation.samples import Means
 from jft.evaluation.stats import Items
-from jft.reporting.models import ScoredCell, ScoredItem
+from jft.reporting.models import ScoredCell
 
 # A label that so many items of a dataset get, but are not of, is given to all.
 ALMOST_ALL = 0.95
@@ -23,18 +23,22 @@ def with_one_label(cells: Sequence[ScoredCell]) -> dict[str, str]:
     found = {}
     labelled = [cell for cell in cells if cell.metric == ACCURACY or P_GOLD in cell.measures]
     for (_, name), each in _by_dataset(labelled).items():
-        labels = [_one_label(list(cell.items.values())) for cell in each]
-        if all(labels):
+        labels = [one_label(cell) for cell in each]
+        golds = {item.gold for item in each[0].items.values()}
+        if golds.issuperset(labels):
             found[name] = " or ".join(dict.fromkeys(labels))
     return found
 
 
-def _one_label(items: Sequence[ScoredItem]) -> str:
-    """Return the label that almost every item of a cell gets; empty where there is none."""
+def one_label(cell: ScoredCell) -> str:
+    """Return the label that almost every item of a cell gets; empty where there is none.
+
+    There is none either where almost every item is of that label.
+    """
+    items = cell.items.values()
     [(label, count)] = Counter(item.prediction for item in items).most_common(1)
-    golds = Counter(item.gold for item in items)
-    constant = max(golds.values()) < ALMOST_ALL * len(items) <= count
-    return label if constant and label in golds else ""
+    most = max(Counter(item.gold for item in items).values())
+    return label if most < ALMOST_ALL * len(items) <= count else ""
 
 
 def _by_dataset(cells: Iterable[ScoredCell]) -> dict[tuple[str, str], list[ScoredCell]]:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import shlex
-from collections import Counter
 
 from jft.evaluation import texts
 from jft.evaluation.metrics import ACCURACY, ROUGE_L
+from jft.reporting.constant_answers import one_label
 from jft.reporting.models import FOREIGN, UNKNOWN, ScoredCell, ScoredModel
 from jft.runtime.records import Key
 from jft.tasks import RETENTION_TASKS
 
-# Share of the items at which one label counts as given to nearly every item.
-CONSTANT = 0.95
 # Share of the letters that ROUGE-L may leave out without a word.
 DROPPED = 0.1
 UNTRAINED = (
@@ -155,10 +153,8 @@ def _constant(models: list[ScoredModel]) -> list[str]:
     for model in models:
         found: dict[tuple[str, str, str], set[int]] = {}
         for key, cell in model.cells.items():
-            if cell.metric == ACCURACY and len({item.gold for item in cell.items.values()}) > 1:
-                label, count = Counter(i.prediction for i in cell.items.values()).most_common(1)[0]
-                if count >= CONSTANT * cell.n:
-                    found.setdefault((key.task, key.dataset, label), set()).add(key.shots)
+            if cell.metric == ACCURACY and (label := one_label(cell)):
+                found.setdefault((key.task, key.dataset, label), set()).add(key.shots)
         places = [
             f"{task}/{dataset} ({label} at {_numbers(shots)} shots)"
             for (task, dataset, label), shots in found.items()

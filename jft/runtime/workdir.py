@@ -127,8 +127,8 @@ def _check_same_run(path: Path, config: config_lib.Config, program: str) -> None
         changed = config_lib.differences(read_config(path / CONFIG), config)
         if changed:
             raise UserError(
-                f"--workdir={path} holds a run of another config ({'; '.join(changed)}); give it "
-                "its own, choose another workdir, or remove this one"
+                f"--workdir={path} holds a run of another config ({'; '.join(changed)}); set "
+                "these keys back, choose another workdir, or remove this one"
             )
 
 
