@@ -49,9 +49,9 @@ def configure(spec: dict) -> config_lib.Config:
     config.model.path, config.data.root = spec["model"], spec["data"]
     config.data.task, config.data.max_length = work.task, MAX_LENGTH
     if work.kind == "train":
-        config.data.train, config.data.shots, config.data.shuffle = work.file, work.shots, False
+        config.data.train, config.data.shots, config.data.shuffle = (work.file,), work.shots, False
         config.train.batch_size, config.train.steps = work.amount, spec["rounds"]
-        config.optim.lr = LEARNING_RATE
+        config.optim.lr, config.data.demo_loss = LEARNING_RATE, bool(work.beside)
     else:
         config.eval.datasets, config.eval.shots = (f"{work.task}:{work.file}",), (work.shots,)
         config.eval.limit, config.eval.max_new_tokens = work.amount, MAX_NEW_TOKENS

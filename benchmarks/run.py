@@ -98,17 +98,20 @@ def compare(name: str, args: argparse.Namespace) -> dict[str, Side]:
         "rounds": args.rounds + 1,
         "threads": len(os.sched_getaffinity(0)),
     }
-    sides = {"jft": (sys.executable, "benchmarks.jft_worker")}
-    if WORKS[name].kind != "generate":  # decoding is limited by memory bandwidth
-        sides["limit"] = (sys.executable, "benchmarks.limit_worker")
-    if args.peer:
-        sides["PyTorch"] = (args.peer, "benchmarks.torch_worker")
-    if args.libraries and WORKS[name].kind in LIBRARIES:
-        sides["library"] = (args.peer, "benchmarks.library_worker")
+    work, mine = WORKS[name], (sys.executable, "benchmarks.jft_worker")
+    sides = {"jft": (*mine, spec)}
+    if work.beside:
+        sides["beside"] = (*mine, spec | {"work": work.beside})
+    elif work.kind != "generate":  # decoding is limited by memory bandwidth
+        sides["limit"] = (sys.executable, "benchmarks.limit_worker", spec)
+    if args.peer and not work.beside:
+        sides["PyTorch"] = (args.peer, "benchmarks.torch_worker", spec)
+        if args.libraries and work.kind in LIBRARIES:
+            sides["library"] = (args.peer, "benchmarks.library_worker", spec)
     processes, answers = {}, {}
     with contextlib.ExitStack() as stack:
         for side, command in sides.items():  # one after the other, so that neither slows the other
-            processes[side] = stack.enter_context(Process(*command, spec))
+            processes[side] = stack.enter_context(Process(*command))
             answers[side] = [processes[side].answer()]
         for _ in range(args.rounds + 1):
             for side, process in processes.items():
@@ -159,6 +162,8 @@ def table_cells(name: str, sides: dict[str, Side]) -> list[str]:
     cells = [name, what, UNITS[work.kind], f"{statistics.median(jft.speeds):.2f}"]
     cells.append(_ratio(jft, sides["limit"]) if "limit" in sides else "-")
     cells += [f"{jft.peak_bytes / 1e9:.1f}", _times(jft)]
+    if "beside" in sides:
+        return [*cells, f"{_ratio(jft, sides['beside'])}, to {work.beside}", *["-"] * 5]
     for peer in ("PyTorch", "library"):
         cells += _beside(jft, sides[peer]) if peer in sides else ["-"] * 3
     return cells

@@ -84,7 +84,11 @@ def series(model: str, data: str, rounds: int) -> Iterator[tuple[str, Point]]:
 def _config(model: str, data: str, rounds: int, batch_size: int = 16, **of_data):
     config = config_lib.get_config()
     config.model.path, config.data.root = model, data
-    config.data.task, config.data.train, config.data.shuffle = "detection", "paws_train_2000", False
+    config.data.task, config.data.train, config.data.shuffle = (
+        "detection",
+        ("paws_train_2000",),
+        False,
+    )
     for name, value in of_data.items():
         setattr(config.data, name, value)
     config.train.batch_size, config.train.steps = batch_size, rounds + 1

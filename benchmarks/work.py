@@ -17,6 +17,7 @@ class Work(NamedTuple):
       amount: examples of an optimizer step, or items that are scored or generated for.
       peer_batch: sequences that the peer computes at once; of 2 to 48, the number that was fastest
         on the machine of `RESULTS.md`.
+      beside: the work of this name, by jft, is measured in turns with it, not a peer's.
     """
 
     kind: str
@@ -26,11 +27,14 @@ class Work(NamedTuple):
     shots: int
     amount: int
     peer_batch: int
+    beside: str = ""
 
 
 WORKS = {
     "ft": Work("train", "detection", "paws_train_2000", "paws", 0, 16, 2),
     "fticl": Work("train", "detection", "paws_train_2000", "paws", 4, 16, 2),
+    # The outputs of demonstrations are predicted, too.
+    "fticl-demo-loss": Work("train", "detection", "paws_train_2000", "paws", 4, 16, 2, "fticl"),
     "fticl-mnli": Work("train", "inference", "multinli_train_2000", "multinli", 5, 16, 2),
     "score": Work("score", "detection", "paws_test_500", "paws", 0, 48, 2),
     "score-4": Work("score", "detection", "paws_test_500", "paws", 4, 48, 2),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from jft.errors import UserError
@@ -39,6 +40,8 @@ class Task:
       labels: the outputs allowed; of labels that score the same the first is predicted. Empty for
         all other kinds.
       scored: one of `KINDS`; empty: by labels where there are some, otherwise generated.
+      delimiter: stands between a prompt in plain text and its answer; templates of the paper's
+        tasks end where the answer begins.
     """
 
     name: str
@@ -46,6 +49,7 @@ class Task:
     texts: tuple[str, ...]
     labels: tuple[str, ...] = ()
     scored: str = ""
+    delimiter: str = ""
 
     @property
     def kind(self) -> str:
@@ -55,9 +59,15 @@ class Task:
     def inputs(self, example: Example) -> tuple[str, ...]:
         """Return the identity of an example: its fields, without its output, by `same_text`.
 
-        Examples with the same inputs count as the same wherever examples are compared.
+        Of a task without fields it is the output, a text alone. Examples with the same inputs count
+        as the same wherever examples are compared.
         """
-        return tuple(same_text(example[name]) for name in self.fields)
+        return tuple(same_text(example[name]) for name in self.fields or ("output",))
+
+
+def answers_of(task: Task, example: Example) -> tuple[str, ...]:
+    """List the answers that are compared: the task's labels, or the example's own choices."""
+    return tuple(json.loads(example["choices"])) if task.kind == CHOICE else task.labels
 
 
 def same_text(text: str) -> str:
@@ -75,6 +85,8 @@ def same_text(text: str) -> str:
 
 IN_DOMAIN, OUT_OF_DOMAIN, OUT_OF_TASK = TRANSFER = ("in-domain", "out-of-domain", "out-of-task")
 RETENTION = "retention"
+# Rows that a run is judged by while it is trained; of probes alone.
+VALIDATION = "validation"
 RELATIONS = (*TRANSFER, RETENTION)
 
 TASKS = {
@@ -93,6 +105,21 @@ TASKS = {
     )
 }
 
+# Tasks of rows that say by their columns what is to be learned: see `data.forms`.
+CONVERSATION = Task("conversation", ("messages",), ())
+COMPLETION = Task("completion", ("prompt",), ("prompt",))
+INSTRUCTED = Task("instruction", ("prompt",), ("prompt",))
+PLAIN_TEXT = Task("text", (), (), scored=TEXT)
+CHOSEN_TEXT = Task("choice", ("input", "choices"), ("input",), scored=CHOICE, delimiter=" ")
+CHOSEN_LETTER = Task("letter", ("input", "options"), ("input",), scored=CHOICE, delimiter=" ")
+FORM_TASKS = {
+    task.name: task
+    for task in (
+        *(CONVERSATION, COMPLETION, INSTRUCTED, PLAIN_TEXT),
+        *(CHOSEN_TEXT, CHOSEN_LETTER),
+    )
+}
+
 # Tasks of the retention panel, which no model is trained on: see `data.retention`. The prompts of
 # other tasks are texts to read, too.
 PROMPTS = "prompts of tasks"
@@ -101,7 +128,7 @@ RETENTION_TASKS = {
     for task in (
         Task("general text", (), (), scored=TEXT),
         Task(PROMPTS, (), (), scored=TEXT),
-        Task("multiple choice", ("input", "choices"), ("input",), scored=CHOICE),
+        Task("multiple choice", ("input", "choices"), ("input",), scored=CHOICE, delimiter=" "),
         Task("instructions", ("input", "checks"), ("input",), scored=INSTRUCTION),
     )
 }
@@ -118,12 +145,16 @@ def own_task(name: str, fields: tuple[str, ...], labels: tuple[str, ...]) -> Tas
     return Task(name, fields, fields, labels)
 
 
-def relation(train: tuple[str, str] | None, test: tuple[str, str]) -> str:
-    """Name the relation of a test set to the training set of a model.
+# (task, name) of each set that a model was trained on.
+Trained = Collection[tuple[str, str]]
+
+
+def relation(train: Trained | None, test: tuple[str, str]) -> str:
+    """Name the relation of a test set to the training sets of a model.
 
     Args:
-      train: (task, dataset) of the training set; None for a model that was not fine-tuned here.
-      test: (task, dataset) of the test set.
+      train: of the model; None for a model that was not fine-tuned here.
+      test: (task, name) of the test set.
 
     Returns:
       `base`, `in-domain`, `out-of-domain` (same task, other data), `out-of-task` or `retention`.
@@ -132,9 +163,9 @@ def relation(train: tuple[str, str] | None, test: tuple[str, str]) -> str:
         return "base"
     if test[0] in RETENTION_TASKS:
         return RETENTION
-    if train == test:
+    if test in train:
         return IN_DOMAIN
-    return OUT_OF_DOMAIN if train[0] == test[0] else OUT_OF_TASK
+    return OUT_OF_DOMAIN if test[0] in {task for task, _ in train} else OUT_OF_TASK
 
 
 def method(shots: int) -> str:

@@ -34,19 +34,23 @@ train() {
   run jft.train --config=configs/quickstart.py --workdir="$runs/$1" --config.model.path="$base" \
     ${JFT_MODEL:+--config.optim.lr=2e-5} "${@:2}"
 }
-score() { run jft.eval --config=configs/quickstart.py --workdir="$runs/eval-$1" --config.model.path="$2"; }
+score() {
+  run jft.eval --config=configs/quickstart.py --workdir="$runs/eval-$1" --config.model.path="$2" "${@:3}"
+}
 
-step "1/6 Fine-tune: plain (FT)"
+step "1/7 Fine-tune: plain (FT)"
 train ft
-step "2/6 Fine-tune: with 2 demonstrations in every prompt (FTICL)"
+step "2/7 Fine-tune: with 2 demonstrations in every prompt (FTICL)"
 train fticl --config.data.shots=2
-step "3/6 Score the base model"
+step "3/7 Score the base model"
 score base "$base"
-step "4/6 Score FT"
+step "4/7 Score the base model as a chat, as instruction-tuned models are used"
+score base-chat "$base" --config.eval.chat=chat
+step "5/7 Score FT"
 score ft "$runs/ft"
-step "5/6 Score FTICL"
+step "6/7 Score FTICL"
 score fticl "$runs/fticl"
-step "6/6 Compare"
-run jft.report "$runs/eval-base" "$runs/eval-ft" "$runs/eval-fticl" --out="$runs/report"
+step "7/7 Compare"
+run jft.report "$runs"/eval-{base,base-chat,ft,fticl} --out="$runs/report"
 echo
 echo "All in $((SECONDS - start)) s."

@@ -68,7 +68,7 @@ def write_evaluation(
         difficulty = np.random.default_rng(list(dataset.encode())).random(n)
         gold = np.random.default_rng(list(dataset.encode()[::-1])).integers(0, 9, n)
         labels = TASKS[task].labels
-        related = relation(("sentiment", train.split("_")[0]) if train else None, (task, dataset))
+        related = relation([("sentiment", train.split("_")[0])] if train else None, (task, dataset))
         for shot in shots:
             for prompt in prompts:
                 where = {"model": name, "task": task, "dataset": dataset}

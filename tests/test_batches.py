@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from jft.checkpoints import tokenizer as tokenizer_lib
-from jft.data import datasets, key_blocks, prefix_tree
+from jft.data import key_blocks, prefix_tree
 from jft.data import train_batches as batches_lib
-from jft.data.prompts import Prompter, Request
+from jft.data.prompting.prompter import text_prompter
+from jft.data.prompting.prompts import Request
+from jft.data.rows import datasets
 from jft.errors import UserError
 from jft.tasks import TASKS
 
@@ -29,7 +31,7 @@ def texts(plan, tokenizer, step):
 def test_a_step_holds_the_prompts_and_answers_of_its_examples(config, tokenizer):
     config.data.shuffle = False
     plan = batches_lib.plan_run(config, tokenizer)
-    examples = datasets.suite(config.data).training_set().examples
+    examples = datasets.suite(config.data).training_sets()[0].examples
     expected = [f"Text: {e['input']}\nSentiment:{e['output']}" for e in examples[4:8]]
     assert texts(plan, tokenizer, 1) == sorted(expected)
 
@@ -136,7 +138,9 @@ def test_processes_share_a_batch_and_micro_batches_hold_every_row(config, tokeni
 
 
 def test_an_input_too_long_loses_its_end_and_keeps_its_answer(tokenizer):
-    prompter = Prompter(tokenizer, TASKS["sentiment"], "Text: {input}\nSentiment:", 40, eos=True)
+    prompter = text_prompter(
+        tokenizer, TASKS["sentiment"], "Text: {input}\nSentiment:", 40, eos=True
+    )
     example = {"input": "one two three four five six seven eight nine ten", "output": "positive"}
     encoded = prompter.encode([Request(example, (), ("positive",), "row 0")])[0]
     tokens, start = encoded.sequences[0]
@@ -148,7 +152,7 @@ def test_an_input_too_long_loses_its_end_and_keeps_its_answer(tokenizer):
 
 def test_two_texts_are_shortened_where_they_are_longest(tokenizer):
     template = "A: {input_1}\nB: {input_2}\nSame:"
-    prompter = Prompter(tokenizer, TASKS["detection"], template, 40, eos=False)
+    prompter = text_prompter(tokenizer, TASKS["detection"], template, 40, eos=False)
     example = {"input_1": "a b", "input_2": "one two three four five six seven", "output": "yes"}
     encoded = prompter.encode([Request(example, (), ("yes", "no"), "row 0")])[0]
     shown = [tokenizer.decode(sequence.tokens) for sequence in encoded.sequences]
@@ -186,3 +190,16 @@ def test_the_plan_packs_into_rows_that_hold_the_longest_sequence(config, tokeniz
 )
 def test_the_examples_of_some_epochs_lose_none_to_rounding(epochs, rows, examples):
     assert batches_lib.examples_of(epochs, rows) == examples
+
+
+def test_an_example_that_is_twice_in_a_step_counts_twice(config, tokenizer):
+    config.data.examples, config.train.batch_size, config.train.steps = 3, 6, 2
+    plan = batches_lib.plan_run(config, tokenizer)
+    for step in range(2):
+        ids = [each for row in plan.packed[step].rows for each in row]
+        assert sorted(ids) == sorted([(i, 0) for i in range(3)] * 2)
+        assert plan.examples_by_set(step) == [6]
+        weights = plan.batch(step).loss_weight_BM
+        assert weights.sum() == 2 * sum(
+            len(each.sequences[0].tokens) - each.sequences[0].start for each in plan.encoded
+        )

@@ -13,9 +13,11 @@ import pytest
 from jft import config as config_lib
 from jft.checkpoints import safetensors_io
 from jft.checkpoints import tokenizer as tokenizer_lib
-from jft.data import checks, datasets, eval_batches
+from jft.data import checks, eval_batches
 from jft.data.eval_grid import all_cells
-from jft.data.prompts import Prompter, Request
+from jft.data.prompting.prompter import text_prompter
+from jft.data.prompting.prompts import Request
+from jft.data.rows import datasets
 from jft.errors import UserError
 from jft.evaluation import loop as eval_loop
 from jft.evaluation import texts
@@ -162,7 +164,7 @@ def test_a_space_before_the_answer_costs_every_label_the_same():
 def test_a_text_without_spaces_keeps_all_but_the_last_few_tokens():
     source = dataset(case("zh_train.jsonl", "news"), **NEWS)
     tokenizer = tokenizer_lib.load("random:llama-tiny")
-    prompter = Prompter(tokenizer, source.task, NEWS["data_template"], 1024, eos=True)
+    prompter = text_prompter(tokenizer, source.task, NEWS["data_template"], 1024, eos=True)
     requests = [Request(row, (), (row["output"],), "row") for row in source.examples]
     for encoded in prompter.encode(requests):
         (sequence,) = encoded.sequences

@@ -12,10 +12,12 @@ import pytest
 
 from jft import config as config_lib
 from jft.checkpoints import tokenizer as tokenizer_lib
-from jft.data import checks, data_report, datasets, length_checks, trained_on
+from jft.data import checks, length_checks, trained_on
 from jft.data import train_batches as batches_lib
-from jft.data.datasets import Dataset
 from jft.data.prefix_tree import TokenSequence
+from jft.data.rows import datasets
+from jft.data.rows.datasets import Dataset
+from jft.data.training_report import training_report
 from jft.errors import UserError
 from jft.evaluation import loop as eval_loop
 from jft.pages import data_page, packed_row
@@ -206,10 +208,10 @@ def test_a_label_in_another_case_is_answered_with_its_mapping():
 
 def test_what_was_trained_on_is_remembered_with_what_came_before(tmp_path):
     dataset = labelled(("a b", "positive"), ("c", "negative"), ("d", "negative"))
-    trained_on.write_hashes(tmp_path, dataset.task, [{"input": " a\nb"}, {"input": "a b"}], ())
+    trained_on.write_hashes(tmp_path, [(dataset.task, [{"input": " a\nb"}, {"input": "a b"}])], ())
     first = trained_on.read_hashes(tmp_path)
     assert len(first) == 1
-    trained_on.write_hashes(tmp_path, dataset.task, [{"input": "c"}], first)
+    trained_on.write_hashes(tmp_path, [(dataset.task, [{"input": "c"}])], first)
     both = trained_on.read_hashes(tmp_path)
     (finding,) = checks.test_items_trained_on(dataset, both, "FT shops")
     assert finding.indices == [0, 1]
@@ -257,8 +259,8 @@ def test_rows_without_a_label_are_not_trained_on(config, suite_root, tokenizer):
     )
     config.train.steps = 10
     plan = batches_lib.plan_run(config, tokenizer)
-    assert sorted(set(plan.examples)) == [0, 1, *range(4, 20)]
-    report = data_report.training_report(plan, datasets.suite(config.data), config, tokenizer)
+    assert sorted(set(plan.examples)) == [(0, i) for i in (0, 1, *range(4, 20))]
+    report = training_report(plan, datasets.suite(config.data), config, tokenizer)
     assert (report["rows"], report["skipped"], report["rows_trained_on"]) == (20, 2, 18)
     assert sum(report["labels"].values()) == 18
 
@@ -269,7 +271,7 @@ def test_drawn_demonstrations_are_looked_for_in_the_whole_file(config, suite_roo
 
     def found():
         plan = batches_lib.plan_run(config, tokenizer)
-        report = data_report.training_report(plan, datasets.suite(config.data), config, tokenizer)
+        report = training_report(plan, datasets.suite(config.data), config, tokenizer)
         return [f["indices"] for f in report["findings"] if "demonstrations" in f["check"]]
 
     config.data.shots = 2
@@ -287,7 +289,7 @@ def test_the_report_of_a_training_run(config, suite_root, tokenizer):
     rewrite(suite_root / "sentiment/shops_test_20.json", lambda test: [examples[4], *test[1:]])
     rewrite(suite_root / "sentiment/few_shot/shops_few_shot.json", lambda d: [examples[6], *d[1:]])
     plan = batches_lib.plan_run(config, tokenizer)
-    report = data_report.training_report(plan, datasets.suite(config.data), config, tokenizer)
+    report = training_report(plan, datasets.suite(config.data), config, tokenizer)
     assert {f["check"]: f["indices"] for f in report["findings"]} == {
         "duplicates": [19],
         "demonstrations_in_training": [6],
@@ -347,7 +349,7 @@ def test_the_page_shows_findings_numbers_and_the_first_row(config, suite_root, t
     )
     config.data.shots, config.data.shuffle, config.data.row_length = 2, False, 512
     plan = batches_lib.plan_run(config, tokenizer)
-    report = data_report.training_report(plan, datasets.suite(config.data), config, tokenizer)
+    report = training_report(plan, datasets.suite(config.data), config, tokenizer)
     page = data_page.training_page(report, plan, tokenizer)
     assert "1 of 20 rows repeats an earlier one" in page
     for text in ("Sharing ratio", "Target share", "positive", "row 0", "visible until"):
@@ -358,7 +360,8 @@ def test_the_page_shows_findings_numbers_and_the_first_row(config, suite_root, t
     assert "http" not in page  # nothing to load
     sequences = plan.packed[0].sequences[0]
     nodes = packed_row.view_row(sequences, 512, [""] * len(sequences), tokenizer.pieces).nodes
-    assert page.count('<span class="token') - 3 == sum(len(node.tokens) for node in nodes)
+    *_, page = page.split("<h2>The first packed row of the first step</h2>")
+    assert page.count('<span class="token') == sum(len(node.tokens) for node in nodes)
     assert page.count("<polygon") == len(nodes) + 1
     assert page.count('class="token target"') == sum(
         bool(token.targets) for node in nodes for token in node.tokens
@@ -464,13 +467,11 @@ def test_the_mini_suite_has_nothing_to_warn_of():
 
 def test_training_examples_are_measured_whole_with_their_end_of_sequence(config, tokenizer):
     source = datasets.suite(config.data)
-    examples = source.training_set().examples
+    examples = source.training_sets()[0].examples
     texts = [f"Text: {e['input']}\nSentiment:{e['output']}" for e in examples]
     lengths = [len(ids) + 1 for ids in tokenizer.encode(texts)]
     config.data.max_length, config.train.steps = max(lengths) - 1, 5
-    findings = data_report.training_report(
-        batches_lib.plan_run(config, tokenizer), source, config, tokenizer
-    )
+    findings = training_report(batches_lib.plan_run(config, tokenizer), source, config, tokenizer)
     (short,) = [f for f in findings["findings"] if f["check"] == "shortened_inputs"]
     assert not findings["answers_cut"]
     assert short["indices"] == [i for i, n in enumerate(lengths) if n == max(lengths)]
@@ -503,7 +504,7 @@ def test_cutting_the_end_would_hurt_a_third_of_the_papers_fticl_xsum_answers(con
     config.train.steps, config.train.batch_size = 25, 16
     tokenizer = smollm2()
     batches = batches_lib.plan_run(config, tokenizer)
-    report = data_report.training_report(batches, datasets.suite(config.data), config, tokenizer)
+    report = training_report(batches, datasets.suite(config.data), config, tokenizer)
     assert 0.28 < report["answers_cut"] / 400 < 0.38
 
 
@@ -527,7 +528,7 @@ def test_demonstrations_are_checked_as_rows_are(config, suite_root, tokenizer, d
     plan = batches_lib.plan_run(config, tokenizer)
 
     def report():
-        return data_report.training_report(plan, datasets.suite(config.data), config, tokenizer)
+        return training_report(plan, datasets.suite(config.data), config, tokenizer)
 
     if check == "error":
         with pytest.raises(
@@ -542,7 +543,7 @@ def test_demonstrations_are_checked_as_rows_are(config, suite_root, tokenizer, d
 def test_what_was_trained_on_is_known_by_its_fields_not_by_their_order(tmp_path):
     row = {"a": "one", "b": "two", "output": "spam"}
     task = Task("mail", ("a", "b"), ("a", "b"))
-    trained_on.write_hashes(tmp_path, task, [row], ())
+    trained_on.write_hashes(tmp_path, [(task, [row])], ())
     seen = trained_on.read_hashes(tmp_path)
     for other in (task, Task("mail", ("b", "a"), ()), Task("post", ("b", "a"), ())):
         assert trained_on.among(other, [row], seen) == [0]
@@ -552,7 +553,7 @@ def test_what_was_trained_on_is_known_by_its_fields_not_by_their_order(tmp_path)
 @pytest.mark.parametrize("left", [0, 20, 60])
 def test_hashes_of_which_some_are_lost_are_damage(tmp_path, left):
     dataset = labelled(*((f"{i}", "positive") for i in range(6)))
-    trained_on.write_hashes(tmp_path, dataset.task, dataset.examples, ())
+    trained_on.write_hashes(tmp_path, [(dataset.task, dataset.examples)], ())
     assert len(trained_on.read_hashes(tmp_path)) == 6
     file = tmp_path / trained_on.FILE
     file.write_bytes(file.read_bytes()[:left])

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from jft import config as config_lib
-from jft.data import checks, datasets, mappings
-from jft.data.dataset_ref import DatasetRef
+from jft.data import checks
+from jft.data.rows import datasets, mappings
+from jft.data.rows.dataset_ref import DatasetRef
 from jft.errors import UserError
 from jft.evaluation import loop as eval_loop
 from jft.tasks import TASKS
@@ -83,7 +84,7 @@ def test_csv_of_a_spreadsheet_with_an_article_in_a_field(config, tmp_path):
         ("not.parquet", "input", "not readable as Parquet"),
         (
             "list.json",
-            '[{"input": "a", "output": ["positive"]}]',
+            '[{"input": "a", "output": [1]}]',
             "'output' must be text, not list",
         ),
         ("row.json", '["a"]', "must be an object with input, output"),
@@ -141,16 +142,16 @@ def test_a_mapping_of_ones_own(config, hub_folder):
     config.data.train = f"hf:{hub_folder}/plain/train"
     config.data.fields = ("input=sentence", "output=label")
     config.data.labels = ("1=positive", "0=negative")
-    assert datasets.suite(config.data).training_set().examples[0] == {
+    assert datasets.suite(config.data).training_sets()[0].examples[0] == {
         "input": "so good",
         "output": "positive",
     }
     config.data.fields = ("input=text", "output=label")
     with pytest.raises(UserError, match="no column 'text' for the field 'input'"):
-        datasets.suite(config.data).training_set()
+        datasets.suite(config.data).training_sets()[0]
     config.data.fields = ("input",)
     with pytest.raises(UserError, match=r"data\.fields=input: is written field=column"):
-        datasets.suite(config.data).training_set()
+        datasets.suite(config.data).training_sets()[0]
 
 
 TFDS = """
@@ -379,7 +380,7 @@ def test_what_a_public_name_decided_is_told(config, tmp_path):
     file = tmp_path / "snli_train.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     config.data.task, config.data.train = "inference", str(file)
-    dataset = datasets.suite(config.data).training_set()
+    dataset = datasets.suite(config.data).training_sets()[0]
     (finding,) = checks.check_examples(dataset)
     assert (finding.severity, finding.where) == ("decision", str(file))
     assert finding.text == (
@@ -388,7 +389,7 @@ def test_what_a_public_name_decided_is_told(config, tmp_path):
     )
     config.data.fields = "input_1=premise,input_2=hypothesis,output=label"
     config.data.labels = "2=entailment,1=neutral,0=contradiction"
-    own = datasets.suite(config.data).training_set()
+    own = datasets.suite(config.data).training_sets()[0]
     assert own.examples[0]["output"] == "contradiction"
     assert checks.check_examples(own) == []
 

@@ -12,7 +12,8 @@ from report_data import make_version_1, write_jsonl
 from jft import config as config_lib
 from jft.checkpoints import safetensors_io
 from jft.checkpoints import tokenizer as tokenizer_lib
-from jft.data import datasets, eval_batches, eval_grid
+from jft.data import eval_batches, eval_grid
+from jft.data.rows import datasets
 from jft.errors import UserError
 from jft.evaluation import loop as eval_loop
 from jft.runtime import records
@@ -159,7 +160,10 @@ def change_model_and_datasets(config, root):
     ("change", "message"),
     [
         (change_rows, "at 2 shots, prompt 0, but its rows have changed since"),
-        (change_demos, "prompt 0, but its template or its demonstrations have changed since"),
+        (
+            change_demos,
+            "its template, its demonstrations or the chat template have changed since",
+        ),
         (change_model, "holds scores of model, but the model .*/model has changed since"),
         (change_model_and_datasets, "scores of model, but the model .*/model has changed since"),
     ],
@@ -241,7 +245,7 @@ def test_a_trained_workdir_is_scored_with_its_relations_and_base(
     assert (model["base"], model["step"]) == ("random:llama-tiny", 5)
     assert model["train_examples"] == 20
     assert model["bos"] is True
-    assert model.keys() == {"version", "steps", *records.SCORED_MODEL.fields}
+    assert model.keys() == {"version", "steps", "chat", *records.SCORED_MODEL.fields}
     assert {name: cell["items_trained_on"] for name, cell in cells.items()} == {
         "shops": 0,
         "films": 1,
@@ -256,9 +260,9 @@ def test_a_trained_workdir_is_scored_with_its_relations_and_base(
 
 def test_relation():
     assert relation(None, ("detection", "paws")) == "base"
-    assert relation(("detection", "paws"), ("detection", "paws")) == "in-domain"
-    assert relation(("detection", "paws"), ("detection", "qqp")) == "out-of-domain"
-    assert relation(("detection", "paws"), ("sentiment", "paws")) == "out-of-task"
+    assert relation([("detection", "paws")], ("detection", "paws")) == "in-domain"
+    assert relation([("detection", "paws")], ("detection", "qqp")) == "out-of-domain"
+    assert relation([("detection", "paws")], ("sentiment", "paws")) == "out-of-task"
 
 
 def test_gold_labels_outside_the_task_are_skipped_and_counted(eval_config, suite_root, tmp_path):

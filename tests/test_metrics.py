@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import numpy as np
 import pytest
@@ -9,10 +10,13 @@ import sacrebleu
 from report_data import write_study
 from scipy import stats
 
-from jft.evaluation import metrics, results, texts
+from jft.errors import UserError
+from jft.evaluation import loop, measures, metrics, results, texts
 from jft.evaluation.metrics import METRICS, Metric
 from jft.reporting import render
 from jft.reporting.content import gather
+from jft.runtime import records
+from jft.tasks import TASKS
 
 LABELS = ("entailment", "neutral", "contradiction")
 TEXTS = [
@@ -176,3 +180,89 @@ def test_values_may_be_written_as_json():
     for rows, kind in ((label_rows(), "labels"), (text_rows(), "generation")):
         json.dumps(metrics.measure(rows, kind))
     assert dataclasses.asdict(METRICS["auc"])["title"] == "AUC"
+
+
+@pytest.mark.parametrize(
+    ("output", "reference", "same"),
+    [
+        ("The answer is 42.", "#### 42", 1),
+        ("12 + 30 = 42 apples", "42", 1),
+        ("$1,234.50", "1234.5", 1),
+        ("-3", "3", 0),
+        ("3 or 4", "3", 0),
+        ("no idea", "3", 0),
+        ("0.1", "0.10", 1),
+        ("10,20", "20", 1),
+    ],
+)
+def test_the_last_numbers_of_two_texts(output, reference, same):
+    assert texts.same_number(output, reference) == same
+    [row] = text_rows([(output, reference)])
+    assert metrics.measure([row], "generation")["number"] == [same]
+
+
+def test_numbers_mean_nothing_where_a_reference_has_none():
+    assert "number" not in metrics.measure(text_rows([("1", "1"), ("2", "two")]), "generation")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "output", "found"),
+    [
+        (r"####\s*(\S+)", "so #### Paris", 1),
+        (r"####\s*(\S+)", "#### Rome, no: #### Paris", 1),
+        (r"####\s*(\S+)", "Paris", 0),
+        (r"[A-Z]\w+", "It is Paris", 1),
+        (r"(?:answer: )(London|Paris)", "answer: Paris", 1),
+    ],
+)
+def test_a_pattern_finds_the_answer(pattern, output, found):
+    assert texts.matches(output, ["London", "paris"], re.compile(pattern)) == found
+
+
+def test_of_several_references_the_best_counts():
+    [one] = text_rows([("the old red house over there", "a blue car in the street")])
+    both = one | {"golds": ["old red house over there", "a tree"]}
+    plain, several = (metrics.measure([row], "generation") for row in (one, both))
+    for name in ("exact", "f1"):
+        assert (plain[name], several[name]) == ([0], [1])
+    assert several["chrf"] > plain["chrf"]
+    pairs = [(row["generation"], measures.golds(row)) for row in (both, both)]
+    assert texts.corpus_bleu(pairs)[0] > texts.corpus_bleu([(p, g[:1]) for p, g in pairs])[0]
+
+
+def test_a_main_metric_is_of_the_tasks_kind():
+    assert metrics.main_metrics("eval.metric", ("question=exact",), TASKS) == {"question": "exact"}
+    for value, message in (
+        ("exact", "is written task=metric; tasks are summary, question"),
+        ("question=accuracy", "metrics of question are rougeL, chrf, bleu, exact, f1, number"),
+        ("sentiment=f1", "metrics of sentiment are accuracy, p_gold"),
+    ):
+        with pytest.raises(UserError, match=f"eval.metric={value}: {message}"):
+            metrics.main_metrics("eval.metric", (value,), TASKS)
+
+
+def test_several_references_a_row_are_scored_by_the_metric_asked_for(notes_config, tmp_path):
+    config, file = notes_config, tmp_path / "capitals_test.jsonl"
+    rows = [
+        {"input": "x", "output": {"text": ["first", "second", "first"]}},
+        {"input": "y", "output": ["third"]},
+        {"input": "z", "output": "fourth"},
+    ]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config.eval.datasets, config.eval.shots = (f"summary:{file}",), (0,)
+    config.eval.metric, config.eval.answer_pattern = ("summary=pattern",), "[a-z]+"
+    config.eval.prompts = (0,)
+    loop.evaluate(config, str(tmp_path / "eval"))
+    (cell,) = records.read_lines(tmp_path / "eval", records.CELLS)
+    found = records.read_lines(tmp_path / "eval", records.ROWS)
+    assert [row.get("golds") for row in found] == [["second"], None, None]
+    assert [row["output"] for row in found] == ["first", "third", "fourth"]
+    assert cell["metric"] == "pattern"
+    assert cell["value"] == pytest.approx(sum(row["pattern"] for row in found) / 3)
+    gather([str(tmp_path / "eval")])  # a report reads it
+
+
+def test_a_pattern_that_is_none_is_refused_before_the_model_is_looked_for(config, tmp_path):
+    config.eval.answer_pattern, config.model.path = "(", "nowhere"
+    with pytest.raises(UserError, match=r"eval\.answer_pattern=\(: no regular expression"):
+        loop.evaluate(config, str(tmp_path / "eval"))

@@ -14,7 +14,9 @@ from conftest import write
 from jft.checkpoints import model_ref, safetensors_io
 from jft.checkpoints import tokenizer as tokenizer_lib
 from jft.checkpoints.session import open_session
-from jft.data import datasets, probe_batches, prompts, trained_on
+from jft.data import probe_batches, trained_on
+from jft.data.prompting import prompts
+from jft.data.rows import datasets
 from jft.errors import UserError
 from jft.model import mesh as mesh_lib
 from jft.training import loop, probes
@@ -40,8 +42,8 @@ def probed(config):
 
 
 def plan(config, seen=None, shards=1):
-    training = datasets.suite(config.data).training_set()
-    return probe_batches.plan_probes(config, tokenizer_lib.load(MODEL), training, seen, shards)
+    training = datasets.suite(config.data).training_sets()
+    return probe_batches.plan_probes(config, tokenizer_lib.load(MODEL), training, (), seen, shards)
 
 
 def names(config):
@@ -153,12 +155,12 @@ def test_training_rows_and_rows_without_a_gold_label_are_left_out(probed):
         for e, w in zip(shops.encoded, wanted, strict=True)
     ]
     assert found == wanted
-    assert shops.gold == [1, 1, 0]
+    assert shops.gold == [(1,), (1,), (0,)]
 
 
 def test_what_the_base_was_trained_on_is_left_out_too(probed, tmp_path):
     films = next(each for each in plan(probed).sets if each.dataset.name == "films").dataset
-    trained_on.write_hashes(tmp_path, films.task, films.examples[:1], ())
+    trained_on.write_hashes(tmp_path, [(films.task, films.examples[:1])], ())
     seen = trained_on.read_hashes(tmp_path)
     chosen = next(each for each in plan(probed, seen).sets if each.dataset.name == "films")
     texts = [bytes(e.sequences[0].tokens[1:].tolist()).decode() for e in chosen.encoded]

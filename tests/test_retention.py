@@ -13,7 +13,7 @@ from jft.checkpoints import safetensors_io
 from jft.checkpoints import tokenizer as tokenizer_lib
 from jft.data import eval_batches, eval_grid, retention, rules
 from jft.errors import UserError
-from jft.evaluation import loop, metrics
+from jft.evaluation import loop, measures, metrics
 from jft.reporting import answer
 from jft.reporting.compare import compare
 from jft.reporting.content import gather
@@ -62,7 +62,7 @@ def test_the_panels_own_rows_are_of_its_forms():
     assert len(by_task["general text"]) == 10
     assert len(texts) == len(set(texts)) == 240
     (choices,), (instructions,) = by_task["multiple choice"], by_task["instructions"]
-    places = [e["choices"].split("\n").index(e["output"]) for e in choices.examples]
+    places = [json.loads(e["choices"]).index(e["output"]) for e in choices.examples]
     assert sorted(places.count(i) for i in range(4)) == [30] * 4
     for example in instructions.examples:
         assert rules.follows(example["output"], example["checks"]), example
@@ -95,7 +95,7 @@ def test_scores_equal_those_of_plain_rows(panel, tmp_path):
             (tokens,) = tokenizer.encode([f"{raw['input']} {choice}"])
             (prompt,) = tokenizer.encode([raw["input"]])
             assert score == pytest.approx(direct(params, config, tokens, len(prompt))[0], abs=1e-3)
-        best = max(row["scores"], key=lambda c, row=row: row["scores"][c] / len(c.encode()))
+        best = max(row["scores"], key=lambda c, row=row: row["scores"][c] / len(c))
         assert row["prediction"] == best
         assert row["correct"] == (best == row["output"])
     for row in kinds["instructions"]:
@@ -114,17 +114,17 @@ def test_every_evaluation_scores_the_panel_unless_told_otherwise(panel):
 def test_the_panels_sets_are_retention_and_prompts_relate_as_their_sets(panel):
     panel.eval.datasets = ("shops", "films", "pairs")
     sets = [cell.dataset for cell in eval_grid.all_cells(panel)]
-    found = eval_grid.relations(panel, sets, ("sentiment", "shops"))
+    found = eval_grid.relations(panel, sets, [("sentiment", "shops")])
     assert found["general text", "text"] == RETENTION
     assert found["multiple choice", "choice"] == RETENTION
     assert found["prompts of tasks", "sentiment/shops"] == "in-domain"
     assert found["prompts of tasks", "sentiment/films"] == "out-of-domain"
     assert found["prompts of tasks", "detection/pairs"] == "out-of-task"
     panel.eval.in_domain = ("films",)
-    found = eval_grid.relations(panel, sets, ("sentiment", "shops"))
+    found = eval_grid.relations(panel, sets, [("sentiment", "shops")])
     assert found["general text", "text"] == RETENTION
     assert found["prompts of tasks", "sentiment/films"] == "in-domain"
-    (told,) = eval_grid.tell_relations(type(panel)(), found, ("sentiment", "shops"))
+    (told,) = eval_grid.tell_relations(type(panel)(), found, [("sentiment", "shops")])
     assert "text" not in told.text
     assert "instruction" not in told.text
 
@@ -231,10 +231,10 @@ def test_divergence_over_the_likeliest_is_no_more_than_over_all():
         whole = float(np.sum(np.exp(p) * (p - q)))
         top = [dict(zip(o.tolist(), x[o].tolist(), strict=True)) for x in (p, q)
                for o in [np.argsort(-x)[:128]]]  # fmt: skip
-        found = metrics.kl_divergence(*top)
+        found = measures.kl_divergence(*top)
         assert 0.6 * whole < found <= whole + 1e-6
-        assert metrics.kl_divergence(top[0], top[0]) == 0
-    assert metrics.kl_divergence({0: -0.1}, {1: -0.1}) == 0  # nothing in common says nothing
+        assert measures.kl_divergence(top[0], top[0]) == 0
+    assert measures.kl_divergence({0: -0.1}, {1: -0.1}) == 0  # nothing in common says nothing
 
 
 def write_panel(folder, relation, bits, right):
@@ -339,7 +339,7 @@ def test_lists_in_csv_are_json_and_parquets_numbers_are_indices(panel, tmp_path)
     panel.eval.retention = (f"choice:{file}",)
     (cell,) = eval_grid.all_cells(panel)[1:]
     assert cell.dataset.examples == [
-        {"input": "A dog can", "choices": "bark.\nfly.", "output": "fly."}
+        {"input": "A dog can", "choices": '["bark.", "fly."]', "output": "fly."}
     ]
     (tmp_path / "own.json").write_text(json.dumps([CHOICES[0] | {"answer": 1.0}]))
     panel.eval.retention = (f"choice:{tmp_path / 'own.json'}",)
@@ -365,7 +365,7 @@ def test_choices_that_are_the_same_tokens_are_refused(panel, tmp_path):
     rows = [{"input": "A dog", "choices": ["can Bark", "can bark"], "answer": 0}]
     (tmp_path / "choice.json").write_text(json.dumps(rows))
     cell = eval_grid.all_cells(panel)[2]
-    with pytest.raises(UserError, match="makes the same tokens of ' can Bark' and ' can bark'"):
+    with pytest.raises(UserError, match="makes the same tokens of 'can Bark' and 'can bark'"):
         eval_batches.pack_cell(cell, Words(), panel)
 
 

@@ -10,9 +10,13 @@ from hypothesis import strategies as st
 from tokenizers import models
 
 from jft.checkpoints import tokenizer as tokenizer_lib
-from jft.data import data_report, datasets, eval_batches, seams, token_checks, train_batches
+from jft.data import eval_batches, token_checks, train_batches
 from jft.data.eval_grid import all_cells
-from jft.data.prompts import Prompter, Request
+from jft.data.prompting import seams
+from jft.data.prompting.prompter import text_prompter
+from jft.data.prompting.prompts import Request
+from jft.data.rows import datasets
+from jft.data.training_report import training_report
 from jft.tasks import TASKS, Task
 
 
@@ -30,9 +34,9 @@ def run(config, folder, tokenizer, outputs, template="{input} ="):
     plan = train_batches.plan_run(config, tokenizer)
     targets = {
         i: spelled(tokenizer, encoded.sequences[0])
-        for i, encoded in zip(plan.examples, plan.encoded, strict=True)
+        for (_, i), encoded in zip(plan.examples, plan.encoded, strict=True)
     }
-    report = data_report.training_report(plan, datasets.suite(config.data), config, tokenizer)
+    report = training_report(plan, datasets.suite(config.data), config, tokenizer)
     found = {each["check"]: each for each in report["findings"]}
     checks = {name: found[name] for name in ("merged_answers", "answers_apart") if name in found}
     return [targets[i] for i in range(len(outputs))], checks
@@ -127,7 +131,7 @@ def test_demonstrations_are_apart_as_their_prompts_are(merging):
     task = Task("mood", ("input",), ("input",), ("good", "0"))
     demos = ({"input": "x", "output": "good"}, {"input": "y", "output": "0"})
     for apart, end in ((True, ["=", *"good"]), (False, ["=g", *"ood"])):
-        prompter = Prompter(merging, task, "{input} =", 99, eos=False, apart=apart)
+        prompter = text_prompter(merging, task, "{input} =", 99, eos=False, apart=apart)
         request = Request({"input": "z", "output": ""}, demos, ("good",), "row 0")
         ((tokens, _),) = prompter.encode([request])[0].sequences
         assert merging.decode(tokens) == "x =good\n\ny =0\n\nz =good"

@@ -7,11 +7,14 @@ import numpy as np
 import pytest
 
 from jft.checkpoints import tokenizer as tokenizer_lib
-from jft.data import data_report, datasets, eval_batches, token_checks, train_batches
-from jft.data.datasets import Dataset
+from jft.data import eval_batches, token_checks, train_batches
 from jft.data.eval_grid import all_cells
 from jft.data.prefix_tree import TokenSequence
-from jft.data.prompts import Encoded, Prompter, Request, encode_labels
+from jft.data.prompting.prompter import encode_labels, text_prompter
+from jft.data.prompting.prompts import Encoded, Request
+from jft.data.rows import datasets
+from jft.data.rows.datasets import Dataset
+from jft.data.training_report import training_report
 from jft.errors import UserError
 from jft.tasks import TASKS, Task
 
@@ -25,7 +28,7 @@ def tiny():
 
 def encode(tokenizer, labels, template, eos=False, max_length=1000):
     task = Task("mood", ("input",), ("input",), tuple(labels))
-    prompter = Prompter(tokenizer, task, template, max_length, eos)
+    prompter = text_prompter(tokenizer, task, template, max_length, eos)
     return prompter.encode([Request(EXAMPLE, (), tuple(labels), "row 0")])[0]
 
 
@@ -80,7 +83,7 @@ def test_labels_of_which_one_begins_another_are_scored_to_their_end(
 
 
 def cut(tokenizer, task, template, example, max_length):
-    prompter = Prompter(tokenizer, task, template, max_length, eos=False)
+    prompter = text_prompter(tokenizer, task, template, max_length, eos=False)
     encoded = prompter.encode([Request(example, (), ("",), "row 0")])[0]
     return encoded, tokenizer.decode(encoded.sequences[0].tokens) if encoded.fits else None
 
@@ -136,10 +139,10 @@ def test_rows_that_never_fit_are_skipped_and_counted(config, suite_root, tiny, m
     config.data.task, config.data.train, config.data.max_length = "summary", "town_train_30", 64
     config.data.shots, config.data.demo_mode, config.train.steps = 2, mode, 14
     plan = train_batches.plan_run(config, tiny)
-    assert plan.unfit == [0, 1, 2]
+    assert plan.unfit == [(0, 0), (0, 1), (0, 2)]
     trained = {plan.examples[i] for step in plan.packed for row in step.rows for i, _ in row}
-    assert trained == set(range(3, 30))
-    report = data_report.training_report(plan, datasets.suite(config.data), config, tiny)
+    assert trained == {(0, i) for i in range(3, 30)}
+    report = training_report(plan, datasets.suite(config.data), config, tiny)
     assert report["too_long"] == 3
     (found,) = [f for f in report["findings"] if f["check"] == "too_long"]
     assert found["text"].startswith(
@@ -215,12 +218,12 @@ def test_outputs_that_no_generation_equals_are_found(tiny):
         ("c", "x" * 61),
         ("d", "\n\nends well\n\n"),
     )
-    found = token_checks.unreachable_outputs(dataset, tiny, 60)
+    found = token_checks.unreachable_outputs(dataset, tiny, 60, chat=False)
     assert checks_of(found) == {"blank_lines": [1], "long_outputs": [2]}
     assert "raise that" in found[1].text
     assert checks_of(token_checks.trained_blank_lines(dataset)) == {"blank_lines": [1]}
     labelled = dataset._replace(task=replace(dataset.task, labels=("short",)))
-    assert token_checks.unreachable_outputs(labelled, tiny, 60) == []
+    assert token_checks.unreachable_outputs(labelled, tiny, 60, chat=False) == []
 
 
 @pytest.mark.parametrize(
@@ -234,7 +237,7 @@ def test_examples_that_the_last_step_leaves_out_are_told(
     (suite_root / "sentiment/shops_train_20.json").write_text(json.dumps(examples))
     config.train.steps, config.train.epochs, config.train.batch_size = 0, epochs, batch
     plan = train_batches.plan_run(config, tiny)
-    report = data_report.training_report(plan, datasets.suite(config.data), config, tiny)
+    report = training_report(plan, datasets.suite(config.data), config, tiny)
     found = [f for f in report["findings"] if f["check"] == "steps_left_out"]
     assert [f["count"] for f in found] == ([left_out] if left_out else [])
 
@@ -280,7 +283,7 @@ def lower():
 
 @pytest.mark.parametrize("labels", [("Polish", "polish"), ("好", "坏"), ("a好", "a坏", "b")])
 def test_labels_that_the_tokenizer_does_not_tell_apart_are_refused(lower, labels):
-    prompter = Prompter(
+    prompter = text_prompter(
         lower, Task("mood", ("input",), ("input",), labels), "{input} is ", 99, False
     )
     requests = [Request(EXAMPLE, (), labels, "row 0")]
@@ -290,7 +293,7 @@ def test_labels_that_the_tokenizer_does_not_tell_apart_are_refused(lower, labels
 
 def test_labels_that_nest_as_tokens_alone_are_scored_to_their_end(lower):
     labels = ("Polish", "polish food")
-    prompter = Prompter(
+    prompter = text_prompter(
         lower, Task("mood", ("input",), ("input",), labels), "{input} is ", 99, False
     )
     (encoded,) = encode_labels(prompter, [Request(EXAMPLE, (), labels, "row 0")])
@@ -306,7 +309,7 @@ def test_characters_that_the_tokenizer_does_not_know_are_found(lower, tiny):
     rows = [{"input": text, "output": "fine"} for text in texts]
     dataset = Dataset("moods", task, "moods.jsonl", True, rows)
     for tokenizer, expected in ((lower, [1, 2]), (tiny, [])):
-        prompter = Prompter(tokenizer, task, "{input}", 99, eos=True)
+        prompter = text_prompter(tokenizer, task, "{input}", 99, eos=True)
         encoded = prompter.encode([Request(row, (), ("fine",), "row") for row in rows])
         found = token_checks.unknown_tokens(dataset, dict(enumerate(encoded)), tokenizer)
         assert [f.indices for f in found] == ([expected] if expected else [])

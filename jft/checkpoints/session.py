@@ -15,7 +15,7 @@ from jft import config as config_lib
 from jft.checkpoints import model_ref
 from jft.checkpoints.model_ref import ModelRef
 from jft.checkpoints.tokenizer import Tokenizer
-from jft.errors import UserError
+from jft.errors import UserError, expand
 from jft.model import mesh as mesh_lib
 
 
@@ -62,8 +62,19 @@ class Session:
 
     @functools.cached_property
     def tokenizer(self) -> Tokenizer:
-        """The model's tokenizer."""
-        return self.model.tokenizer()
+        """The model's tokenizer, with the chat template of the config if it names one.
+
+        Raises:
+          UserError: no such file.
+        """
+        tokenizer, path = self.model.tokenizer(), self.config.data.chat_template
+        if path:
+            file = expand(path)
+            try:
+                tokenizer.use_chat_template(file.read_text(encoding="utf-8"))
+            except (OSError, UnicodeDecodeError) as error:
+                raise UserError(f"data.chat_template={path}: {error}; give a file") from None
+        return tokenizer
 
     @property
     def row_shards(self) -> int:

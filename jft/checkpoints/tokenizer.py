@@ -37,6 +37,10 @@ VOCABULARIES = ("tokenizer.json", "*.model", "vocab.*", "*.tiktoken", "tekken.js
 FILES = ("*.json", "*.model", "*.txt", "*.tiktoken", "*.jinja")
 
 
+# Texts that are tokenized together, on all cores.
+TEXTS_AT_ONCE = 2048
+
+
 class Special(NamedTuple):
     """The facts in a tokenizer's folder that only other programs need.
 
@@ -60,7 +64,7 @@ class Tokenizer:
       vocab_size: the largest id plus 1.
       unk_id: the id of characters that it has no token for; None where it has for all.
       eos_text, prefix_texts: how these tokens are spelled.
-      special_texts: the spelling of every special token.
+      special_texts, control_ids: the spelling and the id of every special token.
       special: what is kept for other programs.
     """
 
@@ -79,8 +83,9 @@ class Tokenizer:
         config, eos_ids, generation = special or Special({}, (eos_id,))
         begin = {"bos_token": self.prefix_texts[0]} if self.prefix else {}
         self.special = Special(begin | config, eos_ids, generation)
-        added = backend.get_added_tokens_decoder().values()
-        self.special_texts = [token.content for token in added if token.special]
+        added = backend.get_added_tokens_decoder()
+        self.special_texts = [token.content for token in added.values() if token.special]
+        self.control_ids = frozenset(i for i, token in added.items() if token.special)
 
     def encode(self, texts: list[str]) -> list[np.ndarray]:
         """Return `prefix` and the ids of each text, int32.
@@ -88,9 +93,40 @@ class Tokenizer:
         The ids after `prefix` equal Transformers' `tokenizer(text, add_special_tokens=False)`,
         which reads a special token spelled out in the text, such as `<|im_end|>`, as that token.
         """
+        found = []
         with library_errors("the tokenizer fails at a text ({error}); use another model's"):
-            encodings = self._backend.encode_batch_fast(texts, add_special_tokens=False)
-        return [np.array([*self.prefix, *each.ids], np.int32) for each in encodings]
+            # A few at a time: what the library keeps of a text takes far more memory than its ids.
+            for begin in range(0, len(texts), TEXTS_AT_ONCE):
+                some = texts[begin : begin + TEXTS_AT_ONCE]
+                encodings = self._backend.encode_batch_fast(some, add_special_tokens=False)
+                found += [np.array([*self.prefix, *each.ids], np.int32) for each in encodings]
+        return found
+
+    def encode_rendered(self, texts: list[str]) -> list[np.ndarray]:
+        """Return the ids of texts that hold every special token already, `prefix` among them."""
+        skipped = len(self.prefix)
+        return [ids[skipped:] for ids in self.encode(texts)]
+
+    @property
+    def chat_template(self) -> str | None:
+        """The template that makes a text of a conversation, in Jinja; None for most base models."""
+        found = self.special.config.get("chat_template")
+        if isinstance(found, dict):  # several by name
+            found = found.get("default")
+        return found if isinstance(found, str) else None
+
+    def use_chat_template(self, template: str) -> None:
+        """Replace the chat template, which `save` writes, too."""
+        self.special = self.special._replace(
+            config=self.special.config | {"chat_template": template}
+        )
+
+    @property
+    def special_spellings(self) -> dict[str, str]:
+        """The special tokens that a chat template may name: `bos_token`, `eos_token` and others."""
+        named = {f"{name}_token": self.special.config.get(f"{name}_token") for name in CARRIED}
+        known = {name: text for name, text in named.items() if isinstance(text, str)}
+        return {"eos_token": self.eos_text} | known
 
     def sha256(self) -> str:
         """Hash everything that the ids of a text depend on."""

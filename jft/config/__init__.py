@@ -52,11 +52,16 @@ def validate(config: Config) -> None:
         raise UserError(f"model.name={config.model.name!r}: must be one line of printable text")
     if not config.train.steps and not config.train.epochs:
         raise UserError("train.steps=0 and train.epochs=0: give one of them")
-    if config.checkpoint.keep_best and not (config.probe.every and config.probe.limit):
-        raise UserError(
-            f"checkpoint.keep_best={config.checkpoint.keep_best} goes by probes: give probe.limit, "
-            "and a probe.every at which checkpoints are written, too"
-        )
+    probed = config.probe.every and (config.data.valid or config.probe.limit)
+    for path, number in (
+        ("checkpoint.keep_best", config.checkpoint.keep_best),
+        ("train.stop_after", config.train.stop_after),
+    ):
+        if number and not probed:
+            raise UserError(
+                f"{path}={number} goes by probes: give data.valid, or probe.limit, and a "
+                "probe.every at which checkpoints are written, too"
+            )
     _check_adapters(config.lora)
 
 

@@ -26,11 +26,25 @@ class Eval(Section):
         (0,), "demonstrations: 0 = the first k of their file, n = drawn with seed n", minimum=0
     )
     prompts: tuple[int, ...] = key((0,), "indices into prompt_map.json", minimum=0)
+    chat: str = key(
+        "auto",
+        "as data.chat; chat: every task and the questions of the retention panel through the "
+        "model's chat template; auto: as data.chat says",
+        choices=("auto", "text", "chat"),
+    )
     limit: int = key(250, "score the first n rows; 0: all", minimum=0)
     retention: tuple[str, ...] = key(
         ("text", "prompts", "choice", "instruction"),
         "parts of the panel of what every model can do; text:rows.jsonl puts rows of your own in "
         "place of a part; empty: none",
+    )
+    metric: tuple[str, ...] = key(
+        (), "main metrics that differ, such as question=exact,choice=acc; empty: by kind of task"
+    )
+    answer_pattern: str = key(
+        "",
+        "regular expression that finds the answer in a generation, its last match, of which the "
+        "first group counts; empty: the metric pattern is left out",
     )
     max_length: int = key(
         0,

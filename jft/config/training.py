@@ -37,10 +37,31 @@ class Data(Section):
     task: str = key(
         "sentiment", f"the task: {', '.join(TASKS)}, or one that data.template describes"
     )
-    train: str = key(
-        "",
-        "training rows: a file name without .json under the task; a .json, .jsonl, .csv or "
-        ".parquet file; hf:NAME[/CONFIG]/SPLIT; tfds:NAME[/CONFIG]:SPLIT",
+    train: tuple[str, ...] = key(
+        (),
+        "training rows, one set or several: a file name without .json under the task; a .json, "
+        ".jsonl, .csv or .parquet file, or a pattern of files; hf:NAME[/CONFIG]/SPLIT; "
+        "tfds:NAME[/CONFIG]:SPLIT; a task may stand before it, as task:rows",
+    )
+    weights: tuple[float, ...] = key(
+        (),
+        "how often each set of data.train counts: shares of all examples, such as 2,1; empty: by "
+        "their numbers of rows",
+    )
+    valid: tuple[str, ...] = key(
+        (),
+        "rows to judge the run by, which it does not learn: sets, as eval.datasets, or a share of "
+        "data.train, such as 0.05; empty: none",
+    )
+    form: str = key(
+        "auto",
+        "what the columns of your own rows are: the fields of data.task; messages; prompt and "
+        "completion; instruction and output; a question with choices, whose texts or letters are "
+        "the answers; or text alone; auto: told by the columns",
+        choices=(
+            *("auto", "task", "messages", "completion", "instruction"),
+            *("choices", "letters", "text"),
+        ),
     )
     fields: tuple[str, ...] = key(
         (), "in rows of your own, field=column where they differ, such as input=text,output=label"
@@ -49,6 +70,22 @@ class Data(Section):
         (), "in rows of your own, value=label; for a task of your own its labels; empty: text"
     )
     template: str = key("", "prompt with {fields}, instead of prompt_map.json's for data.task")
+    chat: str = key(
+        "auto",
+        "prompts as text, in the task's template, or as a chat, in the model's chat template; "
+        "auto: a chat for conversations, text for all else",
+        choices=("auto", "text", "chat"),
+    )
+    chat_template: str = key("", "file with a chat template in Jinja; empty: the model's own")
+    chat_variables: tuple[str, ...] = key(
+        (), "variables of the chat template, such as enable_thinking=False"
+    )
+    system: str = key("", "system message of chats that have none; empty: none")
+    loss: str = key(
+        "turns",
+        "what of a conversation is learned: every turn of the assistant, its last, or all tokens",
+        choices=("turns", "last", "all"),
+    )
     shots: int = key(
         0, "demonstrations before every training example; 0 = FT, k > 0 = FTICL", minimum=0
     )
@@ -60,6 +97,15 @@ class Data(Section):
         "first k always, drawn for each packed row, or drawn for each example",
         choices=("fixed", "per_row", "per_example"),
     )
+    demo_style: str = key(
+        "turns",
+        "demonstrations in a chat: earlier turns, or text before the question in its message",
+        choices=("turns", "text"),
+    )
+    demo_loss: bool = key(
+        False,
+        "learn the outputs of demonstrations, too, each once in a step for the same text before it",
+    )
     prompt: int = key(0, "index into prompt_map.json", minimum=0)
     answer_tokens: str = key(
         "auto",
@@ -68,7 +114,7 @@ class Data(Section):
         choices=("auto", "joined", "apart"),
         before="joined",
     )
-    examples: int = key(0, "train on the first n rows; 0: all", minimum=0)
+    examples: int = key(0, "train on the first n rows of each set; 0: all", minimum=0)
     shuffle: bool = key(True, "shuffle the examples anew each epoch; False: file order")
     seed: int = key(0, "seed of the order, of the demonstrations and of adapters", minimum=0)
     max_length: int = key(
@@ -85,6 +131,12 @@ class Train(Section):
 
     steps: int = key(0, "optimizer steps; 0: as many as train.epochs takes", minimum=0)
     epochs: float = key(2.0, "passes over the training rows, when train.steps is 0", minimum=0)
+    stop_after: int = key(
+        0,
+        "end after so many probes without a lower loss of data.valid, or of in-domain probes; 0: "
+        "at the last step",
+        minimum=0,
+    )
     batch_size: int = key(16, "examples per optimizer step", minimum=1)
     micro_batch_tokens: int = runtime_key(
         4096,
@@ -155,7 +207,8 @@ class Checkpoint(Section):
     keep: int = runtime_key(2, "newest checkpoints to keep", minimum=1)
     keep_best: int = runtime_key(
         0,
-        "checkpoints to keep beside them, those with the lowest loss of in-domain probes",
+        "checkpoints to keep beside them, those with the lowest loss of data.valid, or of "
+        "in-domain probes",
         minimum=0,
     )
 
@@ -171,3 +224,10 @@ class Probe(Section):
         (), "as eval.datasets; empty: up to three of data.task, and one of every other task"
     )
     limit: int = key(8, "items of each dataset; 0: no probes", minimum=0)
+    valid: int = key(256, "rows of each set of data.valid; 0: all", minimum=0)
+    generations: int = key(
+        4,
+        "rows of each set of data.valid, where answers are generated, whose generations are "
+        "logged; 0: none",
+        minimum=0,
+    )

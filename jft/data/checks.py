@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from jft.data import trained_on
-from jft.data.datasets import Dataset
+from jft.data.rows.datasets import Dataset
 from jft.errors import UserError
 from jft.runtime.progress import say
 from jft.tasks import TASKS, Example, Task, same_text

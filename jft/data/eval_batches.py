@@ -11,15 +11,22 @@ import numpy as np
 
 from jft import config as config_lib
 from jft.batch import LengthRules, Shape
-from jft.data import checks, length_checks, prefix_tree, seams
-from jft.data.datasets import Dataset
+from jft.data import checks, length_checks, prefix_tree
 from jft.data.eval_grid import Cell
 from jft.data.length_checks import LengthLimit
 from jft.data.packed import PackedRows, pack_items
 from jft.data.packing import Budget
 from jft.data.prefix_tree import TokenSequence
-from jft.data.prompts import Encoded, Prompter, Request, encode_labels, make_prompter, refuse_alike
-from jft.data.seams import Encoder
+from jft.data.prompting.prompter import (
+    PromptEncoder,
+    Prompter,
+    encode_labels,
+    make_prompter,
+    refuse_alike,
+    text_prompter,
+)
+from jft.data.prompting.prompts import Encoded, Request
+from jft.data.rows.datasets import Dataset
 from jft.errors import UserError
 from jft.runtime.progress import say
 from jft.tasks import (
@@ -29,8 +36,7 @@ from jft.tasks import (
     LABELS,
     RETENTION_TASKS,
     TEXT,
-    Example,
-    Task,
+    answers_of,
 )
 
 # Sizes are rounded up to multiples, or to powers of two, so that few shapes are compiled for many
@@ -104,7 +110,7 @@ def max_length(config: config_lib.Config) -> tuple[str, int]:
 
 def pack_cell(
     cell: Cell,
-    tokenizer: Encoder,
+    tokenizer: PromptEncoder,
     config: config_lib.Config,
     shards: int = 1,
     length_rules: LengthRules | None = None,
@@ -160,7 +166,7 @@ def _encode(
     cell: Cell,
     dataset: Dataset,
     indices: list[int],
-    tokenizer: Encoder,
+    tokenizer: PromptEncoder,
     config: config_lib.Config,
     limit: int,
 ) -> list[Encoded]:
@@ -168,12 +174,15 @@ def _encode(
     task = dataset.task
     if task.kind == TEXT:
         return _whole_texts(dataset, indices, tokenizer, limit)
-    # The retention panel is asked as other harnesses ask it.
-    setting = seams.JOINED if task.name in RETENTION_TASKS else config.data.answer_tokens
-    prompter = make_prompter(setting, tokenizer, task, cell.template, limit, eos=False)
+    if task.name in RETENTION_TASKS and not cell.chat:  # it is asked as other harnesses ask it
+        prompter = text_prompter(tokenizer, task, cell.template, limit, eos=False)
+    else:
+        data, template = config.data, cell.template
+        prompter = make_prompter(data, tokenizer, task, template, cell.chat, limit, eos=False)
+    asked = [(dataset.examples[i], dataset.where(i)) for i in indices]
     requests = [
-        Request(dataset.examples[i], cell.demos, _answers(task, dataset.examples[i]), where)
-        for i, where in zip(indices, map(dataset.where, indices), strict=True)
+        Request(example, cell.demos, answers_of(task, example) or ("",), where)
+        for example, where in asked
     ]
     if task.kind == LABELS:
         return encode_labels(prompter, requests)
@@ -181,19 +190,13 @@ def _encode(
     if task.kind == CHOICE:
         refuse_alike(requests, encoded)
     if task.kind == GENERATION:
-        return _add_references(prompter, requests, encoded, config)
+        return _add_references(prompter, tokenizer, requests, encoded, config)
     return encoded
-
-
-def _answers(task: Task, example: Example) -> tuple[str, ...]:
-    """List what may follow the prompt of an item; choices go on with its sentence."""
-    if task.kind == CHOICE:
-        return tuple(f" {choice}" for choice in example["choices"].split("\n"))
-    return task.labels or ("",)
 
 
 def _add_references(
     prompter: Prompter,
+    tokenizer: PromptEncoder,
     requests: list[Request],
     encoded: list[Encoded],
     config: config_lib.Config,
@@ -212,7 +215,7 @@ def _add_references(
         )
         for i in fit
     ]
-    found, tokenizer = list(encoded), prompter.tokenizer
+    found = list(encoded)
     unlimited = prompter._replace(max_length=sys.maxsize)
     alone = tokenizer.encode([request.answers[0] for request in wanted])
     for i, request, ids, each in zip(fit, wanted, alone, unlimited.encode(wanted), strict=True):
@@ -231,7 +234,7 @@ def _add_references(
 
 
 def _whole_texts(
-    dataset: Dataset, indices: list[int], tokenizer: Encoder, limit: int
+    dataset: Dataset, indices: list[int], tokenizer: PromptEncoder, limit: int
 ) -> list[Encoded]:
     """Make sequences of texts that are predicted from their first token, or second, to the limit.
 
@@ -251,7 +254,7 @@ def _whole_texts(
     return found
 
 
-def _bytes_of(tokenizer: Encoder, text: str, tokens: np.ndarray, number: int) -> int:
+def _bytes_of(tokenizer: PromptEncoder, text: str, tokens: np.ndarray, number: int) -> int:
     """Count the bytes of a text that its first `number` tokens stand for.
 
     That is the longest beginning of the text that has these tokens; where a character is split

@@ -9,20 +9,22 @@ from typing import NamedTuple
 import numpy as np
 
 from jft import config as config_lib
-from jft.data import datasets as datasets_lib
 from jft.data.checks import DataFinding
-from jft.data.dataset_ref import DatasetRef
-from jft.data.datasets import Dataset, Suite
+from jft.data.prompting.prompter import is_chat
 from jft.data.retention import Asked, retention_sets
+from jft.data.rows import datasets as datasets_lib
+from jft.data.rows.dataset_ref import DatasetRef
+from jft.data.rows.datasets import Dataset, Suite
 from jft.errors import UserError
 from jft.runtime.progress import say
 from jft.tasks import (
     IN_DOMAIN,
+    INSTRUCTION,
     PROMPTS,
     RETENTION_TASKS,
     TRANSFER,
     Example,
-    Task,
+    Trained,
     relation,
     shots_by_task,
 )
@@ -43,6 +45,7 @@ class Cell(NamedTuple):
       draw: 0: the first demonstrations of their file; n: a random draw with seed n.
       template: the prompt template.
       demos: the `shots` demonstrations.
+      chat: whether it is asked through the model's chat template.
     """
 
     dataset: Dataset
@@ -51,6 +54,12 @@ class Cell(NamedTuple):
     draw: int
     template: str
     demos: tuple[Example, ...]
+    chat: bool = False
+
+
+def chat_setting(config: config_lib.Config) -> str:
+    """Return how an evaluation asks, `text`, `chat`, or `auto`."""
+    return config.data.chat if config.eval.chat == "auto" else config.eval.chat
 
 
 def all_cells(config: config_lib.Config) -> list[Cell]:
@@ -68,8 +77,9 @@ def all_cells(config: config_lib.Config) -> list[Cell]:
     if left_out:
         say(f"note: left out, since they have no demonstrations: {', '.join(left_out)}")
     shots_of = _shots(config, source)
+    setting = chat_setting(config)
     cells = [
-        _cell(source, dataset, shots, prompt, draw, _demos(config, dataset.task, dataset.own))
+        _cell(source, dataset, shots, prompt, draw)._replace(chat=is_chat(setting, dataset.task))
         for dataset in datasets(config)
         for shots in dict.fromkeys(shots_of[dataset.task.name])
         for draw in dict.fromkeys(grid.draws if shots else (0,))
@@ -85,13 +95,19 @@ def _retention(config: config_lib.Config, cells: Sequence[Cell]) -> list[Cell]:
         dataset = cell.dataset
         asked.setdefault((dataset.task.name, dataset.name), Asked(dataset, cell.template))
     found = retention_sets(config.eval.retention, asked.values())
-    return [Cell(each.dataset, 0, 0, 0, each.template, each.demos) for each in found]
+    chat = config.eval.chat == "chat"
+    return [
+        Cell(dataset, 0, 0, 0, "{input}", demos, chat)
+        if chat and dataset.task.kind == INSTRUCTION
+        else Cell(dataset, 0, 0, 0, template, demos)
+        for dataset, template, demos in found
+    ]
 
 
-def _cell(source: Suite, dataset: Dataset, shots: int, prompt: int, draw: int, demos: str) -> Cell:
-    """Make one cell, with the demonstrations of `demos`; if that is empty, of the dataset."""
+def _cell(source: Suite, dataset: Dataset, shots: int, prompt: int, draw: int) -> Cell:
+    """Make one cell."""
     template = source.template(dataset.task, prompt, "eval.prompts")
-    found = source.demos(dataset.task, demos or dataset.name, shots, "eval.shots")
+    found = source.demos(dataset.task, source.demos_of(dataset), shots, "eval.shots")
     if draw:
         found = [found[i] for i in np.random.default_rng([draw]).permutation(len(found))]
     return Cell(dataset, shots, prompt, draw, template, tuple(found[:shots]))
@@ -127,16 +143,16 @@ def datasets(config: config_lib.Config) -> list[Dataset]:
 
 
 def relations(
-    config: config_lib.Config, sets: Iterable[Dataset], train: tuple[str, str] | None
+    config: config_lib.Config, sets: Iterable[Dataset], train: Trained | None
 ) -> dict[tuple[str, str], str]:
-    """Name the relation of each test set to the training set, by (task, name).
+    """Name the relation of each test set to the training sets, by (task, name).
 
-    Sets are in-domain that have the name of the training set, or those of `eval.in_domain`.
+    Sets are in-domain that have the name of a training set, or those of `eval.in_domain`.
 
     Args:
       config: of the evaluation or the training.
       sets: the test sets.
-      train: (task, name) of the training set; None for a model that was not fine-tuned here.
+      train: (task, name) of each training set; None for a model that was not fine-tuned here.
     """
     found = {}
     for each in sets:
@@ -145,7 +161,7 @@ def relations(
             found[key] = relation(train, key)
         elif train and config.eval.in_domain:
             inside = any(_means(name, each) for name in config.eval.in_domain)
-            found[key] = IN_DOMAIN if inside else relation((train[0], ""), key)
+            found[key] = IN_DOMAIN if inside else relation([(task, "") for task, _ in train], key)
         else:
             found[key] = relation(train, key)
     for task, name in found:
@@ -179,7 +195,7 @@ def _means(name: str, dataset: Dataset) -> bool:
 
 
 def tell_relations(
-    config: config_lib.Config, related: Mapping[tuple[str, str], str], train: tuple[str, str] | None
+    config: config_lib.Config, related: Mapping[tuple[str, str], str], train: Trained | None
 ) -> list[DataFinding]:
     """Tell which sets are in-domain, out-of-domain and out-of-task, where names decided that."""
     if train is None or config.eval.in_domain:
@@ -190,7 +206,7 @@ def tell_relations(
         sets = [each for (_, each), of_set in related.items() if of_set == name]
         parts += [f"{', '.join(sets)} {name}"] if sets else []
     text = f"by their names, {'; '.join(parts)}; set eval.in_domain if that is wrong"
-    where = f"trained on {train[1]}"
+    where = f"trained on {', '.join(name for _, name in train)}"
     return [DataFinding("decision", "relations", where, len(related), len(related), [], text)]
 
 
@@ -213,12 +229,7 @@ def _unnamed(config: config_lib.Config, source: Suite) -> tuple[list[str], list[
     left_out: list[str] = []
     for task in source.tasks.values() if names else [source.task]:
         for name in source.test_names(task):
-            needed = any(shots[task.name]) and not _demos(config, task)
+            needed = any(shots[task.name]) and not source.given_demos(task)
             fits = not needed or source.has_demos(task, DatasetRef.parse(name).name)
             (wanted if fits else left_out).append(name)
     return wanted, left_out
-
-
-def _demos(config: config_lib.Config, task: Task, own: bool = False) -> str:
-    """Return `data.demos` where they fit: for the config's task, and for the user's own data."""
-    return config.data.demos if own or task.name == config.data.task else ""

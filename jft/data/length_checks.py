@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jft.data.checks import DataFinding, finding
-from jft.data.datasets import Dataset
+from jft.data.rows.datasets import Dataset
 from jft.errors import UserError
 
 # A few requests that do not fit are skipped; more, and the limit is wrong.
@@ -67,33 +67,50 @@ def refuse_unfit(dataset: Dataset, unfit: dict[int, int], of: int, limit: Length
     if len(unfit) > MAX_UNFIT * of:
         first = min(unfit)
         raise UserError(
-            f"{dataset.where(first)}: {unfit[first]} tokens even with an empty input; it and "
+            f"{dataset.where(first)}: {unfit[first]} tokens{_emptied(dataset)}; it and "
             f"{len(unfit) - 1} more of {of} examples do not fit {limit}; {limit.remedy}"
         )
 
 
 def unfit(dataset: Dataset, found: Sequence[int], limit: LengthLimit) -> list[DataFinding]:
     """Report examples that are skipped since they do not fit, even with an empty input."""
-    text = (
-        "{n} of {of} examples [does|do] not fit {limit}, even with an empty input, and [is|are] "
-        "skipped; {remedy}"
+    text = "{n} of {of} examples [does|do] not fit {limit}{emptied}, and [is|are] skipped; {remedy}"
+    emptied = f",{_emptied(dataset)}" * bool(dataset.task.texts)
+    return finding(
+        "too_long",
+        dataset,
+        sorted(found),
+        text,
+        emptied=emptied,
+        limit=str(limit),
+        remedy=limit.remedy,
     )
-    return finding("too_long", dataset, sorted(found), text, limit=str(limit), remedy=limit.remedy)
+
+
+def _emptied(dataset: Dataset) -> str:
+    return " even with an empty input" if dataset.task.texts else ""
 
 
 def shortened(
     dataset: Dataset, lengths: Sequence[PromptLength], limit: LengthLimit
 ) -> list[DataFinding]:
-    """Find inputs that lost their end to fit."""
-    text = (
+    """Find inputs that lost their end to fit, or conversations that lost turns."""
+    check, text = (
+        "shortened_inputs",
         "{n} of {of} inputs [loses|lose] {mean} tokens on average and {most} at most from "
-        "[its|their] end to fit {limit}, so that the model does not see them; {remedy}"
+        "[its|their] end to fit {limit}, so that the model does not see them; {remedy}",
     )
+    if not dataset.task.texts:
+        check, text = (
+            "turns_left_out",
+            "{n} of {of} conversations [has|have] turns that do not fit {limit}, which are not "
+            "learned; {remedy}",
+        )
     lost = {each.example: each.whole - each.kept for each in lengths if each.kept}
     found = {i: tokens for i, tokens in lost.items() if tokens}
     sizes = list(found.values()) or [0]
     return finding(
-        "shortened_inputs",
+        check,
         dataset,
         sorted(found),
         text,
@@ -109,6 +126,8 @@ def answers_cut(
     dataset: Dataset, lengths: Sequence[PromptLength], limit: LengthLimit
 ) -> list[DataFinding]:
     """Find examples whose answer would be cut if sequences lost their end, not their input."""
+    if not dataset.task.texts:
+        return []
     text = (
         "{n} of {of} examples would lose part of [its|their] answer if sequences were cut at "
         "{limit}, as is common; jft shortens the input instead, so nothing need be done"

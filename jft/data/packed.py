@@ -19,7 +19,7 @@ from jft.batch import Array, Batch, Shape
 from jft.data import packing, prefix_tree
 from jft.data.packing import Budget
 from jft.data.prefix_tree import TokenSequence
-from jft.data.prompts import Encoded
+from jft.data.prompting.prompts import Encoded
 
 # A sequence, as its item and its number among the sequences of the item.
 SequenceId = tuple[int, int]
@@ -42,7 +42,7 @@ class PackedRows:
       shape: the shape of a batch of these rows.
     """
 
-    encoded: list[Encoded]
+    encoded: Sequence[Encoded]
     rows: list[list[SequenceId]]
     shape: Shape
 
@@ -87,21 +87,45 @@ class PackedRows:
 
 
 def pack_items(
-    encoded: list[Encoded], steps: Iterable[Sequence[int]], budget: Budget
+    encoded: Sequence[Encoded], steps: Iterable[Sequence[int]], budget: Budget
 ) -> list[PackedRows]:
     """Pack all sequences of the items of each step; few of the shapes are distinct.
+
+    A sequence of demonstrations that several items of a step have is there once, so that what a
+    step learns does not depend on how its items are packed.
 
     Raises:
       ValueError: a sequence is longer than `budget.row_length`.
     """
-    pairs = [[(i, j) for i in items for j in range(len(encoded[i].packed))] for items in steps]
-    packed = packing.pack_steps(
-        [[encoded[i].packed[j] for i, j in of_step] for of_step in pairs], budget
-    )
+    pairs: list[list[SequenceId]] = []
+    sequences: list[list[TokenSequence]] = []
+    for items in steps:
+        found = _distinct(encoded, items)
+        pairs.append([key for key, _ in found])
+        sequences.append([sequence for _, sequence in found])
+    packed = packing.pack_steps(sequences, budget)
     return [
         PackedRows(encoded, [[of_step[place] for place in row] for row in rows], shape)
         for of_step, rows, shape in zip(pairs, packed.rows, packed.shapes, strict=True)
     ]
+
+
+def _distinct(
+    encoded: Sequence[Encoded], items: Sequence[int]
+) -> list[tuple[SequenceId, TokenSequence]]:
+    """List the sequences of items, as often as these are there; of demonstrations once each."""
+    found: list[tuple[SequenceId, TokenSequence]] = []
+    known: set[tuple[bytes, int]] = set()
+    for i in items:
+        each = encoded[i]
+        own = len(each.packed) - len(each.shown)
+        for j, sequence in enumerate(each.packed):
+            content = (sequence.tokens.tobytes(), sequence.start) if j >= own else None
+            if content not in known:
+                found.append(((i, j), sequence))
+            if content:
+                known.add(content)
+    return found
 
 
 def count_batches(packed: Iterable[PackedRows]) -> Counter[Shape]:

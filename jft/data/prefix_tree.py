@@ -138,7 +138,7 @@ def count(rows: Iterable[Sequence[TokenSequence]]) -> Counts:
     return Counts(*(sum(numbers) for numbers in zip(*each, strict=True)))
 
 
-def sha256(sequences: Sequence[TokenSequence]) -> str:
+def sha256(sequences: Iterable[TokenSequence]) -> str:
     """Hash every token of some sequences, and where their targets begin."""
     digest = hashlib.sha256()
     for tokens, start in sequences:

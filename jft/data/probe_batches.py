@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -12,15 +12,18 @@ import numpy as np
 
 from jft import config as config_lib
 from jft.batch import Batch, LengthRules
-from jft.data import checks, datasets, prefix_tree, trained_on
-from jft.data.dataset_ref import DatasetRef
-from jft.data.datasets import Dataset, Suite
+from jft.data import checks, prefix_tree, trained_on
 from jft.data.eval_grid import relations
 from jft.data.packed import PackedRows, SequenceId, pack_items
 from jft.data.packing import Budget
-from jft.data.prompts import Encoded, Request, encode_labels, make_prompter
-from jft.data.seams import Encoder
+from jft.data.prompting.prompter import PromptEncoder, encode_labels, is_chat, make_prompter
+from jft.data.prompting.prompts import Encoded, Request
+from jft.data.rows import datasets
+from jft.data.rows.dataset_ref import DatasetRef
+from jft.data.rows.datasets import Dataset, Suite
+from jft.data.validation import ValidationSet
 from jft.errors import UserError
+from jft.tasks import CHOICE, LABELS, VALIDATION, answers_of
 
 # The first tokens of a gold answer at which the model's whole distribution is looked at.
 KL_POSITIONS = 4
@@ -34,14 +37,20 @@ class ProbeSet(NamedTuple):
     Attributes:
       dataset: the whole test set.
       relation: to the training set.
-      encoded: the sequences of each item: one for each label, or its gold answer alone.
-      gold: the number of the gold answer among the sequences of each item.
+      encoded: the sequences of each item: one for each label or choice, or its gold answer, which
+        may be several turns.
+      gold: the numbers of the gold answer's sequences among those of each item.
     """
 
     dataset: Dataset
     relation: str
     encoded: list[Encoded]
-    gold: list[int]
+    gold: list[tuple[int, ...]]
+
+    @property
+    def has_choices(self) -> bool:
+        """True where an item has answers to choose among."""
+        return self.dataset.task.kind in (LABELS, CHOICE)
 
 
 class ProbeBatch(NamedTuple):
@@ -72,14 +81,14 @@ class ProbeItems(PackedRows):
     sets: list[ProbeSet]
 
     @property
-    def gold(self) -> list[int]:
-        """The number of the gold answer among the sequences of each item."""
+    def gold(self) -> list[tuple[int, ...]]:
+        """The numbers of the gold answer's sequences among those of each item."""
         return [gold for each in self.sets for gold in each.gold]
 
     def sha256(self) -> str:
         """Hash every token, and where the gold answer of each item begins."""
         pairs = zip(self.encoded, self.gold, strict=True)
-        return prefix_tree.sha256([encoded.sequences[gold] for encoded, gold in pairs])
+        return prefix_tree.sha256([each.sequences[j] for each, gold in pairs for j in gold])
 
     def probe_batches(self) -> Iterator[ProbeBatch]:
         """Build all batches, which have one shape."""
@@ -93,20 +102,23 @@ class ProbeItems(PackedRows):
                     entries_BE[b, e], items_BE[b, e] = entry, item
             yield ProbeBatch(batch, rows, entries_BE, items_BE)
 
-    def _gold_entries(self, row: list[SequenceId], gold: list[int]) -> list[tuple[int, int]]:
+    def _gold_entries(
+        self, row: list[SequenceId], gold: list[tuple[int, ...]]
+    ) -> list[tuple[int, int]]:
         """Find the loss entries of a row at which gold answers begin, each with its item."""
         return [
             (entry, i)
             for (i, j), entries in zip(row, self.entries(row), strict=True)
-            if j == gold[i]
+            if j in gold[i]
             for entry in entries[:KL_POSITIONS]
         ]
 
 
 def plan_probes(
     config: config_lib.Config,
-    tokenizer: Encoder,
-    training: Dataset,
+    tokenizer: PromptEncoder,
+    training: Sequence[Dataset],
+    valid: Sequence[ValidationSet] = (),
     seen: Collection[str] | None = None,
     shards: int = 1,
     length_rules: LengthRules | None = None,
@@ -116,7 +128,8 @@ def plan_probes(
     Args:
       config: of the run.
       tokenizer: the model's.
-      training: the training set.
+      training: the training sets.
+      valid: rows to judge the run by, which come first.
       seen: the hashes of what its base was trained on, from `trained_on.read_hashes`.
       shards: devices that the rows of a batch are split over.
       length_rules: those of the model; None: not known.
@@ -126,12 +139,13 @@ def plan_probes(
     """
     planner = _Planner(config, tokenizer, datasets.suite(config.data), training, seen or ())
     if not config.probe.limit:
-        found = []
+        found: list[ProbeSet] = []
     elif config.probe.datasets:
         found = [planner.probe_set(name) for name in config.probe.datasets]
     else:
         found = planner.default_sets()
-    sets = list({(s.dataset.task.name, s.dataset.name): s for s in found}.values())
+    found = [*map(planner.valid_set, valid), *found]
+    sets = list({(s.relation, s.dataset.task.name, s.dataset.name): s for s in found}.values())
     encoded = [each for probe_set in sets for each in probe_set.encoded]
     if not encoded:
         return None
@@ -144,9 +158,9 @@ class _Planner(NamedTuple):
     """The maker of the sets of a run."""
 
     config: config_lib.Config
-    tokenizer: Encoder
+    tokenizer: PromptEncoder
     source: Suite
-    training: Dataset
+    training: Sequence[Dataset]
     seen: Collection[str]
 
     def default_sets(self) -> list[ProbeSet]:
@@ -161,7 +175,7 @@ class _Planner(NamedTuple):
         return found
 
     def _is_own(self, name: str) -> bool:
-        return DatasetRef.parse(name).name == self.training.name
+        return DatasetRef.parse(name).name in {each.name for each in self.training}
 
     def _some(self, names: list[str], count: int) -> list[ProbeSet]:
         """Take the first sets that can be used: a broken set that no config names is left out."""
@@ -181,9 +195,8 @@ class _Planner(NamedTuple):
         dataset = self.source.test_set(name, "probe.datasets")
         task, data = dataset.task, self.config.data
         template = self.source.template(task, data.prompt)
-        prompter = make_prompter(
-            data.answer_tokens, self.tokenizer, task, template, data.max_length, eos=False
-        )
+        chat, limit = is_chat(data.chat, task), data.max_length
+        prompter = make_prompter(data, self.tokenizer, task, template, chat, limit, eos=False)
         trained = self._trained_on(dataset)
         fit = (i for i in dataset.usable if i not in trained)
         chosen = itertools.islice(fit, self.config.probe.limit)
@@ -204,15 +217,43 @@ class _Planner(NamedTuple):
             dataset,
             self._relation(dataset),
             [encoded for _, encoded in items],
-            [task.labels.index(gold) if task.labels else 0 for gold, _ in items],
+            [(task.labels.index(gold) if task.labels else 0,) for gold, _ in items],
+        )
+
+    def valid_set(self, valid: ValidationSet) -> ProbeSet:
+        """Take rows to judge the run by, as examples to train on are written.
+
+        Raises:
+          UserError: none of them fits.
+        """
+        of, limit, shots = valid.of, self.config.probe.valid, self.config.data.shots
+        task, examples = of.dataset.task, of.dataset.examples
+        requests, golds = [], []
+        for i in valid.indices[: limit or None]:
+            own, answers = task.inputs(examples[i]), answers_of(task, examples[i])
+            demos = tuple(demo for demo in of.demos if task.inputs(demo) != own)[:shots]
+            requests.append(of.request(i, demos, answers))
+            golds.append(answers.index(examples[i]["output"]) if answers else None)
+        tried = [each._replace(shown=()) for each in of.prompter.encode(requests)]
+        items = [(each, gold) for each, gold in zip(tried, golds, strict=True) if each.fits]
+        if not items:
+            raise UserError(
+                f"data.valid: none of {len(tried)} rows of {of.dataset.source} fits "
+                f"data.max_length={self.config.data.max_length}"
+            )
+        return ProbeSet(
+            of.dataset,
+            VALIDATION,
+            [each for each, _ in items],
+            [
+                tuple(range(len(each.sequences))) if gold is None else (gold,)
+                for each, gold in items
+            ],
         )
 
     def _relation(self, dataset: Dataset) -> str:
-        train, key = (
-            (self.training.task.name, self.training.name),
-            (dataset.task.name, dataset.name),
-        )
-        return relations(self.config, [dataset], train)[key]
+        train = [(each.task.name, each.name) for each in self.training]
+        return relations(self.config, [dataset], train)[dataset.task.name, dataset.name]
 
     def _request(self, dataset: Dataset, i: int) -> Request:
         example = dataset.examples[i]
@@ -222,6 +263,7 @@ class _Planner(NamedTuple):
     def _trained_on(self, dataset: Dataset) -> set[int]:
         task = dataset.task
         trained = set(trained_on.among(task, dataset.examples, self.seen))
-        if task.name == self.training.task.name:
-            trained.update(checks.overlap(task, dataset.examples, self.training.examples))
+        for each in self.training:
+            if each.task.name == task.name:
+                trained.update(checks.overlap(task, dataset.examples, each.examples))
         return trained

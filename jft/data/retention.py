@@ -19,10 +19,11 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from jft.data import readers, rules
-from jft.data.dataset_ref import DatasetRef
-from jft.data.datasets import LONE_SURROGATE, Dataset
-from jft.data.prompts import fill
+from jft.data import rules
+from jft.data.prompting.prompts import fill
+from jft.data.rows import choices, readers
+from jft.data.rows.dataset_ref import DatasetRef
+from jft.data.rows.own_rows import LONE_SURROGATE, Dataset
 from jft.errors import UserError
 from jft.tasks import PROMPTS, RETENTION_TASKS, TEXT, Example, Task
 
@@ -30,7 +31,6 @@ FOLDER = Path(__file__).parent / "retention"
 KEY = "eval.retention"
 # Rows of each test set whose prompts are read.
 NUM_PROMPTS = 12
-LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 # Base models follow an instruction better after they have seen how it is done.
 INSTRUCTION = "Instruction: {input}\nAnswer:"
 INSTRUCTION_DEMOS: tuple[Example, ...] = (
@@ -87,10 +87,11 @@ def _read(part: str, place: str) -> list[RetentionSet]:
         if not ref.is_own:
             formats = ", ".join(readers.FORMATS)
             raise UserError(f"{KEY}={part}:{place}: rows come as {formats}, hf: or tfds:")
-        files = [(ref.name, ref.text, ref.read())]
+        rows = [row for part in ref.read() for row in part.rows]
+        files = [(ref.name, ref.text, rows)]
     else:
         paths = sorted((FOLDER / part).glob("*.json"))
-        files = [(path.stem, str(path), readers.read_file(path, KEY)) for path in paths]
+        files = [(path.stem, str(path), list(readers.read_file(path, KEY))) for path in paths]
     return [_set(task, convert, *file, own=bool(place)) for file in files]
 
 
@@ -123,32 +124,9 @@ def _text(row: object, where: str) -> Example:
 
 
 def _choice(row: object, where: str) -> Example:
-    question, choices = _field(row, "input", where), _list(row, "choices", where)
+    question, texts = _field(row, "input", where), _list(row, "choices", where)
     assert isinstance(row, dict)
-    if not 2 <= len(set(choices)) == len(choices) <= len(LETTERS) or not all(choices):
-        raise UserError(
-            f"{where}: choices={choices!r:.80}: must be 2 to {len(LETTERS)} different texts"
-        )
-    answer = row.get("answer")
-    number = _place(answer, choices)
-    if not 0 <= number < len(choices):
-        raise UserError(
-            f"{where}: answer={answer!r:.80}: must be the index of one of {len(choices)} choices "
-            "(from 0), its letter (from A) or its text"
-        )
-    return {"input": question, "choices": "\n".join(choices), "output": choices[number]}
-
-
-def _place(answer: object, choices: list[str]) -> int:
-    """Find the index of the right choice; -1 where there is none."""
-    if isinstance(answer, str):
-        text = " ".join(answer.split())
-        if text in choices:
-            return choices.index(text)
-        return LETTERS.find(text.upper()) if len(text) == 1 else -1
-    if isinstance(answer, bool) or not isinstance(answer, int | float):
-        return -1
-    return int(answer) if float(answer).is_integer() else -1  # Parquet makes 2.0 of 2
+    return choices.read(row | {"input": question, "choices": texts}, where).by_text()
 
 
 def _instruction(row: object, where: str) -> Example:

@@ -10,13 +10,15 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
+from jft import config as config_lib
 from jft.data.checks import DataFinding, finding
-from jft.data.datasets import Dataset
-from jft.data.prompts import Encoded
-from jft.data.seams import AUTO, Encoder, is_apart, merged_tokens
+from jft.data.prompting.prompter import PromptEncoder, is_chat
+from jft.data.prompting.prompts import Encoded
+from jft.data.prompting.seams import AUTO, Encoder, is_apart, merged_tokens
+from jft.data.rows.datasets import Dataset
 from jft.errors import UserError
 from jft.runtime.progress import say
-from jft.tasks import Task
+from jft.tasks import Task, Trained
 
 # A generation ends there: see `evaluation.generation.first_paragraph`.
 BLANK_LINE = "\n\n"
@@ -26,7 +28,7 @@ MISSING = ("nan", "none", "null", "<na>", "n/a", "#n/a")
 ESCAPED = re.compile(r"\\[nt]")
 
 
-class SpellingEncoder(Encoder, Protocol):
+class SpellingEncoder(PromptEncoder, Protocol):
     """The part of a tokenizer that these checks need."""
 
     eos_text: str
@@ -85,15 +87,19 @@ def special_tokens(dataset: Dataset, tokenizer: SpellingEncoder) -> list[DataFin
 
 
 def unreachable_outputs(
-    dataset: Dataset, tokenizer: SpellingEncoder, max_new_tokens: int
+    dataset: Dataset, tokenizer: SpellingEncoder, max_new_tokens: int, chat: bool
 ) -> list[DataFinding]:
-    """Find references that no generation can equal; none where labels are scored."""
+    """Find references that no generation can equal; none where labels are scored.
+
+    In a chat a generation does not end at a blank line.
+    """
     if dataset.task.labels:
         return []
     outputs = [example["output"] for example in dataset.examples]
     lengths = [len(ids) - len(tokenizer.prefix) for ids in tokenizer.encode(outputs)]
+    so = "[its|their] scores are too low for any model"
     return [
-        *_blank_lines(dataset, "[its|their] scores are too low for any model"),
+        *(() if chat else _blank_lines(dataset, so)),
         *finding(
             "long_outputs",
             dataset,
@@ -254,8 +260,34 @@ def template(text: str, where: str, shots: int, tokenizer: SpellingEncoder) -> l
     return [DataFinding("warning", "template", where, 1, 1, [], sentence) for sentence in found]
 
 
+def asked_in_other_form(
+    trained: config_lib.Data,
+    asked: Iterable[tuple[Task, bool]],
+    train: Trained | None,
+    model: str,
+) -> list[DataFinding]:
+    """Find that a model is asked as a chat and was trained on text, or the other way round.
+
+    Args:
+      trained: the data of its training.
+      asked: tasks, and whether they are asked through the chat template.
+      train: (task, name) of its training sets.
+      model: its name.
+    """
+    for task, chat in asked:
+        if task.name in {name for name, _ in train or ()} and chat != is_chat(trained.chat, task):
+            ways = ("plain text", "chats")
+            sentence = (
+                f"it was trained on {task.name} in {ways[not chat]}, and is asked it in "
+                f"{ways[chat]}; set eval.chat={'text' if chat else 'chat'} here, and where the "
+                "base is evaluated, unless that is the question"
+            )
+            return [DataFinding("warning", "asked_in_other_form", model, 1, 1, [], sentence)]
+    return []
+
+
 def check_tokens(
-    encoded: list[Encoded],
+    encoded: Iterable[Encoded],
     tokenizer: SpellingEncoder,
     vocab_size: int,
     max_positions: int,
@@ -273,9 +305,9 @@ def check_tokens(
     Raises:
       UserError: a token id that it has no embedding for.
     """
-    sequences = [sequence.tokens for each in encoded for sequence in each.sequences]
-    longest = max(map(len, sequences))
-    largest = max(tokenizer.eos_id, *(int(ids.max()) for ids in sequences))
+    longest, largest = 0, tokenizer.eos_id
+    for ids in (sequence.tokens for each in encoded for sequence in each.sequences):
+        longest, largest = max(longest, len(ids)), max(largest, int(ids.max()))
     if largest >= vocab_size:
         raise UserError(
             f"model.path={model}: its tokenizer gives the id {largest}, but it has embeddings for "

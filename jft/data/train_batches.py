@@ -9,31 +9,25 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
-
-import numpy as np
 
 from jft import config as config_lib
 from jft.batch import Batch, LengthRules, Shape
-from jft.data import checks, length_checks, prefix_tree
-from jft.data.datasets import Dataset, suite
+from jft.data import checks, length_checks, mixture, prefix_tree
+from jft.data.draws import DrawnItems, TrainingSet
 from jft.data.length_checks import LengthLimit
+from jft.data.mixture import ExampleId
 from jft.data.packed import PackedRows, count_batches, pack_items
 from jft.data.packing import Budget
-from jft.data.prefix_tree import TokenSequence
-from jft.data.prompts import Encoded, Prompter, Request, make_prompter
-from jft.data.seams import Encoder
+from jft.data.prompting.prompter import PromptEncoder
+from jft.data.prompting.prompts import Encoded
+from jft.data.rows.datasets import Dataset, suite
+from jft.data.validation import ValidationSet, held_out, validation_sets
 from jft.errors import UserError
-from jft.tasks import Example
 
-# Tokens of the rows whose examples draw their demonstrations together, if `data.row_length` is 0: a
-# constant, so that the draw does not depend on the devices.
-GROUP_TOKENS = 4096
 # A run has fewer steps than its epochs take where the last step would not be full.
 MAX_LEFT_OUT = 0.1
-
-# An example, and the demonstrations drawn for it, as indices.
-Draw = tuple[int, tuple[int, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,21 +35,32 @@ class Batches:
     """A planned training run.
 
     Attributes:
-      dataset: the training set.
-      encoded: every distinct item of the run, each of one sequence: an example after its
-        demonstrations.
-      examples: the index in the training set of the example of each item.
+      sets: the training sets.
+      shares: of all examples, the share that each set is to have.
+      encoded: every distinct item of the run: an example after its demonstrations, of one
+        sequence, or of one for each turn.
+      examples: the example of each item.
+      order: the items in the order in which they were drawn.
       packed: the items of each step, packed.
       batch_size: examples of a step.
-      unfit: the indices of the examples that are left out, since they do not fit.
+      unfit: the examples that are left out, since they do not fit.
+      valid: rows to judge the run by; none without `data.valid`.
     """
 
-    dataset: Dataset
-    encoded: list[Encoded]
-    examples: list[int]
+    sets: Sequence[TrainingSet]
+    shares: list[float]
+    encoded: Sequence[Encoded]
+    examples: list[ExampleId]
+    order: list[int]
     packed: list[PackedRows]
     batch_size: int
-    unfit: list[int]
+    unfit: list[ExampleId]
+    valid: list[ValidationSet]
+
+    @property
+    def datasets(self) -> list[Dataset]:
+        """The examples of each training set."""
+        return [each.dataset for each in self.sets]
 
     @property
     def steps(self) -> int:
@@ -72,18 +77,25 @@ class Batches:
         """The number of micro-batches of each shape that the run computes."""
         return count_batches(self.packed)
 
+    def examples_by_set(self, step: int) -> list[int]:
+        """Count the examples of each training set that a step holds."""
+        counts = [0] * len(self.sets)
+        for i, j in (each for row in self.packed[step].rows for each in row):
+            counts[self.examples[i][0]] += j == 0
+        return counts
+
     def batch(self, step: int, shard: int = 0, shards: int = 1) -> Batch:
         """Build the micro-batches of a step, or a shard of each: arrays [A, B / shards, ...]."""
         return self.packed[step].micro_batches(shard, shards)
 
     def sha256(self) -> str:
         """Hash the tokens of all items: examples, prompts and the tokenizer determine them."""
-        return prefix_tree.sha256([each.sequences[0] for each in self.encoded if each.fits])
+        return prefix_tree.sha256(s for i in self.order for s in self.encoded[i].packed)
 
 
 def plan_run(
     config: config_lib.Config,
-    tokenizer: Encoder,
+    tokenizer: PromptEncoder,
     shards: int = 1,
     length_rules: LengthRules | None = None,
 ) -> Batches:
@@ -100,129 +112,47 @@ def plan_run(
     """
     data = config.data
     source = suite(data)
-    task, dataset = source.task, source.training_set()
-    demos = source.demos(task, data.demos or dataset.name, data.shots)
-    template = source.template(task, data.prompt)
-    prompter = make_prompter(
-        data.answer_tokens, tokenizer, task, template, data.max_length, eos=True
-    )
-    pool = _Pool(dataset, demos, data, prompter)
-    usable, unfit = checks.labelled(dataset), dict[int, int]()
+    sets = [TrainingSet.of(source, each, tokenizer) for each in source.training_sets()]
+    items, unfit = DrawnItems(sets, data), dict[ExampleId, int]()
+    labelled = [checks.labelled(each.dataset) for each in sets]
+    held = [held_out(each.dataset, rows, data) for each, rows in zip(sets, labelled, strict=True)]
+    usable = [sorted({*rows} - {*out}) for rows, out in zip(labelled, held, strict=True)]
+    fit = usable
     # Examples that do not fit with the demonstrations drawn for them leave the run, which then
     # draws anew.
-    while (steps := _draw(config, pool, [i for i in usable if i not in unfit])) is None:
-        unfit = pool.unfit()
-        limit = LengthLimit(data.shots, data.max_length)
-        length_checks.refuse_unfit(dataset, unfit, len(usable), limit)
-    _check_row_length(pool, steps, data.row_length)
+    while (steps := _draw(config, items, fit)) is None:
+        unfit = items.unfit()
+        for number, (each, of) in enumerate(zip(sets, usable, strict=True)):
+            own = {i: least for (of_set, i), least in unfit.items() if of_set == number}
+            limit = LengthLimit(data.shots, data.max_length)
+            length_checks.refuse_unfit(each.dataset, own, len(of), limit)
+        fit = [[i for i in of if (n, i) not in unfit] for n, of in enumerate(usable)]
+    _check_row_length(items, steps, data.row_length)
     budget = Budget(shards, config.train.micro_batch_tokens, data.row_length, length_rules)
-    packed = pack_items(pool.encoded, steps, budget)
     return Batches(
-        dataset, pool.encoded, pool.examples, packed, config.train.batch_size, sorted(unfit)
+        sets=sets,
+        shares=mixture.shares(data.weights, list(map(len, fit))),
+        encoded=items.encoded,
+        examples=items.examples,
+        order=items.order,
+        packed=pack_items(items.encoded, steps, budget),
+        batch_size=config.train.batch_size,
+        unfit=sorted(unfit),
+        valid=validation_sets(source, sets, held, tokenizer),
     )
 
 
-def _draw(config: config_lib.Config, pool: _Pool, usable: list[int]) -> list[list[int]] | None:
+def _draw(
+    config: config_lib.Config, items: DrawnItems, usable: Sequence[list[int]]
+) -> list[list[int]] | None:
     """Draw the items of every step; None where one of them does not fit."""
-    steps = pool.draw(_order(config, usable))
-    if not pool.fits(steps):
+    steps = items.draw(_order(config, usable))
+    if not items.fits(steps):
         return None
     if config.data.demo_mode == "per_row" and config.data.shots:
-        _check_row_length(pool, steps, config.data.row_length)
-        steps = pool.redraw_per_row(steps)
-    return steps if pool.fits(steps) else None
-
-
-class _Pool:
-    """The distinct items of a run, each an example with the demonstrations drawn for it."""
-
-    def __init__(
-        self, dataset: Dataset, demos: list[Example], data: config_lib.Data, prompter: Prompter
-    ):
-        self.dataset, self.demos, self.data, self.prompter = dataset, demos, data, prompter
-        self._demo_inputs = [dataset.task.inputs(demo) for demo in demos]
-        self.encoded: list[Encoded] = []
-        self.examples: list[int] = []  # of each item
-        self._items: dict[Draw, int] = {}
-
-    def draw(self, steps: list[np.ndarray]) -> list[list[int]]:
-        """Draw demonstrations for the examples of every step; returns the items of every step.
-
-        In the mode `per_row` these are the fixed ones, which `redraw_per_row` replaces.
-        """
-        if self.data.demo_mode == "per_example" and self.data.shots:
-            draws = [
-                [(i, self._random([i], step, place)) for place, i in enumerate(examples)]
-                for step, examples in enumerate(steps)
-            ]
-        else:
-            draws = [[(i, self._first(i)) for i in examples] for examples in steps]
-        return self._encode(draws)
-
-    def redraw_per_row(self, steps: list[list[int]]) -> list[list[int]]:
-        """Draw demonstrations anew, the same for all examples that would share a row on one device.
-
-        Other demonstrations may be longer, so these examples may need two rows in the end.
-        """
-        draws: list[list[Draw]] = []
-        for step, items in enumerate(steps):
-            sequences = self._sequences(items)
-            length = self.data.row_length or max(GROUP_TOKENS, prefix_tree.longest(sequences))
-            draws.append([])
-            for group, places in enumerate(prefix_tree.pack(sequences, length)):
-                examples = [self.examples[items[place]] for place in places]
-                drawn = self._random(examples, step, group)
-                draws[-1] += [(i, drawn) for i in examples]
-        return self._encode(draws)
-
-    def fits(self, steps: list[list[int]]) -> bool:
-        """Check whether all items of the steps fit."""
-        return all(self.encoded[i].fits for items in steps for i in items)
-
-    def unfit(self) -> dict[int, int]:
-        """Find the examples of items that do not fit, and their lengths with an empty input."""
-        pairs = zip(self.examples, self.encoded, strict=True)
-        return {i: encoded.least for i, encoded in pairs if not encoded.fits}
-
-    def _sequences(self, items: list[int]) -> list[TokenSequence]:
-        return [self.encoded[i].sequences[0] for i in items]
-
-    def _encode(self, draws: list[list[Draw]]) -> list[list[int]]:
-        """Encode the draws of every step that are new; returns the items of every step."""
-        distinct = dict.fromkeys(draw for step in draws for draw in step)
-        new = [draw for draw in distinct if draw not in self._items]
-        # Requests with the same demonstrations share one tuple, whose text is made once.
-        shared = {demos: tuple(self.demos[d] for d in demos) for _, demos in new}
-        requests = [self._request(i, shared[demos]) for i, demos in new]
-        for draw, encoded in zip(new, self.prompter.encode(requests), strict=True):
-            self._items[draw] = len(self.encoded)
-            self.encoded.append(encoded)
-            self.examples.append(int(draw[0]))
-        return [[self._items[draw] for draw in step] for step in draws]
-
-    def _request(self, i: int, demos: tuple[Example, ...]) -> Request:
-        example = self.dataset.examples[i]
-        return Request(example, demos, (example["output"],), self.dataset.where(i))
-
-    def _first(self, i: int) -> tuple[int, ...]:
-        return tuple(self._allowed([i])[: self.data.shots])
-
-    def _random(self, examples: list[int], *seed: int) -> tuple[int, ...]:
-        rng = np.random.default_rng([self.data.seed, 1, *seed])
-        return tuple(int(d) for d in rng.permutation(self._allowed(examples))[: self.data.shots])
-
-    def _allowed(self, examples: list[int]) -> list[int]:
-        """Find the demonstrations that are none of the examples: none is its own demonstration."""
-        if not self.data.shots:
-            return []
-        own = {self.dataset.task.inputs(self.dataset.examples[i]) for i in examples}
-        allowed = [d for d, demo in enumerate(self._demo_inputs) if demo not in own]
-        if len(allowed) < self.data.shots:
-            raise UserError(
-                f"data.shots={self.data.shots}: {self.dataset.where(examples[0])} is among its "
-                f"{len(self.demos)} demonstrations, which leaves {len(allowed)}"
-            )
-        return allowed
+        _check_row_length(items, steps, config.data.row_length)
+        steps = items.redraw_per_row(steps)
+    return steps if items.fits(steps) else None
 
 
 def examples_of(epochs: float, num_examples: int) -> int:
@@ -230,11 +160,11 @@ def examples_of(epochs: float, num_examples: int) -> int:
     return int(round(epochs * num_examples, 6))
 
 
-def steps_left_out(dataset: Dataset, asked: int, steps: int, size: int) -> list[checks.DataFinding]:
+def steps_left_out(where: str, asked: int, steps: int, size: int) -> list[checks.DataFinding]:
     """Report examples that a run leaves out at its end, since the last step would not be full.
 
     Args:
-      dataset: the training set.
+      where: names the training sets.
       asked: the examples of all its epochs.
       steps: of the run.
       size: examples of a step.
@@ -246,35 +176,30 @@ def steps_left_out(dataset: Dataset, asked: int, steps: int, size: int) -> list[
         f"{n} of the {asked} examples of train.epochs are not trained on, since steps are whole; "
         f"set train.steps={math.ceil(asked / size)}, or lower train.batch_size"
     )
-    return [checks.DataFinding("warning", "steps_left_out", dataset.place, n, asked, [], text)]
+    return [checks.DataFinding("warning", "steps_left_out", where, n, asked, [], text)]
 
 
-def _order(config: config_lib.Config, usable: list[int]) -> list[np.ndarray]:
-    """Choose the examples of every step: epoch after epoch, each in an order of its own."""
-    size, data, num_examples = config.train.batch_size, config.data, len(usable)
-    steps = config.train.steps or examples_of(config.train.epochs, num_examples) // size
+def _order(config: config_lib.Config, usable: Sequence[list[int]]) -> list[list[ExampleId]]:
+    """Choose the examples of every step among the usable ones of each set."""
+    size, data, sizes = config.train.batch_size, config.data, list(map(len, usable))
+    steps = config.train.steps or examples_of(config.train.epochs, sum(sizes)) // size
     if not steps:
         raise UserError(
-            f"train.batch_size={size}: train.epochs={config.train.epochs} of {num_examples} rows "
+            f"train.batch_size={size}: train.epochs={config.train.epochs} of {sum(sizes)} rows "
             "are less than one step; lower it, or set train.steps"
         )
-    epochs = math.ceil(steps * size / num_examples)
-    order = [
-        np.random.default_rng([data.seed, 0, epoch]).permutation(num_examples)
-        if data.shuffle
-        else np.arange(num_examples)
-        for epoch in range(epochs)
-    ]
-    return list(np.array(usable)[np.concatenate(order)[: steps * size]].reshape(steps, size))
+    shares = mixture.shares(data.weights, sizes)
+    places = mixture.order(sizes, shares, steps, size, data.seed, data.shuffle)
+    return [[(number, usable[number][place]) for number, place in step] for step in places]
 
 
-def _check_row_length(pool: _Pool, steps: list[list[int]], row_length: int) -> None:
+def _check_row_length(items: DrawnItems, steps: list[list[int]], row_length: int) -> None:
     if not row_length:
         return
-    for i in (i for items in steps for i in items):
-        length = pool.encoded[i].length
+    for i in (i for of_step in steps for i in of_step):
+        length = items.encoded[i].length
         if length > row_length:
             raise UserError(
-                f"data.row_length={row_length}: {pool.dataset.where(pool.examples[i])} has "
-                f"{length} tokens; raise it, or set it to 0 to have it chosen"
+                f"data.row_length={row_length}: {items.where(i)} has {length} tokens; raise it, or "
+                "set it to 0 to have it chosen"
             )

@@ -23,17 +23,17 @@ def among(task: Task, examples: Sequence[Example], trained: Collection[str]) -> 
 
 
 def write_hashes(
-    folder: Path, task: Task, examples: Iterable[Example], before: Collection[str]
+    folder: Path, trained: Iterable[tuple[Task, Iterable[Example]]], before: Collection[str]
 ) -> None:
     """Write the hash of every distinct example into a run's workdir.
 
     Args:
       folder: the workdir.
-      task: the task of the examples.
-      examples: all that the run is trained on.
+      trained: the examples that the run is trained on, with their tasks.
       before: the hashes of its base model's examples, from `read_hashes`.
     """
-    hashes = {_hashes(task, example)[0] for example in examples} | set(before)
+    hashes = {_hashes(task, each)[0] for task, examples in trained for each in examples}
+    hashes |= set(before)
     lines = [f"{COUNT}{len(hashes)}", *sorted(hashes)]
     workdir_lib.write_text(folder / FILE, "".join(f"{line}\n" for line in lines))
 

@@ -122,6 +122,7 @@ class CompiledModel:
     Attributes:
       vocab_size: V.
       max_new_tokens: the most that a generation may have.
+      params: of the model; others of the same shape may take their place.
     """
 
     def __init__(
@@ -134,21 +135,21 @@ class CompiledModel:
     ):
         """Take parameters that are on the mesh in `dtype`, the type to compute in."""
         self.vocab_size, self.max_new_tokens = config.vocab_size, max_new_tokens
-        self._params, self._mesh, self._rows = params, mesh, mesh_lib.row_sharding(mesh, leading=0)
+        self.params, self._mesh, self._rows = params, mesh, mesh_lib.row_sharding(mesh, leading=0)
         self._programs = programs(config, mesh, dtype, max_new_tokens)
 
     def token_logprobs(self, batch: Batch) -> jax.Array:
         """Compute the log-probability of every loss target, [B, M] in float32."""
-        return self._call("token_logprobs", self._params, mesh_lib.put(batch, self._rows))
+        return self._call("token_logprobs", self.params, mesh_lib.put(batch, self._rows))
 
     def read(self, batch: Batch, entries_BE: Array) -> Readings:
         """Compute the log-probability of every target, and what is likeliest at some entries."""
         placed = mesh_lib.put((batch, entries_BE), self._rows)
-        return self._call("read", self._params, *placed)
+        return self._call("read", self.params, *placed)
 
     def prefill(self, batch: Batch) -> PrefilledBatch:
         """Compute a batch of prompts, with the first new token of each."""
-        return self._call("prefill", self._params, mesh_lib.put(batch, self._rows))
+        return self._call("prefill", self.params, mesh_lib.put(batch, self._rows))
 
     def prefix_cache(self, size: int, prefilled: PrefilledBatch, length: Array) -> PrefixCache:
         """Cache the prefix of the cell; see `decode.prefix_cache`."""
@@ -172,7 +173,7 @@ class CompiledModel:
         self, state: DecodeState, prefix: PrefixCache, stops: Stops, max_active: Array
     ) -> DecodeState:
         """Generate until each shard has at most `max_active` generations left; donates `state`."""
-        return self._call("decode", self._params, state, prefix, stops, max_active)
+        return self._call("decode", self.params, state, prefix, stops, max_active)
 
     def _call(self, name: str, *args) -> Any:
         with jax.set_mesh(self._mesh):

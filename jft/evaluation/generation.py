@@ -61,7 +61,7 @@ class Generation(NamedTuple):
     """A prompt's continuation.
 
     Attributes:
-      text: stripped of white space, up to its first blank line.
+      text: stripped of white space; of prompts in plain text up to its first blank line.
       tokens: how many were generated, also those after the blank line.
       reference: the log-probability of the item's reference after the prompt; None without one.
     """
@@ -82,10 +82,12 @@ def generate(
       tokenizer: of the model.
       advance: called with the number of items finished since the last call.
     """
-    stops, references = stops_of(tokenizer, model.vocab_size), dict[int, float]()
+    whole = cell.cell.chat
+    stops, references = stops_of(tokenizer, model.vocab_size, whole), dict[int, float]()
     ids = generate_tokens(model, cell, stops, advance, references)
+    cut = str.strip if whole else first_paragraph
     return [
-        Generation(first_paragraph(tokenizer.decode(each)), len(each), references.get(i))
+        Generation(cut(tokenizer.decode(each)), len(each), references.get(i))
         for i, each in enumerate(ids)
     ]
 
@@ -263,9 +265,17 @@ def first_paragraph(text: str) -> str:
     return text.strip().split("\n\n")[0].rstrip()
 
 
-def stops_of(tokenizer: Tokenizer, vocab_size: int) -> Stops:
-    """Find the ids and the texts of tokens that end a generation."""
+def stops_of(tokenizer: Tokenizer, vocab_size: int, whole: bool = False) -> Stops:
+    """Find the ids and the texts of tokens that end a generation.
+
+    Args:
+      tokenizer: the model's.
+      vocab_size: V.
+      whole: whether no blank line ends it, but any token that ends a turn of this model.
+    """
     bits = np.zeros(vocab_size, np.uint8)
+    if whole:
+        return Stops(np.array(tokenizer.special.eos_ids, np.int32), bits)
     for token, text in enumerate(tokenizer.token_texts()[:vocab_size]):
         # A token of half a character, which may be white space once it is whole, is no text.
         has_text = bool(text.replace("\N{REPLACEMENT CHARACTER}", "").strip())

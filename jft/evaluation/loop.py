@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -10,11 +11,18 @@ from pathlib import Path
 from jft import config as config_lib
 from jft.checkpoints.session import Session, open_session
 from jft.checkpoints.tokenizer import Tokenizer
-from jft.data import checks, data_report, eval_batches, eval_grid, token_checks
+from jft.data import (
+    checks,
+    eval_batches,
+    eval_grid,
+    token_checks,
+)
 from jft.data.eval_batches import PackedCell
 from jft.data.eval_grid import Cell
+from jft.data.evaluation_report import evaluation_report
+from jft.data.rows import datasets
 from jft.errors import UserError
-from jft.evaluation import compiled, generation, results
+from jft.evaluation import compiled, generation, metrics, results
 from jft.evaluation.compiled import CompiledModel
 from jft.pages import data_page
 from jft.runtime import processes, records
@@ -31,7 +39,7 @@ CHANGED = {
     "step": "{path} has been trained on",
     "model_sha256": "the model {path} has changed",
     "rows_sha256": "its rows have changed",
-    "prompt_sha256": "its template or its demonstrations have changed",
+    "prompt_sha256": "its template, its demonstrations or the chat template have changed",
 }
 
 
@@ -43,6 +51,8 @@ def evaluate(config: config_lib.Config, workdir: str, dry_run: bool = False) -> 
     Raises:
       UserError: config, data, model or workdir are not fit for it; the message says why.
     """
+    _main_metrics(config)  # mistakes are told before slow work
+    _answer_pattern(config)
     session = open_session(config)
     ref = session.model
     if not ref.finished:
@@ -50,11 +60,9 @@ def evaluate(config: config_lib.Config, workdir: str, dry_run: bool = False) -> 
     cells = eval_grid.all_cells(config)
     sets = [cell.dataset for cell in cells]
     eval_grid.check_in_domain(config, sets)
-    related = eval_grid.relations(config, sets, results.training_set(ref))
+    related = eval_grid.relations(config, sets, results.training_sets(ref))
     of_model = {"step": ref.step, "model_sha256": ref.fingerprint()}
-    inputs = {
-        results.cell_key(cell): results.cell_inputs(cell, config.eval.limit) for cell in cells
-    }
+    inputs = {results.cell_key(cell): _inputs(session, cell) for cell in cells}
     processes.agree("data", functools.partial(_facts, session, of_model, inputs))
     with workdir_lib.claim(workdir, config, "jft.eval") as folder:
         finished = _finished(folder, ref.path, of_model, inputs)
@@ -92,6 +100,11 @@ def _facts(session: Session, of_model: dict, inputs: Inputs) -> dict[str, str]:
     }
 
 
+def _inputs(session: Session, cell: Cell) -> dict:
+    template = session.tokenizer.chat_template if cell.chat else None
+    return results.cell_inputs(cell, session.config.eval.limit, template)
+
+
 def _report(
     config: config_lib.Config,
     session: Session,
@@ -102,7 +115,7 @@ def _report(
     """Print what is wrong with the data, and the plan; leave both in the workdir."""
     with phase("Checking the data"):
         name = results.model_name(config, session.model)
-        train = results.training_set(session.model)
+        train = results.training_sets(session.model)
         decisions = eval_grid.tell_relations(config, related, train)
         if session.model.run and session.model.trained_on is None:
             text = "which test items it was trained on is not known: its trained_on.txt is gone"
@@ -111,15 +124,18 @@ def _report(
                 checks.DataFinding("warning", "test_items_trained_on", name, of, of, [], text)
             )
         if run := session.model.run:
+            tasks = {task for task, _ in train or ()}
             asked = [(each.cell.dataset.task, each.cell.template) for each in planned]
             decisions += token_checks.asked_otherwise(
                 run.data.answer_tokens,
                 config.data.answer_tokens,
                 session.tokenizer,
-                [(task, text) for task, text in asked if task.name == run.data.task],
+                [(task, text) for task, text in asked if task.name in tasks],
                 name,
             )
-        report = data_report.evaluation_report(
+            chats = [(each.cell.dataset.task, each.cell.chat) for each in planned]
+            decisions += token_checks.asked_in_other_form(run.data, chats, train, name)
+        report = evaluation_report(
             name, planned, config, session.model.trained_on, session.tokenizer, decisions
         )
         records.write(folder, records.DATA_REPORT, report)
@@ -152,17 +168,33 @@ def _score_cells(
         )
     record = results.model_record(config, ref, of_model | {"bos": bool(tokenizer.prefix)})
     records.write(folder, records.SCORED_MODEL, record)
-    name = record["model"]
+    name, pattern = record["model"], _answer_pattern(config)
+    main = _main_metrics(config)
     with Bar(f"Scoring {name}", sum(len(cell.encoded) for cell in planned)) as bar:
         for cell in planned:
             label = _place(cell.cell)
-            items = _items(name, model, cell, tokenizer, functools.partial(bar.advance, label))
+            advance = functools.partial(bar.advance, label)
+            items = _items(name, model, cell, tokenizer, pattern, advance)
             records.append(folder, records.ROWS, items)
             dataset = cell.cell.dataset
             relation = related[dataset.task.name, dataset.name]
-            of_cell = results.cell_record(name, cell, items, ref, relation)
-            of_cell |= results.cell_inputs(cell.cell, config.eval.limit)
+            metric = main.get(dataset.task.name, "")
+            of_cell = results.cell_record(name, cell, items, ref, relation, metric)
+            of_cell |= _inputs(session, cell.cell)
             records.append(folder, records.CELLS, [of_cell])
+
+
+def _main_metrics(config: config_lib.Config) -> dict[str, str]:
+    tasks = datasets.suite(config.data).tasks
+    return metrics.main_metrics("eval.metric", config.eval.metric, tasks)
+
+
+def _answer_pattern(config: config_lib.Config) -> re.Pattern | None:
+    pattern = config.eval.answer_pattern
+    try:
+        return re.compile(pattern) if pattern else None
+    except re.error as error:
+        raise UserError(f"eval.answer_pattern={pattern}: no regular expression: {error}") from None
 
 
 def _place(cell: Cell) -> str:
@@ -175,6 +207,7 @@ def _items(
     model: CompiledModel,
     cell: PackedCell,
     tokenizer: Tokenizer,
+    pattern: re.Pattern | None,
     advance: Callable[[int], None],
 ) -> list[dict]:
     """Score a cell's items as the kind of its task wants it, and make their records."""
@@ -184,7 +217,7 @@ def _items(
     if kind == TEXT:
         return results.reading_records(name, cell, compiled.read_texts(model, cell, advance))
     texts = generation.generate(model, cell, tokenizer, advance)
-    return results.text_records(name, cell, texts, model.max_new_tokens)
+    return results.text_records(name, cell, texts, model.max_new_tokens, pattern)
 
 
 def _finished(folder: Path, path: str, of_model: dict, inputs: Inputs) -> set[records.Key]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
+import re
 from collections.abc import Collection
 from pathlib import Path
 
@@ -12,11 +14,11 @@ import numpy as np
 from jft import config as config_lib
 from jft.checkpoints.model_ref import ModelRef
 from jft.data import checks, prefix_tree, rules, trained_on
-from jft.data.dataset_ref import DatasetRef
-from jft.data.datasets import Dataset
 from jft.data.eval_batches import PackedCell
-from jft.data.eval_grid import Cell
-from jft.data.prompts import Encoded
+from jft.data.eval_grid import Cell, chat_setting
+from jft.data.prompting.prompts import Encoded
+from jft.data.rows.dataset_ref import DatasetRef
+from jft.data.rows.datasets import Dataset
 from jft.errors import UserError
 from jft.evaluation import metrics, texts
 from jft.evaluation.compiled import Reading
@@ -25,7 +27,7 @@ from jft.evaluation.stats import standard_error
 from jft.runtime import records
 from jft.runtime import workdir as workdir_lib
 from jft.runtime.records import Key
-from jft.tasks import INSTRUCTION, RETENTION_TASKS, method
+from jft.tasks import CHOICE, INSTRUCTION, RETENTION_TASKS, Example, answers_of, method
 
 # Sections of a config that say how a model is trained; keys of them that do not (the base is known
 # by its weights); and keys that training with demonstrations changes: those that choose the
@@ -53,7 +55,12 @@ def model_name(config: config_lib.Config, ref: ModelRef) -> str:
     size = f"[:{data.examples}]" if data.examples else ""
     seed = f" seed {data.seed}" if data.seed else ""
     kind = " ".join(filter(None, (method(data.shots), _adapters(ref.run.lora))))
-    return f"{kind} {DatasetRef.parse(data.train).title}{size}{seed}"
+    return f"{kind} {train_title(data)}{size}{seed}"
+
+
+def train_title(data: config_lib.Data) -> str:
+    """Name the training sets of a model, such as `paws_train_2000 + chats_train`."""
+    return " + ".join(DatasetRef.parse(name).title for name in data.train)
 
 
 def _adapters(config: config_lib.Lora) -> str:
@@ -78,18 +85,19 @@ def model_record(config: config_lib.Config, ref: ModelRef, found: dict) -> dict:
     """
     run, saved = ref.run, ref.record
     facts = {"model": model_name(config, ref), "model_path": ref.path} | found
+    facts["chat"] = chat_setting(config) == "chat"
     facts |= {
         "base": saved.base if saved else ref.path,
         "base_sha256": saved.base_sha256 if saved else None,
     }
     if run is None:
-        return {name: facts.get(name) for name in records.SCORED_MODEL.fields} | {"adapters": ""}
+        return dict.fromkeys(records.SCORED_MODEL.fields) | facts | {"adapters": ""}
     report = _data_report(ref.folder)
     return facts | {
         "steps": saved.steps if saved else None,
         "adapters": _adapters(run.lora),
-        "train": run.data.train,
-        "train_task": run.data.task,
+        "train": run.data.train[0] if len(run.data.train) == 1 else train_title(run.data),
+        "train_task": " + ".join(dict.fromkeys(task for task, _ in training_sets(ref) or ())),
         "train_shots": run.data.shots,
         "train_seed": run.data.seed,
         "train_examples": report.get("rows_trained_on"),
@@ -122,7 +130,7 @@ def answer_records(model: str, packed: PackedCell, scores: list[np.ndarray]) -> 
     """Make a record for each item whose answers were scored; of equal scores the first wins.
 
     Of the labels of a task the likeliest is the prediction, of an item's choices the likeliest for
-    its length in bytes.
+    its length in characters.
 
     Args:
       model: its name in results.
@@ -134,24 +142,37 @@ def answer_records(model: str, packed: PackedCell, scores: list[np.ndarray]) -> 
     """
     dataset, found = packed.cell.dataset, []
     for i, (index, values) in enumerate(zip(packed.indices, scores, strict=True)):
-        example = dataset.examples[index]
-        answers = dataset.task.labels or example["choices"].split("\n")
+        example, sequences = dataset.examples[index], packed.encoded[i].sequences
+        answers, own = answers_of(dataset.task, example), dataset.task.kind == CHOICE
         if not np.isfinite(values).all():
             raise _not_finite(dataset, index, f"{values.tolist()} for {', '.join(answers)}")
-        sizes = [1 if dataset.task.labels else len(answer.encode()) for answer in answers]
+        sizes = [len(answer) if own else 1 for answer in answers]
         prediction = answers[int((values / sizes).argmax())]
         found.append(
             _item(model, packed, i, prediction)
             | {"scores": dict(zip(answers, values.tolist(), strict=True))}
             | {"correct": prediction == example["output"]}
+            | ({"tokens": [len(s.tokens) - s.start for s in sequences]} if own else {})
         )
     return found
 
 
 def text_records(
-    model: str, packed: PackedCell, generations: list[Generation], max_new_tokens: int
+    model: str,
+    packed: PackedCell,
+    generations: list[Generation],
+    max_new_tokens: int,
+    answer_pattern: re.Pattern | None = None,
 ) -> list[dict]:
-    """Make a record for each item that a text of at most `max_new_tokens` was generated for."""
+    """Make a record for each item that a text was generated for.
+
+    Args:
+      model: its name in results.
+      packed: the cell.
+      generations: one for each item.
+      max_new_tokens: the most tokens that were generated.
+      answer_pattern: finds answers in generations, see `texts.matches`; None: nothing does.
+    """
     dataset, found = packed.cell.dataset, []
     for i, (index, each) in enumerate(zip(packed.indices, generations, strict=True)):
         example = dataset.examples[index]
@@ -160,13 +181,22 @@ def text_records(
         if dataset.task.kind == INSTRUCTION:
             record |= {"followed": rules.follows(each.text, example["checks"])}
         else:
-            record |= {"rougeL": texts.rouge_l(each.text, example["output"])}
+            record |= _scored(each.text, example, answer_pattern)
         if each.reference is not None:
             if not math.isfinite(each.reference):
                 raise _not_finite(dataset, index, f"{each.reference} for its reference")
             record |= {"logprob": each.reference, "bytes": packed.encoded[i].num_bytes}
         found.append(record)
     return found
+
+
+def _scored(text: str, example: Example, answer_pattern: re.Pattern | None) -> dict:
+    """Compare a generation with the references of its item."""
+    golds = [example["output"], *json.loads(example.get("golds", "[]"))]
+    found: dict = {"golds": golds[1:]} if golds[1:] else {}
+    if answer_pattern:
+        found |= {"pattern": texts.matches(text, golds, answer_pattern)}
+    return found | {"rougeL": max(texts.rouge_l(text, gold) for gold in golds)}
 
 
 def reading_records(model: str, packed: PackedCell, readings: list[Reading]) -> list[dict]:
@@ -195,22 +225,29 @@ def _not_finite(dataset: Dataset, index: int, what: str) -> UserError:
     )
 
 
-def training_set(ref: ModelRef) -> tuple[str, str] | None:
-    """Find the (task, name) of the set that a model was trained on here; None for any other model.
+def training_sets(ref: ModelRef) -> list[tuple[str, str]] | None:
+    """Find the (task, name) of the sets that a model was trained on here; None for other models.
 
     Raises:
       UserError: a file of its training is damaged.
     """
     if ref.run is None:
         return None
-    data = ref.run.data
-    # A relative path may mean another folder by now.
-    name = _data_report(ref.folder).get("dataset") or DatasetRef.parse(data.train).name
-    return data.task, name
+    data, report = ref.run.data, _data_report(ref.folder)
+    # A relative path may mean another folder by now, and rows may have a task by their form.
+    if sets := report.get("sets"):
+        return [(each["task"], each["dataset"]) for each in sets]
+    name = report.get("dataset") or DatasetRef.parse(data.train[0]).name
+    return [(report.get("task") or data.task, name)]
 
 
 def cell_record(
-    model: str, packed: PackedCell, items: list[dict], ref: ModelRef, relation: str
+    model: str,
+    packed: PackedCell,
+    items: list[dict],
+    ref: ModelRef,
+    relation: str,
+    metric: str = "",
 ) -> dict:
     """Make the record of a cell from the records of its items.
 
@@ -220,6 +257,10 @@ def cell_record(
       items: records of all its items.
       ref: the model.
       relation: of the test set to the training set.
+      metric: the main one; empty: that of its kind.
+
+    Raises:
+      UserError: the metric has no value here.
     """
     cell, seen = packed.cell, ref.trained_on
     dataset, counts = cell.dataset, prefix_tree.count(packed.sequences)
@@ -227,7 +268,8 @@ def cell_record(
     scored = [dataset.examples[i] for i in packed.indices] if own else []
     return _identity(model, cell) | {
         "relation": relation,
-        **_measures(items, dataset.task.kind),
+        "chat": cell.chat,
+        **_measures(items, dataset.task.kind, metric),
         "n": len(items),
         "skipped": packed.skipped,
         "sequence_tokens": counts.sequence_tokens,
@@ -240,19 +282,24 @@ def cell_record(
     }
 
 
-def cell_inputs(cell: Cell, limit: int) -> dict:
+def cell_inputs(cell: Cell, limit: int, chat_template: str | None) -> dict:
     """Hash what the scores of a cell depend on besides model and config, to notice changes."""
     examples = cell.dataset.examples[: limit or None]
+    prompt = [cell.template, cell.demos, *([chat_template] if cell.chat else [])]
     return {
         "rows_sha256": workdir_lib.sha256(examples),
-        "prompt_sha256": workdir_lib.sha256([cell.template, cell.demos]),
+        "prompt_sha256": workdir_lib.sha256(prompt),
     }
 
 
-def _measures(items: list[dict], kind: str) -> dict:
+def _measures(items: list[dict], kind: str, main: str = "") -> dict:
     """Average all metrics over the items, and give the main one a place of its own."""
-    found = {name: _mean(values) for name, values in metrics.measure(items, kind).items()}
-    main = metrics.MAIN[kind]
+    measured, main = metrics.measure(items, kind), main or metrics.MAIN[kind]
+    if main not in measured:
+        place = f"{items[0]['task']}/{items[0]['dataset']}"
+        what = metrics.METRICS[main].meaning
+        raise UserError(f"eval.metric: {main} means nothing on {place}: it is the {what}")
+    found = {name: _mean(values) for name, values in measured.items()}
     return {"metric": main} | found[main] | {"metrics": found}
 
 

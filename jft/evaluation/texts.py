@@ -7,6 +7,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
+from fractions import Fraction
 
 import numpy as np
 
@@ -16,6 +17,8 @@ UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Myanmar}\p{Khmer}"
 WORD = rf"(?V1)[{UNSPACED}]\p{{M}}*|[[\p{{L}}\p{{N}}\p{{M}}]--[{UNSPACED}]]+"
 # Repeated at the end of a text so often or more, a phrase is no style any more.
 REPEATS, LONGEST_PHRASE = 4, 50
+# With commas between thousands, or without.
+NUMBER = re.compile(r"-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?")
 
 
 def rouge_l(prediction: str, reference: str) -> float:
@@ -68,8 +71,29 @@ def token_f1(prediction: str, reference: str) -> float:
     return 2 * common / (found.total() + wanted.total())
 
 
-def corpus_bleu(pairs: Sequence[tuple[str, str]]) -> list[float] | None:
-    """Compute BLEU of all predictions with their references together, in [0, 1].
+def last_number(text: str) -> Fraction | None:
+    """Find the last number of a text, such as 1234.5 of `$1,234.50.`; None where there is none."""
+    found = NUMBER.findall(text)
+    return Fraction(found[-1].replace(",", "")) if found else None
+
+
+def same_number(prediction: str, reference: str) -> float:
+    """Compare the last numbers of two texts, exactly."""
+    found = last_number(prediction)
+    return float(found is not None and found == last_number(reference))
+
+
+def matches(prediction: str, references: Sequence[str], pattern: re.Pattern) -> float:
+    """Compare the last match of a pattern, its first group if it has one, with the references."""
+    found = list(pattern.finditer(prediction))
+    if not found:
+        return 0.0
+    text = found[-1][1 if pattern.groups else 0] or ""
+    return max(exact_match(text, reference) for reference in references)
+
+
+def corpus_bleu(pairs: Sequence[tuple[str, Sequence[str]]]) -> list[float] | None:
+    """Compute BLEU of all predictions, each with its references, together, in [0, 1].
 
     It is no mean of items. An item's value is a jackknife's: how much the whole gains by it, n
     times, so that their mean is the whole and their variance gives its standard error, as if the
@@ -84,11 +108,11 @@ def corpus_bleu(pairs: Sequence[tuple[str, str]]) -> list[float] | None:
     return (value + gained).tolist()
 
 
-def _bleu_counts(prediction: str, reference: str) -> list[int]:
+def _bleu_counts(prediction: str, references: Sequence[str]) -> list[int]:
     """Count what BLEU is made of: lengths, and n-grams right and in all, of 1 to 4 words."""
     import sacrebleu
 
-    score = sacrebleu.sentence_bleu(prediction, [reference])
+    score = sacrebleu.sentence_bleu(prediction, list(references))
     return [score.sys_len, score.ref_len, *score.counts, *score.totals]
 
 

@@ -45,7 +45,8 @@ def _training_lines(ref: ModelRef, run: config_lib.Config, dtype: str) -> Iterat
     optim = run.optim
     facts = {
         "task": data.task,
-        "training rows": data.train + (f", the first {data.examples}" if data.examples else ""),
+        "training rows": " + ".join(data.train)
+        + (f", the first {data.examples}" if data.examples else ""),
         "steps": f"{ref.step} of {saved.steps}, of {run.train.batch_size} examples",
         "demonstrations": f"{data.shots}, {data.demo_mode}" if data.shots else "none",
         "trained": _trained(run.lora),

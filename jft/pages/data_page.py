@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ from jft import pages
 from jft.checkpoints.tokenizer import Tokenizer
 from jft.data.eval_batches import PackedCell
 from jft.data.train_batches import Batches
+from jft.pages.examples import ExampleView, name_of, view_examples
 from jft.pages.packed_row import HUES, Node, RowView, Token, view_row
 from jft.runtime.progress import count
 from jft.tasks import RETENTION_TASKS
@@ -37,17 +39,17 @@ class Table(NamedTuple):
 def training_page(report: dict, batches: Batches, tokenizer: Tokenizer) -> str:
     """Render the page of a training run, with the first row of its first step."""
     packed = batches.packed[0]
-    names = [f"row {batches.examples[i]}" for i, _ in packed.rows[0]]
+    names = [name_of(batches, i) for i, _ in packed.rows[0]]
     row = view_row(packed.sequences[0], packed.shape.row_length, names, tokenizer.pieces)
-    task = batches.dataset.task
     return _render(
         title="The data of this training run",
-        lead=f"Task {task.name}, {report['rows_trained_on']:,} of {report['rows']:,} rows of",
+        lead=f"Task {report['task']}, {report['rows_trained_on']:,} of {report['rows']:,} rows of",
         source=report["file"],
         findings=report["findings"],
         tables=_training_tables(report),
         row=row,
         row_title="The first packed row of the first step",
+        examples=view_examples(batches, tokenizer),
     )
 
 
@@ -74,7 +76,9 @@ def evaluation_page(report: dict, cells: list[PackedCell], tokenizer: Tokenizer)
     )
 
 
-def _render(findings: list[dict], row: RowView, **content) -> str:
+def _render(
+    findings: list[dict], row: RowView, examples: Sequence[ExampleView] = (), **content
+) -> str:
     environment = pages.environment(Path(__file__).parent)
     environment.filters |= {"visible": visible, "sentence": sentence}
     ranked = sorted(findings, key=lambda finding: finding["severity"] != "warning")
@@ -82,8 +86,9 @@ def _render(findings: list[dict], row: RowView, **content) -> str:
         findings=ranked,
         warnings=sum(finding["severity"] == "warning" for finding in findings),
         row=row,
-        heading=lambda node: _heading(node, row),
-        hover=lambda node, token: _hover(node, token, row),
+        examples=examples,
+        heading=_heading,
+        hover=_hover,
         share=row.seen / (row.used * (row.used + 1) / 2),
         hues=HUES,
         **content,

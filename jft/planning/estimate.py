@@ -16,7 +16,7 @@ from jft.batch import Shape
 from jft.checkpoints import weights
 from jft.data import prefix_tree
 from jft.data import train_batches as batches_lib
-from jft.data.seams import Encoder
+from jft.data.prompting.prompter import PromptEncoder
 from jft.errors import UserError
 from jft.model import decoder as decoder_lib
 from jft.model import flops
@@ -100,7 +100,11 @@ class TrainingEstimate:
 
 
 def estimate_training(
-    config: config_lib.Config, decoder: DecoderConfig, tokenizer: Encoder, on: Slice, devices: list
+    config: config_lib.Config,
+    decoder: DecoderConfig,
+    tokenizer: PromptEncoder,
+    on: Slice,
+    devices: list,
 ) -> TrainingEstimate:
     """Plan the data, compile the largest step, and read off what it takes.
 

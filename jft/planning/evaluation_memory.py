@@ -15,7 +15,7 @@ from jft.batch import Shape
 from jft.data import eval_batches
 from jft.data.eval_batches import PackedCell, SlotSizes
 from jft.data.eval_grid import all_cells
-from jft.data.seams import Encoder
+from jft.data.prompting.prompter import PromptEncoder
 from jft.evaluation import compiled, generation
 from jft.model import decoder as decoder_lib
 from jft.model import mesh as mesh_lib
@@ -57,7 +57,11 @@ class EvaluationMemory:
 
 
 def evaluation_memory(
-    config: config_lib.Config, decoder: DecoderConfig, tokenizer: Encoder, on: Slice, devices: list
+    config: config_lib.Config,
+    decoder: DecoderConfig,
+    tokenizer: PromptEncoder,
+    on: Slice,
+    devices: list,
 ) -> list[EvaluationMemory]:
     """Plan the cells of an evaluation, and compile the largest of each kind.
 

@@ -15,7 +15,7 @@ from jft import config as config_lib
 from jft.checkpoints import model_ref
 from jft.checkpoints.families import read as families
 from jft.checkpoints.files import read_model_json
-from jft.data.seams import Encoder
+from jft.data.prompting.prompter import PromptEncoder
 from jft.errors import UserError
 from jft.model.decoder import DecoderConfig
 from jft.planning import chips, search
@@ -76,8 +76,10 @@ def plan_on_slice(config: config_lib.Config, topology: str, searching: bool) -> 
 class CachedTokenizer:
     """A tokenizer with a cache, for a search that plans the same data again and again."""
 
-    def __init__(self, inner: Encoder):
-        self.eos_id, self._inner = inner.eos_id, inner
+    def __init__(self, inner: PromptEncoder):
+        self.eos_id, self.control_ids = inner.eos_id, inner.control_ids
+        self.chat_template, self.special_spellings = inner.chat_template, inner.special_spellings
+        self._inner = inner
         self._known: dict[str, np.ndarray] = {}
 
     def encode(self, texts: list[str]) -> list[np.ndarray]:
@@ -85,6 +87,14 @@ class CachedTokenizer:
         new = [text for text in dict.fromkeys(texts) if text not in self._known]
         self._known |= dict(zip(new, self._inner.encode(new), strict=True))
         return [self._known[text] for text in texts]
+
+    def sha256(self) -> str:
+        """Hash what the tokenizer's ids depend on."""
+        return self._inner.sha256()
+
+    def encode_rendered(self, texts: list[str]) -> list[np.ndarray]:
+        """Encode texts that hold every special token already, as the tokenizer does."""
+        return self._inner.encode_rendered(texts)
 
 
 def _prepare(on: Slice) -> None:
@@ -241,7 +251,7 @@ def decoder_config(path: str) -> DecoderConfig:
     return model_ref.resolve(path).decoder
 
 
-def tokenizer_of(path: str, vocab_size: int) -> Encoder:
+def tokenizer_of(path: str, vocab_size: int) -> PromptEncoder:
     """Load the tokenizer of `model.path`, or `Words` where it has none."""
     why = "a shape has none"
     if not path.startswith(PREFIX):
@@ -262,9 +272,21 @@ class Words:
     """
 
     eos_id = 2
+    control_ids: frozenset[int] = frozenset((1, 2))
+    # About as many tokens as those of published models.
+    chat_template = "{% for m in messages %}<{{ m.role }}> {{ m.content }} </>{% endfor %}<"
 
     def __init__(self, vocab_size: int):
         self._vocab_size = vocab_size
+        self.special_spellings: dict[str, str] = {}
+
+    def sha256(self) -> str:
+        """Name this way to count, which depends on the size of the vocabulary alone."""
+        return f"words of {self._vocab_size}"
+
+    def encode_rendered(self, texts: list[str]) -> list[np.ndarray]:
+        """Encode texts as `encode` does, without the token before them."""
+        return [ids[1:] for ids in self.encode(texts)]
 
     def encode(self, texts: list[str]) -> list[np.ndarray]:
         """Encode texts by hashes of their pieces: texts that begin alike have ids that do."""

@@ -7,7 +7,7 @@ import math
 from jft.evaluation.metrics import BITS, CHOICES, FOLLOWED, METRICS
 from jft.evaluation.stats import MIN_TRAININGS
 from jft.reporting.compare import Report, TaskGroup
-from jft.reporting.pairs import Comparison
+from jft.reporting.comparison import Comparison
 from jft.reporting.wording import (
     ARROW,
     SPACE,

@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
-from jft.evaluation import stats
 from jft.reporting import derived
 from jft.reporting import notes as notes_lib
 from jft.reporting import pairs as pairs_lib
+from jft.reporting.comparison import Comparison, with_holm
 from jft.reporting.models import (
     ScoredCell,
     ScoredModel,
@@ -19,7 +19,7 @@ from jft.reporting.models import (
     name_snapshots,
     seeds_together,
 )
-from jft.reporting.pairs import Comparison, Pair
+from jft.reporting.pairs import Pair
 from jft.runtime.progress import Bar
 from jft.runtime.records import Key
 from jft.tasks import method
@@ -147,6 +147,7 @@ class Report:
       groups: recipes by task and kind of training.
       contrasts: FTICL against FT.
       contrast_groups: contrasts by task.
+      asked: models asked as chats, against the same models asked in plain text.
       margin: changes below it, in the metric's own unit, are taken as too small to matter.
       gaps: the evaluations that are missing, and the commands for them.
       notes: what else to beware of.
@@ -157,6 +158,7 @@ class Report:
     groups: list[TaskGroup[Recipe]]
     contrasts: list[Contrast]
     contrast_groups: list[TaskGroup[Contrast]]
+    asked: list[Comparison]
     margin: float
     gaps: list[str]
     notes: list[str]
@@ -178,6 +180,7 @@ class Report:
             *(c for recipe in self.recipes for c in recipe.cells),
             *(c for recipe in self.recipes for c in recipe.measures),
             *(c for recipe in self.recipes for c in recipe.prompting),
+            *self.asked,
         ]
 
 
@@ -226,6 +229,7 @@ def compare(models: list[ScoredModel], margin: float = MARGIN) -> Report:
         groups=answer[: len(groups)],
         contrasts=contrasts,
         contrast_groups=answer[len(groups) :],
+        asked=with_holm(derived.asked_as_chat(models)),
         margin=margin,
         gaps=gaps,
         notes=list(dict.fromkeys(notes)),
@@ -233,13 +237,17 @@ def compare(models: list[ScoredModel], margin: float = MARGIN) -> Report:
 
 
 def _bases_of(model: ScoredModel, models: list[ScoredModel]) -> list[ScoredModel]:
-    """Find the model that another was tuned from, by its weights; it may be tuned itself."""
-    return [each for each in models if each.sha256 == model.base_sha256]
+    """Find the model that another was tuned from, by its weights; it may be tuned itself.
+
+    Both were asked in the same way: as text, or as a chat.
+    """
+    found = [each for each in models if each.sha256 == model.base_sha256]
+    return [each for each in found if each.chat == model.chat]
 
 
 def _is_contrast(fticl: ScoredModel, ft: ScoredModel) -> bool:
     """Check whether two models differ in the demonstrations of their training alone."""
-    known = [(model.train, model.plain_recipe_id, model.step) for model in (fticl, ft)]
+    known = [(m.train, m.plain_recipe_id, m.step, m.chat) for m in (fticl, ft)]
     return known[0] == known[1] and ft.train_shots == 0 < fticl.train_shots
 
 
@@ -329,16 +337,9 @@ def _with_room(
 
 def _adjust(parts: list, table: str) -> list:
     """Give the comparisons of one table, over all its parts, their Holm-adjusted p-values."""
-    p_values = [c.judged.p_value for part in parts for c in getattr(part, table) if c.judged]
-    adjusted = iter(stats.holm(p_values))
-
-    def with_holm(c: Comparison) -> Comparison:
-        return dataclasses.replace(c, p_holm=next(adjusted)) if c.judged else c
-
-    def rest(part) -> dict[str, Any]:
-        return {table: [with_holm(c) for c in getattr(part, table)]}
-
-    return [dataclasses.replace(part, **rest(part)) for part in parts]
+    adjusted = iter(with_holm([c for part in parts for c in getattr(part, table)]))
+    rest = [{table: [next(adjusted) for _ in getattr(part, table)]} for part in parts]
+    return [dataclasses.replace(part, **each) for part, each in zip(parts, rest, strict=True)]
 
 
 def _beside(kind: str, adapters: str) -> str:

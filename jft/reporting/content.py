@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from jft import config as config_lib
-from jft.data.datasets import Dataset
+from jft.data.rows.datasets import Dataset
 from jft.evaluation.metrics import BITS, P_CHOICE, P_GOLD
 from jft.reporting import figures
 from jft.reporting import pairs as pairs_lib
@@ -17,7 +17,7 @@ from jft.reporting.compare import MARGIN, Report, compare
 from jft.reporting.drawing import Plot
 from jft.reporting.findings import PaperFinding, findings
 from jft.reporting.heatmap import HeatMap, heatmaps
-from jft.reporting.models import FOREIGN, ScoredCell, ScoredItem, ScoredModel
+from jft.reporting.models import FOREIGN, Run, ScoredCell, ScoredItem, ScoredModel
 from jft.reporting.notes import reproduce
 from jft.reporting.pairs import Pair
 from jft.reporting.read import read_datasets, read_models
@@ -64,6 +64,14 @@ class ChangedItems:
         return [(name, item) for name, items in (lost, gained) for item in items]
 
 
+class SaidOverTime(NamedTuple):
+    """The generations of a validation row: (step, text, ROUGE-L) of each probe."""
+
+    place: str
+    reference: str
+    texts: list[tuple[int, str, float]]
+
+
 class ProgramRun(NamedTuple):
     """A program that was run: its purpose, the command that repeats it, and its config."""
 
@@ -80,6 +88,7 @@ class Content:
       report: the comparisons.
       findings: the verdicts on the paper's five.
       changed: the items that each recipe lost and gained, by its name.
+      said: what each recipe said of a few rows while it was trained, by its name.
       matrices: changes by model and dataset.
       plots: none where there is nothing to plot.
       datasets: by task and name, as far as their data is on this machine.
@@ -90,6 +99,7 @@ class Content:
     report: Report
     findings: list[PaperFinding]
     changed: dict[str, list[ChangedItems]]
+    said: dict[str, list[SaidOverTime]]
     matrices: list[HeatMap]
     plots: list[Plot]
     datasets: dict[tuple[str, str], Dataset]
@@ -129,12 +139,22 @@ def gather(dirs: Sequence[str], margin: float = MARGIN, base: str = "") -> Conte
         report=report,
         findings=findings(report),
         changed={recipe.name: _changed_by_relation(recipe.pairs) for recipe in report.recipes},
+        said={recipe.name: _said(recipe.first.run) for recipe in report.recipes},
         matrices=heatmaps(report),
         plots=plots,
         datasets=read_datasets(models),
         data=_data_findings(models),
         steps=_steps(models, margin),
     )
+
+
+def _said(run: Run | None) -> list[SaidOverTime]:
+    found: dict[str, SaidOverTime] = {}
+    for record in run.generations if run else ():
+        place = f"{record['task']}/{record['dataset']} row {record['index']}"
+        row = found.setdefault(place, SaidOverTime(place, record["output"], []))
+        row.texts.append((record["step"], record["generation"], record["rougeL"]))
+    return list(found.values())
 
 
 def _changed_by_relation(pairs: Sequence[Pair]) -> list[ChangedItems]:

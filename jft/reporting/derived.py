@@ -1,4 +1,4 @@
-"""Pairs made of other pairs: by further metrics, and against the base at its best."""
+"""Pairs made of other pairs: by further metrics, against the base at its best, and as chats."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
-from jft.evaluation import metrics
-from jft.reporting.models import ScoredCell
+from jft.evaluation import measures, metrics
+from jft.reporting import pairs as pairs_lib
+from jft.reporting.comparison import Comparison
+from jft.reporting.models import ScoredCell, ScoredModel, merge_cells
 from jft.reporting.pairs import Pair
 from jft.tasks import PROMPTS, RETENTION
 
@@ -47,7 +49,7 @@ def main_pairs(pairs: Sequence[Pair]) -> list[Pair]:
 def _divergence(cell: ScoredCell, other: ScoredCell) -> tuple[ScoredCell, ScoredCell]:
     """Make cells by how far each item's next tokens went from the base's, for which that is 0."""
     kl = [
-        [metrics.kl_divergence(p, q) for p, q in zip(other.likeliest[i], now, strict=True)]
+        [measures.kl_divergence(p, q) for p, q in zip(other.likeliest[i], now, strict=True)]
         for i, now in cell.likeliest.items()
     ]
     means = [sum(values) / len(values) for values in kl]
@@ -77,6 +79,37 @@ def best_prompted(pairs: Sequence[Pair]) -> list[Pair]:
             if best.items.keys() == cell.items.keys():
                 found.append(Pair(cell, best, model))
     return found
+
+
+def asked_as_chat(models: Sequence[ScoredModel]) -> list[Comparison]:
+    """Compare models asked as chats with the same models asked in plain text.
+
+    The datasets of a base relate to training as those of the models tuned from it do, as far as
+    these agree.
+    """
+    found = []
+    for model in models:
+        plain = [m for m in models if not m.chat and m.sha256 == model.sha256] if model.chat else []
+        for other in plain:
+            reference = merge_cells([other])
+            pairs = main_pairs(pairs_lib.pair_cells(model, other.name, reference, False))
+            related = [p._replace(cell=_related(p.cell, models)) for p in pairs if p.other]
+            if related:
+                found += pairs_lib.compare_at("asked", model.name, other.name, related)
+    return found
+
+
+def _related(cell: ScoredCell, models: Sequence[ScoredModel]) -> ScoredCell:
+    place = cell.key.task, cell.key.dataset
+    known = {
+        each.relation
+        for model in models
+        for key, each in model.cells.items()
+        if (key.task, key.dataset) == place and each.relation != "base"
+    }
+    if cell.relation != "base" or len(known) != 1:
+        return cell
+    return dataclasses.replace(cell, relation=known.pop())
 
 
 def gold_pairs(pairs: Sequence[Pair]) -> list[Pair]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 
-from jft.data.dataset_ref import DatasetRef
+from jft.data.rows.dataset_ref import DatasetRef
 from jft.evaluation import stats
 from jft.reporting import drawing, wording
 from jft.reporting.compare import Recipe, Report
+from jft.reporting.comparison import Comparison
 from jft.reporting.drawing import Panel, Plot, Series
 from jft.reporting.models import Run
-from jft.reporting.pairs import Comparison
-from jft.tasks import OUT_OF_DOMAIN, OUT_OF_TASK, RELATIONS, TRANSFER
+from jft.tasks import OUT_OF_DOMAIN, OUT_OF_TASK, RELATIONS, TRANSFER, VALIDATION
 
 SHOTS = (
     "Change against the base, in points, over the demonstrations before each test item; 95 % "
@@ -144,9 +144,10 @@ def _curves(title: str, runs: list[list[dict]], field: str, label: str) -> Panel
     items.
     """
     series = []
-    places = {(RELATIONS.index(p["relation"]), p["task"]) for p in runs[0]}
+    relations = (VALIDATION, *RELATIONS)
+    places = {(relations.index(p["relation"]), p["task"]) for p in runs[0]}
     for look, (number, task) in enumerate(sorted(places)):
-        relation = RELATIONS[number]
+        relation = relations[number]
         of = [
             [p for p in probes if (p["relation"], p["task"]) == (relation, task)] for probes in runs
         ]

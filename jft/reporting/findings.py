@@ -20,7 +20,8 @@ from jft.evaluation import metrics, stats
 from jft.reporting import derived, wording
 from jft.reporting import pairs as pairs_lib
 from jft.reporting.compare import Contrast, Member, Recipe, Report
-from jft.reporting.pairs import Comparison, Pair
+from jft.reporting.comparison import Comparison
+from jft.reporting.pairs import Pair
 from jft.runtime.progress import count
 from jft.tasks import OUT_OF_DOMAIN, OUT_OF_TASK
 

@@ -12,8 +12,8 @@ from jft.evaluation import stats
 from jft.evaluation.metrics import ACCURACY, BITS, METRICS
 from jft.reporting import wording
 from jft.reporting.compare import Report
+from jft.reporting.comparison import Comparison
 from jft.reporting.models import ScoredCell, ScoredModel
-from jft.reporting.pairs import Comparison
 from jft.runtime.records import Key
 from jft.tasks import RELATIONS, RETENTION_TASKS
 

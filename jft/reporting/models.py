@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -95,6 +95,7 @@ class Run(NamedTuple):
       drift: its `drift.json`, how far the weights went from the base's.
       probes: its `probes.jsonl`, by step and dataset.
       data_findings: what the checks of its data said.
+      generations: its `generations.jsonl`, by step and row.
     """
 
     config: dict
@@ -103,6 +104,7 @@ class Run(NamedTuple):
     drift: dict | None
     probes: list[dict]
     data_findings: list[dict]
+    generations: Sequence[dict] = ()
 
 
 class ModelName(NamedTuple):
@@ -114,6 +116,7 @@ class ModelName(NamedTuple):
       seed: of its training; None: not said.
       place: the end of its path, where several models have one name.
       step: of its training, where several checkpoints have one name.
+      chat: whether it was asked through its chat template.
     """
 
     title: str
@@ -121,6 +124,7 @@ class ModelName(NamedTuple):
     seed: int | None = None
     place: str = ""
     step: int | None = None
+    chat: bool = False
 
     def __str__(self) -> str:
         """Put the parts together."""
@@ -128,7 +132,7 @@ class ModelName(NamedTuple):
         seed = "" if self.seed is None else f" seed {self.seed}"
         step = "" if self.step is None else f" at step {self.step}"
         end = f" ({self.place}{step})" if self.place else step
-        return f"{self.title}{limit}{seed}{end}"
+        return f"{self.title}{limit}{seed}{end}{' as a chat' * self.chat}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +181,12 @@ class ScoredModel:
     @property
     def recipe_and_step(self) -> tuple[str, int]:
         """Equal for models that are compared as seeds of one training."""
-        return (self.recipe_id or self.path, self.step)
+        return (f"{self.recipe_id or self.path}{' as a chat' * self.chat}", self.step)
+
+    @property
+    def chat(self) -> bool:
+        """True where it was asked through its chat template."""
+        return self.own_name.chat
 
     @property
     def is_base(self) -> bool:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from jft.errors import UserError
 from jft.evaluation import metrics, stats
+from jft.reporting.comparison import Comparison
 from jft.reporting.constant_answers import with_one_label, without_room
 from jft.reporting.models import ScoredCell, ScoredModel
 from jft.runtime.records import Key
 from jft.tasks import GENERATED, RELATIONS
+
+_ORDER = ("base", *RELATIONS)
 
 
 class Pair(NamedTuple):
@@ -34,98 +36,19 @@ CHOICES: dict[str, Callable[[Pair], int]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """Models against a reference, on one cell or the mean of several.
-
-    A mean is over the seeds, prompts and draws of an item at one number of shots, then over its
-    shots (and recipes, where there are several), then the items of a dataset, then the datasets.
-
-    Attributes:
-      level: `group` (several models), `relation` (several datasets), `contrast` (the same, FTICL
-        against FT), `measure` (a relation by a metric that is not the main one), `prompting` (see
-        `derived.best_prompted`), `dataset` (without demonstrations, or over all numbers of them) or
-        `cell`.
-      model, reference: names; no reference: nothing to compare with.
-      task, dataset, shots, prompt, draw: None where several are averaged.
-      value, reference_value: of the metric, in [0, 1], on the items that both have.
-      difference: value minus reference_value, of these checkpoints: items are the sample.
-      recipe: the same of their recipes, where each was trained three times or more: items and
-        trainings are the sample.
-      floor: datasets on which the reference does no better than one label for all items, so that
-        accuracy has no room to fall.
-      one_label: datasets on which the model gives one label to almost every item, and that label.
-      blind: whether it does so on all of them.
-      spreads: of the difference over `prompts`, `seeds` and `draws`, where there are several.
-      p_holm: its p-value adjusted for all comparisons of one table.
-      stands_for: the comparison by accuracy, where that has no room to fall and this is judged.
-      changed: share of the answers that are others than the reference's.
-      empty: share of the answers that are empty, where answers are generated.
-      n: distinct items.
-    """
-
-    level: str
-    model: str
-    reference: str | None
-    relation: str
-    metric: str
-    task: str | None
-    dataset: str | None
-    shots: int | None
-    prompt: int | None
-    draw: int | None
-    value: float
-    reference_value: float | None
-    difference: stats.Difference | None
-    recipe: stats.Difference | None
-    floor: tuple[str, ...]
-    one_label: dict[str, str]
-    blind: bool
-    spreads: dict[str, stats.Spread]
-    p_holm: float | None
-    changed: float | None
-    empty: float | None
-    n: int
-    stands_for: Comparison | None = None
-
-    @property
-    def change(self) -> float | None:
-        """The difference's value."""
-        return self.difference.value if self.difference else None
-
-    @property
-    def judged(self) -> stats.Difference | None:
-        """The difference that a verdict goes by: of the recipes, or else of these checkpoints."""
-        return self.recipe or self.difference
-
-    @property
-    def decided(self) -> bool:
-        """True where there is a change: in the answer after Holm's adjustment, elsewhere before."""
-        p = self.p_holm if self.level == "group" else self.p_value
-        return p is not None and p < stats.ALPHA
-
-    @property
-    def direction(self) -> int:
-        """1 where the model became better, -1 where worse, as far as the sample shows; else 0."""
-        if self.judged is None or not self.decided:
-            return 0
-        return (1 if self.judged.value > 0 else -1) * metrics.METRICS[self.metric].direction
-
-    @property
-    def p_value(self) -> float | None:
-        """The p-value of the difference that a verdict goes by."""
-        return self.judged.p_value if self.judged else None
-
-    @property
-    def detectable(self) -> float | None:
-        """The true difference that a sample of this kind would find in 80 % of cases."""
-        return self.judged.detectable if self.judged else None
-
-
 def pair_cells(
-    model: ScoredModel, name: str | None, reference: dict[Key, ScoredCell]
+    model: ScoredModel,
+    name: str | None,
+    reference: dict[Key, ScoredCell],
+    same_request: bool = True,
 ) -> list[Pair]:
     """Pair each cell with the reference's, both cut down to the items that both have.
+
+    Args:
+      model: of the cells.
+      name: of the reference.
+      reference: its cells.
+      same_request: whether both must have been asked in the same words.
 
     Raises:
       UserError: the model and the reference, called `name`, were asked different things.
@@ -138,7 +61,7 @@ def pair_cells(
         if not alike or not common:
             pairs.append(Pair(cell, None, model))
             continue
-        _check_same_items(model, name, cell, alike, common)
+        _check_same_items(model, name, cell, alike, common, same_request)
         pairs.append(Pair(_only(cell, common), _only(alike, common), model))
     return pairs
 
@@ -206,7 +129,7 @@ def comparison(level: str, model: str, reference: str | None, pairs: Sequence[Pa
         spreads={name: spread for name, spread in known.items() if spread},
         p_holm=None,
         changed=_share_changed(paired) if paired else None,
-        empty=_share_empty(used) if metrics.KIND_OF.get(first.metric) in GENERATED else None,
+        empty=_share_empty(used) if metrics.kind_of(first.metric) in GENERATED else None,
         n=len(set(zip(columns.datasets, columns.items, strict=True))),
     )
 
@@ -228,12 +151,11 @@ def _share_changed(pairs: Sequence[Pair]) -> float:
 
 def by_relation(cell: ScoredCell) -> tuple:
     """Return what cells of one relation and metric have in common, in the order of a report."""
-    return (RELATIONS.index(cell.relation), cell.metric)
+    return (_ORDER.index(cell.relation), cell.metric)
 
 
 def _order(cell: ScoredCell) -> tuple:
-    relations = ("base", *RELATIONS)
-    return (relations.index(cell.relation), *cell.key)
+    return (_ORDER.index(cell.relation), *cell.key)
 
 
 _COMPARED_TOGETHER: dict[str, Callable[[ScoredCell], Any]] = {
@@ -242,6 +164,7 @@ _COMPARED_TOGETHER: dict[str, Callable[[ScoredCell], Any]] = {
     "contrast": by_relation,
     "measure": by_relation,
     "prompting": by_relation,
+    "asked": by_relation,
     "dataset": lambda cell: (*_order(cell)[:3], cell.key.shots > 0),
     "cell": _order,
 }
@@ -324,7 +247,12 @@ def _common(keys: list[Key], wide: bool) -> dict:
 
 
 def _check_same_items(
-    model: ScoredModel, name: str | None, cell: ScoredCell, other: ScoredCell, common: list[int]
+    model: ScoredModel,
+    name: str | None,
+    cell: ScoredCell,
+    other: ScoredCell,
+    common: list[int],
+    same_request: bool,
 ) -> None:
     for index in common:
         one, two = cell.items[index], other.items[index]
@@ -333,7 +261,7 @@ def _check_same_items(
                 f"{cell.key}: item {index} has the gold output {one.gold!r} for {model.name} and "
                 f"{two.gold!r} for {name}; score both on the same data.root"
             )
-        if one.request != two.request:
+        if same_request and one.request != two.request:
             raise UserError(
                 f"{cell.key}: item {index} was put to {model.name} in other words than to {name}: "
                 "the data, the template, the demonstrations, data.answer_tokens or a limit "

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from jft.data import eval_grid, retention
-from jft.data.dataset_ref import DatasetRef
-from jft.data.datasets import Dataset
+from jft.data.rows.dataset_ref import DatasetRef
+from jft.data.rows.datasets import Dataset
 from jft.errors import UserError, expand
 from jft.evaluation import metrics
 from jft.reporting import harness
@@ -109,15 +109,16 @@ def _read_evaluation(folder: Path) -> ScoredModel:
     )
     tuned = any(record["relation"] != "base" for record in records)
     run = _read_run(Path(first["model_path"])) if tuned else None
+    own_name = model_name(first["model"])._replace(chat=bool(first.get("chat")))
     return ScoredModel(
-        name=first["model"],
-        own_name=model_name(first["model"]),
+        name=str(own_name),
+        own_name=own_name,
         path=first["model_path"],
         step=first["step"],
         steps=first.get("steps") or (run.steps if run else None),
         base=first["base"],
         base_sha256=first["base_sha256"] or first["model_sha256"],
-        train=first["train"] and DatasetRef.parse(first["train"]).title,
+        train=first["train"] and _train_title(first["train"]),
         train_task=first["train_task"],
         train_shots=first["train_shots"] or 0,
         seed=first["train_seed"] or 0,
@@ -130,6 +131,11 @@ def _read_evaluation(folder: Path) -> ScoredModel:
         run=run,
         cells={records_lib.key(r): _cell(folder, r, items) for r in records},
     )
+
+
+def _train_title(train: str) -> str:
+    """Name a training set by its reference; of several their names stand there."""
+    return train if " + " in train else DatasetRef.parse(train).title
 
 
 def _cells(folder: Path) -> list[dict]:
@@ -150,10 +156,10 @@ def _cells(folder: Path) -> list[dict]:
                 f"{folder / records_lib.CELLS.name} line {line}: relation={record['relation']!r}, "
                 f"but line 1 has {found[0]['relation']!r}: a base has no other"
             )
-        if record["metric"] not in metrics.KIND_OF:
+        if metrics.kind_of(record["metric"]) is None:
             raise UserError(
                 f"{folder / records_lib.CELLS.name} line {line}: metric={record['metric']!r}; "
-                f"must be one of {', '.join(metrics.KIND_OF)}"
+                f"must be one of {', '.join(filter(metrics.kind_of, metrics.METRICS))}"
             )
     return found
 
@@ -172,11 +178,11 @@ def _items(folder: Path, metric_of: dict[Key, str]) -> dict[Key, dict[int, dict]
 
 def _check_item(where: str, record: dict, metric: str) -> None:
     """Check that the metrics of a cell can be computed from an item's record."""
-    kind = metrics.KIND_OF[metric]
+    kind = metrics.kind_of(metric) or ""
     if kind == TEXT:
         _check_reading(where, record)
         return
-    field = {LABELS: "correct", CHOICE: "correct"}.get(kind, metric)
+    field = {LABELS: "correct", CHOICE: "correct"}.get(kind, metrics.MAIN[kind])
     value, whole = record.get(field), kind == GENERATION
     known = 0 <= value <= 1 if isinstance(value, bool | int | float) else False
     if not known or not (whole or value in (0, 1)):
@@ -218,7 +224,9 @@ def _cell(folder: Path, record: dict, rows_of: dict[Key, dict[int, dict]]) -> Sc
     rows = rows_of[key]
     _check_rows(folder, record, rows)
     _check_alike(folder, record, list(rows.values()))
-    measures = metrics.measure(list(rows.values()), metrics.KIND_OF[metric])
+    measures = metrics.measure(list(rows.values()), metrics.kind_of(metric) or "")
+    if metric not in measures:
+        raise UserError(f"{folder / 'rows.jsonl'}: rows of {key} do not have what {metric} takes")
     main = measures.pop(metric)
     value = math.fsum(main) / len(main)
     if not abs(value - record["value"]) <= 1e-6 * max(1.0, abs(value)):
@@ -273,7 +281,7 @@ def _check_rows(folder: Path, record: dict, rows: dict[int, dict]) -> None:
 
 def _check_alike(folder: Path, record: dict, rows: list[dict]) -> None:
     """Check that the rows of a cell have the same labels, and distributions at as many places."""
-    labels = metrics.KIND_OF[record["metric"]] == LABELS
+    labels = metrics.kind_of(record["metric"]) == LABELS
     for what, sizes in (
         ("labels", {tuple(row["scores"]) if labels else () for row in rows}),
         ("likeliest", {len(row.get("likeliest", ())) for row in rows}),
@@ -303,6 +311,7 @@ def _read_run(folder: Path) -> Run | None:
         seconds=sum(r["seconds"] for r in records_lib.read_lines(folder, records_lib.METRICS)),
         drift=_find(folder, records_lib.DRIFT),
         probes=records_lib.read_lines(folder, records_lib.PROBES),
+        generations=records_lib.read_lines(folder, records_lib.GENERATIONS),
         data_findings=_data_findings(folder),
     )
 

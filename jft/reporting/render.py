@@ -22,9 +22,10 @@ from jft import pages
 from jft.evaluation.metrics import ACCURACY, METRICS, Metric
 from jft.reporting import answer, wording
 from jft.reporting.compare import TaskGroup
+from jft.reporting.comparison import Comparison
 from jft.reporting.content import Content
 from jft.reporting.findings import NOT_DECIDED
-from jft.reporting.pairs import CHOICES, Comparison
+from jft.reporting.pairs import CHOICES
 
 # Of more models than this the page folds up the details.
 FEW_MODELS = 4
@@ -69,6 +70,7 @@ def page_of(content: Content) -> str:
     environment = pages.environment(Path(__file__).parent)
     groups: list[TaskGroup] = [*report.groups, *report.contrast_groups]
     drawn = [c for recipe in report.recipes for c in (*recipe.relations, *recipe.prompting)]
+    drawn += report.asked
     limit = _limit([*drawn, *(c for group in groups for c in group.answer)])
     return _render(
         environment,

@@ -7,8 +7,8 @@ import math
 from jft.evaluation.metrics import METRICS
 from jft.evaluation.stats import ALPHA, Difference
 from jft.reporting.compare import Contrast, Recipe, Report, TaskGroup
+from jft.reporting.comparison import Comparison
 from jft.reporting.models import ModelName
-from jft.reporting.pairs import Comparison
 from jft.runtime.progress import count, duration
 from jft.tasks import IN_DOMAIN, OUT_OF_DOMAIN, OUT_OF_TASK, RELATIONS, RETENTION, RETENTION_TASKS
 

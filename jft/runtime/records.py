@@ -58,6 +58,14 @@ PROBES = Format(
         **{"kl": NUMBER, "kl_stderr": NUMBER | None},
     },
 )
+GENERATIONS = Format(
+    "generations.jsonl",
+    1,
+    {
+        **{"step": int, "index": int, "task": str, "dataset": str},
+        **{"output": str, "generation": str, "rougeL": NUMBER},
+    },
+)
 DISTANCE: dict[str, Kind] = {"relative_norm": NUMBER | None, "cosine": NUMBER | None}
 WEIGHT = {
     "kind": str,
@@ -81,7 +89,7 @@ TRAINED_MODEL = Format(
     {"steps": int, "base": str, "base_sha256": str, "base_step": int | None},
 )
 # Facts of a scored model that hold for all its cells. In version 1 they stood in every cell: see
-# `read_scored_model`.
+# `read_scored_model`. Beside them `chat` says whether it was asked through its chat template.
 SCORED_MODEL = Format(
     "model.json",
     2,

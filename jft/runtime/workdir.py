@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import typing
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from jft import config as config_lib
@@ -253,8 +253,22 @@ def write_bytes(path: Path, content: bytes | memoryview) -> None:
 
 
 def sha256(value) -> str:
-    """Hash a value as JSON, whatever the order of its keys."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+    """Hash a value as JSON, whatever the order of its keys; a long list is hashed bit by bit."""
+    digest = hashlib.sha256()
+    for part in _json_parts(value):
+        digest.update(part.encode())
+    return digest.hexdigest()
+
+
+def _json_parts(value) -> Iterator[str]:
+    """Write a value as `json.dumps` does, the members of its lists one after the other."""
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        yield json.dumps(value, sort_keys=True)
+        return
+    for i, each in enumerate(value):
+        yield ", " if i else "["
+        yield from _json_parts(each)
+    yield "]" if value else "[]"
 
 
 def append_jsonl(path: Path, records: Iterable[dict]) -> None:

@@ -17,12 +17,20 @@ import numpy as np
 from jft import config as config_lib
 from jft.batch import Shape
 from jft.checkpoints.session import Session, open_session
-from jft.data import checks, data_report, datasets, eval_batches, probe_batches, train_batches
+from jft.data import (
+    checks,
+    eval_batches,
+    probe_batches,
+    train_batches,
+)
 from jft.data.eval_batches import PackedCell
 from jft.data.eval_grid import all_cells, relations
+from jft.data.evaluation_report import evaluation_report
 from jft.data.packed import count_batches
+from jft.data.rows import datasets
 from jft.data.token_checks import SpellingEncoder
 from jft.data.train_batches import Batches
+from jft.data.training_report import training_report
 from jft.errors import UserError
 from jft.evaluation import generation, stats
 from jft.evaluation.compiled import CompiledModel
@@ -138,8 +146,8 @@ def _plan_training(
     """Plan a training with its probes; returns its batches, too."""
     config = job.config
     run = train_batches.plan_run(config, tokenizer, shards)
-    probes = probe_batches.plan_probes(config, tokenizer, run.dataset, seen, shards)
-    report = data_report.training_report(run, datasets.suite(config.data), config, tokenizer)
+    probes = probe_batches.plan_probes(config, tokenizer, run.datasets, run.valid, seen, shards)
+    report = training_report(run, datasets.suite(config.data), config, tokenizer)
     work = Counter(training=_computed_tokens(run.micro_batches))
     if probes:
         probed_steps = {*range(0, run.steps, config.probe.every or run.steps), run.steps}
@@ -153,7 +161,7 @@ def _plan_scoring(
     """Plan the evaluation of a model, with its cells and its data report."""
     config = entry.scoring.config
     cells = [eval_batches.pack_cell(cell, tokenizer, config, shards) for cell in all_cells(config)]
-    report = data_report.evaluation_report(entry.name, cells, config, None, tokenizer)
+    report = evaluation_report(entry.name, cells, config, None, tokenizer)
     prompts = sum(len(cell.encoded) for cell in cells if cell.slots)
     work = Counter(
         scoring=_computed_tokens(count_batches(cell for cell in cells if not cell.slots)),
@@ -277,7 +285,7 @@ def _show(models: int, cells: int, jobs: list[dict]) -> None:
 
 def _show_power(config: config_lib.Config, run: Batches, cells: list[PackedCell]) -> None:
     """Print how large a change has to be to be found, by relation to the first training set."""
-    train = run.dataset.task.name, run.dataset.name
+    train = [(dataset.task.name, dataset.name) for dataset in run.datasets]
     related = relations(config, [packed.cell.dataset for packed in cells], train)
     trainings = len(set(config.study.seeds))
     say(

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jft import config as config_lib
-from jft.data import datasets
-from jft.data.dataset_ref import DatasetRef
-from jft.data.datasets import Suite
 from jft.data.eval_grid import ALL
+from jft.data.rows import datasets
+from jft.data.rows.dataset_ref import DatasetRef
+from jft.data.rows.datasets import Suite
 from jft.errors import UserError
 from jft.runtime.progress import say
 from jft.tasks import method, shots_by_task
@@ -95,7 +95,7 @@ def _entry(
     training.eval = config_lib.Eval()
     training.data = dataclasses.replace(source.data, examples=size, shots=shots, seed=seed)
     name = "-".join(
-        [method(shots), source.task.name, DatasetRef.parse(source.data.train).title]
+        [method(shots), source.task.name, DatasetRef.parse(source.data.train[0]).title]
         + ([f"first-{size}"] if size else [])
         + ([f"seed-{seed}"] if seed else [])
     )
@@ -110,7 +110,7 @@ def _scoring(config: config_lib.Config, model: str, folder: Path, name: str) -> 
     """
     scoring = _without_grid(config)
     scoring.model.path = model
-    scoring.data = dataclasses.replace(config.data, train="", examples=0, shots=0, seed=0)
+    scoring.data = dataclasses.replace(config.data, train=(), examples=0, shots=0, seed=0)
     scoring.train, scoring.optim = config_lib.Train(), config_lib.Optim()
     scoring.probe, scoring.checkpoint = config_lib.Probe(), config_lib.Checkpoint()
     scoring.eval.datasets = scoring.eval.datasets or (ALL,)
@@ -136,10 +136,11 @@ def _training_sets(config: config_lib.Config) -> list[Suite]:
 def _sizes(sizes: tuple[int, ...], source: Suite) -> list[int]:
     """Keep the sizes that a training set has examples for, and say which it has not."""
     try:
-        have = len(source.training_set().examples)
+        have = min(len(each.examples) for each in source.training_sets())
     except UserError:
         return list(sizes)  # its own training will say what is wrong with it; the others can run
     for size in sizes:
         if size > have:
-            say(f"note: {source.data.train} holds {have} examples, so no study.sizes={size} of it")
+            (train,) = source.data.train
+            say(f"note: {train} holds {have} examples, so no study.sizes={size} of it")
     return [size for size in dict.fromkeys(sizes) if size <= have]

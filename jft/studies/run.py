@@ -18,8 +18,8 @@ from typing import Any
 
 from jft import config as config_lib
 from jft.checkpoints import model_ref
-from jft.data import datasets
-from jft.data.dataset_ref import DatasetRef
+from jft.data.rows import datasets
+from jft.data.rows.dataset_ref import DatasetRef
 from jft.errors import UserError, naming
 from jft.runtime import records
 from jft.runtime import workdir as workdir_lib

@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.record_writer import RecordWriter
@@ -20,6 +21,7 @@ from jft.data.train_batches import Batches
 from jft.errors import UserError
 from jft.runtime import processes, records
 from jft.runtime.progress import Bar, say
+from jft.tasks import VALIDATION
 from jft.training import step as step_lib
 from jft.training.step import Metrics
 
@@ -157,10 +159,12 @@ class Log:
         if self.board and now - self._flushed > BOARD_SECONDS:
             self._flushed = now
             self.board.flush()
-        record = {
+        of_sets = self.batches.examples_by_set(step - 1)
+        record: dict[str, Any] = {
             "step": step,
             "loss": loss,
             "examples": self.batches.batch_size,
+            **({"sets": of_sets} if len(of_sets) > 1 else {}),
             "target_tokens": counts.target_tokens,
             "row_tokens": counts.row_tokens,
             "seconds": round(seconds, 4),
@@ -176,10 +180,15 @@ class Log:
         """Record a probe, and start measuring the seconds of the next step."""
         records.append(self.folder, records.PROBES, probes)
         for record in probes:
-            for name in ("nll", "accuracy", "kl"):
+            for name in ("loss", "nll", "accuracy", "kl"):
                 if record[name] is not None:
-                    tag = f"probe/{record['dataset']}/{name}"
+                    valid = record["relation"] == VALIDATION
+                    tag = f"{'valid' if valid else 'probe'}/{record['dataset']}/{name}"
                     self._show(tag, record[name], record["step"])
+        self.restart()
+
+    def restart(self) -> None:
+        """Start measuring the seconds of the next step now."""
         self.time = time.monotonic()
 
     def _show(self, tag: str, value: float, step: int) -> None:

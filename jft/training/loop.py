@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -15,18 +16,23 @@ from jft.checkpoints import manifest, model_record, model_ref
 from jft.checkpoints.model_record import ModelRecord
 from jft.checkpoints.orbax_steps import Checkpoints
 from jft.checkpoints.session import Session, open_session
-from jft.data import checks, data_report, datasets, token_checks, trained_on
+from jft.data import checks, token_checks, trained_on
+from jft.data.eval_batches import PackedCell
 from jft.data.probe_batches import ProbeItems, plan_probes
+from jft.data.rows import datasets
 from jft.data.train_batches import Batches, plan_run
+from jft.data.training_report import trained_examples, training_report
 from jft.errors import UserError, expand
 from jft.model import lora
 from jft.model import mesh as mesh_lib
-from jft.pages import data_page
+from jft.pages import data_page, examples
 from jft.runtime import processes, records
 from jft.runtime import workdir as workdir_lib
 from jft.runtime.progress import phase, say
+from jft.tasks import IN_DOMAIN, VALIDATION
 from jft.training import drift, start
 from jft.training import step as step_lib
+from jft.training.generations import Generations, plan_generations
 from jft.training.log import Log
 from jft.training.probes import Probes, ProbeSchedule, best_steps
 from jft.training.stop import Stop
@@ -57,22 +63,50 @@ def train(config: config_lib.Config, workdir: str, dry_run: bool = False) -> Non
         packing = session.row_shards, session.model.decoder.length_rules
         seen = session.model.trained_on
         batches = plan_run(config, session.tokenizer, *packing)
-        watched = plan_probes(config, session.tokenizer, batches.dataset, seen, *packing)
+        watched = plan_probes(
+            config, session.tokenizer, batches.datasets, batches.valid, seen, *packing
+        )
+        _check_stop_after(config, watched)
+        asked = plan_generations(config, session.tokenizer, batches.valid, *packing)
     processes.agree("data", functools.partial(_facts, session, batches, watched))
     with workdir_lib.claim(workdir, config, "jft.train") as folder:
         checkpoints, step = _checkpoints(folder, config.checkpoint, batches)
         run = PlannedRun(config, session, batches, folder, checkpoints)
-        if step >= batches.steps and not dry_run:
+        last = _last_step(folder, batches)
+        if step >= last and not dry_run:
             checkpoints.prune()
-            say(f"Finished: {folder} holds all {batches.steps} steps; score it with jft.eval")
+            say(f"Finished: {folder} holds all {last} steps; score it with jft.eval")
             drift.write_if_missing(folder, session)
             return
         _check_model(run, step, watched)
         _report(run, step)
         if dry_run:
+            (example, *_) = examples.view_examples(batches, session.tokenizer)
+            say(examples.in_text(example))
             say(f"Dry run: nothing was trained; {folder / 'data_report.html'} shows the data")
         else:
-            _train_from(step, run, watched)
+            _train_from(step, run, watched, asked)
+
+
+def _last_step(folder: Path, batches: Batches) -> int:
+    """Find the last step of a run, which may have ended before it had taken all that it planned."""
+    if not (folder / records.TRAINED_MODEL.name).exists():
+        return batches.steps
+    return min(batches.steps, model_record.read_record(folder).steps)
+
+
+def _check_stop_after(config: config_lib.Config, watched: ProbeItems | None) -> None:
+    """Check that there is something that `train.stop_after` can go by.
+
+    Raises:
+      UserError: there is neither validation nor an in-domain set.
+    """
+    relations = [each.relation for each in watched.sets] if watched else []
+    after = config.train.stop_after
+    if after and VALIDATION not in relations and IN_DOMAIN not in relations:
+        raise UserError(
+            f"train.stop_after={after}: there are no rows to go by; set data.valid, such as 0.05"
+        )
 
 
 def _open_session(config: config_lib.Config, folder: Path) -> Session:
@@ -97,15 +131,21 @@ def _facts(session: Session, batches: Batches, watched: ProbeItems | None) -> di
     return {
         "model": session.model.fingerprint(),
         "tokenizer": session.tokenizer.sha256(),
-        f"training rows ({batches.dataset.source})": workdir_lib.sha256(batches.dataset.examples),
+        **{
+            f"training rows ({dataset.source})": workdir_lib.sha256(dataset.examples)
+            for dataset in batches.datasets
+        },
         "prompts or demonstrations": batches.sha256(),
         "probes": watched.sha256() if watched else "",
     }
 
 
-def _train_from(step: int, run: PlannedRun, watched: ProbeItems | None) -> None:
+def _train_from(
+    step: int, run: PlannedRun, watched: ProbeItems | None, asked: list[PackedCell]
+) -> None:
     """Load, compile, train from a step to the last one or until told to stop, and save."""
     config, session, batches, folder, checkpoints = run
+    last = _last_step(folder, batches)
     mesh, dtype = session.mesh, session.dtype
     optimizer = step_lib.adamw(config.optim, batches.steps)
     decoder, state, frozen = _load(step, run, optimizer)
@@ -114,23 +154,29 @@ def _train_from(step: int, run: PlannedRun, watched: ProbeItems | None) -> None:
     _compile(train_step, load, batches.shapes, step)
     schedule = ProbeSchedule(config.probe.every, batches.steps, done=step)
     probes = Probes(session, decoder, watched, schedule, folder) if watched else None
+    texts = Generations(session, decoder, asked, folder, step)
     log = Log(folder, config, batches, step)
     with Stop(mesh, config.checkpoint.grace) as stop:
         with log:
             if probes and not step:
                 log.probe(probes.run(0, lora.join(state.params, frozen)))
-            while step < batches.steps and not stop.agreed():
+                texts.run(0, lora.join(state.params, frozen))
+            while step < last and not stop.agreed():
                 state, metrics = train_step(state, frozen, load(step))
                 step += 1
                 log.step(step, metrics)  # writes the one before, while the device works on this one
                 if probes and probes.due(step):  # before the save: what is saved has been probed
                     log.flush()
                     log.probe(probes.run(step, lora.join(state.params, frozen)))
-                if _due(config.checkpoint.every, step, batches.steps):
+                    texts.run(step, lora.join(state.params, frozen))
+                    log.restart()
+                    if step < last and probes.best_long_ago(config.train.stop_after):
+                        last = _end_early(folder, step, probes.losses)
+                if _due(config.checkpoint.every, step, last):
                     log.flush()
                     checkpoints.save(step, state)
             log.flush()
-        ended = _save_last(checkpoints, step, state, batches.steps)
+        ended = _save_last(checkpoints, step, state, last)
     if not ended:
         say(f"Stopped after step {step}, saved{stop.since()}; {AGAIN}")
         return
@@ -138,9 +184,22 @@ def _train_from(step: int, run: PlannedRun, watched: ProbeItems | None) -> None:
     say(f"Done: {step} steps in {folder}")
 
 
+def _end_early(folder: Path, step: int, losses: dict[int, float]) -> int:
+    """Make a step the last of the run, since its loss has not become lower for a while."""
+    best = min(losses, key=losses.__getitem__)
+    say(
+        f"Ending at step {step} (train.stop_after): the lowest loss was {losses[best]:.4f} at step "
+        f"{best}, and is {losses[step]:.4f} now"
+    )
+    saved = model_record.read_record(folder)
+    model_record.write_record(folder, saved._replace(steps=step))
+    return step
+
+
 def _check_model(run: PlannedRun, step: int, watched: ProbeItems | None) -> None:
     """Check, before it is loaded, that the model is there and can take the sequences."""
-    session, encoded = run.session, run.batches.encoded + (watched.encoded if watched else [])
+    session = run.session
+    encoded = itertools.chain(run.batches.encoded, watched.encoded if watched else ())
     limits, path = session.model.decoder.limits, run.config.model.path
     token_checks.check_tokens(encoded, session.tokenizer, *limits, path)
     if step and not run.config.lora.rank:  # the checkpoint has all weights
@@ -190,7 +249,7 @@ def _report(run: PlannedRun, done: int) -> None:
     config, session, batches, folder, _ = run
     with phase("Checking the data"):
         source = datasets.suite(config.data)
-        report = data_report.training_report(batches, source, config, session.tokenizer)
+        report = training_report(batches, source, config, session.tokenizer)
         file, page = folder / records.DATA_REPORT.name, folder / "data_report.html"
         if not (done and file.exists() and page.exists()):  # the same data has the same report
             records.write(folder, records.DATA_REPORT, report)
@@ -218,8 +277,8 @@ def _describe(folder: Path, session: Session, batches: Batches) -> None:
     )
     model_record.write_record(folder, record)
     session.tokenizer.save(str(folder / "tokenizer"))
-    examples = data_report.trained_examples(batches)
-    trained_on.write_hashes(folder, batches.dataset.task, examples, base.trained_on or ())
+    examples = trained_examples(batches)
+    trained_on.write_hashes(folder, examples, base.trained_on or ())
 
 
 def _check_same_data(folder: Path, batches: Batches) -> None:
@@ -233,8 +292,9 @@ def _check_same_data(folder: Path, batches: Batches) -> None:
             )
         known = str(records.read(folder, records.DATA_REPORT).get("sha256"))
     if known != batches.sha256():
+        sources = ", ".join(dataset.source for dataset in batches.datasets)
         raise UserError(
-            f"{folder} was begun with other data: {batches.dataset.source}, the prompt, the "
+            f"{folder} was begun with other data: {sources}, the prompt, the "
             "demonstrations or the tokenizer have changed since; restore them, remove it, or "
             "choose another workdir"
         )

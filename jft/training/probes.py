@@ -10,9 +10,9 @@ import io
 import math
 import zipfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +30,7 @@ from jft.model import mesh as mesh_lib
 from jft.runtime import records
 from jft.runtime import workdir as workdir_lib
 from jft.runtime.progress import phase, say
+from jft.tasks import IN_DOMAIN, VALIDATION
 
 # Raised by `np.load` for a file that is missing, damaged or no archive.
 UNREADABLE = (
@@ -93,10 +94,16 @@ class Probes:
         self.file = folder / "probes.npz"
         self.batches = list(items.probe_batches())
         self.item_E = np.concatenate([b.items_BE[b.items_BE >= 0] for b in self.batches])
+        pairs = zip(items.encoded, items.gold, strict=True)
+        self.tokens_I = np.array(
+            [num_entries([each.sequences[j] for j in gold]) for each, gold in pairs]
+        )
         self.sharding = mesh_lib.row_sharding(session.mesh, leading=0)
         with phase("Compiling the probe"):
             self.program = compile_probe(session, model, self.batches[0])
         self.base = self._read_base() if schedule.done else None
+        known = records.read_lines(folder, records.PROBES) if schedule.done else []
+        self.records = [record for record in known if record["step"] <= schedule.done]
 
     def run(self, step: int, params: decoder.Params) -> list[dict]:
         """Make one record for each set; at step 0 the answers become those of the base."""
@@ -117,9 +124,23 @@ class Probes:
             part = slice(first, first + len(each.encoded))
             means = {"nll": now.nll_I, "nll_change": now.nll_I - base.nll_I, "kl": kl_I}
             means = {name: values[part] for name, values in means.items()}
-            found.append({"step": step} | _record(each, scores[part], means))
+            record = {"step": step} | _record(each, scores[part], means)
+            tokens = self.tokens_I[part]
+            found.append(record | {"loss": float(now.nll_I[part] @ tokens / tokens.sum())})
             first = part.stop
+        self.records += found
         return found
+
+    @property
+    def losses(self) -> dict[int, float]:
+        """The loss that the run is judged by at each step that was probed."""
+        return losses(self.records)
+
+    def best_long_ago(self, probes: int) -> bool:
+        """Check whether so many probes since the best one brought no lower loss; 0: never."""
+        known = self.losses
+        best = min(known, key=known.__getitem__, default=0)
+        return 0 < probes <= sum(step > best for step in known)
 
     def _ask(self, params: decoder.Params) -> tuple[list[np.ndarray], np.ndarray]:
         """Compute log-probabilities of the sequences of each item, and `Answers.logprobs_EV`."""
@@ -134,10 +155,10 @@ class Probes:
         return scores, np.concatenate(distributions)
 
     def _nll(self, scores: list[np.ndarray]) -> np.ndarray:
-        triples = zip(self.items.encoded, scores, self.items.gold, strict=True)
-        return np.array(
-            [-values[i] / num_entries([each.sequences[i]]) for each, values, i in triples]
-        )
+        """Compute the mean loss of the tokens of each item's gold answer."""
+        pairs = zip(scores, self.items.gold, strict=True)
+        sums = np.array([sum(values[j] for j in gold) for values, gold in pairs])
+        return -sums / self.tokens_I
 
     def _write_base(self, base: Answers) -> None:
         content, sha256 = io.BytesIO(), self.items.sha256()
@@ -165,13 +186,26 @@ class Probes:
         return base
 
 
+def losses(probes: Iterable[Mapping[str, Any]]) -> dict[int, float]:
+    """Compute the loss that a run is judged by at each step: of validation, or of in-domain items.
+
+    Args:
+      probes: records of its probes.
+    """
+    found: dict[str, dict[int, list[float]]] = {VALIDATION: {}, IN_DOMAIN: {}}
+    for record in probes:
+        relation, step = record["relation"], record["step"]
+        if relation in found:
+            loss = record["loss"] if relation == VALIDATION else record["nll"]
+            found[relation].setdefault(step, []).append(loss)
+    judged = found[VALIDATION] or found[IN_DOMAIN]
+    return {step: float(np.mean(of_sets)) for step, of_sets in judged.items()}
+
+
 def best_steps(folder: Path, number: int, steps: Sequence[int]) -> list[int]:
-    """Choose the `number` of `steps` at which the loss on in-domain probes was lowest."""
-    losses: dict[int, list[float]] = {}
-    for record in records.read_lines(folder, records.PROBES) if number else []:
-        if record["relation"] == "in-domain" and record["step"] in steps:
-            losses.setdefault(record["step"], []).append(record["nll"])
-    return sorted(losses, key=lambda step: float(np.mean(losses[step])))[:number]
+    """Choose the `number` of `steps` at which the loss that the run is judged by was lowest."""
+    known = losses(records.read_lines(folder, records.PROBES) if number else [])
+    return sorted((step for step in known if step in steps), key=known.__getitem__)[:number]
 
 
 def compile_probe(session: Session, model: decoder.DecoderConfig, example: ProbeBatch) -> Program:
@@ -224,13 +258,13 @@ def kl_divergence(base_EV: np.ndarray, tuned_EV: np.ndarray) -> np.ndarray:
 def _record(each: ProbeSet, scores: list[np.ndarray], values: dict[str, np.ndarray]) -> dict:
     """Record means over the items of a set, with their standard errors."""
     task = each.dataset.task
-    hits = [int(np.argmax(s)) == gold for s, gold in zip(scores, each.gold, strict=True)]
+    hits = [int(np.argmax(s)) in gold for s, gold in zip(scores, each.gold, strict=True)]
     record = {
         "task": task.name,
         "dataset": each.dataset.name,
         "relation": each.relation,
         "n": len(hits),
-        "accuracy": float(np.mean(hits)) if task.labels else None,
+        "accuracy": float(np.mean(hits)) if each.has_choices else None,
     }
     for name, of_items in values.items():
         record |= {name: float(of_items.mean()), f"{name}_stderr": _stderr(of_items)}

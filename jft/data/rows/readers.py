@@ -8,19 +8,26 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
+import itertools
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from jft.errors import UserError, expand, machine_trouble
+from jft.data.rows.text_files import RepeatedKeyError, explain, plain, read_lines, read_text
+from jft.errors import UserError, expand
 
-Raw = list[dict[str, Any]]
+# Rows, each an object with the columns of its source. Large sources make them one after the other.
+Raw = Iterable[dict[str, Any]]
+
+
+# Rows that are read at a time from columns.
+BATCH = 1000
 
 
 def read_file(path: Path, where: str) -> Raw:
-    """Read all examples of a file, by its suffix, one of `FORMATS`.
+    """Read all examples of a file, by its suffix, one of `FORMATS`, perhaps with a compression's.
 
     Args:
       path: of the file.
@@ -31,7 +38,12 @@ def read_file(path: Path, where: str) -> Raw:
     """
     if not path.is_file():
         raise UserError(f"{where}: no file {path}")
-    return _checked(FORMATS[path.suffix](path), where)
+    return _checked(FORMATS[plain(path).suffix](path), where)
+
+
+def has_format(path: Path) -> bool:
+    """Check whether a name is that of a file of rows, compressed or not."""
+    return plain(path).suffix in FORMATS
 
 
 def read_library(library: str, place: str, where: str) -> Raw:
@@ -57,15 +69,13 @@ def read_library(library: str, place: str, where: str) -> Raw:
 
 
 def _checked(raw: Any, where: str) -> Raw:
-    if not isinstance(raw, list):
+    if not isinstance(raw, list | Iterator):
         raise UserError(f"{where}: must be a JSON list of rows, not {type(raw).__name__}")
-    if not raw:
+    rows = iter(raw)
+    first = list(itertools.islice(rows, 1))
+    if not first:
         raise UserError(f"{where}: holds no rows; give it some, or leave it out")
-    return raw
-
-
-class _KeyError(ValueError):
-    """A key that stands twice in an object, of which JSON readers believe the last."""
+    return raw if isinstance(raw, list) else itertools.chain(first, rows)
 
 
 def read_json(path: Path):
@@ -75,9 +85,9 @@ def read_json(path: Path):
       UserError: names the file and the line that is malformed, or a key that stands twice.
     """
     try:
-        return _parse(_read_text(path))
+        return _parse(read_text(path))
     except (ValueError, RecursionError) as error:
-        raise UserError(_explain(path, error)) from None
+        raise UserError(explain(path, error)) from None
 
 
 def _parse(text: str):
@@ -88,7 +98,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         key = _repeated([key for key, _ in pairs])
-        raise _KeyError(f"the key {key!r} stands twice in {json.dumps(pairs)[:80]}")
+        raise RepeatedKeyError(f"the key {key!r} stands twice in {json.dumps(pairs)[:80]}")
     return found
 
 
@@ -99,28 +109,30 @@ def _repeated(names: Sequence[str]) -> str | None:
 
 def _read_rows(path: Path):
     """Read a JSON list, or JSON Lines that are called JSON."""
-    lines = [line for line in _read_text(path).split("\n") if line.strip()]
+    lines = [line for line in read_text(path).split("\n") if line.strip()]
     with contextlib.suppress(ValueError, RecursionError):
         if len(lines) > 1 and isinstance(_parse(lines[0]), dict):
             return _read_jsonl(path)
     return read_json(path)
 
 
-def _read_jsonl(path: Path) -> Raw:
-    found, text = [], _read_text(path)
-    if text.lstrip().startswith("["):
-        raise UserError(f"{path}: holds a JSON list, not a row on each line; call it .json")
-    for number, line in enumerate(text.split("\n")):
+def _read_jsonl(path: Path) -> Iterator:
+    is_first = True
+    for number, line in enumerate(read_lines(path)):
+        if not line.strip():
+            continue
+        if is_first and line.lstrip().startswith("["):
+            raise UserError(f"{path}: holds a JSON list, not a row on each line; call it .json")
+        is_first = False
         try:
-            found += [_parse(line)] if line.strip() else []
+            yield _parse(line)
         except (ValueError, RecursionError) as error:
-            raise UserError(_explain(path, error, number)) from None
-    return found
+            raise UserError(explain(path, error, number)) from None
 
 
 def _read_csv(path: Path) -> Raw:
     csv.field_size_limit(sys.maxsize)  # whole articles stand in one field
-    text = _read_text(path)
+    text = read_text(path)
     first = text.partition("\n")[0]
     for sign, name in ((";", "semicolons"), ("\t", "tabs")):
         if sign in first and "," not in first:
@@ -151,7 +163,9 @@ def _check_columns(path: Path, names: list[str]) -> None:
         raise UserError(f"{path}: the column {name!r} stands twice; rename or remove one of them")
 
 
-def _read_parquet(path: Path) -> Raw:
+def _read_parquet(path: Path) -> Iterator:
+    if plain(path) != path:
+        raise UserError(f"{path}: Parquet is compressed inside; unpack the file")
     try:
         import pyarrow
         from pyarrow import parquet
@@ -159,7 +173,8 @@ def _read_parquet(path: Path) -> Raw:
         raise UserError(f"{path}: needs pyarrow; pip install 'jft[data]'") from None
     try:
         _check_columns(path, parquet.read_schema(path).names)
-        return parquet.read_table(path).to_pylist()
+        for batch in parquet.ParquetFile(path).iter_batches(BATCH):
+            yield from batch.to_pylist()
     except (pyarrow.ArrowException, OSError, OverflowError, ValueError) as error:
         raise UserError(f"{path}: not readable as Parquet: {str(error).splitlines()[0]}") from None
 
@@ -182,10 +197,19 @@ def _read_hf(place: str) -> Raw:
         raise ValueError("is written hf:NAME[/CONFIG]/SPLIT")
     folder, inside = local_folder(name)
     if folder is None:
-        return _from_hub(name, split).to_list()
+        return _rows_of(_from_hub(name, split))
     if (folder / "dataset_dict.json").exists():
-        return datasets.load_from_disk(str(folder))[split].to_list()
-    return datasets.load_dataset(str(folder), *inside, split=split).to_list()
+        return _rows_of(datasets.load_from_disk(str(folder))[split])
+    return _rows_of(datasets.load_dataset(str(folder), *inside, split=split))
+
+
+def _rows_of(dataset) -> Iterator[dict]:
+    """Make the rows of a dataset of the library `datasets`, some at a time."""
+    for columns in dataset.iter(BATCH):
+        yield from (
+            dict(zip(columns, values, strict=True))
+            for values in zip(*columns.values(), strict=True)
+        )
 
 
 def _from_hub(place: str, split: str):
@@ -232,27 +256,3 @@ def _plain(value):
     """Turn bytes and NumPy scalars into text and numbers."""
     value = value.item() if hasattr(value, "item") and getattr(value, "ndim", 1) == 0 else value
     return value.decode("utf-8", errors="replace") if isinstance(value, bytes) else value
-
-
-def _read_text(path: Path) -> str:
-    try:
-        # Some programs write a byte order mark first.
-        return path.read_text(encoding="utf-8-sig")
-    except (UnicodeDecodeError, OSError) as error:
-        raise UserError(_explain(path, error)) from None
-
-
-def _explain(path: Path, error: Exception, line: int = 0) -> str:
-    """Word an error in reading a file, or the JSON that begins at a line."""
-    if isinstance(error, OSError):
-        return f"{path}: {machine_trouble(error) or error.strerror}"
-    if isinstance(error, UnicodeDecodeError):
-        return f"{path}: not UTF-8 at byte {error.start}; convert it to UTF-8"
-    if isinstance(error, json.JSONDecodeError):
-        place = f"line {line + error.lineno}, column {error.colno}"
-        return f"{path} {place}: not valid JSON: {error.msg}"
-    if isinstance(error, _KeyError):
-        place = f" line {line + 1}" if line else ""
-        return f"{path}{place}: {error}; rename or remove one of them"
-    # A number too long, or lists nested too deep.
-    return f"{path} line {line + 1}: not readable as JSON: {error}"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from jft.data import readers
+from jft.data.rows import readers
+from jft.data.rows.text_files import matching, plain
 from jft.errors import UserError, expand
 
 # How files say which part of a dataset they hold, and what may follow: rows, or a shard.
@@ -19,6 +20,7 @@ SPLITS = (
 SPLIT = f"(?:{'|'.join(SPLITS)})"
 SIZE = r"(?:[-_. ]\d+(?:-of-\d+)?)?"
 FIRST = "(?:train|training|test|testing|valid|validation)"
+WILD = re.compile(r"[*?\[]")
 NAMES = (rf"(.+)[-_. ]{SPLIT}{SIZE}", rf"{FIRST}{SIZE}[-_. ](.*?[^\W\d_].*?){SIZE}")
 
 
@@ -31,7 +33,8 @@ class DatasetRef(NamedTuple):
 
     Examples of the user's own, in a file or in a library:
 
-        PATH.json    PATH.jsonl    PATH.csv    PATH.parquet
+        PATH.json    PATH.jsonl    PATH.csv    PATH.parquet    and .gz or .zst after these
+        FOLDER/*.jsonl               all files that match, in the order of their names
         hf:NAME[/CONFIG]/SPLIT       NAME: on the Hugging Face hub, or a local folder
         tfds:NAME[/CONFIG]:SPLIT     in TensorFlow Datasets
 
@@ -75,7 +78,7 @@ class DatasetRef(NamedTuple):
     @property
     def is_own(self) -> bool:
         """True for examples of the user's own, False for a set of the suite."""
-        return bool(self.library) or Path(self.text).suffix in readers.FORMATS
+        return bool(self.library) or readers.has_format(Path(self.text))
 
     @property
     def name(self) -> str:
@@ -95,8 +98,8 @@ class DatasetRef(NamedTuple):
     @property
     def title(self) -> str:
         """The name of a training set in results, which tells its sizes apart: `paws_train_2000`."""
-        stem = Path(self.text).stem
-        if self.library:
+        stem = plain(Path(self.text)).stem
+        if self.library or WILD.search(stem):
             return self.name
         return f"{self.name}_{stem}" if _is_split(stem) else stem
 
@@ -114,34 +117,49 @@ class DatasetRef(NamedTuple):
         if self.library == "hf":
             folder, _ = readers.local_folder(self._place.rpartition("/")[0])
             return [path for path in folder.rglob("*") if path.is_file()] if folder else []
-        return [self.path] if self.path.is_file() else []
+        return [path for path in matching(self.path) if path.is_file()]
 
     def matches(self, task: str, path: Path) -> bool:
         """Check whether it means this file of the suite, of a task."""
         names = (set_name(path), path.stem)
         return self.text in (*names, *(f"{task}/{name}" for name in names))
 
-    def read(self) -> readers.Raw:
-        """Read all examples of the user's own.
+    def read(self) -> Iterator[Part]:
+        """Read all examples of the user's own, file after file.
 
         Raises:
           UserError: nothing is there, or it does not hold examples.
         """
         where = f"{self.key}={self.text}"
         if self.library:
-            return readers.read_library(self.library, self._place, where)
-        return readers.read_file(self.path, where)
+            raw = readers.read_library(self.library, self._place, where)
+            yield Part(self.text.rsplit("/", 1)[-1], raw)
+            return
+        paths = matching(self.path)
+        if not paths:
+            raise UserError(f"{where}: no file matches {self.path}")
+        for path in paths:
+            yield Part(path.name, readers.read_file(path, where))
+
+
+class Part(NamedTuple):
+    """The rows of one of the files of a set."""
+
+    name: str
+    rows: readers.Raw
 
 
 def set_name(path: Path) -> str:
     """Return the name of the set in a file: `paws` of `paws_train_2000.json`, `paws-dev.csv`.
 
-    A file that is called `train` or `test` alone has the name of its folder.
+    A file that is called `train` or `test` alone has the name of its folder, and so has `*.jsonl`.
     """
-    if _is_split(path.stem):
-        return path.expanduser().resolve().parent.name or path.stem
-    matches = (re.fullmatch(pattern, path.stem, re.IGNORECASE) for pattern in NAMES)
-    return next((match[1] for match in matches if match), path.stem)
+    # Of a pattern what stands before its first wildcard.
+    stem = WILD.split(plain(path).stem)[0].rstrip("-_. ")
+    if not stem or _is_split(stem):
+        return path.expanduser().resolve().parent.name or stem
+    matches = (re.fullmatch(pattern, stem, re.IGNORECASE) for pattern in NAMES)
+    return next((match[1] for match in matches if match), stem)
 
 
 def _is_split(stem: str) -> bool:

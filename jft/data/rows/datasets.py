@@ -9,63 +9,17 @@ ROOT/<task>/few_shot/<dataset>_few_shot.json     demonstrations
 from __future__ import annotations
 
 import dataclasses
-import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from jft import config as config_lib
-from jft.data import mappings, prompts, readers
-from jft.data.dataset_ref import DatasetRef, listing, nearest, set_name
+from jft.data.rows import forms, mappings, own_rows, prompt_templates, readers
+from jft.data.rows.dataset_ref import DatasetRef, listing, nearest, set_name
+from jft.data.rows.own_rows import Dataset, checked
 from jft.errors import UserError, expand
-from jft.tasks import TASKS, Example, Task, own_task, same_text
+from jft.tasks import FORM_TASKS, TASKS, Example, Task, own_task
 
-MINI = Path(__file__).parent / "mini"
-LONE_SURROGATE = re.compile("[\ud800-\udfff]")
-
-
-class Dataset(NamedTuple):
-    """Examples of one task.
-
-    Attributes:
-      name: of the dataset, without `_train_2000`.
-      task: the task.
-      source: the file, or the reference that was read.
-      own: whether the examples are the user's own, not of the suite.
-      examples: in the order of the file; every field of the task and `output` are text.
-      left_out: those after them, which were not asked for.
-      read_as: what a public name made of its columns and labels, in words; empty if nothing.
-    """
-
-    name: str
-    task: Task
-    source: str
-    own: bool
-    examples: list[Example]
-    left_out: Sequence[Example] = ()
-    read_as: str = ""
-
-    def where(self, index: int) -> str:
-        """Name an example in errors."""
-        return f"{self.source.rsplit('/', 1)[-1]} row {index} (from 0)"
-
-    @property
-    def place(self) -> str:
-        """The name of the set in reports: its file within the suite, or the user's reference."""
-        return self.source if self.own else f"{self.task.name}/{Path(self.source).name}"
-
-    @property
-    def usable(self) -> list[int]:
-        """The indices of the examples with a label of the task; all where the task has none."""
-        labels = self.task.labels
-        return [i for i, e in enumerate(self.examples) if not labels or e["output"] in labels]
-
-    def first(self, limit: int) -> Dataset:
-        """Keep the first `limit` examples; all for 0."""
-        if not 0 < limit < len(self.examples):
-            return self
-        rest = [*self.examples[limit:], *self.left_out]
-        return self._replace(examples=self.examples[:limit], left_out=rest)
+MINI = Path(__file__).parents[1] / "mini"
 
 
 class Suite(NamedTuple):
@@ -84,7 +38,7 @@ class Suite(NamedTuple):
     @property
     def tasks(self) -> dict[str, Task]:
         """All tasks by name: those of the table, and the config's."""
-        return TASKS | {self.task.name: self.task}
+        return TASKS | FORM_TASKS | {self.task.name: self.task}
 
     def template(self, task: Task, index: int, key: str = "data.prompt") -> str:
         """Return the prompt template of a task; `key` of the config asks for this index.
@@ -96,6 +50,10 @@ class Suite(NamedTuple):
             if index:
                 raise UserError(f"{key}={index}: data.template is the only prompt, 0")
             return self.data.template
+        if task.name in FORM_TASKS:
+            if index:
+                raise UserError(f"{key}={index}: {task.name} has one prompt, 0")
+            return forms.TEMPLATES[task.name]
         path = self.root / "prompt_map.json"
         templates = readers.read_json(path)
         if not isinstance(templates, list) or not all(isinstance(t, dict) for t in templates):
@@ -108,27 +66,35 @@ class Suite(NamedTuple):
                 f"{path}: prompt {index} has no template for task {task.name}; add one, or choose "
                 f"another {key}"
             )
-        prompts.check_template(template, task, f"{path} prompt {index}")
+        prompt_templates.check_template(template, task, f"{path} prompt {index}")
         return template
 
-    def training_set(self) -> Dataset:
-        """Read the training set that `data.train` names.
+    def training_sets(self) -> list[Dataset]:
+        """Read the training sets that `data.train` names.
 
         Raises:
           UserError: no such file (names the nearest), or examples that are not of the task.
         """
-        train, task = self.data.train, self.task
-        known = [path.stem for path in self.files(task, "train")]
-        if not train:
-            raise UserError(f"data.train is empty; {self.root / task.name} holds {listing(known)}")
-        dataset = self._own(DatasetRef.parse(train, "data.train"), task)
+        if not self.data.train:
+            known = [path.stem for path in self.files(self.task, "train")]
+            raise UserError(
+                f"data.train is empty; {self.root / self.task.name} holds {listing(known)}"
+            )
+        return [self._training_set(name) for name in self.data.train]
+
+    def _training_set(self, train: str) -> Dataset:
+        ref = DatasetRef.parse(train, "data.train", self.tasks)
+        dataset = self._own(ref, self._task_of(ref))
         if dataset is None:
-            path = self.root / task.name / f"{train}.json"
+            before, _, stem = ref.text.rpartition("/")
+            task = self.tasks.get(before) or self._task_of(ref)
+            path = self.root / task.name / f"{stem}.json"
             if not path.is_file():
+                known = [path.stem for path in self.files(task, "train")]
                 others = [
                     t.name for t in TASKS.values() if (self.root / t.name / path.name).is_file()
                 ]
-                hint = f"; set data.task={others[0]}" if others else nearest(train, known)
+                hint = f"; set data.task={others[0]}" if others else nearest(stem, known)
                 raise UserError(f"data.train={train}: no file {path}{hint}")
             dataset = read_dataset(path, task)
         if self.data.examples > len(dataset.examples):
@@ -169,7 +135,7 @@ class Suite(NamedTuple):
         if not ref.is_own:
             task, path = self._find(ref, "train")
             train = path.stem
-        data = dataclasses.replace(self.data, task=task.name, train=train)
+        data = dataclasses.replace(self.data, task=task.name, train=(train,))
         if task.name != self.data.task:  # these speak of the config's task
             data = dataclasses.replace(data, template="", fields=(), labels=(), demos="")
         return Suite(self.root, data, task)
@@ -212,11 +178,24 @@ class Suite(NamedTuple):
                 f"{asked}: no demonstrations of {name} in {path}; set data.demos to a file of "
                 f"yours{f', or to one of {names}' if known else ''}; or use 0 shots"
             )
+        if found.task != task:
+            raise UserError(
+                f"data.demos={name}: holds rows of task {found.task.name}, but {task.name} has to "
+                "be shown; give rows of its form"
+            )
         if shots > len(found.examples):
             raise UserError(
                 f"{key}={shots}: {found.source} holds {len(found.examples)} demonstrations"
             )
-        return found.examples
+        return list(found.examples)
+
+    def demos_of(self, dataset: Dataset) -> str:
+        """Name the demonstrations of a dataset: `data.demos` where these fit, or its own."""
+        return self.given_demos(dataset.task, dataset.own) or dataset.name
+
+    def given_demos(self, task: Task, own: bool = False) -> str:
+        """Return `data.demos` where these fit: the config's task, and the user's own rows."""
+        return self.data.demos if own or task.name == self.data.task else ""
 
     def has_demos(self, task: Task, name: str) -> bool:
         """Check whether the suite has demonstrations of its dataset, without reading them."""
@@ -236,24 +215,7 @@ class Suite(NamedTuple):
 
     def _own(self, ref: DatasetRef, task: Task) -> Dataset | None:
         """Read examples of the user's own; None where the reference is to a set of the suite."""
-        if not ref.is_own:
-            if ref.path.is_file():
-                formats = ", ".join(readers.FORMATS)
-                raise UserError(
-                    f"{ref.key}={ref.text}: rows of your own come as {formats}, hf: or tfds:"
-                )
-            return None
-        raw = _filled(ref.read())
-        public, mapping = mappings.for_public_dataset(ref.name)
-        if isinstance(raw[0], dict) and {*task.fields, "output"} <= raw[0].keys():
-            mapping = mapping._replace(columns={})  # the public dataset's columns, renamed already
-        if task.name == self.task.name and (self.data.fields or self.data.labels):
-            public, mapping = "", mappings.configured(self.data.fields, self.data.labels)
-        mapping.check(task, own=not public)
-        read_as = f"{public}: {mapping}" if public and str(mapping) else ""
-        dataset = Dataset(ref.name, task, ref.text, True, raw, read_as=read_as)
-        examples = [mapping.apply(each, task, dataset.where(i)) for i, each in enumerate(raw)]
-        return _checked(dataset._replace(examples=examples))
+        return own_rows.read(ref, task, self.data) if own_rows.is_own(ref) else None
 
     def _find(self, ref: DatasetRef, kind: str) -> tuple[Task, Path]:
         """Find the file of a set of the suite, of a kind, `train` or `test`."""
@@ -289,18 +251,18 @@ def suite(data: config_lib.Data) -> Suite:
 
 def _config_task(data: config_lib.Data) -> Task:
     """Look the task up in the table, or make it of the template and the labels."""
-    task = TASKS.get(data.task)
+    task = (TASKS | FORM_TASKS).get(data.task)
     if task is None:
         if not data.template:
             raise UserError(
                 f"data.task={data.task!r}: no such task{nearest(data.task, TASKS)}; one of "
                 "your own needs data.template"
             )
-        fields = prompts.task_fields(data.template, "data.template")
+        fields = prompt_templates.task_fields(data.template, "data.template")
         labels = mappings.label_names(data.labels)
         return own_task(data.task, fields, labels)
     if data.template:
-        prompts.check_template(data.template, task, "data.template")
+        prompt_templates.check_template(data.template, task, "data.template")
     return task
 
 
@@ -311,40 +273,4 @@ def read_dataset(path: Path, task: Task) -> Dataset:
       UserError: no such file, or examples that are not of the task.
     """
     raw = readers.read_file(path, f"data.root={path}")
-    return _checked(Dataset(set_name(path), task, str(path), False, raw))
-
-
-def _filled(raw: readers.Raw) -> readers.Raw:
-    """Give every row all columns: what a row lacks that others have is a missing value."""
-    columns: dict = dict.fromkeys(key for row in raw if isinstance(row, dict) for key in row)
-    return [columns | row if isinstance(row, dict) else row for row in raw]
-
-
-def _checked(dataset: Dataset) -> Dataset:
-    errors = []
-    for index, example in enumerate(dataset.examples):
-        try:
-            _check_example(example, dataset.task, dataset.where(index))
-        except UserError as error:
-            errors.append(str(error))
-    if errors:
-        more = f" ({len(errors)} of {len(dataset.examples)} rows have a fault)"
-        raise UserError(errors[0] + more * (len(errors) > 1))
-    return dataset
-
-
-def _check_example(example: object, task: Task, where: str) -> None:
-    if not isinstance(example, dict):
-        raise UserError(f"{where}: must be an object with {', '.join(task.fields)} and output")
-    for name in (*task.fields, "output"):
-        if name not in example:
-            raise UserError(f"{where}: missing field {name!r} of task {task.name}")
-        if example[name] is None or example[name] != example[name]:
-            raise UserError(f"{where}: field {name!r} is missing ({example[name]}); fill it in")
-        if not isinstance(example[name], str):
-            kind = type(example[name]).__name__
-            raise UserError(f"{where}: field {name!r} must be text, not {kind}")
-        if LONE_SURROGATE.search(example[name]):
-            raise UserError(f"{where}: field {name!r} holds half a character (a lone surrogate)")
-    if not same_text(example["output"]):
-        raise UserError(f"{where}: output is empty; an example needs an answer")
+    return checked(Dataset(set_name(path), task, str(path), False, list(raw)))

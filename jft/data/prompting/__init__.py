@@ -1,0 +1,1 @@
+"""Prompting: from examples to token sequences, the only place that makes a prompt."""

@@ -1,0 +1,1 @@
+"""Rows: from files and libraries to examples of tasks."""

@@ -1,0 +1,125 @@
+"""Rows with choices of their own: a question, what may be chosen, and which of it is right."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from jft.errors import UserError
+from jft.tasks import Example
+
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+# The columns of published sets.
+QUESTIONS = ("input", "question", "prompt", "query", "ctx", "goal")
+CHOICES = ("choices", "options", "endings")
+ANSWERS = ("answer", "answerKey", "answer_index", "answer_idx", "label", "gold")
+
+
+class Choices(NamedTuple):
+    """The content of a row.
+
+    Attributes:
+      question: its text.
+      texts: what may be chosen.
+      right: the index of the right choice.
+    """
+
+    question: str
+    texts: list[str]
+    right: int
+
+    def by_text(self) -> Example:
+        """Make an example whose answer is the text of a choice."""
+        return {
+            "input": self.question,
+            "choices": json.dumps(self.texts, ensure_ascii=False),
+            "output": self.texts[self.right],
+        }
+
+    def by_letter(self) -> Example:
+        """Make an example that lists the choices by letters, and whose answer is a letter."""
+        letters = LETTERS[: len(self.texts)]
+        listed = [f"{letter}. {text}" for letter, text in zip(letters, self.texts, strict=True)]
+        return {
+            "input": self.question,
+            "options": "\n".join(listed),
+            "choices": json.dumps(list(letters)),
+            "output": letters[self.right],
+        }
+
+
+def is_choice(row: Mapping[str, Any]) -> bool:
+    """Check whether a row has columns of a question, of choices, and of an answer."""
+    return all(_column(row, names) for names in (QUESTIONS, CHOICES, ANSWERS))
+
+
+def read(row: Mapping[str, Any], where: str) -> Choices:
+    """Read a row with choices.
+
+    Args:
+      row: the choices are a list of texts, or texts with labels as `{"text": [...], "label":
+        [...]}`; in CSV the JSON of either. The answer is an index (from 0), a letter (from A), a
+        label, or the text of a choice.
+      where: the row, for messages.
+
+    Raises:
+      UserError: names the column that is not as described.
+    """
+    name = _column(row, QUESTIONS) or QUESTIONS[0]
+    question = row.get(name)
+    if not isinstance(question, str) or not question.strip():
+        raise UserError(f"{where}: {name}={question!r:.80}: must be text")
+    texts, labels = _texts(row, where)
+    name = _column(row, ANSWERS) or ANSWERS[0]
+    right = _place(row.get(name), texts, labels)
+    if not 0 <= right < len(texts):
+        raise UserError(
+            f"{where}: {name}={row.get(name)!r:.80}: must be the index of one of {len(texts)} "
+            "choices (from 0), its letter (from A) or its text"
+        )
+    return Choices(question.rstrip(), texts, right)
+
+
+def _texts(row: Mapping[str, Any], where: str) -> tuple[list[str], list[str]]:
+    name = _column(row, CHOICES) or CHOICES[0]
+    value = row.get(name)
+    if isinstance(value, str):
+        with contextlib.suppress(ValueError, RecursionError):
+            value = json.loads(value)
+    labels: Any = []
+    if isinstance(value, Mapping):
+        labels, value = value.get("label", []), value.get("text")
+    lists = all(
+        isinstance(of, list) and all(isinstance(t, str) for t in of) for of in (value, labels)
+    )
+    if not lists or not isinstance(value, list):
+        raise UserError(
+            f"{where}: {name}={row.get(name)!r:.80}: must be a list of texts (in CSV, of JSON)"
+        )
+    stripped = [text.strip() for text in value]
+    if not 2 <= len(set(stripped)) == len(stripped) <= len(LETTERS) or not all(stripped):
+        raise UserError(
+            f"{where}: {name}={value!r:.80}: must be 2 to {len(LETTERS)} different texts"
+        )
+    return stripped, labels
+
+
+def _place(answer: object, texts: Sequence[str], labels: Sequence[str]) -> int:
+    """Find the index of the right choice; -1 where there is none."""
+    if isinstance(answer, str):
+        text = answer.strip()
+        for known in (labels, texts, [" ".join(each.split()) for each in texts]):
+            if text in known:
+                return list(known).index(text)
+        if text.isdecimal():
+            return int(text)
+        return LETTERS.find(text.upper()) if len(text) == 1 else -1
+    if isinstance(answer, bool) or not isinstance(answer, int | float):
+        return -1
+    return int(answer) if float(answer).is_integer() else -1  # Parquet makes 2.0 of 2
+
+
+def _column(row: Mapping[str, Any], names: Iterable[str]) -> str:
+    return next((name for name in names if row.get(name) is not None), "")

@@ -1,0 +1,108 @@
+"""Generations of a few validation rows at each probe: what the model would say, over time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from jft import config as config_lib
+from jft.batch import LengthRules
+from jft.checkpoints.session import Session
+from jft.data import eval_batches
+from jft.data.draws import TrainingSet
+from jft.data.eval_batches import PackedCell
+from jft.data.eval_grid import Cell
+from jft.data.prompting.prompter import PromptEncoder, is_chat
+from jft.data.validation import ValidationSet
+from jft.evaluation import generation, results
+from jft.evaluation.compiled import CompiledModel
+from jft.model import decoder, lora
+from jft.runtime import records
+from jft.runtime.progress import phase
+from jft.tasks import GENERATION
+
+
+def plan_generations(
+    config: config_lib.Config,
+    tokenizer: PromptEncoder,
+    valid: Sequence[ValidationSet],
+    shards: int = 1,
+    length_rules: LengthRules | None = None,
+) -> list[PackedCell]:
+    """Pack the prompts of the first rows of each set whose answers are generated.
+
+    Args:
+      config: of the run.
+      tokenizer: the model's.
+      valid: from `validation.validation_sets`.
+      shards: devices that the rows of a batch are split over.
+      length_rules: those of the model; None: not known.
+    """
+    asked = replace(config, eval=replace(config.eval, limit=0))
+    number = config.probe.generations
+    wanted = [v for v in valid if number and v.of.dataset.task.kind == GENERATION]
+    return [
+        eval_batches.pack_cell(
+            _cell(each.of, each.indices[:number], config.data),
+            tokenizer,
+            asked,
+            shards,
+            length_rules,
+        )
+        for each in wanted
+    ]
+
+
+def _cell(of: TrainingSet, indices: list[int], data: config_lib.Data) -> Cell:
+    """Make a cell of some rows, asked as examples to train on are written."""
+    dataset, task = of.dataset, of.dataset.task
+    rows = [dataset.examples[i] | {"row": str(i)} for i in indices]
+    own = {task.inputs(row) for row in rows}
+    demos = [demo for demo in of.demos if task.inputs(demo) not in own][: data.shots]
+    few = dataset._replace(examples=rows, left_out=(), parts=())
+    chat = is_chat(data.chat, task)
+    return Cell(few, len(demos), data.prompt, 0, of.template, tuple(demos), chat)
+
+
+class Generations:
+    """The generations of a run, written to `generations.jsonl`."""
+
+    def __init__(
+        self,
+        session: Session,
+        model: decoder.DecoderConfig,
+        cells: list[PackedCell],
+        folder: Path,
+        done: int,
+    ):
+        """Drop the records of steps after `done`, which are trained again."""
+        self.cells, self.folder, self.tokenizer = cells, folder, session.tokenizer
+        self._most = session.config.eval.max_new_tokens
+        self._dtype = session.dtype
+        self._model = CompiledModel(model, {}, session.mesh, session.dtype, self._most)
+        records.keep_lines(
+            folder, records.GENERATIONS, lambda record: done > 0 and record["step"] <= done
+        )
+
+    def run(self, step: int, params: decoder.Params) -> None:
+        """Continue the prompts, and write what comes of it, with its ROUGE-L."""
+        if not self.cells:
+            return
+        with phase(f"Generating at step {step}"):
+            self._model.params = lora.cast(params, self._dtype)  # no copy of what is in it already
+            for cell in self.cells:
+                texts = generation.generate(self._model, cell, self.tokenizer, lambda _: None)
+                scored = results.text_records("", cell, texts, self._most)
+                records.append(
+                    self.folder,
+                    records.GENERATIONS,
+                    [_record(step, cell, i, each) for i, each in enumerate(scored)],
+                )
+            self._model.params = {}
+
+
+def _record(step: int, cell: PackedCell, i: int, scored: dict) -> dict:
+    row = cell.cell.dataset.examples[cell.indices[i]]["row"]
+    kept = {name: scored[name] for name in ("task", "dataset", "output", "generation", "rougeL")}
+    return {"step": step, "index": int(row)} | kept
