@@ -67,7 +67,10 @@ class Task:
 
 def answers_of(task: Task, example: Example) -> tuple[str, ...]:
     """List the answers that are compared: the task's labels, or the example's own choices."""
-    return tuple(json.loads(example["choices"])) if task.kind == CHOICE else task.labels
+    if task.kind != CHOICE:
+        return task.labels
+    choices = example["choices"]
+    return tuple(choices.split("\n") if task.name in RETENTION_TASKS else json.loads(choices))
 
 
 def same_text(text: str) -> str:

@@ -10,6 +10,7 @@ from jft.data import train_batches
 from jft.data.prompting import prompter as prompter_lib
 from jft.data.prompting.prompts import Request
 from jft.errors import UserError
+from jft.evaluation import generation
 from jft.evaluation import loop as evaluation
 from jft.reporting import render
 from jft.reporting.content import gather
@@ -216,3 +217,42 @@ def test_a_model_that_is_asked_in_another_form_than_it_was_trained_on_is_told(ch
     found = records.read(tmp_path / "eval", records.DATA_REPORT)["findings"]
     (told,) = [f["text"] for f in found if f["check"] == "asked_in_other_form"]
     assert told.startswith("it was trained on sentiment in chats, and is asked it in plain text")
+
+
+def test_a_turn_ends_where_the_template_ends_it_whatever_the_end_of_sequence_is():
+    """Qwen2.5's base: its end of sequence is another token than that of turns."""
+    tokenizer = chat_templates.tokenizer("chatml")
+    end = tokenizer._backend.token_to_id("<|im_end|>")
+    assert end not in tokenizer.special.eos_ids
+    assert set(generation.stops_of(tokenizer, 400, whole=True).eos.tolist()) == {
+        end,
+        *tokenizer.special.eos_ids,
+    }
+    assert set(generation.stops_of(tokenizer, 400).eos.tolist()) == set(tokenizer.special.eos_ids)
+
+
+@pytest.mark.parametrize("name", chat_templates.TEMPLATES)
+@pytest.mark.parametrize("answer", ["end", "s", "im", "model", "turn", "</", "a <b>"])
+def test_the_answer_is_found_whatever_the_template_writes_around_it(config, name, answer):
+    found = write(config, name, False, answers=(answer, "other"))
+    assert found[0][1].removeprefix("<think>\n\n</think>\n\n").strip() == answer
+
+
+def test_conversations_are_evaluated_with_the_retention_panel(chats, tmp_path):
+    chats.eval.datasets, chats.eval.limit = chats.eval.datasets[:1], 2
+    chats.eval.retention = ("prompts", "instruction")
+    chats.eval.chat = "chat"
+    evaluation.evaluate(chats, str(tmp_path / "eval"))
+    cells = records.read_lines(tmp_path / "eval", records.CELLS)
+    assert {cell["task"]: cell["chat"] for cell in cells} == {
+        "conversation": True,
+        "instructions": True,
+    }
+
+
+def test_nothing_is_learned_in_an_evaluation(chats, tmp_path):
+    chats.data.demo_loss, chats.data.demos = True, ""
+    chats.eval.datasets, chats.eval.shots = ("shops",), (2,)
+    evaluation.evaluate(chats, str(tmp_path / "eval"))
+    rows = records.read_lines(tmp_path / "eval", records.ROWS)
+    assert all(len(row["scores"]) == 2 for row in rows)

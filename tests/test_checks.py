@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import chat_templates
 import numpy as np
 import pytest
 
@@ -21,7 +22,7 @@ from jft.data.training_report import training_report
 from jft.errors import UserError
 from jft.evaluation import loop as eval_loop
 from jft.pages import data_page, packed_row
-from jft.tasks import TASKS, Task, same_text
+from jft.tasks import PLAIN_TEXT, TASKS, Task, same_text
 from jft.training import loop
 
 REPO = Path(__file__).parent.parent
@@ -578,3 +579,29 @@ def test_a_space_in_the_labels_is_answered_with_where_it_is():
     dataset = labelled(("a", "no"), ("b", "yes"))._replace(task=task)
     with pytest.raises(UserError, match=r"take the space before no out of data\.labels"):
         checks.labelled(dataset)
+
+
+def test_texts_have_hashes_and_are_found_among_test_items(tmp_path):
+    texts = [{"output": "One text."}, {"output": "Another."}]
+    trained_on.write_hashes(tmp_path, [(PLAIN_TEXT, texts[:1])], ())
+    known = trained_on.read_hashes(tmp_path)
+    assert trained_on.among(PLAIN_TEXT, texts, known) == [0]
+
+
+def test_an_example_that_does_not_fit_is_not_shown(config, suite_root, tmp_path):
+    file = suite_root / "sentiment" / "shops_train_20.json"
+    rows = json.loads(file.read_text())
+    file.write_text(json.dumps([rows[0] | {"output": rows[0]["output"]}, *rows[1:]]))
+    (tmp_path / "c.jinja").write_text(chat_templates.CHATML)
+    long = {
+        "messages": [{"role": "user", "content": "x" * 500}, {"role": "assistant", "content": "y"}]
+    }
+    short = {"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}]}
+    path = tmp_path / "chats.jsonl"
+    path.write_text("".join(json.dumps(r) + "\n" for r in [long, *[short] * 20]))
+    config.data.train, config.data.chat_template = str(path), str(tmp_path / "c.jinja")
+    config.data.shuffle, config.data.max_length = False, 200
+    loop.train(config, str(tmp_path / "run"), dry_run=True)
+    page = (tmp_path / "run" / "data_report.html").read_text()
+    assert "Row 1:" in page
+    assert "Row 0:" not in page

@@ -15,6 +15,7 @@ from jft.data.rows import choices, datasets
 from jft.errors import UserError
 from jft.evaluation import loop
 from jft.runtime import records
+from jft.training import loop as training
 
 ROWS = [
     {
@@ -91,7 +92,8 @@ def test_the_main_metric_may_be_another(asked, tmp_path):
 
 
 def test_letters_are_scored_after_the_list_of_choices(asked, tmp_path):
-    asked.data.form = "letters"
+    (name,) = asked.eval.datasets
+    asked.eval.datasets = (name.replace("choice:", "letter:"),)
     cell, rows = score(asked, tmp_path / "eval")
     assert cell["task"] == "letter"
     assert [list(row["scores"]) for row in rows] == [["A", "B", "C"], ["A", "B", "C"], ["A", "B"]]
@@ -139,7 +141,7 @@ def test_demonstrations_are_answered_as_items_are(asked, tmp_path):
         ),
         ({"ctx": "q", "endings": ["x", "y"], "label": "1"}, 1),
         ({"question": "q", "options": ["x", "y"], "answer": "b"}, 1),
-        ({"question": "q", "options": ["1", "0"], "answer": "0"}, 1),
+        ({"question": "q", "options": ["7", "0"], "answer": "7"}, 0),
         ({"question": "q", "options": '["x", "y"]', "answer": 1.0}, 1),
         ({"input": "q", "choices": ["x", "y z"], "answer": " y z "}, 1),
     ],
@@ -162,6 +164,10 @@ def test_the_columns_of_published_sets_are_known(row, right):
         ({"question": "q", "choices": ["x"], "answer": 0}, r"must be 2 to 26 different texts"),
         ({"question": "q", "choices": "x, y", "answer": 0}, r"must be a list of texts \(in CSV"),
         ({"question": "q", "choices": ["x", 2], "answer": 0}, r"must be a list of texts"),
+        (
+            {"question": "q", "choices": ["2", "3", "0", "1"], "answer": "1"},
+            r"answer='1': is the text of one choice and the index of another; give its letter",
+        ),
         ({"question": " ", "choices": ["x", "y"], "answer": 0}, r"question=' ': must be text"),
     ],
 )
@@ -174,3 +180,18 @@ def test_the_fields_of_a_task_come_before_choices(config, tmp_path):
     rows = [{"input": "q", "choices": ["x", "y"], "label": 0, "output": "positive"}] * 8
     config.data.train = write(tmp_path / "a.jsonl", rows)
     assert datasets.suite(config.data).training_sets()[0].task.name == "sentiment"
+
+
+def test_what_a_question_is_about_stands_before_it():
+    row = {"article": "A town.", "question": "Where?", "options": ["x", "y"], "answer": "B"}
+    assert choices.read(row, "row 0").question == "A town.\nWhere?"
+
+
+def test_probes_choose_among_the_choices(asked, tmp_path):
+    asked.probe.limit, asked.probe.datasets = 3, asked.eval.datasets
+    asked.data.train, asked.train.steps = "shops_train_20", 1
+    training.train(asked, str(tmp_path / "run"))
+    found = records.read_lines(tmp_path / "run", records.PROBES)
+    _, rows = score(asked, tmp_path / "eval")
+    by_sum = [max(row["scores"], key=row["scores"].get) == row["output"] for row in rows]
+    assert found[0]["accuracy"] == pytest.approx(sum(by_sum) / 3)

@@ -247,12 +247,12 @@ def test_odd_files_that_are_read(learned, content, name, targets):
         (
             lines(TALK, {"prompt": "a", "completion": "b"}),
             "a.jsonl",
-            r"row 1 .*is not as the first row, but in the form completion; give each form a file",
+            r"row 1 .*is in the form completion, not messages, as the first row or",
         ),
         (
             lines({"prompt": "a", "completion": "b"}, TALK),
             "a.jsonl",
-            r"row 1 .*is not as the first row, but in the form messages",
+            r"row 1 .*is in the form messages, not completion, as the first row",
         ),
         (lines({"prompt": "a", "completion": math.nan}), "a.jsonl", "completion=nan"),
         (
@@ -389,5 +389,81 @@ def test_names_of_compressed_files_and_patterns(text, name, title):
 def test_a_form_may_be_named(learned):
     row = {"text": "some review", "messages": [ASK, ANSWER]}
     assert learned(lines(row), form="messages") == [[f"4{END}"]]
-    with pytest.raises(UserError, match="is not as the first row, but in the form messages"):
+    with pytest.raises(
+        UserError,
+        match=r"row 0 .*is in the form messages, not text, as the first row or",
+    ):
         learned(lines({"messages": [ASK, ANSWER]}), form="text")
+
+
+def test_a_task_before_rows_decides_on_their_form(learned, tmp_path):
+    quiz = {"question": "q", "choices": ["x", "y"], "answer": 1}
+    (tmp_path / "quiz.jsonl").write_text(lines(quiz))
+    for task, target in (("letter", " B</s>"), ("choice", " y</s>")):
+        assert learned(lines(quiz), train=f"{task}:{tmp_path / 'rows.jsonl'}") == [[target]]
+    with pytest.raises(UserError, match="no column 'input_1' for the field 'input_1'"):
+        learned(lines(TALK), train=f"detection:{tmp_path / 'rows.jsonl'}")
+
+
+def test_the_form_of_other_rows_is_told_whatever_the_template_of_the_configs_task(tmp_path):
+    (tmp_path / "chats.jsonl").write_text(lines(TALK))
+    config = config_lib.get_config()
+    config.data.task, config.data.template = "mail", "Mail: {input}\nKind:"
+    source = datasets.suite(config.data)
+    found = source.test_set(f"conversation:{tmp_path / 'chats.jsonl'}")
+    assert found.task.name == "conversation"
+
+
+def test_columns_that_have_no_place_are_refused(learned):
+    with pytest.raises(UserError, match=r"data\.fields: rows of the form messages have"):
+        learned(lines(TALK), form="messages", fields=("input=messages",))
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        TALK | {"prompt": "2+2?", "prompt_id": "7"},
+        TALK | {"tools": ""},
+        TALK | {"tools": None},
+        TALK | {"conversations": None},
+    ],
+)
+def test_columns_beside_messages_do_no_harm(learned, row):
+    assert learned(lines(row)) == [[f"4{END}"]]
+
+
+def test_half_a_character_anywhere_is_refused(learned):
+    turn = {"role": "assistant", "content": "4", "reasoning_content": "\ud800"}
+    with pytest.raises(UserError, match=r"row 0 .*field 'turn' holds half a character"):
+        learned(json.dumps({"messages": [ASK, turn]}) + "\n")
+
+
+def test_arguments_that_a_table_filled_in_are_left_out(learned):
+    function = {"name": "add", "arguments": {"a": 2, "b": 2, "city": None}}
+    call = {
+        "role": "assistant",
+        "content": None,
+        "tool_calls": [{"function": function, "id": None}],
+    }
+    learned.tokenizer.use_chat_template(TOOLS)
+    found = learned(lines({"messages": [ASK, call]}))
+    assert found == [['{"name": "add", "arguments": {"a": 2, "b": 2}}' + END]]
+
+
+def test_a_call_that_is_spelled_flat_is_read(learned):
+    call = {"role": "assistant", "content": None}
+    call["tool_calls"] = [{"function": "add", "arguments": '{"a": 2}'}]
+    learned.tokenizer.use_chat_template(TOOLS)
+    found = learned(lines({"messages": [ASK, call]}))
+    assert found == [['{"name": "add", "arguments": {"a": 2}}' + END]]
+
+
+def test_files_of_one_name_in_several_folders_have_rows_of_their_own(tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "train.jsonl").write_text(lines({"text": folder}, {"text": folder}))
+    config = config_lib.get_config()
+    config.data.train = f"{tmp_path}/*/train.jsonl"
+    (dataset,) = datasets.suite(config.data).training_sets()
+    assert dataset.where(2) == "train.jsonl row 0 (from 0)"
+    assert dataset.parts == (("train.jsonl", 2), ("train.jsonl", 2))

@@ -193,6 +193,9 @@ def test_values_may_be_written_as_json():
         ("no idea", "3", 0),
         ("0.1", "0.10", 1),
         ("10,20", "20", 1),
+        ("about .5 of it", "0.5", 1),
+        ("2010-2015", "2015", 1),
+        ("f(-3)", "-3", 1),
     ],
 )
 def test_the_last_numbers_of_two_texts(output, reference, same):

@@ -62,7 +62,7 @@ def test_the_panels_own_rows_are_of_its_forms():
     assert len(by_task["general text"]) == 10
     assert len(texts) == len(set(texts)) == 240
     (choices,), (instructions,) = by_task["multiple choice"], by_task["instructions"]
-    places = [json.loads(e["choices"]).index(e["output"]) for e in choices.examples]
+    places = [e["choices"].split("\n").index(e["output"]) for e in choices.examples]
     assert sorted(places.count(i) for i in range(4)) == [30] * 4
     for example in instructions.examples:
         assert rules.follows(example["output"], example["checks"]), example
@@ -339,7 +339,7 @@ def test_lists_in_csv_are_json_and_parquets_numbers_are_indices(panel, tmp_path)
     panel.eval.retention = (f"choice:{file}",)
     (cell,) = eval_grid.all_cells(panel)[1:]
     assert cell.dataset.examples == [
-        {"input": "A dog can", "choices": '["bark.", "fly."]', "output": "fly."}
+        {"input": "A dog can", "choices": "bark.\nfly.", "output": "fly."}
     ]
     (tmp_path / "own.json").write_text(json.dumps([CHOICES[0] | {"answer": 1.0}]))
     panel.eval.retention = (f"choice:{tmp_path / 'own.json'}",)

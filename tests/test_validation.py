@@ -233,3 +233,62 @@ def test_the_report_shows_what_was_said(texts, tmp_path):
     for row in rows:
         assert row.place in page
         assert row.reference in text
+
+
+def test_rows_that_are_trained_on_are_no_validation(config, suite_root, tokenizer, tmp_path):
+    folder = suite_root / "sentiment"
+    rows = json.loads((folder / "shops_train_20.json").read_text())
+    more = [{"input": f"new {i}", "output": "positive"} for i in range(4)]
+    (tmp_path / "dev.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows[:9] + more))
+    config.data.valid = (f"sentiment:{tmp_path / 'dev.jsonl'}",)
+    training.train(config, str(tmp_path / "run"))
+    assert {record["n"] for record in probes(tmp_path / "run")} == {4}
+    (tmp_path / "dev.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows[:9]))
+    with pytest.raises(UserError, match=r"data\.valid: of 9 rows of .* 9 are trained on"):
+        training.train(config, str(tmp_path / "other"))
+
+
+def test_sets_of_one_name_are_all_judged(config, suite_root, tmp_path):
+    folder = suite_root / "sentiment"
+    text = (folder / "shops_train_20.json").read_text()
+    rows = [row | {"input": f"other {row['input']}"} for row in json.loads(text)]
+    (folder / "shops_train_21.json").write_text(json.dumps(rows))
+    config.data.train, config.data.valid = ("shops_train_20", "shops_train_21"), ("0.3",)
+    training.train(config, str(tmp_path / "run"))
+    assert len([r for r in probes(tmp_path / "run") if r["step"] == 0]) == 2
+
+
+def test_steps_are_counted_without_what_is_held_out(config, tmp_path):
+    config.data.valid, config.train.steps, config.train.epochs = ("0.3",), 0, 1
+    training.train(config, str(tmp_path / "run"), dry_run=True)
+    report = records.read(tmp_path / "run", records.DATA_REPORT)
+    assert 0 < report["held_out"] < 20
+    assert report["rows_trained_on"] + report["held_out"] > 16
+    left = [f for f in report["findings"] if f["check"] == "steps_left_out"]
+    assert all(f["of"] == 20 - report["held_out"] for f in left)
+
+
+def test_a_workdir_of_a_run_that_came_to_nothing_may_begin_anew(config, tmp_path, monkeypatch):
+    """It died before its first step: what it had planned counts no more."""
+
+    def fail(*_):
+        raise UserError("no memory")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(training, "_compile", fail)
+        with pytest.raises(UserError, match="no memory"):
+            training.train(config, str(tmp_path / "run"))
+    config.train.steps = 5
+    training.train(config, str(tmp_path / "run"))
+    assert model_ref.resolve(str(tmp_path / "run")).step == 5
+
+
+def test_a_long_row_among_those_that_are_to_be_continued_is_left_out(texts, suite_root, tmp_path):
+    texts.data.max_length = 64
+    texts.data.valid = ("notes",)
+    file = suite_root / "summary" / "notes_test_7.json"
+    rows = json.loads(file.read_text())
+    file.write_text(json.dumps([row | {"input": "long " * 60} for row in rows[:6]] + rows[6:]))
+    training.train(texts, str(tmp_path / "run"))
+    found = records.read_lines(tmp_path / "run", records.GENERATIONS)
+    assert {record["index"] for record in found} <= set(range(6, 12))

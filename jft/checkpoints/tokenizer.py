@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -120,6 +120,11 @@ class Tokenizer:
         self.special = self.special._replace(
             config=self.special.config | {"chat_template": template}
         )
+
+    def add_ends(self, ids: Iterable[int]) -> None:
+        """Name more tokens that end a generation, which `save` writes, too."""
+        ends = tuple(dict.fromkeys([*self.special.eos_ids, *ids]))
+        self.special = self.special._replace(eos_ids=ends)
 
     @property
     def special_spellings(self) -> dict[str, str]:

@@ -28,8 +28,8 @@ class Eval(Section):
     prompts: tuple[int, ...] = key((0,), "indices into prompt_map.json", minimum=0)
     chat: str = key(
         "auto",
-        "as data.chat; chat: every task and the questions of the retention panel through the "
-        "model's chat template; auto: as data.chat says",
+        "chat: every task, and the instructions of the retention panel, through the model's chat "
+        "template; text: none but conversations; auto: tasks as data.chat says",
         choices=("auto", "text", "chat"),
     )
     limit: int = key(250, "score the first n rows; 0: all", minimum=0)

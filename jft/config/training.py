@@ -72,9 +72,9 @@ class Data(Section):
     template: str = key("", "prompt with {fields}, instead of prompt_map.json's for data.task")
     chat: str = key(
         "auto",
-        "prompts as text, in the task's template, or as a chat, in the model's chat template; "
-        "auto: a chat for conversations, text for all else",
-        choices=("auto", "text", "chat"),
+        "chat: prompts of every task through the model's chat template; auto: of conversations "
+        "alone, and plain text in the task's template for all else",
+        choices=("auto", "chat"),
     )
     chat_template: str = key("", "file with a chat template in Jinja; empty: the model's own")
     chat_variables: tuple[str, ...] = key(
@@ -223,7 +223,9 @@ class Probe(Section):
     datasets: tuple[str, ...] = key(
         (), "as eval.datasets; empty: up to three of data.task, and one of every other task"
     )
-    limit: int = key(8, "items of each dataset; 0: no probes", minimum=0)
+    limit: int = key(
+        8, "items of each dataset; 0: none (rows of data.valid are probed all the same)", minimum=0
+    )
     valid: int = key(256, "rows of each set of data.valid; 0: all", minimum=0)
     generations: int = key(
         4,

@@ -15,7 +15,7 @@ from jft.data import trained_on
 from jft.data.rows.datasets import Dataset
 from jft.errors import UserError
 from jft.runtime.progress import say
-from jft.tasks import TASKS, Example, Task, same_text
+from jft.tasks import FORM_TASKS, GENERATED, TASKS, Example, Task, same_text
 
 # A finding lists the indices of at most this many examples.
 MAX_INDICES = 20
@@ -271,7 +271,8 @@ def _few_outputs(dataset: Dataset) -> list[DataFinding]:
     """Tell that outputs of a task of the user's own which look like labels are generated."""
     outputs = sorted({row["output"] for row in dataset.examples})
     few = 1 < len(outputs) <= min(FEW_OUTPUTS, len(dataset.examples) // OFTEN)
-    if dataset.task.labels or dataset.task.name in TASKS or not few:
+    generated = dataset.task.kind in GENERATED
+    if not generated or dataset.task.name in (TASKS | FORM_TASKS) or not few:
         return []
     shown = ",".join(output[:40].replace(",", "\\,").replace("=", "\\=") for output in outputs)
     text = (

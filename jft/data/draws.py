@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import defaultdict, deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -15,9 +16,10 @@ from jft.data.prefix_tree import TokenSequence
 from jft.data.prompting import token_cache
 from jft.data.prompting.encoded_store import EncodedStore
 from jft.data.prompting.prompter import PromptEncoder, Prompter, is_chat, make_prompter
-from jft.data.prompting.prompts import Request
+from jft.data.prompting.prompts import Encoded, Request
 from jft.data.rows.datasets import Dataset, Suite
 from jft.errors import UserError
+from jft.runtime.progress import Ticker
 from jft.tasks import Example
 
 # Tokens of the rows whose examples draw their demonstrations together, if `data.row_length` is 0: a
@@ -137,18 +139,19 @@ class DrawnItems:
         """Encode the draws of every step that are new; returns the items of every step."""
         distinct = dict.fromkeys(draw for step in draws for draw in step)
         new = [draw for draw in distinct if draw not in self._items]
+        ticker = Ticker(f"{{n}} of {len(new):,} examples tokenized")
         for number, of in enumerate(self.sets):
-            of_set = [draw for draw in new if draw[0][0] == number]
-            # Requests with the same demonstrations share one tuple, whose text is made once.
-            shown = {demos: tuple(of.demos[d] for d in demos) for _, demos in of_set}
-            of_set.sort()  # so that blocks do not depend on the order of the run
-            for begin in range(0, len(of_set), token_cache.BLOCK):
-                some = of_set[begin : begin + token_cache.BLOCK]
-                requests = [of.request(i, shown[demos]) for (_, i), demos in some]
+            # In the order of the set, so that blocks do not depend on that of the run.
+            of_set = sorted(draw for draw in new if draw[0][0] == number)
+            blocks = [
+                of_set[i : i + token_cache.BLOCK] for i in range(0, len(of_set), token_cache.BLOCK)
+            ]
+            for some, encoded in zip(blocks, _encode_blocks(of, blocks), strict=True):
                 for draw in some:
                     self._items[draw] = len(self.examples)
                     self.examples.append(draw[0])
-                self.encoded.extend(token_cache.encode(of.prompter, of.tokenizer, requests))
+                self.encoded.extend(encoded)
+                ticker.show(len(self.examples))
         self.order += [self._items[draw] for draw in new]
         return [[self._items[draw] for draw in step] for step in draws]
 
@@ -173,6 +176,25 @@ class DrawnItems:
                 f"{len(inputs)} demonstrations, which leaves {len(allowed)}"
             )
         return allowed
+
+
+def _encode_blocks(of: TrainingSet, blocks: Sequence[Sequence[Draw]]) -> Iterator[list[Encoded]]:
+    """Encode blocks of draws of a set, two at a time: one is written while one is tokenized."""
+
+    def encode(draws: Sequence[Draw]) -> list[Encoded]:
+        # Requests with the same demonstrations share one tuple, whose text is made once.
+        shown = {demos: tuple(of.demos[d] for d in demos) for _, demos in draws}
+        requests = [of.request(i, shown[demos]) for (_, i), demos in draws]
+        return token_cache.encode(of.prompter, of.tokenizer, requests)
+
+    with ThreadPoolExecutor(2) as pool:
+        begun: deque[Future[list[Encoded]]] = deque()
+        for block in blocks:
+            begun.append(pool.submit(encode, block))
+            if len(begun) > 2:  # no more are in memory
+                yield begun.popleft().result()
+        while begun:
+            yield begun.popleft().result()
 
 
 def _length(sequence: TokenSequence) -> int:

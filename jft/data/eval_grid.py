@@ -93,6 +93,8 @@ def _retention(config: config_lib.Config, cells: Sequence[Cell]) -> list[Cell]:
     asked: dict[tuple[str, str], Asked] = {}
     for cell in cells:
         dataset = cell.dataset
+        if not cell.template:  # conversations and texts have no prompt in plain text
+            continue
         asked.setdefault((dataset.task.name, dataset.name), Asked(dataset, cell.template))
     found = retention_sets(config.eval.retention, asked.values())
     chat = config.eval.chat == "chat"

@@ -23,10 +23,12 @@ from jft.data.rows.dataset_ref import DatasetRef
 from jft.data.rows.datasets import Dataset, Suite
 from jft.data.validation import ValidationSet
 from jft.errors import UserError
-from jft.tasks import CHOICE, LABELS, VALIDATION, answers_of
+from jft.tasks import CHOICE, LABELS, VALIDATION, Task, answers_of
 
 # The first tokens of a gold answer at which the model's whole distribution is looked at.
 KL_POSITIONS = 4
+# Items of a validation set whose distributions are looked at.
+LOOKED_AT = 16
 # Other test sets of the task that are watched when the config names none.
 OTHER_SETS = 2
 
@@ -40,12 +42,15 @@ class ProbeSet(NamedTuple):
       encoded: the sequences of each item: one for each label or choice, or its gold answer, which
         may be several turns.
       gold: the numbers of the gold answer's sequences among those of each item.
+      looked_at: the first items, at whose gold answers whole distributions are looked at: these are
+        large.
     """
 
     dataset: Dataset
     relation: str
     encoded: list[Encoded]
     gold: list[tuple[int, ...]]
+    looked_at: int
 
     @property
     def has_choices(self) -> bool:
@@ -85,6 +90,14 @@ class ProbeItems(PackedRows):
         """The numbers of the gold answer's sequences among those of each item."""
         return [gold for each in self.sets for gold in each.gold]
 
+    @property
+    def _gold_looked_at(self) -> list[tuple[int, ...]]:
+        return [
+            gold if i < each.looked_at else ()
+            for each in self.sets
+            for i, gold in enumerate(each.gold)
+        ]
+
     def sha256(self) -> str:
         """Hash every token, and where the gold answer of each item begins."""
         pairs = zip(self.encoded, self.gold, strict=True)
@@ -92,7 +105,7 @@ class ProbeItems(PackedRows):
 
     def probe_batches(self) -> Iterator[ProbeBatch]:
         """Build all batches, which have one shape."""
-        gold = self.gold
+        gold = self._gold_looked_at
         width = max(len(self._gold_entries(row, gold)) for row in self.rows)
         for batch, rows in self.batches():
             entries_BE = np.zeros((self.shape.rows, width), np.int32)
@@ -145,13 +158,26 @@ def plan_probes(
     else:
         found = planner.default_sets()
     found = [*map(planner.valid_set, valid), *found]
-    sets = list({(s.relation, s.dataset.task.name, s.dataset.name): s for s in found}.values())
+    sets = list({(s.relation, s.dataset.task.name, s.dataset.source): s for s in found}.values())
     encoded = [each for probe_set in sets for each in probe_set.encoded]
     if not encoded:
         return None
     budget = Budget(shards, config.train.micro_batch_tokens, length_rules=length_rules)
     (packed,) = pack_items(encoded, [range(len(encoded))], budget)
     return ProbeItems(encoded, packed.rows, packed.shape, sets)
+
+
+def _gold(request: Request, encoded: Encoded, task: Task) -> tuple[int, ...]:
+    """Find the sequences of the gold answer: one among several answers, or all turns."""
+    if answers_of(task, request.example):
+        return (request.answers.index(request.example["output"]),)
+    return tuple(range(len(encoded.sequences)))
+
+
+def _set_of(name: str) -> str:
+    """Name the set of a file by its task: `sentiment/shops` of `sentiment/shops_test_500`."""
+    task, _, _ = name.partition("/")
+    return f"{task}/{DatasetRef.parse(name).name}"
 
 
 class _Planner(NamedTuple):
@@ -165,17 +191,16 @@ class _Planner(NamedTuple):
 
     def default_sets(self) -> list[ProbeSet]:
         """Choose sets in-domain, out-of-domain and out-of-task, as far as `data.root` has them."""
-        names = self.source.test_names(self.source.task)
-        inside = [name for name in names if self._is_own(name)]
+        trained = {each.task.name: each.task for each in self.training}
+        own = {f"{each.task.name}/{each.name}" for each in self.training}
+        names = self.source.test_names(*trained.values())
+        inside = [name for name in names if _set_of(name) in own]
         outside = [name for name in names if name not in inside]
-        found = [*self._some(inside, 1), *self._some(outside, OTHER_SETS)]
+        found = [*self._some(inside, len(own)), *self._some(outside, OTHER_SETS)]
         for task in self.source.tasks.values():
-            if task.name != self.source.task.name:
+            if task.name not in trained:
                 found += self._some(self.source.test_names(task), 1)
         return found
-
-    def _is_own(self, name: str) -> bool:
-        return DatasetRef.parse(name).name in {each.name for each in self.training}
 
     def _some(self, names: list[str], count: int) -> list[ProbeSet]:
         """Take the first sets that can be used: a broken set that no config names is left out."""
@@ -202,7 +227,7 @@ class _Planner(NamedTuple):
         chosen = itertools.islice(fit, self.config.probe.limit)
         tried = [self._request(dataset, i) for i in chosen]
         items = [
-            (request.example["output"], encoded)
+            (request, encoded)
             for request, encoded in zip(tried, encode_labels(prompter, tried), strict=True)
             if encoded.fits
         ]
@@ -217,7 +242,8 @@ class _Planner(NamedTuple):
             dataset,
             self._relation(dataset),
             [encoded for _, encoded in items],
-            [(task.labels.index(gold) if task.labels else 0,) for gold, _ in items],
+            [_gold(request, encoded, task) for request, encoded in items],
+            len(items),
         )
 
     def valid_set(self, valid: ValidationSet) -> ProbeSet:
@@ -228,27 +254,27 @@ class _Planner(NamedTuple):
         """
         of, limit, shots = valid.of, self.config.probe.valid, self.config.data.shots
         task, examples = of.dataset.task, of.dataset.examples
-        requests, golds = [], []
-        for i in valid.indices[: limit or None]:
+        requests, apart = [], all(of.dataset is not each for each in self.training)
+        trained = self._trained_on(of.dataset) if apart else set()
+        rows = [i for i in valid.indices if i not in trained]
+        for i in rows[: limit or None]:
             own, answers = task.inputs(examples[i]), answers_of(task, examples[i])
             demos = tuple(demo for demo in of.demos if task.inputs(demo) != own)[:shots]
             requests.append(of.request(i, demos, answers))
-            golds.append(answers.index(examples[i]["output"]) if answers else None)
         tried = [each._replace(shown=()) for each in of.prompter.encode(requests)]
-        items = [(each, gold) for each, gold in zip(tried, golds, strict=True) if each.fits]
+        items = [(r, each) for r, each in zip(requests, tried, strict=True) if each.fits]
         if not items:
             raise UserError(
-                f"data.valid: none of {len(tried)} rows of {of.dataset.source} fits "
-                f"data.max_length={self.config.data.max_length}"
+                f"data.valid: of {len(valid.indices)} rows of {of.dataset.source} "
+                f"{len(valid.indices) - len(rows)} are trained on, and none of {len(tried)} others "
+                f"fits data.max_length={self.config.data.max_length}"
             )
         return ProbeSet(
             of.dataset,
             VALIDATION,
-            [each for each, _ in items],
-            [
-                tuple(range(len(each.sequences))) if gold is None else (gold,)
-                for each, gold in items
-            ],
+            [each for _, each in items],
+            [_gold(request, each, task) for request, each in items],
+            min(len(items), LOOKED_AT),
         )
 
     def _relation(self, dataset: Dataset) -> str:
@@ -257,7 +283,7 @@ class _Planner(NamedTuple):
 
     def _request(self, dataset: Dataset, i: int) -> Request:
         example = dataset.examples[i]
-        answers = dataset.task.labels or (example["output"],)
+        answers = answers_of(dataset.task, example) or (example["output"],)
         return Request(example, (), answers, dataset.where(i))
 
     def _trained_on(self, dataset: Dataset) -> set[int]:

@@ -18,7 +18,7 @@ from jft.data.prompting.seams import AUTO, Encoder, is_apart, merged_tokens
 from jft.data.rows.datasets import Dataset
 from jft.errors import UserError
 from jft.runtime.progress import say
-from jft.tasks import Task, Trained
+from jft.tasks import GENERATED, Task, Trained
 
 # A generation ends there: see `evaluation.generation.first_paragraph`.
 BLANK_LINE = "\n\n"
@@ -93,7 +93,7 @@ def unreachable_outputs(
 
     In a chat a generation does not end at a blank line.
     """
-    if dataset.task.labels:
+    if dataset.task.kind not in GENERATED:
         return []
     outputs = [example["output"] for example in dataset.examples]
     lengths = [len(ids) - len(tokenizer.prefix) for ids in tokenizer.encode(outputs)]
@@ -114,7 +114,9 @@ def unreachable_outputs(
 
 def trained_blank_lines(dataset: Dataset) -> list[DataFinding]:
     """Find outputs to train on whose end evaluations never reach; none where there are labels."""
-    return [] if dataset.task.labels else _blank_lines(dataset, "what follows it is not scored")
+    if dataset.task.kind not in GENERATED:
+        return []
+    return _blank_lines(dataset, "what follows it is not scored")
 
 
 def _blank_lines(dataset: Dataset, so: str) -> list[DataFinding]:

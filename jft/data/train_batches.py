@@ -40,11 +40,12 @@ class Batches:
       encoded: every distinct item of the run: an example after its demonstrations, of one
         sequence, or of one for each turn.
       examples: the example of each item.
-      order: the items in the order in which they were drawn.
+      order: the items in the order in which they were drawn, those that were dropped among them.
       packed: the items of each step, packed.
       batch_size: examples of a step.
       unfit: the examples that are left out, since they do not fit.
-      valid: rows to judge the run by; none without `data.valid`.
+      held_out: the indices of the examples of each set that are held out for validation.
+      valid: examples to judge the run by; none without `data.valid`.
     """
 
     sets: Sequence[TrainingSet]
@@ -55,6 +56,7 @@ class Batches:
     packed: list[PackedRows]
     batch_size: int
     unfit: list[ExampleId]
+    held_out: list[list[int]]
     valid: list[ValidationSet]
 
     @property
@@ -138,6 +140,7 @@ def plan_run(
         packed=pack_items(items.encoded, steps, budget),
         batch_size=config.train.batch_size,
         unfit=sorted(unfit),
+        held_out=held,
         valid=validation_sets(source, sets, held, tokenizer),
     )
 

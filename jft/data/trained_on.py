@@ -66,9 +66,10 @@ def _hashes(task: Task, example: Example) -> list[str]:
     the spelling of the inputs.
     """
     inputs, name = task.inputs(example), task.name if task.name in TASKS else ""
-    spelled = (" ".join(example[name].split()) for name in task.fields)
+    fields = task.fields or ("output",)
+    spelled = (" ".join(example[name].split()) for name in fields)
     facts = (
-        [name, *sorted(zip(task.fields, inputs, strict=True))],
+        [name, *sorted(zip(fields, inputs, strict=True))],
         [task.name, *inputs],
         [task.name, *spelled],
     )

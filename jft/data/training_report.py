@@ -103,6 +103,7 @@ def _check_set(
         "examples": sum(batches.examples_by_set(step)[number] for step in range(batches.steps)),
         **report_numbers.count_examples(dataset, findings),
         "rows_trained_on": len(set(index.values())),
+        "held_out": len(batches.held_out[number]),
         "shortened_inputs": report_numbers.count(findings, "shortened_inputs"),
         "answers_cut": report_numbers.count(findings, "answers_cut"),
     }
@@ -115,7 +116,7 @@ def _sum_counts(sets: list[dict]) -> dict:
         labels.update(each["labels"])
     names = (
         *("rows", "rows_trained_on", "skipped", "duplicates", "contradictory", "empty_inputs"),
-        *("shortened_inputs", "answers_cut"),
+        *("shortened_inputs", "answers_cut", "held_out"),
     )
     return {"labels": dict(labels)} | {name: sum(each[name] for each in sets) for name in names}
 
@@ -155,7 +156,8 @@ def _check_training_lengths(
 def _check_steps(batches: Batches, train: config_lib.Train) -> list[DataFinding]:
     if train.steps:
         return []
-    usable = sum(len(dataset.usable) for dataset in batches.datasets) - len(batches.unfit)
+    held_out = sum(len(each) for each in batches.held_out)
+    usable = sum(len(d.usable) for d in batches.datasets) - len(batches.unfit) - held_out
     asked = examples_of(train.epochs, usable)
     where = ", ".join(dataset.place for dataset in batches.datasets)
     return steps_left_out(where, asked, batches.steps, train.batch_size)

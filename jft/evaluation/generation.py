@@ -22,6 +22,8 @@ from jft.batch import Batch, sees
 from jft.checkpoints.tokenizer import Tokenizer
 from jft.data.eval_batches import PackedCell, SlotSizes
 from jft.data.packed import SequenceId, sum_by_sequence
+from jft.data.prompting import chat_prompts
+from jft.data.prompting.chat_template import ChatTemplate
 from jft.errors import UserError
 from jft.evaluation.compiled import CompiledModel
 from jft.model.decode import (
@@ -271,11 +273,16 @@ def stops_of(tokenizer: Tokenizer, vocab_size: int, whole: bool = False) -> Stop
     Args:
       tokenizer: the model's.
       vocab_size: V.
-      whole: whether no blank line ends it, but any token that ends a turn of this model.
+      whole: whether no blank line ends it, but any token that ends a turn of this model, or of its
+        chat template.
     """
     bits = np.zeros(vocab_size, np.uint8)
     if whole:
-        return Stops(np.array(tokenizer.special.eos_ids, np.int32), bits)
+        ids = set(tokenizer.special.eos_ids)
+        if tokenizer.chat_template is not None:
+            template = ChatTemplate(tokenizer.chat_template, tokenizer.special_spellings)
+            ids |= chat_prompts.end_ids(template, tokenizer)
+        return Stops(np.array(sorted(ids), np.int32), bits)
     for token, text in enumerate(tokenizer.token_texts()[:vocab_size]):
         # A token of half a character, which may be white space once it is whole, is no text.
         has_text = bool(text.replace("\N{REPLACEMENT CHARACTER}", "").strip())

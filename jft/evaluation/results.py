@@ -27,7 +27,16 @@ from jft.evaluation.stats import standard_error
 from jft.runtime import records
 from jft.runtime import workdir as workdir_lib
 from jft.runtime.records import Key
-from jft.tasks import CHOICE, INSTRUCTION, RETENTION_TASKS, Example, answers_of, method
+from jft.tasks import (
+    CHOICE,
+    FORM_TASKS,
+    INSTRUCTION,
+    RETENTION_TASKS,
+    TASKS,
+    Example,
+    answers_of,
+    method,
+)
 
 # Sections of a config that say how a model is trained; keys of them that do not (the base is known
 # by its weights); and keys that training with demonstrations changes: those that choose the
@@ -35,7 +44,11 @@ from jft.tasks import CHOICE, INSTRUCTION, RETENTION_TASKS, Example, answers_of,
 RECIPE = ("model", "data", "train", "optim", "lora")
 NO_RECIPE = ("model.path", "model.name", "data.seed")
 OF_DEMONSTRATIONS = tuple(
-    f"data.{name}" for name in ("shots", "demos", "demo_mode", "max_length", "row_length")
+    f"data.{name}"
+    for name in (
+        *("shots", "demos", "demo_mode", "demo_style", "demo_loss"),
+        *("max_length", "row_length"),
+    )
 )
 
 
@@ -237,8 +250,10 @@ def training_sets(ref: ModelRef) -> list[tuple[str, str]] | None:
     # A relative path may mean another folder by now, and rows may have a task by their form.
     if sets := report.get("sets"):
         return [(each["task"], each["dataset"]) for each in sets]
-    name = report.get("dataset") or DatasetRef.parse(data.train[0]).name
-    return [(report.get("task") or data.task, name)]
+    if report.get("dataset"):
+        return [(report.get("task") or data.task, report["dataset"])]
+    refs = [DatasetRef.parse(name, "data.train", TASKS | FORM_TASKS) for name in data.train]
+    return [(ref.task or data.task, ref.name) for ref in refs]
 
 
 def cell_record(

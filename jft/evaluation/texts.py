@@ -17,8 +17,8 @@ UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Myanmar}\p{Khmer}"
 WORD = rf"(?V1)[{UNSPACED}]\p{{M}}*|[[\p{{L}}\p{{N}}\p{{M}}]--[{UNSPACED}]]+"
 # Repeated at the end of a text so often or more, a phrase is no style any more.
 REPEATS, LONGEST_PHRASE = 4, 50
-# With commas between thousands, or without.
-NUMBER = re.compile(r"-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?")
+# With commas between thousands, or without; a hyphen after a word or a number is no sign.
+NUMBER = re.compile(r"(?:(?<![\w)])-)?(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)")
 
 
 def rouge_l(prediction: str, reference: str) -> float:

@@ -8,6 +8,7 @@ from pathlib import Path
 from jft import config as config_lib
 from jft.checkpoints.model_ref import ModelRef
 from jft.errors import UserError, expand
+from jft.evaluation import results
 from jft.runtime import records
 
 
@@ -44,7 +45,7 @@ def _training_lines(ref: ModelRef, run: config_lib.Config, dtype: str) -> Iterat
     yield "|---|---|"
     optim = run.optim
     facts = {
-        "task": data.task,
+        "task": ", ".join(dict.fromkeys(task for task, _ in results.training_sets(ref) or ())),
         "training rows": " + ".join(data.train)
         + (f", the first {data.examples}" if data.examples else ""),
         "steps": f"{ref.step} of {saved.steps}, of {run.train.batch_size} examples",

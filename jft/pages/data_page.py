@@ -147,6 +147,7 @@ def _training_tables(report: dict) -> list[Table]:
     rows = [
         ["Read", report["rows"]],
         ["Trained on", report["rows_trained_on"]],
+        ["Held out for validation", report["held_out"]],
         ["Skipped, without a label of the task", report["skipped"]],
         ["Duplicates", report["duplicates"]],
         ["With contradictory labels", report["contradictory"]],

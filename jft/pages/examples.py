@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from jft.checkpoints.tokenizer import Tokenizer
@@ -11,13 +12,13 @@ from jft.data.prompting.prompts import Encoded
 from jft.data.train_batches import Batches
 from jft.pages.packed_row import Node, RowView, view_row
 
-NUMBER = 3
+PER_SET = 3
 # Longer examples are shown only where there are no others.
 LONGEST = 2000
-# Examples that are looked at for short ones.
-NEAR = 100
+# Sequences, and examples of a set among them, that are looked at for short ones.
+FIRST, CANDIDATES = 10_000, 100
 # Characters of an example on a terminal.
-MOST_TEXT = 4000
+MAX_CHARACTERS = 4000
 
 
 class ExampleView(NamedTuple):
@@ -41,13 +42,21 @@ class ExampleView(NamedTuple):
 
 
 def view_examples(batches: Batches, tokenizer: Tokenizer) -> list[ExampleView]:
-    """Choose a few examples of each training set, the first that are drawn, and lay each out."""
+    """Choose a few examples of each training set, of the first steps, and lay each out alone."""
     chosen: list[int] = []
     for number in range(len(batches.sets)):
-        items = [i for i in batches.order if batches.examples[i][0] == number][:NEAR]
+        items = list(itertools.islice(_trained_items(batches, number), CANDIDATES))
         short = [i for i in items if batches.encoded[i].length <= LONGEST]
-        chosen += short[:NUMBER] or sorted(items, key=lambda i: batches.encoded[i].length)[:1]
+        chosen += short[:PER_SET] or sorted(items, key=lambda i: batches.encoded[i].length)[:1]
     return [_view(name_of(batches, i), batches.encoded[i], tokenizer) for i in chosen]
+
+
+def _trained_items(batches: Batches, number: int) -> Iterator[int]:
+    """List the items of a set that the run trains on, step after step, each once."""
+    pairs = (pair for step in batches.packed for row in step.rows for pair in sorted(row))
+    yield from dict.fromkeys(
+        i for i, _ in itertools.islice(pairs, FIRST) if batches.examples[i][0] == number
+    )
 
 
 def name_of(batches: Batches, item: int) -> str:
@@ -77,7 +86,7 @@ def _name(encoded: Encoded, j: int) -> str:
 def in_text(example: ExampleView) -> str:
     """Write an example for a terminal: what branches off begins on a line of its own."""
     text = "\n".join(map(_node_text, example.row.nodes))
-    cut = text if len(text) <= MOST_TEXT else f"{text[:MOST_TEXT]} ..."
+    cut = text if len(text) <= MAX_CHARACTERS else f"{text[:MAX_CHARACTERS]} ..."
     return f"An example, {example.name}: {example.counts}, those between « and »\n{cut}"
 
 

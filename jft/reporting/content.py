@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from jft import config as config_lib
 from jft.data.rows.datasets import Dataset
-from jft.evaluation.metrics import BITS, P_CHOICE, P_GOLD
+from jft.evaluation.metrics import BITS, METRICS, P_CHOICE, P_GOLD
 from jft.reporting import figures
 from jft.reporting import pairs as pairs_lib
 from jft.reporting.compare import MARGIN, Report, compare
@@ -172,9 +172,10 @@ def _changed_items(pairs: list[Pair]) -> ChangedItems:
         if other
         for place, (i, item) in enumerate(cell.items.items())
     ]
-    lost = [item for item in items if item.tuned.value < item.base.value]
-    gained = [item for item in items if item.tuned.value > item.base.value]
     first = pairs[0].cell
+    sign = METRICS[first.metric].direction or 1
+    lost = [item for item in items if sign * (item.tuned.value - item.base.value) < 0]
+    gained = [item for item in items if sign * (item.tuned.value - item.base.value) > 0]
     return ChangedItems(
         first.relation, first.metric, len(items), len(lost), len(gained),
         _clearest(lost), _clearest(gained),

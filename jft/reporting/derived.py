@@ -84,8 +84,8 @@ def best_prompted(pairs: Sequence[Pair]) -> list[Pair]:
 def asked_as_chat(models: Sequence[ScoredModel]) -> list[Comparison]:
     """Compare models asked as chats with the same models asked in plain text.
 
-    The datasets of a base relate to training as those of the models tuned from it do, as far as
-    these agree.
+    The datasets of a base relate to training as those of the tuned models of the report do, as far
+    as these agree.
     """
     found = []
     for model in models:
@@ -93,10 +93,19 @@ def asked_as_chat(models: Sequence[ScoredModel]) -> list[Comparison]:
         for other in plain:
             reference = merge_cells([other])
             pairs = main_pairs(pairs_lib.pair_cells(model, other.name, reference, False))
-            related = [p._replace(cell=_related(p.cell, models)) for p in pairs if p.other]
+            related = [
+                pair._replace(cell=_related(pair.cell, models))
+                for pair in pairs
+                if pair.other and _asked_otherwise(pair.cell, pair.other)
+            ]
             if related:
                 found += pairs_lib.compare_at("asked", model.name, other.name, related)
     return found
+
+
+def _asked_otherwise(cell: ScoredCell, other: ScoredCell) -> bool:
+    """Check whether two cells were asked differently: texts to read are not, nor conversations."""
+    return any(item.request != other.items[i].request for i, item in cell.items.items())
 
 
 def _related(cell: ScoredCell, models: Sequence[ScoredModel]) -> ScoredCell:
@@ -128,7 +137,8 @@ def _best_of_shots(cells: list[ScoredCell]) -> ScoredCell:
 
     def best(left_out: int) -> ScoredCell:
         others = [i for i in common if part[i] != left_out] or common
-        return max(cells, key=lambda cell: math.fsum(cell.items[i].value for i in others))
+        sign = metrics.METRICS[cells[0].metric].direction or 1
+        return max(cells, key=lambda cell: sign * math.fsum(cell.items[i].value for i in others))
 
     chosen = [best(number) for number in range(PARTS)]
     items = {i: chosen[part[i]].items[i] for i in common}

@@ -23,7 +23,7 @@ from jft.reporting.compare import Contrast, Member, Recipe, Report
 from jft.reporting.comparison import Comparison
 from jft.reporting.pairs import Pair
 from jft.runtime.progress import count
-from jft.tasks import OUT_OF_DOMAIN, OUT_OF_TASK
+from jft.tasks import CHOICE, LABELS, OUT_OF_DOMAIN, OUT_OF_TASK
 
 SUPPORTED, CONTRADICTED, NOT_DECIDED = "supported", "contradicted", "not decided"
 FEW = f"fewer than {stats.MIN_TRAININGS} trainings of each recipe"
@@ -133,7 +133,7 @@ def _by_kind_of_task(members: Sequence[Member]) -> tuple[list[Member], list[Memb
     generation: list[Member] = []
     for member in members:
         near = [pair.cell for pair in member.pairs if pair.cell.relation != OUT_OF_TASK]
-        on_labels = any(cell.metric == metrics.ACCURACY for cell in near)
+        on_labels = any(metrics.kind_of(cell.metric) in (LABELS, CHOICE) for cell in near)
         (classification if on_labels else generation).append(member)
     return classification, generation
 

@@ -73,6 +73,21 @@ def phase(text: str, least_seconds: float = 0.0) -> Iterator[None]:
         say(f"{text}: {seconds:.1f} s")
 
 
+class Ticker:
+    """A line every few seconds about work within a phase, the first after as long."""
+
+    def __init__(self, text: str):
+        """Take what is being counted: `{n}` is the number."""
+        self._text, self._line = text, time.monotonic()
+
+    def show(self, n: int) -> None:
+        """Say how far the work has come, unless it was said just now."""
+        now = time.monotonic()
+        if now - self._line >= LINE_SECONDS:
+            self._line = now
+            say(self._text.format(n=f"{n:,}"))
+
+
 class Bar:
     """Progress bar of a known number of steps."""
 

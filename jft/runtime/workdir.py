@@ -31,7 +31,8 @@ RESULTS = {
 OUTPUTS = {
     "jft.study": ("configs/*", "dry_run.json", "report/*", "runs/*", "scores/*"),
     "jft.train": (
-        *("data_report.html", "data_report.json", "drift.json", "model.json", "probes.jsonl"),
+        *("data_report.html", "data_report.json", "drift.json", "generations.jsonl"),
+        *("model.json", "probes.jsonl"),
         *("probes.npz", "tensorboard/*", "tokenizer/*", "trained_on.txt"),
     ),
     "jft.eval": ("data_report.html", "data_report.json", "model.json"),

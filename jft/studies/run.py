@@ -20,7 +20,7 @@ from jft import config as config_lib
 from jft.checkpoints import model_ref
 from jft.data.rows import datasets
 from jft.data.rows.dataset_ref import DatasetRef
-from jft.errors import UserError, naming
+from jft.errors import UserError, expand, naming
 from jft.runtime import records
 from jft.runtime import workdir as workdir_lib
 from jft.runtime.cli import EXITS_WITH_PARENT
@@ -132,7 +132,9 @@ def _data_sha256(config: config_lib.Config) -> str:
         files.update((suite.root / task).rglob("*.json"))
     grid = [*config.study.train, *config.eval.datasets, *config.probe.datasets]
     grid += config.eval.retention
-    for name in [data.demos, *grid]:
+    template = data.chat_template
+    files.update([expand(template)] if template else [])
+    for name in [data.demos, *data.valid, *grid]:
         for reference in (name, name.partition(":")[2]):  # with a task before it, or without
             files.update(DatasetRef.parse(reference).files())
     return _files_sha256(files)

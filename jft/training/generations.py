@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from jft import config as config_lib
 from jft.batch import LengthRules
@@ -22,6 +23,16 @@ from jft.runtime import records
 from jft.runtime.progress import phase
 from jft.tasks import GENERATION
 
+# Rows that are looked at for one that fits.
+CANDIDATES = 8
+
+
+class AskedRows(NamedTuple):
+    """Validation rows that are asked again and again: their prompts, and their indices."""
+
+    cell: PackedCell
+    indices: list[int]
+
 
 def plan_generations(
     config: config_lib.Config,
@@ -29,7 +40,7 @@ def plan_generations(
     valid: Sequence[ValidationSet],
     shards: int = 1,
     length_rules: LengthRules | None = None,
-) -> list[PackedCell]:
+) -> list[AskedRows]:
     """Pack the prompts of the first rows of each set whose answers are generated.
 
     Args:
@@ -39,25 +50,32 @@ def plan_generations(
       shards: devices that the rows of a batch are split over.
       length_rules: those of the model; None: not known.
     """
-    asked = replace(config, eval=replace(config.eval, limit=0))
+    unlimited = replace(config, eval=replace(config.eval, limit=0))
     number = config.probe.generations
     wanted = [v for v in valid if number and v.of.dataset.task.kind == GENERATION]
-    return [
-        eval_batches.pack_cell(
-            _cell(each.of, each.indices[:number], config.data),
-            tokenizer,
-            asked,
-            shards,
-            length_rules,
-        )
-        for each in wanted
-    ]
+    found = []
+    for each in wanted:
+        rows = _short_rows(each, number)
+        if not rows:
+            continue
+        cell = _cell(each.of, rows, config.data)
+        packed = eval_batches.pack_cell(cell, tokenizer, unlimited, shards, length_rules)
+        found.append(AskedRows(packed, [rows[i] for i in packed.indices]))
+    return found
+
+
+def _short_rows(valid: ValidationSet, number: int) -> list[int]:
+    """Choose the first rows that fit as they are, among some."""
+    tried = valid.indices[: CANDIDATES * number]
+    encoded = valid.of.prompter.encode([valid.of.request(i, ()) for i in tried])
+    fit = [i for i, e in zip(tried, encoded, strict=True) if e.fits and not e.shortened]
+    return fit[:number]
 
 
 def _cell(of: TrainingSet, indices: list[int], data: config_lib.Data) -> Cell:
     """Make a cell of some rows, asked as examples to train on are written."""
     dataset, task = of.dataset, of.dataset.task
-    rows = [dataset.examples[i] | {"row": str(i)} for i in indices]
+    rows = [dataset.examples[i] for i in indices]
     own = {task.inputs(row) for row in rows}
     demos = [demo for demo in of.demos if task.inputs(demo) not in own][: data.shots]
     few = dataset._replace(examples=rows, left_out=(), parts=())
@@ -72,12 +90,12 @@ class Generations:
         self,
         session: Session,
         model: decoder.DecoderConfig,
-        cells: list[PackedCell],
+        asked: list[AskedRows],
         folder: Path,
         done: int,
     ):
         """Drop the records of steps after `done`, which are trained again."""
-        self.cells, self.folder, self.tokenizer = cells, folder, session.tokenizer
+        self.asked, self.folder, self.tokenizer = asked, folder, session.tokenizer
         self._most = session.config.eval.max_new_tokens
         self._dtype = session.dtype
         self._model = CompiledModel(model, {}, session.mesh, session.dtype, self._most)
@@ -87,22 +105,18 @@ class Generations:
 
     def run(self, step: int, params: decoder.Params) -> None:
         """Continue the prompts, and write what comes of it, with its ROUGE-L."""
-        if not self.cells:
+        if not self.asked:
             return
         with phase(f"Generating at step {step}"):
             self._model.params = lora.cast(params, self._dtype)  # no copy of what is in it already
-            for cell in self.cells:
+            for cell, indices in self.asked:
                 texts = generation.generate(self._model, cell, self.tokenizer, lambda _: None)
                 scored = results.text_records("", cell, texts, self._most)
-                records.append(
-                    self.folder,
-                    records.GENERATIONS,
-                    [_record(step, cell, i, each) for i, each in enumerate(scored)],
-                )
+                found = [_record(step, *pair) for pair in zip(indices, scored, strict=True)]
+                records.append(self.folder, records.GENERATIONS, found)
             self._model.params = {}
 
 
-def _record(step: int, cell: PackedCell, i: int, scored: dict) -> dict:
-    row = cell.cell.dataset.examples[cell.indices[i]]["row"]
+def _record(step: int, index: int, scored: dict) -> dict:
     kept = {name: scored[name] for name in ("task", "dataset", "output", "generation", "rougeL")}
-    return {"step": step, "index": int(row)} | kept
+    return {"step": step, "index": index} | kept

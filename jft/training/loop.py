@@ -17,8 +17,9 @@ from jft.checkpoints.model_record import ModelRecord
 from jft.checkpoints.orbax_steps import Checkpoints
 from jft.checkpoints.session import Session, open_session
 from jft.data import checks, token_checks, trained_on
-from jft.data.eval_batches import PackedCell
 from jft.data.probe_batches import ProbeItems, plan_probes
+from jft.data.prompting import chat_prompts, prompter
+from jft.data.prompting.prompter import is_chat
 from jft.data.rows import datasets
 from jft.data.train_batches import Batches, plan_run
 from jft.data.training_report import trained_examples, training_report
@@ -32,7 +33,7 @@ from jft.runtime.progress import phase, say
 from jft.tasks import IN_DOMAIN, VALIDATION
 from jft.training import drift, start
 from jft.training import step as step_lib
-from jft.training.generations import Generations, plan_generations
+from jft.training.generations import AskedRows, Generations, plan_generations
 from jft.training.log import Log
 from jft.training.probes import Probes, ProbeSchedule, best_steps
 from jft.training.stop import Stop
@@ -67,12 +68,12 @@ def train(config: config_lib.Config, workdir: str, dry_run: bool = False) -> Non
             config, session.tokenizer, batches.datasets, batches.valid, seen, *packing
         )
         _check_stop_after(config, watched)
-        asked = plan_generations(config, session.tokenizer, batches.valid, *packing)
+        asked_rows = plan_generations(config, session.tokenizer, batches.valid, *packing)
     processes.agree("data", functools.partial(_facts, session, batches, watched))
     with workdir_lib.claim(workdir, config, "jft.train") as folder:
         checkpoints, step = _checkpoints(folder, config.checkpoint, batches)
         run = PlannedRun(config, session, batches, folder, checkpoints)
-        last = _last_step(folder, batches)
+        last = _last_step(folder, batches, step)
         if step >= last and not dry_run:
             checkpoints.prune()
             say(f"Finished: {folder} holds all {last} steps; score it with jft.eval")
@@ -85,12 +86,15 @@ def train(config: config_lib.Config, workdir: str, dry_run: bool = False) -> Non
             say(examples.in_text(example))
             say(f"Dry run: nothing was trained; {folder / 'data_report.html'} shows the data")
         else:
-            _train_from(step, run, watched, asked)
+            _train_from(step, run, watched, asked_rows)
 
 
-def _last_step(folder: Path, batches: Batches) -> int:
-    """Find the last step of a run, which may have ended before it had taken all that it planned."""
-    if not (folder / records.TRAINED_MODEL.name).exists():
+def _last_step(folder: Path, batches: Batches, done: int) -> int:
+    """Find the last step of a run, which may have ended before it had taken all that it planned.
+
+    Without a checkpoint, `done` being 0, `model.json` is of a run that came to nothing.
+    """
+    if not done:
         return batches.steps
     return min(batches.steps, model_record.read_record(folder).steps)
 
@@ -141,11 +145,11 @@ def _facts(session: Session, batches: Batches, watched: ProbeItems | None) -> di
 
 
 def _train_from(
-    step: int, run: PlannedRun, watched: ProbeItems | None, asked: list[PackedCell]
+    step: int, run: PlannedRun, watched: ProbeItems | None, asked_rows: list[AskedRows]
 ) -> None:
     """Load, compile, train from a step to the last one or until told to stop, and save."""
     config, session, batches, folder, checkpoints = run
-    last = _last_step(folder, batches)
+    last = _last_step(folder, batches, step)
     mesh, dtype = session.mesh, session.dtype
     optimizer = step_lib.adamw(config.optim, batches.steps)
     decoder, state, frozen = _load(step, run, optimizer)
@@ -154,7 +158,7 @@ def _train_from(
     _compile(train_step, load, batches.shapes, step)
     schedule = ProbeSchedule(config.probe.every, batches.steps, done=step)
     probes = Probes(session, decoder, watched, schedule, folder) if watched else None
-    texts = Generations(session, decoder, asked, folder, step)
+    texts = Generations(session, decoder, asked_rows, folder, step)
     log = Log(folder, config, batches, step)
     with Stop(mesh, config.checkpoint.grace) as stop:
         with log:
@@ -276,9 +280,11 @@ def _describe(folder: Path, session: Session, batches: Batches) -> None:
         base.description, batches.steps, base.path, base.fingerprint(), step, batches.sha256()
     )
     model_record.write_record(folder, record)
+    if any(is_chat(session.config.data.chat, dataset.task) for dataset in batches.datasets):
+        template = prompter.template_of(session.config.data, session.tokenizer)
+        session.tokenizer.add_ends(sorted(chat_prompts.end_ids(template, session.tokenizer)))
     session.tokenizer.save(str(folder / "tokenizer"))
-    examples = trained_examples(batches)
-    trained_on.write_hashes(folder, examples, base.trained_on or ())
+    trained_on.write_hashes(folder, trained_examples(batches), base.trained_on or ())
 
 
 def _check_same_data(folder: Path, batches: Batches) -> None:

@@ -118,7 +118,7 @@ class Probes:
             base = self.base
             assert base
             kl_E = kl_divergence(base.logprobs_EV, logprobs_EV)
-            kl_I = np.bincount(self.item_E, kl_E) / np.bincount(self.item_E)
+            kl_I = self._mean_of_items(kl_E)
         found, first = [], 0
         for each in self.items.sets:
             part = slice(first, first + len(each.encoded))
@@ -153,6 +153,13 @@ class Probes:
                 scores[item][sequence] = value
             distributions.append(logprobs_BEV[each.items_BE >= 0])
         return scores, np.concatenate(distributions)
+
+    def _mean_of_items(self, values_E: np.ndarray) -> np.ndarray:
+        """Average what entries have, by item; nan for items of which there is no entry."""
+        number = len(self.items.encoded)
+        counts = np.bincount(self.item_E, minlength=number)
+        sums = np.bincount(self.item_E, values_E, minlength=number)
+        return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
 
     def _nll(self, scores: list[np.ndarray]) -> np.ndarray:
         """Compute the mean loss of the tokens of each item's gold answer."""
@@ -266,7 +273,8 @@ def _record(each: ProbeSet, scores: list[np.ndarray], values: dict[str, np.ndarr
         "n": len(hits),
         "accuracy": float(np.mean(hits)) if each.has_choices else None,
     }
-    for name, of_items in values.items():
+    for name, of_all in values.items():
+        of_items = of_all[~np.isnan(of_all)]
         record |= {name: float(of_items.mean()), f"{name}_stderr": _stderr(of_items)}
     return record
 

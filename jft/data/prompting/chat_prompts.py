@@ -6,6 +6,9 @@ turns, or text before the question in the same message. A conversation is asked 
 
 from __future__ import annotations
 
+import functools
+import itertools
+import json
 from typing import NamedTuple
 
 import numpy as np
@@ -106,7 +109,9 @@ class ChatWriter(NamedTuple):
                 for answer in request.answers:
                     whole = [*messages, _say(ASSISTANT, answer)] if answer else []
                     turn = self.style.template.render(whole, False, tools) if whole else ""
-                    texts.append(_up_to(answer, turn, asked))
+                    end = turn_end(self.style.template) if whole else ""
+                    cut = turn.removesuffix(end) if end and turn.endswith(end) else ""
+                    texts.append(cut or asked + answer)
             except ChatError as error:
                 raise UserError(f"{where}: the model's chat template refuses it: {error}") from None
         ids = iter(self.tokenizer.encode_rendered(texts))
@@ -135,7 +140,8 @@ class ChatWriter(NamedTuple):
         return Conversation([*system, *shown, *own], tools, request.where, number, given)
 
     def _text(self, request: Request) -> str:
-        before = [] if self.style.turns else prompt_parts(self.template, request.demos)
+        delimiter = self.task.delimiter
+        before = [] if self.style.turns else prompt_parts(self.template, request.demos, delimiter)
         return "".join(before) + fill(self.template, request.example)
 
     def _shown(self, demos: tuple[Example, ...]) -> list[Message]:
@@ -155,10 +161,37 @@ class ChatWriter(NamedTuple):
         return _say(ASSISTANT, answer)
 
 
-def _up_to(answer: str, turn: str, asked: str) -> str:
-    """Cut a rendered turn after its answer, which a template may put anything before."""
-    begin = turn.rfind(answer.strip()) if answer else -1
-    return asked + answer if begin < 0 else turn[: begin + len(answer.strip())]
+@functools.lru_cache(maxsize=8)
+def _turn_end(template: str, variables: str) -> str:
+    """Find what a template writes after an answer; `variables` as JSON."""
+    chat = ChatTemplate(template, json.loads(variables))
+    one, other = (
+        chat.render([_say(USER, "a"), _say(ASSISTANT, answer)], False) for answer in ("b", "c")
+    )
+    pairs = zip(reversed(one), reversed(other), strict=False)
+    alike = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
+    return one[len(one) - alike :]
+
+
+def turn_end(template: ChatTemplate) -> str:
+    """Find what a chat template writes after an answer of the assistant.
+
+    Raises:
+      ChatError: it refuses a question with an answer.
+    """
+    return _turn_end(template.template, json.dumps(template.variables))
+
+
+def end_ids(template: ChatTemplate, tokenizer: ChatEncoder) -> frozenset[int]:
+    """Find the special tokens that end a turn of the assistant; none where the template has none.
+
+    A model that was trained on chats says them, whatever its end of sequence is.
+    """
+    try:
+        (ids,) = tokenizer.encode_rendered([turn_end(template)])
+    except ChatError:
+        return frozenset()
+    return tokenizer.control_ids.intersection(ids.tolist())
 
 
 def _continued(asked: np.ndarray, wholes: list[np.ndarray]) -> list[TokenSequence]:

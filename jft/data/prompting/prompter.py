@@ -155,8 +155,9 @@ def make_prompter(
         return Prompter(PlainWriter(tokenizer, max_length), task, max_length)
     if not chat:
         apart = seams.is_apart(data.answer_tokens, tokenizer, task, template)
-        return text_prompter(tokenizer, task, template, max_length, eos, apart, data.demo_loss)
-    style = chat_style(data, tokenizer)
+        demo_loss = data.demo_loss and eos  # nothing but training learns
+        return text_prompter(tokenizer, task, template, max_length, eos, apart, demo_loss)
+    style = chat_style(data, tokenizer)._replace(demo_loss=data.demo_loss and eos)
     if task == CONVERSATION and not style.turns:
         raise UserError("data.demo_style=text: demonstrations of conversations are turns")
     return Prompter(ChatWriter(tokenizer, style, task, template, eos), task, max_length)
@@ -180,15 +181,23 @@ def chat_style(data: config_lib.Data, tokenizer: PromptEncoder) -> ChatStyle:
     Raises:
       UserError: the model has no chat template, or variables that are not written as such.
     """
+    turns = data.demo_style == "turns"
+    return ChatStyle(template_of(data, tokenizer), data.system, turns, data.loss, data.demo_loss)
+
+
+def template_of(data: config_lib.Data, tokenizer: PromptEncoder) -> ChatTemplate:
+    """Return the chat template of a model with the variables of a config.
+
+    Raises:
+      UserError: the model has none, or variables that are not written as such.
+    """
     if tokenizer.chat_template is None:
         raise UserError(
             "data.chat_template is empty, and the model has no chat template of its own, which "
             "chats need; give a file with one, or use an instruction-tuned model"
         )
     variables = tokenizer.special_spellings | chat_variables(data.chat_variables)
-    template = ChatTemplate(tokenizer.chat_template, variables)
-    turns = data.demo_style == "turns"
-    return ChatStyle(template, data.system, turns, data.loss, data.demo_loss)
+    return ChatTemplate(tokenizer.chat_template, variables)
 
 
 def chat_variables(values: Iterable[str]) -> dict[str, Any]:

@@ -58,7 +58,7 @@ def folder() -> Path:
 
 def _key(prompter: Prompter, tokenizer: PromptEncoder, requests: list[Request]) -> str:
     facts = [
-        *(VERSION, metadata.version("transformers"), metadata.version("tokenizers")),
+        *(VERSION, *map(metadata.version, ("transformers", "tokenizers", "jinja2"))),
         *(tokenizer.sha256(), prompter.writer.settings(), repr(prompter.task)),
         prompter.max_length,
     ]

@@ -13,6 +13,7 @@ from jft.tasks import Example
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 # The columns of published sets.
 QUESTIONS = ("input", "question", "prompt", "query", "ctx", "goal")
+CONTEXTS = ("context", "passage", "article", "support")
 CHOICES = ("choices", "options", "endings")
 ANSWERS = ("answer", "answerKey", "answer_index", "answer_idx", "label", "gold")
 
@@ -71,9 +72,19 @@ def read(row: Mapping[str, Any], where: str) -> Choices:
     question = row.get(name)
     if not isinstance(question, str) or not question.strip():
         raise UserError(f"{where}: {name}={question!r:.80}: must be text")
+    if context := _column(row, CONTEXTS):
+        question = f"{row[context]}\n{question}"
     texts, labels = _texts(row, where)
     name = _column(row, ANSWERS) or ANSWERS[0]
     right = _place(row.get(name), texts, labels)
+    answer = row.get(name)
+    if isinstance(answer, str) and answer.strip().isdecimal() and not labels:
+        index = int(answer)
+        if answer.strip() in texts and index < len(texts) and index != right:
+            raise UserError(
+                f"{where}: {name}={answer!r}: is the text of one choice and the index of another; "
+                "give its letter (from A)"
+            )
     if not 0 <= right < len(texts):
         raise UserError(
             f"{where}: {name}={row.get(name)!r:.80}: must be the index of one of {len(texts)} "

@@ -204,7 +204,7 @@ class Suite(NamedTuple):
     def demo_set(self, task: Task, name: str) -> Dataset | None:
         """Read the demonstrations of a dataset; None where there are none."""
         path = self._demo_file(task, name)
-        own = self._own(DatasetRef.parse(name, "data.demos"), task)
+        own = self._own(DatasetRef.parse(name, "data.demos")._replace(task=task.name), task)
         return own or (read_dataset(path, task) if path.is_file() else None)
 
     def _demo_file(self, task: Task, name: str) -> Path:

@@ -6,6 +6,7 @@
     completion   prompt and completion, text or messages     completion     completion
     instruction  instruction and output, perhaps input       instruction    output
     choices      a question, choices and the answer          choice         the right choice
+    letters      the same, where it is asked for              letter         the right letter
     text         text alone                                  text           all of it
 
 A row in `messages`, and a completion of messages, becomes an example with what it asks as JSON in
@@ -45,14 +46,14 @@ TEMPLATES = {
 }
 # Columns that hold a conversation, by any of their names.
 CONVERSATIONS = ("messages", "conversations", "conversation", "chat")
-ANSWERS = ("completion", "response", "chosen")
+ANSWERS = ("completion", "response")
 
 
 class Form(NamedTuple):
     """A form of rows.
 
     Attributes:
-      fits: whether rows with these columns, of which some are filled in this row, have this form.
+      fits: whether a row has this form, by its columns and which are filled.
       task: of its examples.
       example: makes an example of a row; `where` names the row in errors.
     """
@@ -87,7 +88,7 @@ def _column(row: Mapping[str, Any], names: Iterable[str]) -> str:
 
 
 def _is_messages(row: Mapping[str, Any]) -> bool:
-    return bool(_column(row, CONVERSATIONS)) and row.get("prompt") is None
+    return bool(_column(row, CONVERSATIONS)) and not _is_completion(row)
 
 
 def _of_messages(row: Mapping[str, Any], where: str) -> Example:
@@ -166,6 +167,17 @@ FORMS = {
 }
 
 
+def of_task(task: str) -> list[str]:
+    """List the forms whose rows may be of a task; none for a task of fields."""
+    names = [name for name, form in FORMS.items() if form.task.name == task]
+    return [*names, "completion"] if task == CONVERSATION.name else names
+
+
+def fits(form: str, row: Any) -> bool:
+    """Check whether a row has a form, by its columns."""
+    return isinstance(row, Mapping) and FORMS[form].fits(row)
+
+
 def reader(form: str, first: Any) -> tuple[Task, Callable[[Any, str], Example]]:
     """Return the task of rows of a form, and what makes an example of one, given its name.
 
@@ -180,7 +192,7 @@ def reader(form: str, first: Any) -> tuple[Task, Callable[[Any, str], Example]]:
         task = task if isinstance(first.get("prompt"), str) else CONVERSATION
 
     def read(row: Any, where: str) -> Example:
-        example = _read(row, FORMS[form], where)
+        example = _read(row, form, where)
         if ("messages" in example) != (task == CONVERSATION):
             raise UserError(
                 f"{where}: is text where the first row is messages, or the other way round"
@@ -190,15 +202,16 @@ def reader(form: str, first: Any) -> tuple[Task, Callable[[Any, str], Example]]:
     return task, read
 
 
-def _read(row: Any, form: Form, where: str) -> Example:
+def _read(row: Any, name: str, where: str) -> Example:
+    form = FORMS[name]
     if not isinstance(row, Mapping):
         raise UserError(f"{where}: must be an object, not {row!r:.40}")
     filled = {name: value for name, value in row.items() if value is not None}
-    others = [name for name, each in FORMS.items() if each.fits(filled)]
+    others = [other for other, each in FORMS.items() if each.fits(filled)]
     if others and not form.fits(filled):
         raise UserError(
-            f"{where}: is not as the first row, but in the form {others[0]}; give each form a file "
-            "of its own"
+            f"{where}: is in the form {others[0]}, not {name}, as the first row or data.form "
+            "says; give each form a file of its own"
         )
     if not form.fits(row):
         raise UserError(f"{where}: has none of the columns of this form, but {', '.join(row)}")
@@ -238,12 +251,13 @@ def conversation(messages: list[Message], tools: Any, where: str, given: int = 0
             f"{where}: the assistant {says}, so that there is nothing to learn; remove it"
         )
     *before, turn = messages[: turns[-1] + 1]
-    if isinstance(tools, str):
+    if isinstance(tools, str) and tools.strip():
         try:
             tools = json.loads(tools)
         except (ValueError, RecursionError):
             raise UserError(f"{where}: tools are no JSON: {tools!r:.40}") from None
-    content = {"messages": before} | ({"tools": tools} if tools else {})
+    content: dict[str, Any] = {"messages": before}
+    content |= {"tools": tools} if isinstance(tools, list) else {}
     content |= {"given": given} if given else {}
     calls = turn.get("tool_calls")
     return {

@@ -87,7 +87,10 @@ def _tool_calls(calls: object, where: str) -> list[dict]:
         raise UserError(f"{where}: tool_calls must be a list of objects")
     found = []
     for call in calls:
-        inner = dict(call.get("function") or call)
+        function = call.get("function") or call
+        if not isinstance(function, Mapping):  # the name alone, and the arguments beside it
+            function = {"name": str(function), "arguments": call.get("arguments", {})}
+        inner = _without_none(function)
         if isinstance(inner.get("arguments"), str):
             try:
                 inner["arguments"] = json.loads(inner["arguments"])
@@ -95,5 +98,13 @@ def _tool_calls(calls: object, where: str) -> list[dict]:
                 raise UserError(
                     f"{where}: the arguments of a tool call are no JSON: {inner['arguments']!r:.40}"
                 ) from None
-        found.append(dict(call) | {"function": inner} if call.get("function") else inner)
+        kept = {key: value for key, value in call.items() if value is not None}
+        found.append(kept | {"function": inner} if call.get("function") else inner)
     return found
+
+
+def _without_none(value: Any) -> Any:
+    """Leave out missing values: tables give every call the arguments of all others, as missing."""
+    if isinstance(value, Mapping):
+        return {k: _without_none(v) for k, v in value.items() if v is not None}
+    return [_without_none(v) for v in value] if isinstance(value, list) else value

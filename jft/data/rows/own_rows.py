@@ -14,6 +14,7 @@ from jft.data.rows import forms, mappings, readers
 from jft.data.rows.dataset_ref import DatasetRef, Part
 from jft.data.rows.example_store import ExampleStore
 from jft.errors import UserError
+from jft.runtime.progress import Ticker
 from jft.tasks import Example, Task, same_text
 
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")
@@ -96,7 +97,7 @@ def read(ref: DatasetRef, task: Task, data: config_lib.Data) -> Dataset:
     Raises:
       UserError: nothing is there, or rows that are not of the task.
     """
-    parts: dict[str, int] = {}
+    parts: list[list] = []  # filled while the rows are read
     rows = _located(ref.read(), parts)
     first = next(rows)
     public, mapping = mappings.for_public_dataset(ref.name)
@@ -104,19 +105,31 @@ def read(ref: DatasetRef, task: Task, data: config_lib.Data) -> Dataset:
         mapping = mapping._replace(columns={})  # the public dataset's columns, renamed already
     if task.name == data.task and (data.fields or data.labels):
         public, mapping = "", mappings.configured(data.fields, data.labels)
-    form, read_as = data.form, ""
-    if form == forms.AUTO:
-        said = public or data.template or data.fields
-        form = forms.TASK if said else forms.recognize(first.row, (*task.fields, "output"))
+    form, read_as = _form(ref, task, data, public, first.row), ""
     if form != forms.TASK:
         of_form, convert = forms.reader(form, first.row)
+        if task.name == data.task and data.fields:
+            raise UserError(f"data.fields: rows of the form {form} have columns of their own names")
     else:
         mapping.check(task, own=not public)
         read_as = f"{public}: {mapping}" if public and str(mapping) else ""
         of_form, convert = task, lambda row, where: mapping.apply(row, task, where)
     examples = ExampleStore(_examples(itertools.chain([first], rows), of_form, convert))
     found = Dataset(ref.name, of_form, ref.text, True, examples, read_as=read_as)
-    return found._replace(parts=tuple(parts.items()))
+    return found._replace(parts=tuple((name, number) for name, number in parts))
+
+
+def _form(ref: DatasetRef, task: Task, data: config_lib.Data, public: str, first: Any) -> str:
+    """Decide on the form of rows: by the task before their name, `data.form`, or their columns."""
+    if ref.task:
+        named = forms.of_task(ref.task)
+        fitting = [name for name in named if name == data.form or forms.fits(name, first)]
+        return (fitting or named or [forms.TASK])[0]
+    if data.form != forms.AUTO:
+        return data.form
+    if public or (task.name == data.task and (data.template or data.fields)):
+        return forms.TASK
+    return forms.recognize(first, (*task.fields, "output"))
 
 
 class _Row(NamedTuple):
@@ -124,17 +137,23 @@ class _Row(NamedTuple):
     row: Any
 
 
-def _located(files: Iterable[Part], parts: dict[str, int]) -> Iterator[_Row]:
-    """Name all rows, give each the columns of those before it, and count them by file."""
+def _located(files: Iterable[Part], parts: list[list]) -> Iterator[_Row]:
+    """Name all rows, give each the columns of those before it, and count them by file.
+
+    The name of each file and its count go into `parts`.
+    """
     columns: dict[str, None] = {}
+    ticker, number = Ticker("{n} rows read"), 0
     for name, rows in files:
-        parts[name] = 0
+        parts.append([name, 0])
         for i, row in enumerate(rows):
             if isinstance(row, dict):
                 columns |= dict.fromkeys(row)
                 row = columns | row
             yield _Row(f"{name} row {i} (from 0)", row)
-            parts[name] += 1
+            parts[-1][1] += 1
+            number += 1
+            ticker.show(number)
 
 
 def _examples(
@@ -194,7 +213,8 @@ def _check_example(example: object, task: Task, where: str) -> None:
         if not isinstance(example[name], str):
             kind = type(example[name]).__name__
             raise UserError(f"{where}: field {name!r} must be text, not {kind}")
-        if LONE_SURROGATE.search(example[name]):
+    for name, value in example.items():
+        if isinstance(value, str) and LONE_SURROGATE.search(value):
             raise UserError(f"{where}: field {name!r} holds half a character (a lone surrogate)")
     if not same_text(example["output"]):
         raise UserError(f"{where}: output is empty; an example needs an answer")

@@ -204,12 +204,19 @@ def _read_hf(place: str) -> Raw:
 
 
 def _rows_of(dataset) -> Iterator[dict]:
-    """Make the rows of a dataset of the library `datasets`, some at a time."""
-    for columns in dataset.iter(BATCH):
-        yield from (
-            dict(zip(columns, values, strict=True))
-            for values in zip(*columns.values(), strict=True)
-        )
+    """Make the rows of a dataset of the library `datasets`, some at a time.
+
+    Raises:
+      UserError: its files are damaged, or gone.
+    """
+    try:
+        for columns in dataset.iter(BATCH):
+            yield from (
+                dict(zip(columns, values, strict=True))
+                for values in zip(*columns.values(), strict=True)
+            )
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise UserError(f"hf: rows that cannot be read: {str(error)[:300]}") from None
 
 
 def _from_hub(place: str, split: str):
