@@ -108,7 +108,7 @@ TASKS = {
     )
 }
 
-# Tasks of rows that say by their columns what is to be learned: see `data.forms`.
+# Tasks of rows that say by their columns what is to be learned: see `data.rows.forms`.
 CONVERSATION = Task("conversation", ("messages",), ())
 COMPLETION = Task("completion", ("prompt",), ("prompt",))
 INSTRUCTED = Task("instruction", ("prompt",), ("prompt",))

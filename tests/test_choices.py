@@ -195,3 +195,15 @@ def test_probes_choose_among_the_choices(asked, tmp_path):
     _, rows = score(asked, tmp_path / "eval")
     by_sum = [max(row["scores"], key=row["scores"].get) == row["output"] for row in rows]
     assert found[0]["accuracy"] == pytest.approx(sum(by_sum) / 3)
+
+
+@pytest.mark.parametrize("task", ["choice", "letter"])
+def test_the_prompt_of_a_form_may_be_another(asked, task):
+    asked.data.task, asked.data.shuffle, asked.train.batch_size = task, False, 1
+    asked.data.template = "{input} So:" if task == "choice" else "{input} {options} So:"
+    tokenizer = tokenizer_lib.load("random:llama-tiny")
+    plan = train_batches.plan_run(asked, tokenizer)
+    assert plan.datasets[0].task.name == task
+    text = tokenizer.decode(plan.encoded[0].sequences[0].tokens)
+    assert text.startswith("Which is a colour?")
+    assert text.endswith(" So: red" if task == "choice" else " So: B")

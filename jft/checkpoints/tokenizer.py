@@ -42,11 +42,12 @@ TEXTS_AT_ONCE = 2048
 
 
 class Special(NamedTuple):
-    """The facts in a tokenizer's folder that only other programs need.
+    """Facts of a tokenizer's folder beside its vocabulary.
 
     Attributes:
       config: further entries of `tokenizer_config.json`, such as `bos_token` and `chat_template`.
-      eos_ids: all tokens that a generation ends at, `eos_id` among them; jft uses that one alone.
+      eos_ids: all tokens that a generation of a chat ends at, `eos_id` among them; prompts in plain
+        text end at that one alone.
       generation: how the model's `generation_config.json` wants to be sampled from.
     """
 
@@ -65,7 +66,7 @@ class Tokenizer:
       unk_id: the id of characters that it has no token for; None where it has for all.
       eos_text, prefix_texts: how these tokens are spelled.
       special_texts, control_ids: the spelling and the id of every special token.
-      special: what is kept for other programs.
+      special: chat template, tokens that end a turn, and what is kept for other programs.
     """
 
     def __init__(self, backend: tokenizers.Tokenizer, eos_id: int, special: Special | None = None):

@@ -53,14 +53,14 @@ def validate(config: Config) -> None:
     if not config.train.steps and not config.train.epochs:
         raise UserError("train.steps=0 and train.epochs=0: give one of them")
     probed = config.probe.every and (config.data.valid or config.probe.limit)
-    for path, number in (
-        ("checkpoint.keep_best", config.checkpoint.keep_best),
-        ("train.stop_after", config.train.stop_after),
+    for path, number, too in (
+        ("checkpoint.keep_best", config.checkpoint.keep_best, " at which checkpoints are written"),
+        ("train.stop_after", config.train.stop_after, ", such as 50"),
     ):
         if number and not probed:
             raise UserError(
                 f"{path}={number} goes by probes: give data.valid, or probe.limit, and a "
-                "probe.every at which checkpoints are written, too"
+                f"probe.every{too}"
             )
     _check_adapters(config.lora)
 

@@ -191,7 +191,7 @@ def _encode_blocks(of: TrainingSet, blocks: Sequence[Sequence[Draw]]) -> Iterato
         begun: deque[Future[list[Encoded]]] = deque()
         for block in blocks:
             begun.append(pool.submit(encode, block))
-            if len(begun) > 2:  # no more are in memory
+            if len(begun) > 2:  # at most three are in memory
                 yield begun.popleft().result()
         while begun:
             yield begun.popleft().result()

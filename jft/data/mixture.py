@@ -55,6 +55,7 @@ def order(
     """
     counts = _counts(of_all, steps, size)
     total = counts.sum(axis=0)
+    # The first set keeps the order that it has alone.
     streams = [
         _stream(n, int(needed), [seed, 0], [number] * (number > 0), shuffle)
         for number, (n, needed) in enumerate(zip(sizes, total, strict=True))

@@ -52,7 +52,7 @@ class Metric:
 
 
 def kind_of(metric: str) -> str | None:
-    """Return the kind of task whose cells a metric may be the main one of; None for none."""
+    """Return the kind of task that a metric can be the main one of; None if of no single kind."""
     found = METRICS.get(metric)
     return found.kinds[0] if found and found.of and len(found.kinds) == 1 else None
 

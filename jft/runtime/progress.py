@@ -74,7 +74,7 @@ def phase(text: str, least_seconds: float = 0.0) -> Iterator[None]:
 
 
 class Ticker:
-    """A line every few seconds about work within a phase, the first after as long."""
+    """Progress lines within a phase, at most one every `LINE_SECONDS`."""
 
     def __init__(self, text: str):
         """Take what is being counted: `{n}` is the number."""

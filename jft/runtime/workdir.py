@@ -254,7 +254,7 @@ def write_bytes(path: Path, content: bytes | memoryview) -> None:
 
 
 def sha256(value) -> str:
-    """Hash a value as JSON, whatever the order of its keys; a long list is hashed bit by bit."""
+    """Hash a value as JSON, whatever the order of its keys, a list member by member."""
     digest = hashlib.sha256()
     for part in _json_parts(value):
         digest.update(part.encode())

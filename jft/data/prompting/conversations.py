@@ -46,7 +46,7 @@ class Conversation(NamedTuple):
     """The messages of a row.
 
     Attributes:
-      messages: as `chat.read_messages` gives them, those of demonstrations first.
+      messages: as `messages.read_messages` gives them, those of demonstrations first.
       tools: JSON schemas of the tools that the assistant may call; None: there are none.
       where: the name of the row in errors.
       shown: the number of messages of demonstrations, and of a system message before them.

@@ -36,7 +36,7 @@ def encode(prompter: Prompter, tokenizer: PromptEncoder, requests: list[Request]
     Args:
       prompter: makes the sequences.
       tokenizer: that the prompter uses.
-      requests: without their examples they come back.
+      requests: what comes back has `example=None`.
     """
     if len(requests) < BLOCK:
         return prompter.encode(requests)
@@ -46,7 +46,7 @@ def encode(prompter: Prompter, tokenizer: PromptEncoder, requests: list[Request]
         os.utime(file)
         return found
     encoded = prompter.encode(requests)
-    with contextlib.suppress(OSError):  # a full disk keeps nobody from training
+    with contextlib.suppress(OSError):  # a cache that cannot be written is no error
         _write(file, encoded)
     return encoded
 

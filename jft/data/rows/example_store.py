@@ -15,8 +15,8 @@ ABSENT = -1
 class ExampleStore(Sequence[Example]):
     """Examples as one text with the lengths of their fields; each is made when it is asked for.
 
-    A dict of three texts takes some 600 bytes beside the characters, of which a million rows have
-    few. A slice shares the text.
+    A dict of three texts costs some 600 bytes, more than the texts of most rows. A slice shares the
+    text.
     """
 
     def __init__(self, examples: Iterable[Example] = ()):

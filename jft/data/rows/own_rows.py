@@ -121,12 +121,14 @@ def read(ref: DatasetRef, task: Task, data: config_lib.Data) -> Dataset:
 
 def _form(ref: DatasetRef, task: Task, data: config_lib.Data, public: str, first: Any) -> str:
     """Decide on the form of rows: by the task before their name, `data.form`, or their columns."""
+    named = forms.of_task(task.name)
+    fitting = [name for name in named if name == data.form or forms.fits(name, first)]
     if ref.task:
-        named = forms.of_task(ref.task)
-        fitting = [name for name in named if name == data.form or forms.fits(name, first)]
         return (fitting or named or [forms.TASK])[0]
     if data.form != forms.AUTO:
         return data.form
+    if fitting:
+        return fitting[0]
     if public or (task.name == data.task and (data.template or data.fields)):
         return forms.TASK
     return forms.recognize(first, (*task.fields, "output"))
