@@ -13,7 +13,7 @@ from jft.checkpoints import tokenizer as tokenizer_lib
 from jft.data import train_batches
 from jft.data.prefix_tree import TokenSequence
 from jft.data.prompting import token_cache
-from jft.data.prompting.encoded_store import EncodedStore
+from jft.data.prompting.encoded_store import EncodedBlock, EncodedStore
 from jft.data.prompting.prompts import Encoded
 from jft.data.rows.example_store import ExampleStore
 
@@ -48,8 +48,8 @@ def test_encoded_requests_come_back(items):
         for own, shown, whole in items
     ]
     store = EncodedStore()
-    store.extend(encoded[:2])
-    store.extend(encoded[2:])
+    store.append(EncodedBlock.of(encoded[:2]))
+    store.append(EncodedBlock.of(encoded[2:]))
     assert len(store) == len(encoded)
     for found, wanted in zip(store, encoded, strict=True):
         assert (found.whole, found.least, found.merged) == (wanted.whole, wanted.least, 1)
@@ -62,9 +62,7 @@ def test_encoded_requests_come_back(items):
 def test_turns_that_begin_others_take_no_memory_of_their_own():
     ids = np.arange(100, dtype=np.int32)
     turns = [TokenSequence(ids[:n], n - 1) for n in (40, 70, 100)]
-    store = EncodedStore()
-    store.extend([Encoded(turns, 100)])
-    assert len(store._blocks[0]) == 100
+    assert len(EncodedBlock.of([Encoded(turns, 100)]).tokens) == 100
 
 
 @pytest.fixture

@@ -14,9 +14,9 @@ from jft.data import prefix_tree
 from jft.data.mixture import ExampleId
 from jft.data.prefix_tree import TokenSequence
 from jft.data.prompting import token_cache
-from jft.data.prompting.encoded_store import EncodedStore
+from jft.data.prompting.encoded_store import EncodedBlock, EncodedStore
 from jft.data.prompting.prompter import PromptEncoder, Prompter, is_chat, make_prompter
-from jft.data.prompting.prompts import Encoded, Request
+from jft.data.prompting.prompts import Request
 from jft.data.rows.datasets import Dataset, Suite
 from jft.errors import UserError
 from jft.runtime.progress import Ticker
@@ -146,11 +146,11 @@ class DrawnItems:
             blocks = [
                 of_set[i : i + token_cache.BLOCK] for i in range(0, len(of_set), token_cache.BLOCK)
             ]
-            for some, encoded in zip(blocks, _encode_blocks(of, blocks), strict=True):
+            for some, block in zip(blocks, _encode_blocks(of, blocks), strict=True):
                 for draw in some:
                     self._items[draw] = len(self.examples)
                     self.examples.append(draw[0])
-                self.encoded.extend(encoded)
+                self.encoded.append(block)
                 ticker.show(len(self.examples))
         self.order += [self._items[draw] for draw in new]
         return [[self._items[draw] for draw in step] for step in draws]
@@ -178,17 +178,17 @@ class DrawnItems:
         return allowed
 
 
-def _encode_blocks(of: TrainingSet, blocks: Sequence[Sequence[Draw]]) -> Iterator[list[Encoded]]:
+def _encode_blocks(of: TrainingSet, blocks: Sequence[Sequence[Draw]]) -> Iterator[EncodedBlock]:
     """Encode blocks of draws of a set, two at a time: one is written while one is tokenized."""
 
-    def encode(draws: Sequence[Draw]) -> list[Encoded]:
+    def encode(draws: Sequence[Draw]) -> EncodedBlock:
         # Requests with the same demonstrations share one tuple, whose text is made once.
         shown = {demos: tuple(of.demos[d] for d in demos) for _, demos in draws}
         requests = [of.request(i, shown[demos]) for (_, i), demos in draws]
         return token_cache.encode(of.prompter, of.tokenizer, requests)
 
     with ThreadPoolExecutor(2) as pool:
-        begun: deque[Future[list[Encoded]]] = deque()
+        begun: deque[Future[EncodedBlock]] = deque()
         for block in blocks:
             begun.append(pool.submit(encode, block))
             if len(begun) > 2:  # at most three are in memory

@@ -2,54 +2,107 @@
 
 from __future__ import annotations
 
-from array import array
+import bisect
 from collections.abc import Iterable, Sequence
-from typing import overload
+from typing import BinaryIO, overload
 
 import numpy as np
 
 from jft.data.prefix_tree import TokenSequence
 from jft.data.prompting.prompts import Encoded
 
+# The numbers of a request: its sequences, those of demonstrations among them, and those of
+# `Encoded`; and of a sequence: where it begins among the tokens, its length, and its targets.
+REQUEST = ("sequences", "shown", "whole", "least", "merged")
+SEQUENCE = ("begin", "length", "start")
 
-class EncodedStore(Sequence[Encoded]):
-    """Encoded requests in flat arrays; each is made when it is asked for, without its example.
+
+class EncodedBlock(Sequence[Encoded]):
+    """Encoded requests in three arrays; each is made when it is asked for, without its example.
 
     A sequence that begins the next one of its request, such as an earlier turn, has no tokens of
     its own.
+
+    Attributes:
+      tokens: of all sequences.
+      sequences: the numbers `SEQUENCE` of each, [sequences, 3].
+      requests: the numbers `REQUEST` of each, [requests, 5].
     """
 
-    def __init__(self) -> None:
-        self._blocks: list[np.ndarray] = []
-        # Of each request: its block, its first sequence, and the numbers of `Encoded`.
-        self._block, self._first = array("i"), array("q")
-        self._shown, self._whole, self._least, self._merged = (array("i") for _ in range(4))
-        # Of each sequence: where it begins in its block, its length, and where its targets begin.
-        self._begin, self._length, self._start = array("q"), array("i"), array("i")
+    def __init__(self, tokens: np.ndarray, sequences: np.ndarray, requests: np.ndarray):
+        self.tokens, self.sequences, self.requests = tokens, sequences, requests
+        self._ends = np.cumsum(requests[:, 0])
 
-    def extend(self, encoded: Iterable[Encoded]) -> None:
-        """Add requests, none of which has a reference to read; their tokens become one block."""
-        parts: list[np.ndarray] = []
-        used = 0
+    @classmethod
+    def of(cls, encoded: Iterable[Encoded]) -> EncodedBlock:
+        """Copy encoded requests, none of which has a reference to read."""
+        parts, sequences, requests, used = [np.zeros(0, np.int32)], [], [], 0
         for each in encoded:
-            self._block.append(len(self._blocks))
-            self._first.append(len(self._begin))
-            self._shown.append(len(each.shown))
-            self._whole.append(each.whole)
-            self._least.append(each.least)
-            self._merged.append(each.merged)
             begins, kept = _shared_begins(each.packed, used)
             for (tokens, start), begin in zip(each.packed, begins, strict=True):
-                self._begin.append(begin)
-                self._length.append(len(tokens))
-                self._start.append(start)
+                sequences.append((begin, len(tokens), start))
             parts += kept
             used += sum(map(len, kept))
-        self._blocks.append(np.concatenate([np.zeros(0, np.int32), *parts]))
+            requests.append(
+                (len(each.packed), len(each.shown), each.whole, each.least, each.merged)
+            )
+        return cls(
+            np.concatenate(parts),
+            np.array(sequences, np.int32).reshape(-1, len(SEQUENCE)),
+            np.array(requests, np.int32).reshape(-1, len(REQUEST)),
+        )
+
+    def save(self, file: BinaryIO) -> None:
+        """Write the arrays to a file."""
+        np.savez(file, tokens=self.tokens, sequences=self.sequences, requests=self.requests)
+
+    @classmethod
+    def load(cls, file: BinaryIO) -> EncodedBlock:
+        """Read what `save` wrote; raises what `np.load` does for a damaged file, or LookupError."""
+        with np.load(file) as arrays:
+            found = cls(arrays["tokens"], arrays["sequences"], arrays["requests"])
+        ends = found.sequences[:, 0] + found.sequences[:, 1]
+        if found.requests[:, 0].sum() != len(ends) or ends.max(initial=0) > len(found.tokens):
+            raise LookupError("arrays that do not belong together")
+        return found
 
     def __len__(self) -> int:
         """Count the requests."""
-        return len(self._first)
+        return len(self.requests)
+
+    @overload
+    def __getitem__(self, index: int) -> Encoded: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Encoded]: ...
+    def __getitem__(self, index):
+        """Make an encoded request, or several."""
+        if isinstance(index, slice):
+            return [self[i] for i in range(len(self))[index]]
+        number, shown, whole, least, merged = self.requests[index].tolist()
+        end = int(self._ends[index])
+        made = [
+            TokenSequence(self.tokens[begin : begin + length], start)
+            for begin, length, start in self.sequences[end - number : end].tolist()
+        ]
+        own = number - shown
+        return Encoded(made[:own], whole, least, merged=merged, shown=tuple(made[own:]))
+
+
+class EncodedStore(Sequence[Encoded]):
+    """Blocks of encoded requests, one after the other."""
+
+    def __init__(self) -> None:
+        self._blocks: list[EncodedBlock] = []
+        self._ends: list[int] = []
+
+    def append(self, block: EncodedBlock) -> None:
+        """Add a block."""
+        self._ends.append(len(self) + len(block))
+        self._blocks.append(block)
+
+    def __len__(self) -> int:
+        """Count the requests."""
+        return self._ends[-1] if self._ends else 0
 
     @overload
     def __getitem__(self, index: int) -> Encoded: ...
@@ -60,31 +113,14 @@ class EncodedStore(Sequence[Encoded]):
         if isinstance(index, slice):
             return [self[i] for i in range(len(self))[index]]
         i = range(len(self))[index]
-        block = self._blocks[self._block[i]]
-        end = self._first[i + 1] if i + 1 < len(self._first) else len(self._begin)
-        made = [
-            TokenSequence(block[begin : begin + length], start)
-            for begin, length, start in zip(
-                self._begin[self._first[i] : end],
-                self._length[self._first[i] : end],
-                self._start[self._first[i] : end],
-                strict=True,
-            )
-        ]
-        own = len(made) - self._shown[i]
-        return Encoded(
-            made[:own],
-            self._whole[i],
-            self._least[i],
-            merged=self._merged[i],
-            shown=tuple(made[own:]),
-        )
+        number = bisect.bisect_right(self._ends, i)
+        return self._blocks[number][i - (self._ends[number - 1] if number else 0)]
 
 
 def _shared_begins(
     sequences: Sequence[TokenSequence], used: int
 ) -> tuple[list[int], list[np.ndarray]]:
-    """Find where each sequence begins in a block that holds `used` tokens, and what is added."""
+    """Find where each sequence begins among tokens of which `used` are there, and what is added."""
     begins, kept, end = [0] * len(sequences), list[np.ndarray](), used
     last: tuple[np.ndarray, int] | None = None
     for j in reversed(range(len(sequences))):

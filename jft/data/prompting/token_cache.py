@@ -11,44 +11,43 @@ import contextlib
 import hashlib
 import json
 import os
+import threading
 import zipfile
 from importlib import metadata
 from pathlib import Path
 
-import numpy as np
-
-from jft.data.prefix_tree import TokenSequence
+from jft.data.prompting.encoded_store import EncodedBlock
 from jft.data.prompting.prompter import PromptEncoder, Prompter
-from jft.data.prompting.prompts import Encoded, Request
+from jft.data.prompting.prompts import Request
 
 # Requests of a block.
 BLOCK = 4096
 # The bytes that the cache may take; the blocks that were used longest ago are removed.
 LIMIT = 4 << 30
 # Changes with what is written.
-VERSION = 1
+VERSION = 2
 UNREADABLE = (OSError, ValueError, LookupError, EOFError, zipfile.BadZipFile)
 
 
-def encode(prompter: Prompter, tokenizer: PromptEncoder, requests: list[Request]) -> list[Encoded]:
+def encode(prompter: Prompter, tokenizer: PromptEncoder, requests: list[Request]) -> EncodedBlock:
     """Encode at most `BLOCK` requests, or read what was made of them before.
 
     Args:
       prompter: makes the sequences.
       tokenizer: that the prompter uses.
-      requests: what comes back has `example=None`.
+      requests: what comes back has no examples.
     """
     if len(requests) < BLOCK:
-        return prompter.encode(requests)
+        return EncodedBlock.of(prompter.encode(requests))
     file = folder() / f"{_key(prompter, tokenizer, requests)}.npz"
-    with contextlib.suppress(*UNREADABLE):
-        found = _read(file)
+    with contextlib.suppress(*UNREADABLE), file.open("rb") as opened:
+        found = EncodedBlock.load(opened)
         os.utime(file)
         return found
-    encoded = prompter.encode(requests)
+    block = EncodedBlock.of(prompter.encode(requests))
     with contextlib.suppress(OSError):  # a cache that cannot be written is no error
-        _write(file, encoded)
-    return encoded
+        _write(file, block)
+    return block
 
 
 def folder() -> Path:
@@ -71,39 +70,16 @@ def _key(prompter: Prompter, tokenizer: PromptEncoder, requests: list[Request]) 
     return digest.hexdigest()[:32]
 
 
-def _write(file: Path, encoded: list[Encoded]) -> None:
-    sequences = [sequence for each in encoded for sequence in each.packed]
+def _write(file: Path, block: EncodedBlock) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    new = file.with_suffix(f".{os.getpid()}.new")
-    with new.open("wb") as opened:
-        np.savez(
-            opened,
-            tokens=np.concatenate([np.zeros(0, np.int32), *(s.tokens for s in sequences)]),
-            sequences=np.array([(len(s.tokens), s.start) for s in sequences], np.int32),
-            requests=np.array(
-                [(len(e.sequences), len(e.shown), e.whole, e.least, e.merged) for e in encoded],
-                np.int32,
-            ),
-        )
-    new.replace(file)
+    new = file.with_suffix(f".{os.getpid()}-{threading.get_ident()}.new")
+    try:
+        with new.open("wb") as opened:
+            block.save(opened)
+        new.replace(file)
+    finally:
+        new.unlink(missing_ok=True)
     _make_room(file.parent)
-
-
-def _read(file: Path) -> list[Encoded]:
-    with file.open("rb") as opened, np.load(opened) as arrays:
-        tokens, sequences, requests = (arrays[n] for n in ("tokens", "sequences", "requests"))
-    ends = np.cumsum(sequences[:, 0])
-    made = [
-        TokenSequence(tokens[end - length : end], int(start))
-        for (length, start), end in zip(sequences, ends, strict=True)
-    ]
-    found, first = [], 0
-    for own, shown, whole, least, merged in requests.tolist():
-        last = first + own + shown
-        mine, demos = made[first : first + own], tuple(made[first + own : last])
-        found.append(Encoded(mine, whole, least, merged=merged, shown=demos))
-        first = last
-    return found
 
 
 def _make_room(cache: Path) -> None:
