@@ -311,7 +311,7 @@ def test_characters_that_the_tokenizer_does_not_know_are_found(lower, tiny):
     for tokenizer, expected in ((lower, [1, 2]), (tiny, [])):
         prompter = text_prompter(tokenizer, task, "{input}", 99, eos=True)
         encoded = prompter.encode([Request(row, (), ("fine",), "row") for row in rows])
-        found = token_checks.unknown_tokens(dataset, dict(enumerate(encoded)), tokenizer)
+        found = token_checks.unknown_tokens(dataset, enumerate(encoded), tokenizer)
         assert [f.indices for f in found] == ([expected] if expected else [])
 
 

@@ -6,6 +6,8 @@ knowing. What would make a run meaningless is an error instead.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
@@ -197,7 +199,8 @@ def duplicates(dataset: Dataset) -> list[int]:
     seen, found = set(), []
     for i in dataset.usable:
         example = dataset.examples[i]
-        key = (*dataset.task.inputs(example), example["output"])
+        text = json.dumps([*dataset.task.inputs(example), example["output"]])
+        key = hashlib.sha256(text.encode()).digest()  # of many rows the texts would fill memory
         if key in seen:
             found.append(i)
         seen.add(key)
@@ -206,6 +209,8 @@ def duplicates(dataset: Dataset) -> list[int]:
 
 def _contradictory(dataset: Dataset) -> list[DataFinding]:
     """Find inputs with several labels; outputs without labels cannot contradict each other."""
+    if not dataset.task.labels:
+        return []
     keys = {i: dataset.task.inputs(dataset.examples[i]) for i in dataset.usable}
     labels = defaultdict(set)
     for i, key in keys.items():
@@ -215,8 +220,7 @@ def _contradictory(dataset: Dataset) -> list[DataFinding]:
         "{n} of {of} rows [has|have] the inputs of another row and a different label, so that no "
         "model can be right on both; keep one of each"
     )
-    found = several if dataset.task.labels else []
-    return finding("contradictory_labels", dataset, found, text)
+    return finding("contradictory_labels", dataset, several, text)
 
 
 def _read_as(dataset: Dataset) -> list[DataFinding]:

@@ -80,7 +80,7 @@ def _report_dataset(
         *_check_templates(cells, config, tokenizer),
         *token_checks.missing_values(dataset),
         *token_checks.unknown_tokens(
-            dataset, dict(zip(worst.indices, worst.encoded, strict=True)), tokenizer
+            dataset, zip(worst.indices, worst.encoded, strict=True), tokenizer
         ),
         *token_checks.unreachable_outputs(
             dataset, tokenizer, config.eval.max_new_tokens, cells[0].cell.chat

@@ -75,11 +75,10 @@ def count_examples(dataset: Dataset, findings: list[DataFinding]) -> dict:
 
 def packing(packed: Sequence[PackedRows]) -> dict:
     """Report how full packed rows are, and what they would hold if nothing were shared."""
-    rows = [sequences for each in packed for sequences in each.sequences]
-    counts = prefix_tree.count(rows)
+    counts = prefix_tree.count(row for each in packed for row in each.sequences)
     size = sum(each.num_batches * each.shape.rows * each.shape.row_length for each in packed)
     return {
-        "packed_rows": len(rows),
+        "packed_rows": sum(len(each.rows) for each in packed),
         "row_length": max(each.shape.row_length for each in packed),
         **counts._asdict(),
         "packing_efficiency": counts.row_tokens / size,
@@ -93,7 +92,7 @@ def count(findings: list[DataFinding], check: str) -> int:
     return sum(finding.count for finding in findings if finding.check == check)
 
 
-def summary(values: list[int]) -> dict[str, float]:
+def summary(values: Sequence[int] | np.ndarray) -> dict[str, float]:
     """Summarize numbers by their least, median, 95th percentile and largest."""
     return {
         "min": int(np.min(values)),

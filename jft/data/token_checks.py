@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from jft import config as config_lib
@@ -147,27 +147,27 @@ def missing_values(dataset: Dataset) -> list[DataFinding]:
 
 
 def unknown_tokens(
-    dataset: Dataset, encoded: Mapping[int, Encoded], tokenizer: SpellingEncoder
+    dataset: Dataset, encoded: Iterable[tuple[int, Encoded]], tokenizer: SpellingEncoder
 ) -> list[DataFinding]:
     """Find examples with characters that the tokenizer has no token for.
 
     Args:
       dataset: the examples.
-      encoded: their sequences by index.
+      encoded: their indices and sequences.
       tokenizer: the model's.
     """
     if tokenizer.unk_id is None:
         return []
-    found = [
-        i
-        for i, each in sorted(encoded.items())
-        if any((sequence.tokens == tokenizer.unk_id).any() for sequence in each.sequences)
-    ]
+    found, among = set(), set()
+    for i, each in encoded:
+        among.add(i)
+        if any((sequence.tokens == tokenizer.unk_id).any() for sequence in each.sequences):
+            found.add(i)
     text = (
         "{n} of {of} rows [has|have] characters that the tokenizer does not know and takes all for "
         "one, so that the model cannot tell them apart; use a model of their language"
     )
-    return finding("unknown_tokens", dataset, found, text, among=len(encoded))
+    return finding("unknown_tokens", dataset, sorted(found), text, among=len(among))
 
 
 def merged_answers(dataset: Dataset, merged: Sequence[tuple[int, int]]) -> list[DataFinding]:

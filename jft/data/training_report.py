@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import asdict
 
+import numpy as np
+
 from jft import config as config_lib
 from jft.data import checks, length_checks, report_numbers, token_checks
 from jft.data.checks import DataFinding
@@ -35,7 +37,8 @@ def training_report(
     findings = [f for i, f in enumerate(found) if f not in found[:i]]
     findings += _check_steps(batches, config.train)
     counts = [numbers for _, numbers in of_sets]
-    sequences = [s for items in used for i in items for s in batches.encoded[i].sequences]
+    sequences = (s for items in used for i in items for s in batches.encoded[i].sequences)
+    lengths = np.array([(len(s.tokens), len(s.tokens) - s.start) for s in sequences])
     first = batches.sets[0]
     return {
         "file": ", ".join(dataset.source for dataset in batches.datasets),
@@ -51,8 +54,8 @@ def training_report(
         "findings": [asdict(finding) for finding in findings],
         **_sum_counts(counts),
         "sets": counts,
-        "lengths": report_numbers.summary([len(sequence.tokens) for sequence in sequences]),
-        "target_lengths": report_numbers.summary([len(s.tokens) - s.start for s in sequences]),
+        "lengths": report_numbers.summary(lengths[:, 0]),
+        "target_lengths": report_numbers.summary(lengths[:, 1]),
         "too_long": len(batches.unfit),
         "steps": batches.steps,
         "rows_per_step": sum(len(step.rows) for step in batches.packed) / batches.steps,
@@ -88,7 +91,7 @@ def _check_set(
         *(() if chat else token_checks.trained_blank_lines(dataset)),
         *token_checks.missing_values(dataset),
         *token_checks.unknown_tokens(
-            dataset, {index[i]: batches.encoded[i] for i in items}, tokenizer
+            dataset, ((index[i], batches.encoded[i]) for i in items), tokenizer
         ),
         *token_checks.merged_answers(
             dataset, [(index[i], batches.encoded[i].merged) for i in items]

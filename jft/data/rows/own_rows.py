@@ -63,7 +63,9 @@ class Dataset(NamedTuple):
     def usable(self) -> list[int]:
         """The indices of the examples with a label of the task; all where the task has none."""
         labels = self.task.labels
-        return [i for i, e in enumerate(self.examples) if not labels or e["output"] in labels]
+        if not labels:
+            return list(range(len(self.examples)))
+        return [i for i, e in enumerate(self.examples) if e["output"] in labels]
 
     def first(self, limit: int) -> Dataset:
         """Keep the first `limit` examples; all for 0."""
