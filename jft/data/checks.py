@@ -19,10 +19,8 @@ from jft.errors import UserError
 from jft.runtime.progress import say
 from jft.tasks import FORM_TASKS, GENERATED, TASKS, Example, Task, same_text
 
-# A finding lists the indices of at most this many examples.
-MAX_INDICES = 20
-# Warnings on the console.
-MAX_LINES = 10
+# Indices of examples that a finding lists; warnings on the console.
+MAX_INDICES, MAX_LINES = 20, 10
 # Outputs that may be labels: so many at most, each so often at least, on average.
 FEW_OUTPUTS, OFTEN = 10, 4
 # A few labels outside the task's are noise; more, and the mapping of the labels is wrong.
