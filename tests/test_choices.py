@@ -148,7 +148,7 @@ def test_demonstrations_are_answered_as_items_are(asked, tmp_path):
 )
 def test_the_columns_of_published_sets_are_known(row, right):
     assert choices.is_choice(row)
-    assert choices.read(row, "row 0").right == right
+    assert choices.read_choices(row, "row 0").right == right
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_the_columns_of_published_sets_are_known(row, right):
 )
 def test_choices_that_are_none_are_refused(row, message):
     with pytest.raises(UserError, match=rf"^row 7: .*{message}"):
-        choices.read(row, "row 7")
+        choices.read_choices(row, "row 7")
 
 
 def test_the_fields_of_a_task_come_before_choices(config, tmp_path):
@@ -184,7 +184,7 @@ def test_the_fields_of_a_task_come_before_choices(config, tmp_path):
 
 def test_what_a_question_is_about_stands_before_it():
     row = {"article": "A town.", "question": "Where?", "options": ["x", "y"], "answer": "B"}
-    assert choices.read(row, "row 0").question == "A town.\nWhere?"
+    assert choices.read_choices(row, "row 0").question == "A town.\nWhere?"
 
 
 def test_probes_choose_among_the_choices(asked, tmp_path):

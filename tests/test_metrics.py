@@ -236,7 +236,7 @@ def test_of_several_references_the_best_counts():
 def test_a_main_metric_is_of_the_tasks_kind():
     assert metrics.main_metrics("eval.metric", ("question=exact",), TASKS) == {"question": "exact"}
     for value, message in (
-        ("exact", "is written task=metric; tasks are summary, question"),
+        ("exact", "is written task=metric, such as choice=acc; tasks are summary"),
         ("question=accuracy", "metrics of question are rougeL, chrf, bleu, exact, f1, number"),
         ("sentiment=f1", "metrics of sentiment are accuracy, p_gold"),
     ):

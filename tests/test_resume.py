@@ -21,7 +21,7 @@ from jft.data import packing
 from jft.errors import UserError
 from jft.model import mesh as mesh_lib
 from jft.runtime import workdir
-from jft.training import loop
+from jft.training import loop, run_data
 from jft.training import step as step_lib
 from jft.training.stop import Stop
 
@@ -297,7 +297,7 @@ def test_a_run_knows_its_data_whatever_was_deleted(config, suite_root, tmp_path,
         (folder / "model.json").write_text(json.dumps(record))
     file.write_text(file.read_text().replace("red", "green"))
     with pytest.raises(UserError, match="data_report.json is gone" if older else "other data"):
-        loop._check_same_data(folder, loop.plan_run(config, tokenizer.load("random:llama-tiny")))
+        run_data.check_same(folder, loop.plan_run(config, tokenizer.load("random:llama-tiny")))
 
 
 def test_told_to_end_while_it_saves_its_last_step_it_saves_it(config, tmp_path, monkeypatch):

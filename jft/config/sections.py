@@ -125,6 +125,8 @@ def unknown_key(path: str, section: typing.Any, part: str) -> str:
         return f"{path}: no such key; did you mean {meant}?"
     sections = {each.__name__: each for each in Section.__subclasses__()}
     anywhere = [name for each in sections.values() for name in _paths(each)]
+    if same := [name for name in anywhere if name.rpartition(".")[2] == path.rpartition(".")[2]]:
+        return f"{path}: no such key; did you mean {' or '.join(same)}?"
     [closest] = difflib.get_close_matches(path, anywhere, n=1, cutoff=0.0)
     return f"{path}: no such key; the nearest is {closest}"
 

@@ -78,14 +78,28 @@ def all_cells(config: config_lib.Config) -> list[Cell]:
         say(f"note: left out, since they have no demonstrations: {', '.join(left_out)}")
     shots_of = _shots(config, source)
     setting = chat_setting(config)
+    sets = {id(each): each for each in datasets(config)}.values()
+    asked = {id(each): _possible_shots(source, each, shots_of[each.task.name]) for each in sets}
     cells = [
         _cell(source, dataset, shots, prompt, draw)._replace(chat=is_chat(setting, dataset.task))
-        for dataset in datasets(config)
-        for shots in dict.fromkeys(shots_of[dataset.task.name])
+        for dataset in sets
+        for shots in dict.fromkeys(asked[id(dataset)])
         for draw in dict.fromkeys(grid.draws if shots else (0,))
         for prompt in dict.fromkeys(grid.prompts)
     ]
     return [*cells, *_retention(config, cells)]
+
+
+def _possible_shots(source: Suite, dataset: Dataset, shots: tuple[int, ...]) -> tuple[int, ...]:
+    """Keep the numbers of shots that a set can be asked with: without demonstrations that is 0."""
+    shown = source.given_demos(dataset.task, dataset.own)
+    if not any(shots) or not dataset.own or shown or source.has_demos(dataset.task, dataset.name):
+        return shots
+    say(
+        f"note: {dataset.source} has no demonstrations, so it is asked at 0 shots alone; "
+        "data.demos=FILE gives it some"
+    )
+    return (0,)
 
 
 def _retention(config: config_lib.Config, cells: Sequence[Cell]) -> list[Cell]:

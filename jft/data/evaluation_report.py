@@ -95,9 +95,9 @@ def _report_dataset(
         "dataset": dataset.name,
         "file": dataset.source,
         **report_numbers.count_examples(dataset, findings),
-        "demos_among_items": report_numbers.count(findings, "demonstrations_among_items"),
-        "items_trained_on": report_numbers.count(findings, "test_items_trained_on"),
-        "shortened_inputs": report_numbers.count(findings, "shortened_inputs"),
+        "demos_among_items": report_numbers.number_found(findings, "demonstrations_among_items"),
+        "items_trained_on": report_numbers.number_found(findings, "test_items_trained_on"),
+        "shortened_inputs": report_numbers.number_found(findings, "shortened_inputs"),
         "lengths": report_numbers.summary(
             [encoded.length for packed in cells for encoded in packed.encoded]
         ),

@@ -67,9 +67,9 @@ def count_examples(dataset: Dataset, findings: list[DataFinding]) -> dict:
         "rows": len(dataset.examples),
         "labels": dict(labels),
         "skipped": len(dataset.examples) - len(usable),
-        "duplicates": count(own, "duplicates"),
-        "contradictory": count(own, "contradictory_labels"),
-        "empty_inputs": count(own, "empty_inputs"),
+        "duplicates": number_found(own, "duplicates"),
+        "contradictory": number_found(own, "contradictory_labels"),
+        "empty_inputs": number_found(own, "empty_inputs"),
     }
 
 
@@ -87,7 +87,7 @@ def packing(packed: Sequence[PackedRows]) -> dict:
     }
 
 
-def count(findings: list[DataFinding], check: str) -> int:
+def number_found(findings: list[DataFinding], check: str) -> int:
     """Count the rows that a check found."""
     return sum(finding.count for finding in findings if finding.check == check)
 

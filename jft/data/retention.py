@@ -126,7 +126,7 @@ def _text(row: object, where: str) -> Example:
 def _choice(row: object, where: str) -> Example:
     question, texts = _field(row, "input", where), _list(row, "choices", where)
     assert isinstance(row, dict)
-    example = choices.read(row | {"input": question, "choices": texts}, where).by_text()
+    example = choices.read_choices(row | {"input": question, "choices": texts}, where).by_text()
     return example | {"choices": "\n".join(texts)}  # as results of older versions have it
 
 

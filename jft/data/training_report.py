@@ -107,8 +107,8 @@ def _check_set(
         **report_numbers.count_examples(dataset, findings),
         "rows_trained_on": len(set(index.values())),
         "held_out": len(batches.held_out[number]),
-        "shortened_inputs": report_numbers.count(findings, "shortened_inputs"),
-        "answers_cut": report_numbers.count(findings, "answers_cut"),
+        "shortened_inputs": report_numbers.number_found(findings, "shortened_inputs"),
+        "answers_cut": report_numbers.number_found(findings, "answers_cut"),
     }
 
 

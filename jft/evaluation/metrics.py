@@ -67,7 +67,10 @@ def main_metrics(path: str, values: Iterable[str], tasks: Mapping[str, Task]) ->
     for value in values:
         name, _, metric = value.partition("=")
         if name not in tasks:
-            raise UserError(f"{path}={value}: is written task=metric; tasks are {', '.join(tasks)}")
+            raise UserError(
+                f"{path}={value}: is written task=metric, such as choice=acc; tasks are "
+                f"{', '.join(tasks)}"
+            )
         kind = tasks[name].kind
         fit = [each for each in METRICS if kind_of(each) == kind]
         if metric not in fit:
@@ -192,17 +195,17 @@ METRICS = {
             measures.recorded("correct"),
         ),
         Metric(
-            *("acc", "choices by sum", (CHOICE,), 1),
+            *("acc", "acc", (CHOICE,), 1),
             "share of items whose right choice is the likeliest as a whole (acc)",
             measures.right_by_size(lambda text: 1),
         ),
         Metric(
-            *("acc_bytes", "choices by bytes", (CHOICE,), 1),
+            *("acc_bytes", "acc_bytes", (CHOICE,), 1),
             "share of items whose right choice is the likeliest for its number of bytes",
             measures.right_by_size(lambda text: len(text.encode())),
         ),
         Metric(
-            *("acc_tokens", "choices by tokens", (CHOICE,), 1),
+            *("acc_tokens", "acc_tokens", (CHOICE,), 1),
             "share of items whose right choice is the likeliest for its number of tokens",
             measures.right_by_tokens,
         ),

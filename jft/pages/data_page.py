@@ -173,6 +173,13 @@ def _training_tables(report: dict) -> list[Table]:
     labels = sum(report["labels"].values())
     shares = [[name, n, f"{n / labels:.1%}"] for name, n in sorted(report["labels"].items())]
     tables = [Table("Rows", [], rows), Table("Packing", [], packing)]
+    if len(report["sets"]) > 1:
+        columns = ["Set", "Task", "Rows", "Share", "Examples in all steps"]
+        sets = [
+            [each["dataset"], each["task"], each["rows"], f"{each['share']:.0%}", each["examples"]]
+            for each in report["sets"]
+        ]
+        tables.append(Table("Training sets", columns, sets, 2))
     tables.append(Table("Tokens of an example", ["", *LENGTHS], lengths))
     return [*tables, Table("Labels", ["", "Rows", "Share"], shares)] if shares else tables
 

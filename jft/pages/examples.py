@@ -42,13 +42,29 @@ class ExampleView(NamedTuple):
 
 
 def view_examples(batches: Batches, tokenizer: Tokenizer) -> list[ExampleView]:
+    """Show a few examples of each training set."""
+    return [view for _, view in _views(batches, tokenizer)]
+
+
+def _views(batches: Batches, tokenizer: Tokenizer) -> list[tuple[int, ExampleView]]:
     """Choose a few examples of each training set, of the first steps, and lay each out alone."""
     chosen: list[int] = []
     for number in range(len(batches.sets)):
         items = list(itertools.islice(_trained_items(batches, number), CANDIDATES))
         short = [i for i in items if batches.encoded[i].length <= LONGEST]
         chosen += short[:PER_SET] or sorted(items, key=lambda i: batches.encoded[i].length)[:1]
-    return [_view(name_of(batches, i), batches.encoded[i], tokenizer) for i in chosen]
+    return [
+        (batches.examples[i][0], _view(name_of(batches, i), batches.encoded[i], tokenizer))
+        for i in chosen
+    ]
+
+
+def one_of_each_set(batches: Batches, tokenizer: Tokenizer) -> list[ExampleView]:
+    """Take the first example of each training set."""
+    first: dict[int, ExampleView] = {}
+    for number, view in _views(batches, tokenizer):
+        first.setdefault(number, view)
+    return list(first.values())
 
 
 def _trained_items(batches: Batches, number: int) -> Iterator[int]:
@@ -87,7 +103,7 @@ def in_text(example: ExampleView) -> str:
     """Write an example for a terminal: what branches off begins on a line of its own."""
     text = "\n".join(map(_node_text, example.row.nodes))
     cut = text if len(text) <= MAX_CHARACTERS else f"{text[:MAX_CHARACTERS]} ..."
-    return f"An example, {example.name}: {example.counts}, those between « and »\n{cut}"
+    return f"An example, {example.name} (from 0): {example.counts}, those between « and »\n{cut}"
 
 
 def _node_text(node: Node) -> str:

@@ -23,7 +23,7 @@ from jft.reporting.wording import (
     together,
     unit_of,
 )
-from jft.tasks import RETENTION
+from jft.tasks import IN_DOMAIN, RETENTION
 
 CANNOT_TELL = "cannot tell"
 DECIDED = ("better", "worse")
@@ -38,6 +38,8 @@ def scope(report: Report) -> str:
     groups: list[TaskGroup] = [*report.groups, *report.contrast_groups]
     judged = [c for group in groups for c in group.answer]
     recipes = [c for c in judged if c.recipe]
+    if not judged:
+        return "Nothing was compared with a base."
     if judged and len(recipes) == len(judged):
         return (
             "Each recipe was trained several times: verdicts are about the recipe, whatever the "
@@ -107,7 +109,13 @@ def advice(group: TaskGroup, margin: float) -> list[str]:
         found.append(
             "To speak of the recipe, not of this training: study.seeds=0,1,2 in jft.study."
         )
-    if better and not worse and not open_ones:
+    elsewhere = any(c.relation != IN_DOMAIN for c in judged)
+    if judged and not elsewhere:
+        found.append(
+            "What was lost elsewhere was not measured: score sets of other tasks and the retention "
+            "panel (eval.retention) before you deploy."
+        )
+    elif better and not worse and not open_ones:
         found.append("Nothing was lost here: jft.export makes a folder to deploy.")
     return found
 

@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 from jft.reporting import derived
 from jft.reporting import notes as notes_lib
 from jft.reporting import pairs as pairs_lib
-from jft.reporting.comparison import Comparison, with_holm
+from jft.reporting.comparison import Comparison, adjust, with_holm
 from jft.reporting.models import (
     ScoredCell,
     ScoredModel,
@@ -219,21 +219,29 @@ def compare(models: list[ScoredModel], margin: float = MARGIN) -> Report:
             bar.advance(names[i])
     notes += notes_lib.cautions(models)
     for table in ("relations", "datasets", "cells", "measures", "prompting"):
-        recipes = _adjust(recipes, table)
-    contrasts = _adjust(contrasts, "relations")
+        recipes = adjust(recipes, table)
+    contrasts = adjust(contrasts, "relations")
     groups, contrast_groups = _groups(recipes, _task_and_kind), _groups(contrasts, _task)
-    answer = _adjust([*groups, *contrast_groups], "answer")
+    answer = adjust([*groups, *contrast_groups], "answer")
     return Report(
         bases=bases,
         recipes=recipes,
         groups=answer[: len(groups)],
         contrasts=contrasts,
         contrast_groups=answer[len(groups) :],
-        asked=with_holm(derived.asked_as_chat(models)),
+        asked=with_holm(_asked(models)),
         margin=margin,
         gaps=gaps,
         notes=list(dict.fromkeys(notes)),
     )
+
+
+def _asked(models: Sequence[ScoredModel]) -> list[Comparison]:
+    return [
+        c
+        for model, other, pairs in derived.asked_as_chat(models)
+        for c in _with_room("asked", model.name, other.name, pairs, derived.gold_pairs(pairs))
+    ]
 
 
 def _bases_of(model: ScoredModel, models: list[ScoredModel]) -> list[ScoredModel]:
@@ -326,20 +334,13 @@ def _with_room(
     level: str, name: str, reference: str | None, pairs: Sequence[Pair], gold: Sequence[Pair]
 ) -> list[Comparison]:
     """Compare by main metrics, and by the gold label's probability where accuracy cannot fall."""
-    instead = {c.relation: c for c in pairs_lib.compare_at(level, name, reference, gold)}
+    instead = {(c.relation, c.shots): c for c in pairs_lib.compare_at(level, name, reference, gold)}
     return [
-        dataclasses.replace(instead[c.relation], stands_for=c)
-        if c.floor and c.relation in instead
+        dataclasses.replace(instead[c.relation, c.shots], stands_for=c)
+        if c.floor and (c.relation, c.shots) in instead
         else c
         for c in pairs_lib.compare_at(level, name, reference, pairs)
     ]
-
-
-def _adjust(parts: list, table: str) -> list:
-    """Give the comparisons of one table, over all its parts, their Holm-adjusted p-values."""
-    adjusted = iter(with_holm([c for part in parts for c in getattr(part, table)]))
-    rest = [{table: [next(adjusted) for _ in getattr(part, table)]} for part in parts]
-    return [dataclasses.replace(part, **each) for part, each in zip(parts, rest, strict=True)]
 
 
 def _beside(kind: str, adapters: str) -> str:

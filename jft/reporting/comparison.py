@@ -100,3 +100,10 @@ def with_holm(comparisons: list[Comparison]) -> list[Comparison]:
     """Give the comparisons of one table their Holm-adjusted p-values."""
     adjusted = iter(stats.holm([c.judged.p_value for c in comparisons if c.judged]))
     return [dataclasses.replace(c, p_holm=next(adjusted)) if c.judged else c for c in comparisons]
+
+
+def adjust(parts: list, table: str) -> list:
+    """Give the comparisons of one table, over all its parts, their Holm-adjusted p-values."""
+    adjusted = iter(with_holm([c for part in parts for c in getattr(part, table)]))
+    rest = [{table: [next(adjusted) for _ in getattr(part, table)]} for part in parts]
+    return [dataclasses.replace(part, **each) for part, each in zip(parts, rest, strict=True)]

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from jft import config as config_lib
 from jft.data.rows.datasets import Dataset
+from jft.data.rows.forms import read_conversation
 from jft.evaluation.metrics import BITS, METRICS, P_CHOICE, P_GOLD
 from jft.reporting import figures
 from jft.reporting import pairs as pairs_lib
@@ -23,6 +24,7 @@ from jft.reporting.pairs import Pair
 from jft.reporting.read import read_datasets, read_models
 from jft.runtime.progress import phase
 from jft.runtime.records import Key
+from jft.tasks import CONVERSATION
 
 # Items of a relation that are shown as examples of those lost, and of those gained.
 SHOWN = 2
@@ -117,6 +119,9 @@ class Content:
         example = dataset.examples[item.item_index]
         if example["output"] != item.base.gold:
             return ""
+        if dataset.task == CONVERSATION:
+            messages = read_conversation(example).messages
+            return "\n".join(_shorten(f"{m['role']}: {m['content']}") for m in messages)
         return "\n".join(_shorten(example[name]) for name in dataset.task.fields)
 
 
@@ -151,7 +156,8 @@ def gather(dirs: Sequence[str], margin: float = MARGIN, base: str = "") -> Conte
 def _said(run: Run | None) -> list[SaidOverTime]:
     found: dict[str, SaidOverTime] = {}
     for record in run.generations if run else ():
-        place = f"{record['task']}/{record['dataset']} row {record['index']}"
+        place = f"{record['task']}/{record['dataset']} row {record['index']} (from 0)"
+        place += f": {_shorten(record['prompt'])}" if record.get("prompt") else ""
         row = found.setdefault(place, SaidOverTime(place, record["output"], []))
         row.texts.append((record["step"], record["generation"], record["rougeL"]))
     return list(found.values())

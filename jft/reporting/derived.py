@@ -8,7 +8,6 @@ from collections.abc import Sequence
 
 from jft.evaluation import measures, metrics
 from jft.reporting import pairs as pairs_lib
-from jft.reporting.comparison import Comparison
 from jft.reporting.models import ScoredCell, ScoredModel, merge_cells
 from jft.reporting.pairs import Pair
 from jft.tasks import PROMPTS, RETENTION
@@ -81,8 +80,10 @@ def best_prompted(pairs: Sequence[Pair]) -> list[Pair]:
     return found
 
 
-def asked_as_chat(models: Sequence[ScoredModel]) -> list[Comparison]:
-    """Compare models asked as chats with the same models asked in plain text.
+def asked_as_chat(
+    models: Sequence[ScoredModel],
+) -> list[tuple[ScoredModel, ScoredModel, list[Pair]]]:
+    """Pair models asked as chats with the same models asked in plain text.
 
     The datasets of a base relate to training as those of the tuned models of the report do, as far
     as these agree.
@@ -99,7 +100,7 @@ def asked_as_chat(models: Sequence[ScoredModel]) -> list[Comparison]:
                 if pair.other and _asked_otherwise(pair.cell, pair.other)
             ]
             if related:
-                found += pairs_lib.compare_at("asked", model.name, other.name, related)
+                found.append((model, other, related))
     return found
 
 

@@ -90,7 +90,7 @@ def compare_at(
     for group in split(pairs, _COMPARED_TOGETHER[level]):
         whole = comparison(level, model, reference, group)
         found.append(whole)
-        if level in ("relation", "contrast", "measure"):
+        if level in ("relation", "contrast", "measure", "asked"):
             by_shots = split(group, lambda cell: cell.key.shots)
             parts = [comparison(level, model, reference, part) for part in by_shots]
             # Where the reference has one number of shots only, the whole is that part.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import html
 import io
+import itertools
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -224,6 +225,10 @@ def show(content: Content, console: Console | None = None) -> None:
         console.print(Text(wording.heading(group), style="bold"))
         console.print(Text(f" {answer.verdict(group.answer, report.margin)}"))
         console.print(_rows(wording.overall(group.answer)))
+    for name, found in itertools.groupby(report.asked, lambda c: c.model):
+        console.print(Text(f"{name}, against the same in plain text", style="bold"))
+        first = {(c.relation, c.metric): c for c in reversed(list(found))}  # over all shots
+        console.print(_rows(list(reversed(first.values()))))
     decided = [finding for finding in content.findings if finding.verdict != NOT_DECIDED]
     console.print(
         Text(f"Of the paper's findings {len(decided)} of {len(content.findings)} are decided")

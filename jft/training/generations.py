@@ -15,13 +15,14 @@ from jft.data.draws import TrainingSet
 from jft.data.eval_batches import PackedCell
 from jft.data.eval_grid import Cell
 from jft.data.prompting.prompter import PromptEncoder, is_chat
+from jft.data.rows import forms
 from jft.data.validation import ValidationSet
 from jft.evaluation import generation, results
 from jft.evaluation.compiled import CompiledModel
 from jft.model import decoder, lora
 from jft.runtime import records
 from jft.runtime.progress import phase
-from jft.tasks import GENERATION
+from jft.tasks import GENERATION, Example
 
 # Rows that are looked at for one that fits.
 CANDIDATES = 8
@@ -112,11 +113,22 @@ class Generations:
             for cell, indices in self.asked:
                 texts = generation.generate(self._model, cell, self.tokenizer, lambda _: None)
                 scored = results.text_records("", cell, texts, self._most)
-                found = [_record(step, *pair) for pair in zip(indices, scored, strict=True)]
+                asked = [cell.cell.dataset.examples[i] for i in cell.indices]
+                found = [
+                    _record(step, index, each, _asked(example))
+                    for index, each, example in zip(indices, scored, asked, strict=True)
+                ]
                 records.append(self.folder, records.GENERATIONS, found)
             self._model.params = {}
 
 
-def _record(step: int, index: int, scored: dict) -> dict:
+def _asked(example: Example) -> str:
+    """Return what a row asks, in short: the last message before the answer, or its first field."""
+    if "messages" in example:
+        return forms.read_conversation(example).messages[-1]["content"]
+    return next(iter(example.values()))
+
+
+def _record(step: int, index: int, scored: dict, prompt: str) -> dict:
     kept = {name: scored[name] for name in ("task", "dataset", "output", "generation", "rougeL")}
-    return {"step": step, "index": index} | kept
+    return {"step": step, "index": index, "prompt": prompt} | kept

@@ -13,25 +13,21 @@ import optax
 from jft import config as config_lib
 from jft.batch import Batch, Shape
 from jft.checkpoints import manifest, model_record, model_ref
-from jft.checkpoints.model_record import ModelRecord
 from jft.checkpoints.orbax_steps import Checkpoints
 from jft.checkpoints.session import Session, open_session
-from jft.data import checks, token_checks, trained_on
+from jft.data import token_checks
 from jft.data.probe_batches import ProbeItems, plan_probes
-from jft.data.prompting import chat_prompts, prompter
-from jft.data.prompting.prompter import is_chat
-from jft.data.rows import datasets
 from jft.data.train_batches import Batches, plan_run
-from jft.data.training_report import trained_examples, training_report
 from jft.errors import UserError, expand
+from jft.model import decoder as decoder_lib
 from jft.model import lora
 from jft.model import mesh as mesh_lib
-from jft.pages import data_page, examples
-from jft.runtime import processes, records
+from jft.pages import examples
+from jft.runtime import processes
 from jft.runtime import workdir as workdir_lib
-from jft.runtime.progress import phase, say
+from jft.runtime.progress import count, phase, say
 from jft.tasks import IN_DOMAIN, VALIDATION
-from jft.training import drift, start
+from jft.training import drift, run_data, start
 from jft.training import step as step_lib
 from jft.training.generations import AskedRows, Generations, plan_generations
 from jft.training.log import Log
@@ -80,10 +76,10 @@ def train(config: config_lib.Config, workdir: str, dry_run: bool = False) -> Non
             drift.write_if_missing(folder, session)
             return
         _check_model(run, step, watched)
-        _report(run, step)
+        run_data.write_report(config, session, batches, folder, step)
         if dry_run:
-            (example, *_) = examples.view_examples(batches, session.tokenizer)
-            say(examples.in_text(example))
+            for example in examples.one_of_each_set(batches, session.tokenizer):
+                say(examples.in_text(example))
             say(f"Dry run: nothing was trained; {folder / 'data_report.html'} shows the data")
         else:
             _train_from(step, run, watched, asked_rows)
@@ -156,6 +152,7 @@ def _train_from(
     load = _loader(batches, mesh)
     train_step = step_lib.CompiledStep(decoder, config.train.remat, dtype, optimizer, mesh)
     _compile(train_step, load, batches.shapes, step)
+    warmup = config.optim.warmup_steps
     schedule = ProbeSchedule(config.probe.every, batches.steps, done=step)
     probes = Probes(session, decoder, watched, schedule, folder) if watched else None
     texts = Generations(session, decoder, asked_rows, folder, step)
@@ -163,20 +160,18 @@ def _train_from(
     with Stop(mesh, config.checkpoint.grace) as stop:
         with log:
             if probes and not step:
-                log.probe(probes.run(0, lora.join(state.params, frozen)))
-                texts.run(0, lora.join(state.params, frozen))
+                _probe(probes, texts, log, 0, lora.join(state.params, frozen))
             while step < last and not stop.agreed():
                 state, metrics = train_step(state, frozen, load(step))
                 step += 1
                 log.step(step, metrics)  # writes the one before, while the device works on this one
                 if probes and probes.due(step):  # before the save: what is saved has been probed
                     log.flush()
-                    log.probe(probes.run(step, lora.join(state.params, frozen)))
-                    texts.run(step, lora.join(state.params, frozen))
-                    log.restart()
-                    if step < last and probes.best_long_ago(config.train.stop_after):
+                    _probe(probes, texts, log, step, lora.join(state.params, frozen))
+                    if step < last and probes.best_long_ago(config.train.stop_after, warmup):
                         last = _end_early(folder, step, probes.losses)
-                if _due(config.checkpoint.every, step, last):
+                best = config.checkpoint.keep_best and probes and probes.best == step
+                if _due(config.checkpoint.every, step, last) or (best and step < last):
                     log.flush()
                     checkpoints.save(step, state)
             log.flush()
@@ -185,7 +180,25 @@ def _train_from(
         say(f"Stopped after step {step}, saved{stop.since()}; {AGAIN}")
         return
     drift.write(folder, session, decoder, lora.join(state.params, frozen))
-    say(f"Done: {step} steps in {folder}")
+    say(f"Done: {count(step, 'step')} in {folder}")
+    if probes and config.checkpoint.keep_best and probes.best in checkpoints.steps():
+        say(
+            f"Best: step {probes.best}, with a loss of {probes.losses[probes.best]:.4f}; score it "
+            f"with --config.model.path={folder / 'checkpoints' / str(probes.best)}"
+        )
+
+
+def _probe(
+    probes: Probes, texts: Generations, log: Log, step: int, params: decoder_lib.Params
+) -> None:
+    """Probe the model, have it continue some prompts, and say how it does on validation rows."""
+    found = probes.run(step, params)
+    log.probe(found)
+    texts.run(step, params)
+    log.restart()
+    if any(record["relation"] == VALIDATION for record in found):
+        lowest = ", the lowest so far" if probes.best == step else ""
+        say(f"Step {step}: validation loss {probes.losses[step]:.4f}{lowest}")
 
 
 def _end_early(folder: Path, step: int, losses: dict[int, float]) -> int:
@@ -222,7 +235,7 @@ def _load(step: int, run: PlannedRun, optimizer: optax.GradientTransformation) -
             begun = start.begin(session, config, optimizer)
         start.say_what_is_trained(begun, session.mesh)
         if not step:
-            _describe(folder, session, batches)
+            run_data.describe(folder, session, batches)
     return begun
 
 
@@ -244,66 +257,8 @@ def _checkpoints(
     newest = max(checkpoints.steps(), default=0)
     if newest:
         checkpoints.manifest(newest)
-        _check_same_data(folder, batches)
+        run_data.check_same(folder, batches)
     return checkpoints, newest
-
-
-def _report(run: PlannedRun, done: int) -> None:
-    """Print what is wrong with the data, and the plan; leave both in the workdir."""
-    config, session, batches, folder, _ = run
-    with phase("Checking the data"):
-        source = datasets.suite(config.data)
-        report = training_report(batches, source, config, session.tokenizer)
-        file, page = folder / records.DATA_REPORT.name, folder / "data_report.html"
-        if not (done and file.exists() and page.exists()):  # the same data has the same report
-            records.write(folder, records.DATA_REPORT, report)
-            workdir_lib.write_text(
-                page, data_page.training_page(report, batches, session.tokenizer)
-            )
-    checks.say_warnings(report["findings"], "data_report.html")
-    say(
-        f"{report['rows_trained_on']} of {report['rows']} examples; steps: {batches.steps}, of "
-        f"{batches.batch_size} examples in {report['rows_per_step']:.1f} packed rows of at "
-        f"most {report['row_length']} tokens, {report['packing_efficiency']:.0%} full"
-    )
-    say(
-        f"{report['packed_rows']} packed rows in all; {report['row_tokens']} tokens, which would "
-        f"be {report['sequence_tokens']} without shared prefixes"
-    )
-
-
-def _describe(folder: Path, session: Session, batches: Batches) -> None:
-    """Leave what evaluations need beside the checkpoints: shape, base, tokenizer, rows seen."""
-    base = session.model
-    step = base.step if base.run else None
-    record = ModelRecord(
-        base.description, batches.steps, base.path, base.fingerprint(), step, batches.sha256()
-    )
-    model_record.write_record(folder, record)
-    if any(is_chat(session.config.data.chat, dataset.task) for dataset in batches.datasets):
-        template = prompter.template_of(session.config.data, session.tokenizer)
-        session.tokenizer.add_ends(sorted(chat_prompts.end_ids(template, session.tokenizer)))
-    session.tokenizer.save(str(folder / "tokenizer"))
-    trained_on.write_hashes(folder, trained_examples(batches), base.trained_on or ())
-
-
-def _check_same_data(folder: Path, batches: Batches) -> None:
-    """Refuse to resume a run on other data: half of it would be of each."""
-    known = model_record.read_record(folder).data_sha256
-    if not known:  # from before model.json held it
-        if not (folder / records.DATA_REPORT.name).exists():
-            raise UserError(
-                f"{folder}: {records.DATA_REPORT.name} is gone, by which a resumed run knows its "
-                "data; restore it, or choose another workdir"
-            )
-        known = str(records.read(folder, records.DATA_REPORT).get("sha256"))
-    if known != batches.sha256():
-        sources = ", ".join(dataset.source for dataset in batches.datasets)
-        raise UserError(
-            f"{folder} was begun with other data: {sources}, the prompt, the "
-            "demonstrations or the tokenizer have changed since; restore them, remove it, or "
-            "choose another workdir"
-        )
 
 
 def _loader(batches: Batches, mesh) -> Callable[[int], Batch]:

@@ -136,11 +136,20 @@ class Probes:
         """The loss that the run is judged by at each step that was probed."""
         return losses(self.records)
 
-    def best_long_ago(self, probes: int) -> bool:
-        """Check whether so many probes since the best one brought no lower loss; 0: never."""
+    @property
+    def best(self) -> int:
+        """The step with the lowest of these losses; 0 without any."""
         known = self.losses
-        best = min(known, key=known.__getitem__, default=0)
-        return 0 < probes <= sum(step > best for step in known)
+        return min(known, key=known.__getitem__, default=0)
+
+    def best_long_ago(self, probes: int, warmup: int) -> bool:
+        """Check whether so many probes since the best one brought no lower loss.
+
+        Args:
+          probes: 0: never.
+          warmup: probes up to this step do not count, since the learning rate was still low.
+        """
+        return 0 < probes <= sum(step > max(self.best, warmup) for step in self.losses)
 
     def _ask(self, params: decoder.Params) -> tuple[list[np.ndarray], np.ndarray]:
         """Compute log-probabilities of the sequences of each item, and `Answers.logprobs_EV`."""

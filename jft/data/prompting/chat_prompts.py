@@ -158,7 +158,7 @@ class ChatWriter(NamedTuple):
         """Return the turn of an answer; of a conversation's own it may hold more than text."""
         if self._is_conversation and answer == request.example["output"]:
             return forms.read_turn(request.example)
-        return _say(ASSISTANT, answer)
+        return _say(ASSISTANT, answer.strip())  # a completion begins with the space before it
 
 
 @functools.lru_cache(maxsize=8)

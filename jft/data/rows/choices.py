@@ -56,7 +56,7 @@ def is_choice(row: Mapping[str, Any]) -> bool:
     return all(_column(row, names) for names in (QUESTIONS, CHOICES, ANSWERS))
 
 
-def read(row: Mapping[str, Any], where: str) -> Choices:
+def read_choices(row: Mapping[str, Any], where: str) -> Choices:
     """Read a row with choices.
 
     Args:

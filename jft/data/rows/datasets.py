@@ -215,7 +215,7 @@ class Suite(NamedTuple):
 
     def _own(self, ref: DatasetRef, task: Task) -> Dataset | None:
         """Read examples of the user's own; None where the reference is to a set of the suite."""
-        return own_rows.read(ref, task, self.data) if own_rows.is_own(ref) else None
+        return own_rows.read_own(ref, task, self.data) if own_rows.is_own(ref) else None
 
     def _find(self, ref: DatasetRef, kind: str) -> tuple[Task, Path]:
         """Find the file of a set of the suite, of a kind, `train` or `test`."""

@@ -150,11 +150,11 @@ def _of_text(row: Mapping[str, Any], where: str) -> Example:
 
 
 def _of_choices(row: Mapping[str, Any], where: str) -> Example:
-    return choices.read(row, where).by_text()
+    return choices.read_choices(row, where).by_text()
 
 
 def _of_letters(row: Mapping[str, Any], where: str) -> Example:
-    return choices.read(row, where).by_letter()
+    return choices.read_choices(row, where).by_letter()
 
 
 FORMS = {

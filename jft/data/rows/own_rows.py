@@ -88,7 +88,7 @@ def is_own(ref: DatasetRef) -> bool:
     return ref.is_own
 
 
-def read(ref: DatasetRef, task: Task, data: config_lib.Data) -> Dataset:
+def read_own(ref: DatasetRef, task: Task, data: config_lib.Data) -> Dataset:
     """Read rows of the user's own as examples of a task, or of the task of their form.
 
     Args:
