@@ -55,7 +55,7 @@ def configure(spec: dict) -> config_lib.Config:
     else:
         config.eval.datasets, config.eval.shots = (f"{work.task}:{work.file}",), (work.shots,)
         config.eval.limit, config.eval.max_new_tokens = work.amount, MAX_NEW_TOKENS
-        config.eval.max_length, config.data.demos = MAX_PROMPT, work.demos
+        config.eval.max_length, config.data.demos = MAX_PROMPT, (work.demos,)
         config.eval.retention = ()
     return config
 

@@ -166,7 +166,15 @@ def test_the_columns_of_published_sets_are_known(row, right):
         ({"question": "q", "choices": ["x", 2], "answer": 0}, r"must be a list of texts"),
         (
             {"question": "q", "choices": ["2", "3", "0", "1"], "answer": "1"},
-            r"answer='1': is the text of one choice and the index of another; give its letter",
+            r"answer='1': is the text of one choice and the index or letter of another",
+        ),
+        (
+            {"question": "q", "choices": ["B", "A"], "answer": "B"},
+            r"answer='B': is the text of one choice and the index or letter of another",
+        ),
+        (
+            {"question": "q", "context": [1], "choices": ["x", "y"], "answer": 0},
+            r"context=\[1\]: must be text",
         ),
         ({"question": " ", "choices": ["x", "y"], "answer": 0}, r"question=' ': must be text"),
     ],
@@ -174,6 +182,11 @@ def test_the_columns_of_published_sets_are_known(row, right):
 def test_choices_that_are_none_are_refused(row, message):
     with pytest.raises(UserError, match=rf"^row 7: .*{message}"):
         choices.read_choices(row, "row 7")
+
+
+def test_a_context_of_several_texts_stands_line_by_line():
+    row = {"question": "q", "context": ["one", "two"], "choices": ["x", "y"], "answer": 0}
+    assert choices.read_choices(row, "row 0").question == "one\ntwo\nq"
 
 
 def test_the_fields_of_a_task_come_before_choices(config, tmp_path):

@@ -201,6 +201,24 @@ CALL = {"type": "function", "function": {"name": "add", "arguments": '{"a": 2, "
             [[f"4{END}"]],
             id="a system message",
         ),
+        pytest.param(
+            lines({"messages": [ASK, ANSWER | {"weight": 0}, ASK, say("assistant", "5")]}),
+            "a.jsonl",
+            [[f"5{END}"]],
+            id="a turn of weight 0",
+        ),
+        pytest.param(
+            lines({"messages": [ASK, ANSWER, ASK, say("assistant", "5") | {"train": False}]}),
+            "a.jsonl",
+            [[f"4{END}"]],
+            id="a last turn that is not to be learned",
+        ),
+        pytest.param(
+            lines({"text": None}, {"text": "2+2=4"}).partition("\n")[2],
+            "a.jsonl",
+            [["+2=4</s>"]],
+            id="one text",
+        ),
     ],
 )
 def test_odd_files_that_are_read(learned, content, name, targets):
@@ -302,6 +320,23 @@ def test_odd_files_that_are_read(learned, content, name, targets):
             "the arguments of a tool call are no JSON",
         ),
         (lines(TALK | {"tools": "{"}), "a.jsonl", "tools are no JSON"),
+        (lines(TALK | {"tools": 3}), "a.jsonl", "tools=3: must be a list of JSON schemas"),
+        (lines(TALK | {"system": ["x"]}), "a.jsonl", r"system=\['x'\]: must be text"),
+        (
+            lines(TALK | {"conversations": [ASK, say("assistant", "5")]}),
+            "a.jsonl",
+            "row 0 .*: has messages and conversations; leave one of them out",
+        ),
+        (
+            lines({"instruction": "a", "output": "b", "history": [["c", "d"]]}),
+            "a.jsonl",
+            "row 0 .*: history is not read; give such rows as messages",
+        ),
+        (
+            lines({"messages": [ASK, ANSWER | {"weight": 0}]}),
+            "a.jsonl",
+            "row 0 .*: the assistant says nothing, so that there is nothing to learn",
+        ),
         (
             lines({"messages": [ASK, {"role": "assistant", "tool_calls": [CALL]}]}),
             "a.jsonl",
@@ -467,3 +502,75 @@ def test_files_of_one_name_in_several_folders_have_rows_of_their_own(tmp_path):
     (dataset,) = datasets.suite(config.data).training_sets()
     assert dataset.where(2) == "train.jsonl row 0 (from 0)"
     assert dataset.parts == (("train.jsonl", 2), ("train.jsonl", 2))
+
+
+def test_the_form_of_a_first_row_with_an_empty_column_is_told_and_its_row_named(learned):
+    rows = lines({"messages": None}, TALK)
+    with pytest.raises(UserError, match=r"row 0 \(from 0\): messages is missing; fill it in"):
+        learned(rows)
+
+
+def test_the_older_spelling_of_a_call_is_a_call(learned):
+    call = {"name": "add", "arguments": json.dumps({"a": 2})}
+    old = {"role": "assistant", "content": None, "function_call": call}
+    with pytest.raises(UserError, match="leaves out the call of add"):
+        learned(lines({"messages": [ASK, old]}))  # ChatML has no place for it
+
+
+def test_a_set_that_stands_twice_is_refused(learned, tmp_path):
+    file = tmp_path / "rows.jsonl"
+    with pytest.raises(UserError, match=r"rows.jsonl stands twice; give it a larger data.weights"):
+        learned(lines(TALK), train=(str(file), str(file)))
+
+
+def test_a_folder_is_no_file_of_rows(learned, tmp_path):
+    (tmp_path / "many").mkdir()
+    with pytest.raises(UserError, match=r"many is a folder: name its files, such as .*many/\*"):
+        learned(lines(TALK), train=(str(tmp_path / "many"),))
+
+
+def test_demonstrations_are_those_that_fit_the_task(tmp_path):
+    """Of several files each set takes the first whose columns are its task's; texts take none."""
+    config = config_lib.get_config()
+    files = {
+        "labels": {"input": "fine", "output": "positive"},
+        "talks": TALK,
+        "quiz": {"question": "q", "choices": ["x", "y"], "answer": 0},
+    }
+    names = {}
+    for name, row in files.items():
+        names[name] = str(tmp_path / f"{name}.jsonl")
+        (tmp_path / f"{name}.jsonl").write_text(lines(row))
+    config.data.demos = (names["talks"], names["quiz"], names["labels"])
+    suite = datasets.suite(config.data)
+    for task, name in (("conversation", "talks"), ("choice", "quiz"), ("sentiment", "labels")):
+        assert suite.given_demos(suite.tasks[task], own=True) == names[name]
+    assert suite.demos(suite.tasks["text"], "labels", 2) == []
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        ("{{ 1 // 0 }}", "the model's chat template refuses"),
+        ("{{ 10 ** 400 * 1.5 }}", "the model's chat template refuses"),
+        ("{% for %}", "no template of Jinja"),
+    ],
+)
+def test_a_template_that_fails_is_told(learned, template, message):
+    learned.tokenizer.use_chat_template(template)
+    with pytest.raises(UserError, match=message):
+        learned(lines(TALK))
+
+
+def test_turns_that_do_not_begin_as_they_are_asked_for_are_told(learned):
+    check = "prompts_unlike_turns"
+    learned(lines(TALK))
+    assert check not in {each["check"] for each in learned.report["findings"]}
+    learned.tokenizer.use_chat_template(
+        "{% for m in messages %}<{{ m.role }}>{{ m.content }}</s>{% endfor %}"
+        "{% if add_generation_prompt %}<assistant>[no thinking]{% endif %}"
+    )
+    learned(lines(TALK))
+    (found,) = [each for each in learned.report["findings"] if each["check"] == check]
+    assert found["indices"] == [0]
+    assert "in 1 of 1 examples the chat template writes a turn otherwise" in found["text"]

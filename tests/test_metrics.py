@@ -222,6 +222,12 @@ def test_a_pattern_finds_the_answer(pattern, output, found):
     assert texts.matches(output, ["London", "paris"], re.compile(pattern)) == found
 
 
+def test_a_pattern_finds_the_answer_in_references_too():
+    solution = "2 and 2 make 4\n#### 4"
+    for output, found in (("thus\n#### 4", 1), ("thus\n#### 5", 0)):
+        assert texts.matches(output, [solution], re.compile(r"####\s*(\S+)")) == found
+
+
 def test_of_several_references_the_best_counts():
     [one] = text_rows([("the old red house over there", "a blue car in the street")])
     both = one | {"golds": ["old red house over there", "a tree"]}
@@ -242,6 +248,8 @@ def test_a_main_metric_is_of_the_tasks_kind():
     ):
         with pytest.raises(UserError, match=f"eval.metric={value}: {message}"):
             metrics.main_metrics("eval.metric", (value,), TASKS)
+    with pytest.raises(UserError, match=r"eval.metric: question stands twice; give one metric"):
+        metrics.main_metrics("eval.metric", ("question=exact", "question=f1"), TASKS)
 
 
 def test_several_references_a_row_are_scored_by_the_metric_asked_for(notes_config, tmp_path):
@@ -263,6 +271,12 @@ def test_several_references_a_row_are_scored_by_the_metric_asked_for(notes_confi
     assert cell["metric"] == "pattern"
     assert cell["value"] == pytest.approx(sum(row["pattern"] for row in found) / 3)
     gather([str(tmp_path / "eval")])  # a report reads it
+
+
+def test_a_metric_that_goes_by_a_pattern_needs_one(config, tmp_path):
+    config.eval.metric, config.model.path = ("summary=pattern",), "nowhere"
+    with pytest.raises(UserError, match=r"pattern goes by eval.answer_pattern, which is empty"):
+        loop.evaluate(config, str(tmp_path / "eval"))
 
 
 def test_a_pattern_that_is_none_is_refused_before_the_model_is_looked_for(config, tmp_path):

@@ -152,6 +152,11 @@ def test_a_damaged_file_is_made_again(cached, tokenizer):
         files()[0].write_bytes(whole[0][:size])
         assert train_batches.plan_run(cached, tokenizer).sha256() == wanted
         assert [file.read_bytes() for file in files()] == whole
+    for place in range(0, len(whole[0]), len(whole[0]) // 40):  # a bit that flipped
+        damaged = bytearray(whole[0])
+        damaged[place] ^= 255
+        files()[0].write_bytes(bytes(damaged))
+        assert train_batches.plan_run(cached, tokenizer).sha256() == wanted
 
 
 def test_a_folder_that_cannot_be_written_keeps_nobody_from_training(cached, tokenizer):

@@ -105,8 +105,8 @@ def from_dict(tree: dict) -> Config:
             raise UserError(unknown_key(section, Config, section))
         for name, value in values.items():
             value = tuple(value) if isinstance(value, list) else value
-            if (section, name) == ("data", "train") and isinstance(value, str):
-                value = (value,) if value else ()  # of when it named one set
+            if section == "data" and name in ("train", "demos") and isinstance(value, str):
+                value = (value,) if value else ()  # of when each named one set
             setattr(getattr(config, section), name, value)
     return config
 

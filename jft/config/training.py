@@ -89,8 +89,10 @@ class Data(Section):
     shots: int = key(
         0, "demonstrations before every training example; 0 = FT, k > 0 = FTICL", minimum=0
     )
-    demos: str = key(
-        "", "dataset, or file, whose demonstrations are used for data.task; empty: each set's own"
+    demos: tuple[str, ...] = key(
+        (),
+        "datasets, or files, whose demonstrations are used for the tasks that they fit; empty: "
+        "each set's own",
     )
     demo_mode: str = key(
         "fixed",

@@ -22,6 +22,7 @@ from jft.tasks import (
     INSTRUCTION,
     PROMPTS,
     RETENTION_TASKS,
+    TEXT,
     TRANSFER,
     Example,
     Trained,
@@ -93,6 +94,8 @@ def all_cells(config: config_lib.Config) -> list[Cell]:
 def _possible_shots(source: Suite, dataset: Dataset, shots: tuple[int, ...]) -> tuple[int, ...]:
     """Keep the numbers of shots that a set can be asked with: without demonstrations that is 0."""
     shown = source.given_demos(dataset.task, dataset.own)
+    if dataset.task.kind == TEXT:
+        return (0,)
     if not any(shots) or not dataset.own or shown or source.has_demos(dataset.task, dataset.name):
         return shots
     say(

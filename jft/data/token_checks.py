@@ -198,6 +198,26 @@ def merged_answers(dataset: Dataset, merged: Sequence[tuple[int, int]]) -> list[
     return finding("merged_answers", dataset, found, text, among=among, labels=labels)
 
 
+def prompts_unlike_turns(dataset: Dataset, unlike: Sequence[tuple[int, int]]) -> list[DataFinding]:
+    """Find chats whose turns do not begin with the prompt that the model answers in use.
+
+    Args:
+      dataset: the examples.
+      unlike: for each prompt the index of its example, and the tokens at its end that the turn does
+        not begin with.
+    """
+    found = sorted({i for i, tokens in unlike if tokens})
+    text = (
+        "in {n} of {of} examples the chat template writes a turn otherwise than the prompt to "
+        "answer begins it (up to {most} tokens), so that the model learns what it does not see in "
+        "use; try data.chat_variables, such as enable_thinking=False, or another "
+        "data.chat_template"
+    )
+    most = str(max((tokens for _, tokens in unlike), default=0))
+    among = len({i for i, _ in unlike})
+    return finding("prompts_unlike_turns", dataset, found, text, among=among, most=most)
+
+
 def answers_apart(
     setting: str, tokenizer: Encoder, task: Task, template: str, where: str
 ) -> list[DataFinding]:

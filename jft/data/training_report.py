@@ -93,7 +93,7 @@ def _check_set(
         *token_checks.unknown_tokens(
             dataset, ((index[i], batches.encoded[i]) for i in items), tokenizer
         ),
-        *token_checks.merged_answers(
+        *(token_checks.prompts_unlike_turns if chat else token_checks.merged_answers)(
             dataset, [(index[i], batches.encoded[i].merged) for i in items]
         ),
         *_check_training_lengths(batches, number, items, data),

@@ -186,7 +186,13 @@ def _score_cells(
 
 def _main_metrics(config: config_lib.Config) -> dict[str, str]:
     tasks = datasets.suite(config.data).tasks
-    return metrics.main_metrics("eval.metric", config.eval.metric, tasks)
+    found = metrics.main_metrics("eval.metric", config.eval.metric, tasks)
+    if "pattern" in found.values() and not config.eval.answer_pattern:
+        raise UserError(
+            "eval.metric: pattern goes by eval.answer_pattern, which is empty; set it, such as "
+            "'#### (.*)'"
+        )
+    return found
 
 
 def _answer_pattern(config: config_lib.Config) -> re.Pattern | None:

@@ -71,6 +71,8 @@ def main_metrics(path: str, values: Iterable[str], tasks: Mapping[str, Task]) ->
                 f"{path}={value}: is written task=metric, such as choice=acc; tasks are "
                 f"{', '.join(tasks)}"
             )
+        if name in found:
+            raise UserError(f"{path}: {name} stands twice; give one metric")
         kind = tasks[name].kind
         fit = [each for each in METRICS if kind_of(each) == kind]
         if metric not in fit:

@@ -84,12 +84,20 @@ def same_number(prediction: str, reference: str) -> float:
 
 
 def matches(prediction: str, references: Sequence[str], pattern: re.Pattern) -> float:
-    """Compare the last match of a pattern, its first group if it has one, with the references."""
-    found = list(pattern.finditer(prediction))
-    if not found:
+    """Compare the last match of a pattern, its first group if it has one, with the references.
+
+    Of references that have a match, such as whole solutions, it is the match that counts.
+    """
+
+    def answer(text: str) -> str | None:
+        found = list(pattern.finditer(text))
+        return (found[-1][1 if pattern.groups else 0] or "") if found else None
+
+    given = answer(prediction)
+    if given is None:
         return 0.0
-    text = found[-1][1 if pattern.groups else 0] or ""
-    return max(exact_match(text, reference) for reference in references)
+    wanted = [each if (own := answer(each)) is None else own for each in references]
+    return max(exact_match(given, each) for each in wanted)
 
 
 def corpus_bleu(pairs: Sequence[tuple[str, Sequence[str]]]) -> list[float] | None:

@@ -134,7 +134,7 @@ def _data_sha256(config: config_lib.Config) -> str:
     grid += config.eval.retention
     template = data.chat_template
     files.update([expand(template)] if template else [])
-    for name in [data.demos, *data.valid, *grid]:
+    for name in [*data.demos, *data.valid, *grid]:
         for reference in (name, name.partition(":")[2]):  # with a task before it, or without
             files.update(DatasetRef.parse(reference).files())
     return _files_sha256(files)

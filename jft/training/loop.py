@@ -235,7 +235,7 @@ def _load(step: int, run: PlannedRun, optimizer: optax.GradientTransformation) -
             begun = start.begin(session, config, optimizer)
         start.say_what_is_trained(begun, session.mesh)
         if not step:
-            run_data.describe(folder, session, batches)
+            run_data.describe_run(folder, session, batches)
     return begun
 
 

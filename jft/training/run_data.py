@@ -51,7 +51,7 @@ def write_report(
     )
 
 
-def describe(folder: Path, session: Session, batches: Batches) -> None:
+def describe_run(folder: Path, session: Session, batches: Batches) -> None:
     """Leave what evaluations need beside the checkpoints: shape, base, tokenizer, rows seen."""
     base = session.model
     step = base.step if base.run else None

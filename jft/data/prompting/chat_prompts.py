@@ -95,7 +95,8 @@ class ChatWriter(NamedTuple):
                 start = min(each.start for each in sequences)
                 sequences = [each._replace(start=start) for each in sequences]
             encoded = Encoded(sequences, longest(sequences), 0, request.example)
-            found.append(encoded._replace(shown=tuple(turns[0].shown)))
+            unlike = max(each.unlike for each in turns)
+            found.append(encoded._replace(shown=tuple(turns[0].shown), merged=unlike))
         return found
 
     def _beginnings(self, requests: list[Request]) -> list[Encoded]:

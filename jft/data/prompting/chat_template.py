@@ -9,12 +9,22 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import jinja2
+
 from jft.data.rows.messages import Message
+from jft.errors import UserError
 
 # A template that asks for today's date would make other tokens tomorrow. Llama 3's has this one
 # where it knows none.
 DATE = datetime.date(2024, 7, 26)
 CLOCK = re.compile(r"""strftime_now\(\s*(["'])(.*?)\1\s*\)""")
+
+
+# What templates raise of messages that they are not made for, or that are too much for the sandbox.
+REFUSALS = (
+    *(jinja2.TemplateError, TypeError, ValueError, LookupError, AttributeError),
+    *(RecursionError, ArithmeticError, MemoryError),
+)
 
 
 class ChatTemplate(NamedTuple):
@@ -31,17 +41,17 @@ class ChatTemplate(NamedTuple):
     def render(self, messages: Sequence[Message], asks: bool, tools: Any = None) -> str:
         """Make one text of messages, as Transformers does, in its sandbox.
 
-        Args:
-          messages: the conversation.
-          asks: whether the text ends where the assistant is to answer.
-          tools: JSON schemas of the tools that the assistant may call; None: there are none.
+          Args:
+            messages: the conversation.
+            asks: whether the text ends where the assistant is to answer.
+            tools: JSON schemas of the tools that the assistant may call; None: there are none.
 
-        Raises:
-          ChatError: the template refuses the messages, or is no template.
+          Raises:
+            ChatError: the template refuses the messages.
+        UserError: it is no template.
         """
         # Without PyTorch, the import warns that models are not available; jft does not need them.
         os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
-        import jinja2
         from transformers.utils.chat_template_utils import render_jinja_template
 
         template = _without_clock(self.template)
@@ -53,7 +63,11 @@ class ChatTemplate(NamedTuple):
                 add_generation_prompt=asks,
                 **self.variables,
             )
-        except (jinja2.TemplateError, TypeError, ValueError, LookupError, RecursionError) as error:
+        except jinja2.TemplateSyntaxError as error:
+            raise UserError(
+                f"data.chat_template, or the model's own: no template of Jinja: {error}"
+            ) from None
+        except REFUSALS as error:
             raise ChatError(" ".join(str(error).split()) or type(error).__name__) from None
         return str(rendered[0][0])  # of one conversation, without a mask
 

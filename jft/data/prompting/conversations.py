@@ -62,16 +62,22 @@ class Conversation(NamedTuple):
 
     @property
     def turns(self) -> list[int]:
-        """The indices of the assistant's messages, but for one that answers nothing."""
+        """The indices of the assistant's messages that answer something and are to be learned."""
         said = [i for i, each in enumerate(self.messages) if each["role"] == ASSISTANT]
-        return [i for i in said if i > 0]
+        return [i for i in said if i > 0 and self.messages[i].get("learn", True)]
 
 
 class Turns(NamedTuple):
-    """The sequences of a conversation: of its own turns, and of those of demonstrations."""
+    """The sequences of a conversation: of its own turns, and of those of demonstrations.
+
+    Attributes:
+      own, shown: the sequences.
+      unlike: the most tokens at the end of a prompt to answer that its turn does not begin with.
+    """
 
     own: list[TokenSequence]
     shown: list[TokenSequence]
+    unlike: int = 0
 
 
 def encode(
@@ -105,7 +111,9 @@ def encode(
     for each, of_row in zip(conversations, made, strict=True):
         sequences = [_sequence(each, turn, ids, tokenizer) for turn in of_row]
         own = len(sequences) - len(_own_turns(each, loss))
-        found.append(Turns(sequences[own:], sequences[:own]))
+        pairs = [(ids[turn.asked], ids[turn.whole]) for turn in of_row]
+        unlike = max(len(asked) - shared_length(asked, whole) for asked, whole in pairs)
+        found.append(Turns(sequences[own:], sequences[:own], unlike))
     return found
 
 
@@ -167,7 +175,8 @@ def _check_calls(message: Message, rendered: str, where: str) -> None:
       UserError: it leaves them out, so that the model would learn to say nothing.
     """
     for call in message.get("tool_calls", ()):
-        if (name := str(call.get("function", call).get("name"))) not in rendered:
+        inner = call.get("function") or call
+        if (name := str(inner.get("name"))) not in rendered:
             raise UserError(
                 f"{where}: the model's chat template leaves out the call of {name}; use a model "
                 "that is made for tools, or data.chat_template"

@@ -214,7 +214,7 @@ def chat_variables(values: Iterable[str]) -> dict[str, Any]:
                 f"data.chat_variables={each}: is written name=value, such as enable_thinking=False"
             )
         found[name] = SPELLED.get(value, value)
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, RecursionError):
             found[name] = found[name] if value in SPELLED else json.loads(value)
     return found
 

@@ -12,7 +12,6 @@ import hashlib
 import json
 import os
 import threading
-import zipfile
 from importlib import metadata
 from pathlib import Path
 
@@ -26,7 +25,6 @@ BLOCK = 4096
 LIMIT = 4 << 30
 # Changes with what is written.
 VERSION = 2
-UNREADABLE = (OSError, ValueError, LookupError, EOFError, zipfile.BadZipFile)
 
 
 def encode(prompter: Prompter, tokenizer: PromptEncoder, requests: list[Request]) -> EncodedBlock:
@@ -40,7 +38,8 @@ def encode(prompter: Prompter, tokenizer: PromptEncoder, requests: list[Request]
     if len(requests) < BLOCK:
         return EncodedBlock.of(prompter.encode(requests))
     file = folder() / f"{_key(prompter, tokenizer, requests)}.npz"
-    with contextlib.suppress(*UNREADABLE), file.open("rb") as opened:
+    # Of a damaged archive NumPy raises whatever its parts do; it is made again then.
+    with contextlib.suppress(Exception), file.open("rb") as opened:
         found = EncodedBlock.load(opened)
         os.utime(file)
         return found
@@ -85,7 +84,7 @@ def _write(file: Path, block: EncodedBlock) -> None:
 def _make_room(cache: Path) -> None:
     """Remove the blocks that were used longest ago, as far as the cache is too large."""
     files: list[tuple[float, int, Path]] = []
-    for each in cache.glob("*.npz"):
+    for each in (*cache.glob("*.npz"), *cache.glob("*.new")):  # those of a run that was killed
         stat = each.stat()
         files.append((stat.st_mtime, stat.st_size, each))
     room: float = LIMIT

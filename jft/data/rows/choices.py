@@ -68,22 +68,25 @@ def read_choices(row: Mapping[str, Any], where: str) -> Choices:
     Raises:
       UserError: names the column that is not as described.
     """
-    name = _column(row, QUESTIONS) or QUESTIONS[0]
+    name = _named(row, QUESTIONS)
     question = row.get(name)
     if not isinstance(question, str) or not question.strip():
         raise UserError(f"{where}: {name}={question!r:.80}: must be text")
     if context := _column(row, CONTEXTS):
-        question = f"{row[context]}\n{question}"
+        parts = row[context] if isinstance(row[context], list) else [row[context]]
+        if not all(isinstance(part, str) for part in parts):
+            raise UserError(f"{where}: {context}={row[context]!r:.80}: must be text")
+        question = "\n".join([*parts, question])
     texts, labels = _texts(row, where)
-    name = _column(row, ANSWERS) or ANSWERS[0]
+    name = _named(row, ANSWERS)
     right = _place(row.get(name), texts, labels)
     answer = row.get(name)
-    if isinstance(answer, str) and answer.strip().isdecimal() and not labels:
-        index = int(answer)
-        if answer.strip() in texts and index < len(texts) and index != right:
+    if isinstance(answer, str) and not labels and (text := answer.strip()) in texts:
+        index = int(text) if text.isdecimal() else LETTERS.find(text) if len(text) == 1 else right
+        if 0 <= index < len(texts) and index != right:
             raise UserError(
-                f"{where}: {name}={answer!r}: is the text of one choice and the index of another; "
-                "give its letter (from A)"
+                f"{where}: {name}={answer!r}: is the text of one choice and the index or letter of "
+                "another; give its index or letter so that it is no choice's text"
             )
     if not 0 <= right < len(texts):
         raise UserError(
@@ -94,14 +97,14 @@ def read_choices(row: Mapping[str, Any], where: str) -> Choices:
 
 
 def _texts(row: Mapping[str, Any], where: str) -> tuple[list[str], list[str]]:
-    name = _column(row, CHOICES) or CHOICES[0]
+    name = _named(row, CHOICES)
     value = row.get(name)
     if isinstance(value, str):
         with contextlib.suppress(ValueError, RecursionError):
             value = json.loads(value)
     labels: Any = []
     if isinstance(value, Mapping):
-        labels, value = value.get("label", []), value.get("text")
+        labels, value = [str(each) for each in value.get("label", [])], value.get("text")
     lists = all(
         isinstance(of, list) and all(isinstance(t, str) for t in of) for of in (value, labels)
     )
@@ -130,6 +133,11 @@ def _place(answer: object, texts: Sequence[str], labels: Sequence[str]) -> int:
     if isinstance(answer, bool) or not isinstance(answer, int | float):
         return -1
     return int(answer) if float(answer).is_integer() else -1  # Parquet makes 2.0 of 2
+
+
+def _named(row: Mapping[str, Any], names: Sequence[str]) -> str:
+    """Name the column that a message is about: a filled one, or else one that is there."""
+    return _column(row, names) or next((name for name in names if name in row), names[0])
 
 
 def _column(row: Mapping[str, Any], names: Iterable[str]) -> str:

@@ -17,7 +17,7 @@ from jft.data.rows import forms, mappings, own_rows, prompt_templates, readers
 from jft.data.rows.dataset_ref import DatasetRef, listing, nearest, set_name
 from jft.data.rows.own_rows import Dataset, checked
 from jft.errors import UserError, expand
-from jft.tasks import FORM_TASKS, TASKS, Example, Task, own_task
+from jft.tasks import FORM_TASKS, TASKS, TEXT, Example, Task, own_task
 
 MINI = Path(__file__).parents[1] / "mini"
 
@@ -80,6 +80,9 @@ class Suite(NamedTuple):
             raise UserError(
                 f"data.train is empty; {self.root / self.task.name} holds {listing(known)}"
             )
+        for i, name in enumerate(self.data.train):
+            if name in self.data.train[:i]:
+                raise UserError(f"data.train: {name} stands twice; give it a larger data.weights")
         return [self._training_set(name) for name in self.data.train]
 
     def _training_set(self, train: str) -> Dataset:
@@ -95,6 +98,8 @@ class Suite(NamedTuple):
                     t.name for t in TASKS.values() if (self.root / t.name / path.name).is_file()
                 ]
                 hint = f"; set data.task={others[0]}" if others else nearest(stem, known)
+                if ref.path.is_dir():
+                    hint = f"; {train} is a folder: name its files, such as {train}/*.jsonl"
                 raise UserError(f"data.train={train}: no file {path}{hint}")
             dataset = read_dataset(path, task)
         if self.data.examples > len(dataset.examples):
@@ -137,7 +142,7 @@ class Suite(NamedTuple):
             train = path.stem
         data = dataclasses.replace(self.data, task=task.name, train=(train,))
         if task.name != self.data.task:  # these speak of the config's task
-            data = dataclasses.replace(data, template="", fields=(), labels=(), demos="")
+            data = dataclasses.replace(data, template="", fields=(), labels=(), demos=())
         return Suite(self.root, data, task)
 
     def files(self, task: Task, kind: str) -> list[Path]:
@@ -166,7 +171,7 @@ class Suite(NamedTuple):
         Raises:
           UserError: no demonstration file, or fewer in it than `shots`.
         """
-        if shots == 0:
+        if shots == 0 or task.kind == TEXT:  # texts are read as they are
             return []
         found = self.demo_set(task, name)
         if found is None:
@@ -194,8 +199,19 @@ class Suite(NamedTuple):
         return self.given_demos(dataset.task, dataset.own) or dataset.name
 
     def given_demos(self, task: Task, own: bool = False) -> str:
-        """Return `data.demos` where these fit: the config's task, and the user's own rows."""
-        return self.data.demos if own or task.name == self.data.task else ""
+        """Return the first of `data.demos` that fits a task; empty where none does.
+
+        Files fit by their columns, sets of the suite the config's task and the user's own rows.
+        """
+        for name in self.data.demos:
+            ref = DatasetRef.parse(name, "data.demos", self.tasks)
+            if ref.task or not ref.is_own:
+                fits = own or task.name == (ref.task or self.data.task)
+            else:
+                fits = own_rows.fits(ref, task, self.data)
+            if fits:
+                return name
+        return ""
 
     def has_demos(self, task: Task, name: str) -> bool:
         """Check whether the suite has demonstrations of its dataset, without reading them."""
@@ -204,7 +220,8 @@ class Suite(NamedTuple):
     def demo_set(self, task: Task, name: str) -> Dataset | None:
         """Read the demonstrations of a dataset; None where there are none."""
         path = self._demo_file(task, name)
-        own = self._own(DatasetRef.parse(name, "data.demos")._replace(task=task.name), task)
+        ref = DatasetRef.parse(name, "data.demos", self.tasks)
+        own = self._own(ref if ref.task else ref._replace(task=task.name), task)
         return own or (read_dataset(path, task) if path.is_file() else None)
 
     def _demo_file(self, task: Task, name: str) -> Path:

@@ -80,7 +80,9 @@ def recognize(first: Any, fields: Iterable[str]) -> str:
         return TASK
     if own <= first.keys() and ("instruction" not in first or "instruction" in own):
         return TASK
-    return next((name for name, form in FORMS.items() if form.fits(first)), TASK)
+    filled = next((name for name, form in FORMS.items() if form.fits(first)), TASK)
+    present = {name: "" if value is None else value for name, value in first.items()}
+    return filled if filled != TASK else next((n for n in FORMS if fits(n, present)), TASK)
 
 
 def _column(row: Mapping[str, Any], names: Iterable[str]) -> str:
@@ -95,10 +97,19 @@ def _of_messages(row: Mapping[str, Any], where: str) -> Example:
     name = _column(row, CONVERSATIONS)
     if not name:
         raise UserError(f"{where}: messages is missing; fill it in, or remove the row")
-    messages = read_messages(row[name], where)
-    if isinstance(system := row.get("system"), str) and system.strip():
-        messages = with_system(messages, system)
+    for other in CONVERSATIONS:
+        if row.get(other) not in (None, row[name]):
+            raise UserError(f"{where}: has {name} and {other}; leave one of them out")
+    messages = _with_system_of(row, read_messages(row[name], where), where)
     return conversation(messages, row.get("tools"), where)
+
+
+def _with_system_of(row: Mapping[str, Any], messages: list[Message], where: str) -> list[Message]:
+    """Put the system message of a column of its own before messages that have none."""
+    system = row.get("system")
+    if system is not None and not isinstance(system, str):
+        raise UserError(f"{where}: system={system!r:.40}: must be text")
+    return with_system(messages, system) if system and system.strip() else messages
 
 
 def _is_completion(row: Mapping[str, Any]) -> bool:
@@ -115,6 +126,7 @@ def _of_completion(row: Mapping[str, Any], where: str) -> Example:
     if isinstance(prompt, str) or isinstance(answer, str):
         raise UserError(f"{where}: prompt and completion must both be text, or both messages")
     asked, answered = (read_messages(each, where) for each in (prompt, answer))
+    asked = _with_system_of(row, asked, where)
     return conversation([*asked, *answered], row.get("tools"), where, len(asked))
 
 
@@ -123,7 +135,10 @@ def _is_instruction(row: Mapping[str, Any]) -> bool:
 
 
 def _of_instruction(row: Mapping[str, Any], where: str) -> Example:
-    asked = {name: row[name] for name in ("instruction", "input") if row.get(name)}
+    if row.get("history"):
+        raise UserError(f"{where}: history is not read; give such rows as messages")
+    names = ("system", "instruction", "input")
+    asked = {name: _number_as_text(row[name]) for name in names if row.get(name) not in (None, "")}
     answer = _answer(row, ("output", *ANSWERS), where)
     for name, each in (asked | {"instruction": row["instruction"], "output": answer}).items():
         if not isinstance(each, str):
@@ -133,10 +148,13 @@ def _of_instruction(row: Mapping[str, Any], where: str) -> Example:
 
 def _answer(row: Mapping[str, Any], names: Iterable[str], where: str) -> Any:
     """Return what a row answers; a whole number is text, as in a column of numbers."""
-    answer = row.get(_column(row, names))
-    if isinstance(answer, bool) or not isinstance(answer, int | float) or answer % 1:
-        return answer
-    return str(int(answer))  # Parquet and CSV readers make 2.0 of 2
+    return _number_as_text(row.get(_column(row, names)))
+
+
+def _number_as_text(value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, int | float) or value % 1:
+        return value
+    return str(int(value))  # Parquet and CSV readers make 2.0 of 2
 
 
 def _is_text(row: Mapping[str, Any]) -> bool:
@@ -213,7 +231,7 @@ def _read(row: Any, name: str, where: str) -> Example:
             f"{where}: is in the form {others[0]}, not {name}, as the first row or data.form "
             "says; give each form a file of its own"
         )
-    if not form.fits(row):
+    if not form.fits({name: "" if value is None else value for name, value in row.items()}):
         raise UserError(f"{where}: has none of the columns of this form, but {', '.join(row)}")
     return form.example(row, where)
 
@@ -244,18 +262,23 @@ def conversation(messages: list[Message], tools: Any, where: str, given: int = 0
     Raises:
       UserError: the assistant answers nothing, or the tools are not readable.
     """
-    turns = [i for i, each in enumerate(messages) if each["role"] == ASSISTANT and i >= given]
+    turns = [i for i, each in enumerate(messages) if _is_learned(each) and i >= given]
     if not turns or not turns[-1]:
         says = "answers nothing" if turns else "says nothing"
         raise UserError(
             f"{where}: the assistant {says}, so that there is nothing to learn; remove it"
         )
     *before, turn = messages[: turns[-1] + 1]
+    if isinstance(tools, Mapping):
+        tools = [tools]
     if isinstance(tools, str) and tools.strip():
         try:
             tools = json.loads(tools)
         except (ValueError, RecursionError):
             raise UserError(f"{where}: tools are no JSON: {tools!r:.40}") from None
+        tools = [tools] if isinstance(tools, Mapping) else tools
+    if tools and not isinstance(tools, str | list):
+        raise UserError(f"{where}: tools={tools!r:.40}: must be a list of JSON schemas")
     content: dict[str, Any] = {"messages": before}
     content |= {"tools": tools} if isinstance(tools, list) else {}
     content |= {"given": given} if given else {}
@@ -265,6 +288,10 @@ def conversation(messages: list[Message], tools: Any, where: str, given: int = 0
         "turn": json.dumps(turn, ensure_ascii=False),
         "output": turn["content"] or json.dumps(calls, ensure_ascii=False),
     }
+
+
+def _is_learned(message: Message) -> bool:
+    return message["role"] == ASSISTANT and message.get("learn", True)
 
 
 def read_conversation(example: Example) -> Asked:

@@ -19,7 +19,8 @@ ALIASES = {
 }
 # Where a message has its role and its text; the second pair is ShareGPT's.
 KEYS = (("role", "content"), ("from", "value"))
-# What a message may hold beside them; other keys are not for a template.
+# What a message may hold beside them for a template. `learn` is ours: False where a message is not
+# to be learned.
 CARRIED = ("name", "tool_calls", "tool_call_id", "reasoning_content", "thinking")
 
 
@@ -54,12 +55,16 @@ def _message(raw: object, where: str) -> Message:
     role = ALIASES.get(role, role)
     if role not in ROLES:
         raise UserError(f"{where}: unknown role {role!r}; jft knows {', '.join(ROLES)}")
+    if "function_call" in filled:  # the older spelling
+        filled.setdefault("tool_calls", [{"function": filled["function_call"]}])
     carried = {key: filled[key] for key in CARRIED if filled.get(key) not in (None, [], "")}
     if "tool_calls" in carried:
         carried["tool_calls"] = _tool_calls(carried["tool_calls"], where)
     text = _text(filled.get(keys[1], ""), where)
     if not text.strip() and "tool_calls" not in carried:
         raise UserError(f"{where}: the {role} says nothing; fill it in, or remove the message")
+    if filled.get("weight") == 0 or filled.get("train") is False:
+        carried["learn"] = False
     return {"role": role, "content": text} | carried
 
 

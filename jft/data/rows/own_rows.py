@@ -136,6 +136,16 @@ def _form(ref: DatasetRef, task: Task, data: config_lib.Data, public: str, first
     return forms.recognize(first, (*task.fields, "output"))
 
 
+def fits(ref: DatasetRef, task: Task, data: config_lib.Data) -> bool:
+    """Check by the first row whether rows of the user's own may be of a task."""
+    row = next(iter(next(ref.read()).rows))
+    if named := forms.of_task(task.name):
+        return any(forms.fits(name, row) for name in named)
+    if task.name == data.task and data.fields:  # which say where its columns are
+        return True
+    return forms.recognize(row, (*task.fields, "output")) == forms.TASK
+
+
 class _Row(NamedTuple):
     where: str
     row: Any
