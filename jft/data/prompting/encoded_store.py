@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import bisect
 from collections.abc import Iterable, Sequence
 from typing import BinaryIO, overload
@@ -17,7 +18,25 @@ REQUEST = ("sequences", "shown", "whole", "least", "merged")
 SEQUENCE = ("begin", "length", "start")
 
 
-class EncodedBlock(Sequence[Encoded]):
+class _Made(Sequence[Encoded]):
+    """Encoded requests that are made when they are asked for."""
+
+    @overload
+    def __getitem__(self, index: int) -> Encoded: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Encoded]: ...
+    def __getitem__(self, index):
+        """Make an encoded request, or several."""
+        if isinstance(index, slice):
+            return [self[i] for i in range(len(self))[index]]
+        return self._make(range(len(self))[index])
+
+    @abc.abstractmethod
+    def _make(self, index: int) -> Encoded:
+        """Make the request of an index from 0."""
+
+
+class EncodedBlock(_Made):
     """Encoded requests in three arrays; each is made when it is asked for, without its example.
 
     A sequence that begins the next one of its request, such as an earlier turn, has no tokens of
@@ -70,14 +89,7 @@ class EncodedBlock(Sequence[Encoded]):
         """Count the requests."""
         return len(self.requests)
 
-    @overload
-    def __getitem__(self, index: int) -> Encoded: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Encoded]: ...
-    def __getitem__(self, index):
-        """Make an encoded request, or several."""
-        if isinstance(index, slice):
-            return [self[i] for i in range(len(self))[index]]
+    def _make(self, index: int) -> Encoded:
         number, shown, whole, least, merged = self.requests[index].tolist()
         end = int(self._ends[index])
         made = [
@@ -88,7 +100,7 @@ class EncodedBlock(Sequence[Encoded]):
         return Encoded(made[:own], whole, least, merged=merged, shown=tuple(made[own:]))
 
 
-class EncodedStore(Sequence[Encoded]):
+class EncodedStore(_Made):
     """Blocks of encoded requests, one after the other."""
 
     def __init__(self) -> None:
@@ -104,17 +116,9 @@ class EncodedStore(Sequence[Encoded]):
         """Count the requests."""
         return self._ends[-1] if self._ends else 0
 
-    @overload
-    def __getitem__(self, index: int) -> Encoded: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Encoded]: ...
-    def __getitem__(self, index):
-        """Make an encoded request, or several."""
-        if isinstance(index, slice):
-            return [self[i] for i in range(len(self))[index]]
-        i = range(len(self))[index]
-        number = bisect.bisect_right(self._ends, i)
-        return self._blocks[number][i - (self._ends[number - 1] if number else 0)]
+    def _make(self, index: int) -> Encoded:
+        number = bisect.bisect_right(self._ends, index)
+        return self._blocks[number][index - (self._ends[number - 1] if number else 0)]
 
 
 def _shared_begins(
