@@ -19,6 +19,7 @@ from jft.checkpoints.weights import FLOAT32
 from jft.data import eval_batches as items_lib
 from jft.data import eval_grid
 from jft.data import train_batches as batches_lib
+from jft.data.packed import in_order
 from jft.evaluation import compiled, generation
 from jft.evaluation.compiled import CompiledModel
 from jft.model import decoder as decoder_lib
@@ -65,7 +66,9 @@ def load_tokenizer(config: config_lib.Config) -> Tokenizer:
     return model_ref.resolve(config.model.path).tokenizer()
 
 
-def plan_cell(config: config_lib.Config, tokenizer: Tokenizer, shards: int) -> items_lib.PackedCell:
+def plan_cell(
+    config: config_lib.Config, tokenizer: Tokenizer, shards: int
+) -> items_lib.PackedCells:
     """Plan the only cell of an evaluation."""
     (setting,) = eval_grid.all_cells(config)
     return items_lib.pack_cell(setting, tokenizer, config, shards)
@@ -110,9 +113,9 @@ def _evaluator(
     def do_round() -> list:
         cell = plan_cell(config, tokenizer, mesh_lib.row_shards(mesh))
         if work.kind == "generate":
-            texts = generation.generate(model, cell, tokenizer, lambda finished: None)
+            texts = in_order(generation.generate(model, cell, tokenizer))
             return [each.text for each in texts]
-        return np.asarray(compiled.score_answers(model, cell, lambda finished: None)).tolist()
+        return np.asarray(in_order(compiled.score_answers(model, cell))).tolist()
 
     return do_round
 

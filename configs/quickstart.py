@@ -21,5 +21,4 @@ def get_config():
     config.probe.every, config.probe.limit = 12, 4
     config.eval.datasets = ("gadgets", "films", "village", "errands")
     config.eval.shots = (0, 2)
-    config.eval.batch_tokens = 512
     return config

@@ -12,7 +12,7 @@ from report_data import make_version_1, write_jsonl
 from jft import config as config_lib
 from jft.checkpoints import safetensors_io
 from jft.checkpoints import tokenizer as tokenizer_lib
-from jft.data import eval_batches, eval_grid
+from jft.data import eval_batches, eval_cells, eval_grid
 from jft.data.rows import datasets
 from jft.errors import UserError
 from jft.evaluation import loop as eval_loop
@@ -109,9 +109,9 @@ def test_finished_cells_are_not_scored_again(eval_config, tmp_path, monkeypatch)
     scored = []
     real = eval_loop.compiled.score_answers
 
-    def counting(model, cell, advance):
-        scored.append((cell.cell.dataset.name, cell.cell.shots, cell.cell.prompt))
-        return real(model, cell, advance)
+    def counting(model, packed):
+        scored.extend(packed.cells)
+        return real(model, packed)
 
     monkeypatch.setattr(eval_loop.compiled, "score_answers", counting)
     eval_loop.evaluate(eval_config, str(folder))
@@ -300,6 +300,36 @@ def test_labels_branch_from_prompts_that_share_their_demonstrations(eval_config)
     end_T = np.arange(1, plan.shape.row_length + 1)
     used = sum(int((batch.visible_until_BT > end_T).sum()) for batch, _ in plan.batches())
     assert used < apart / 3
+
+
+@pytest.mark.parametrize(("batch_tokens", "shards"), [(512, 1), (4096, 1), (1 << 17, 2)])
+def test_cells_share_shapes_and_batches_but_no_rows(eval_config, batch_tokens, shards):
+    eval_config.eval.batch_tokens = batch_tokens
+    tokenizer = tokenizer_lib.load("random:llama-tiny")
+    wanted = eval_grid.all_cells(eval_config)
+    encoded = [eval_cells.encode_cell(cell, tokenizer, eval_config) for cell in wanted]
+    packed = eval_batches.pack_cells(encoded, eval_config, shards)
+    assert len(packed) < len(encoded)  # of shapes
+    assert len({each.shape for each in packed}) == len(packed)
+    assert {id(cell) for each in packed for cell in each.cells} == set(map(id, encoded))
+    for each in packed:
+        assert each.shape.rows % shards == 0
+        assert each.shape.rows // shards == 1 or (
+            each.shape.rows // shards * each.shape.row_length <= batch_tokens
+        )
+        owner = [cell for cell in each.cells for _ in cell.encoded]
+        assert all(len({id(owner[item]) for item, _ in row}) == 1 for row in each.rows)
+        held = sorted(pair for row in each.rows for pair in row)
+        assert held == [(i, j) for i, of in enumerate(each.encoded) for j in range(len(of.packed))]
+        # Values come in any order, and a cell as soon as it is whole.
+        values = [(i, (id(owner[i]), i)) for i in reversed(range(len(owner)))]
+        found = list(each.by_cell(values, lambda cell: None))
+        assert [id(cell) for cell, _ in found] == [id(cell) for cell in reversed(each.cells)]
+        assert all(of == sorted(of, key=lambda value: value[1]) for _, of in found)
+        assert all({owner for owner, _ in of} == {id(cell)} for cell, of in found)
+        last = each.only(lambda cell, each=each: cell is each.cells[-1].cell)
+        assert (last.cells, last.shape) == (each.cells[-1:], each.shape)
+        assert len({item for row in last.rows for item, _ in row}) == len(last.cells[0].encoded)
 
 
 def test_a_request_is_all_that_a_model_is_asked(eval_config, tmp_path):

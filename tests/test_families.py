@@ -21,6 +21,7 @@ from jft.checkpoints import tokenizer as tokenizer_lib
 from jft.checkpoints.families import read as families
 from jft.checkpoints.families.table import FAMILIES
 from jft.data import eval_batches, eval_grid, packing, prefix_tree
+from jft.data.packed import in_order
 from jft.evaluation import compiled, generation
 from jft.model import decode, decoder
 from jft.model import mesh as mesh_lib
@@ -213,7 +214,7 @@ def test_generation_equals_one_prompt_at_a_time(notes_config, name):
     wanted = [one_by_one(config, params, each.sequences[0].tokens) for each in plan.encoded]
     program = compiled.CompiledModel(config, params, mesh, jnp.float32, NEW_TOKENS)
     stops = decode.Stops(np.array([-1], np.int32), np.zeros(config.vocab_size, np.uint8))
-    found = generation.generate_tokens(program, plan, stops, lambda _: None)
+    found = in_order(generation.generate_tokens(program, plan, stops))
     assert found == [ids.tolist() for ids in wanted]
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jft.checkpoints import tokenizer as tokenizer_lib
-from jft.data import eval_batches, token_checks, train_batches
+from jft.data import eval_batches, eval_cells, token_checks, train_batches
 from jft.data.eval_grid import all_cells
 from jft.data.prefix_tree import TokenSequence
 from jft.data.prompting.prompter import encode_labels, text_prompter
@@ -167,7 +167,7 @@ def test_items_that_never_fit_are_skipped_in_scoring(config, suite_root, tiny):
     config.data.task, config.eval.datasets, config.eval.shots = "detection", ("pairs",), (0, 1)
     config.data.max_length = 64
     free, asked = all_cells(config)
-    assert eval_batches.pack_cell(free, tiny, config).skipped == 0
+    assert eval_cells.encode_cell(free, tiny, config).skipped == 0
     with pytest.raises(UserError, match="it and 19 more of 20 examples do not fit"):
         eval_batches.pack_cell(asked, tiny, config)
 

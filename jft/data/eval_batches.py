@@ -1,55 +1,42 @@
-"""The batches of a cell: test items, as sequences that a model scores, continues or reads."""
+"""The batches of an evaluation: rows of many cells in few shapes.
+
+A row holds items of one cell. Cells whose items are scored in the same way share batches, so that
+batches are full and few programs are compiled. Cells for which texts are generated do not: all
+prompts in the slots of a KV cache share one prefix.
+"""
 
 from __future__ import annotations
 
+import bisect
+import itertools
 import math
-import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
-
-import numpy as np
+from typing import NamedTuple, TypeVar
 
 from jft import config as config_lib
 from jft.batch import LengthRules, Shape
-from jft.data import checks, length_checks, prefix_tree
+from jft.data import eval_cells, prefix_tree
+from jft.data.eval_cells import EncodedCell
 from jft.data.eval_grid import Cell
-from jft.data.length_checks import LengthLimit
-from jft.data.packed import PackedRows, pack_items
+from jft.data.packed import PackedRows, SequenceId, in_order, pack_items
 from jft.data.packing import Budget
-from jft.data.prefix_tree import TokenSequence
-from jft.data.prompting.prompter import (
-    PromptEncoder,
-    Prompter,
-    encode_labels,
-    make_prompter,
-    refuse_alike,
-    text_prompter,
-)
-from jft.data.prompting.prompts import Encoded, Request
-from jft.data.rows.datasets import Dataset
-from jft.errors import UserError
+from jft.data.prompting.prompter import PromptEncoder
+from jft.data.prompting.prompts import Encoded
 from jft.runtime.progress import say
-from jft.tasks import (
-    CHOICE,
-    GENERATED,
-    GENERATION,
-    LABELS,
-    RETENTION_TASKS,
-    TEXT,
-    answers_of,
-)
+from jft.tasks import RETENTION_TASKS
+
+T = TypeVar("T")
 
 # Sizes are rounded up to multiples, or to powers of two, so that few shapes are compiled for many
 # cells: row lengths by little, since padding is computed, and what costs less by more.
 ROW_MULTIPLE = 256
 FEWEST_ENTRIES, MANY_ENTRIES = 64, 512
 KEY_BLOCKS_MULTIPLE = 4
+# Tokens that could be scored in the time that compiling one more shape takes.
+SHAPE_TOKENS = 1024
 SHORTEST_PREFIX = 32
 SLOT_MULTIPLE = 32
-# Characters around an estimate that are tried for where a token ends.
-NEAR = 24
-# The least limit of sequences of the retention panel, in tokens.
-RETENTION_LENGTH = 512
 # Slots of a device, a multiple of the fewest: enough that decoding multiplies matrices with
 # matrices, not with single vectors.
 FEWEST_SLOTS, MOST_SLOTS = 16, 64
@@ -78,34 +65,77 @@ class SlotSizes(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class PackedCell(PackedRows):
-    """The items of one cell, packed.
-
-    An item has one sequence for each label or choice; a text to read is one. Where texts are
-    generated, it has its prompt, to be continued, and a second sequence if there is a reference:
-    the prompt with that after it.
+class PackedCells(PackedRows):
+    """Cells that share batches: the items and rows of the first, then those of the second.
 
     Attributes:
-      cell: how the items are asked.
-      indices: the indices in the dataset of the items.
-      skipped: the number of examples left out: their output is not one of the labels, or they do
-        not fit `max_length` even with an empty input.
-      unfit: the indices of the latter.
+      cells: one where texts are generated; all of one kind.
       slots: sizes of the KV cache; None where nothing is generated.
     """
 
-    cell: Cell
-    indices: list[int]
-    skipped: int
-    unfit: list[int]
+    encoded: list[Encoded]
+    cells: list[EncodedCell]
     slots: SlotSizes | None
 
+    def only(self, wanted: Callable[[Cell], bool]) -> PackedCells:
+        """Keep some of the cells, and the shape of the batches."""
+        rows_of: list[list[list[SequenceId]]] = [[] for _ in self.cells]
+        for row in self.rows:
+            number, _ = self._find(row[0][0])
+            rows_of[number].append([(self._find(item)[1], j) for item, j in row])
+        kept = [
+            (cell, rows)
+            for cell, rows in zip(self.cells, rows_of, strict=True)
+            if wanted(cell.cell)
+        ]
+        return _join(kept, self.shape, self.slots)
 
-def max_length(config: config_lib.Config) -> tuple[str, int]:
-    """Return the limit of prompts with their answers, in tokens, after its config key."""
-    if config.eval.max_length:
-        return "eval.max_length", config.eval.max_length
-    return "data.max_length", config.data.max_length
+    def by_cell(
+        self, found: Iterable[tuple[int, T]], advance: Callable[[Cell], None]
+    ) -> Iterator[tuple[EncodedCell, list[T]]]:
+        """Collect values of items, and yield each cell as soon as all of its values are there.
+
+        Args:
+          found: items, in any order, each with its value.
+          advance: called with the cell of each.
+        """
+        values = [dict[int, T]() for _ in self.cells]
+        for item, value in found:
+            number, i = self._find(item)
+            cell, of_cell = self.cells[number], values[number]
+            advance(cell.cell)
+            of_cell[i] = value
+            if len(of_cell) == len(cell.encoded):
+                yield cell, in_order(of_cell.items())
+
+    def _find(self, item: int) -> tuple[int, int]:
+        """Find the number of an item's cell, and the item's number in the cell."""
+        ends = list(itertools.accumulate(len(cell.encoded) for cell in self.cells))
+        number = bisect.bisect_right(ends, item)
+        return number, item - (ends[number - 1] if number else 0)
+
+
+def pack_cells(
+    cells: Sequence[EncodedCell],
+    config: config_lib.Config,
+    shards: int = 1,
+    length_rules: LengthRules | None = None,
+) -> list[PackedCells]:
+    """Pack the items of cells into rows, and those of one kind and shape into batches.
+
+    Args:
+      cells: of an evaluation.
+      config: its config.
+      shards: devices that share the rows of a batch.
+      length_rules: those of the model; None: not known.
+    """
+    budget = Budget(
+        shards, config.eval.batch_tokens, length_rules=length_rules, shape_tokens=SHAPE_TOKENS
+    )
+    found: list[PackedCells] = []
+    for alike in _by_kind(cells):
+        found += _pack_alike(alike, config.eval, budget._replace(row_length=alike[0].row_length))
+    return found
 
 
 def pack_cell(
@@ -114,169 +144,69 @@ def pack_cell(
     config: config_lib.Config,
     shards: int = 1,
     length_rules: LengthRules | None = None,
-) -> PackedCell:
-    """Pack the first `eval.limit` examples of a cell, for batches split over `shards` devices.
+) -> PackedCells:
+    """Encode and pack a single cell; see `encode_cell` and `pack_cells`."""
+    encoded = eval_cells.encode_cell(cell, tokenizer, config)
+    (packed,) = pack_cells([encoded], config, shards, length_rules)
+    return packed
 
-    `length_rules` are those of the model; None: not known.
 
-    Raises:
-      UserError: more than a few examples without a label of the task or too long, or a row length
-        too short.
+def _by_kind(cells: Sequence[EncodedCell]) -> list[list[EncodedCell]]:
+    """Sort cells by what their programs and their rows have in common.
+
+    Tasks of the panel stay apart: general text has one target a token, prompts share theirs.
     """
-    dataset = cell.dataset.first(config.eval.limit)
-    indices = checks.labelled(dataset)
-    key, limit = max_length(config)
-    row_length = config.data.row_length
-    if dataset.task.name in RETENTION_TASKS:  # limits are chosen for the user's own rows
-        limit, row_length = max(limit, RETENTION_LENGTH), 0
-    tried = _encode(cell, dataset, indices, tokenizer, config, limit)
-    unfit = {i: each.least for i, each in zip(indices, tried, strict=True) if not each.fits}
-    length_checks.refuse_unfit(dataset, unfit, len(indices), LengthLimit(cell.shots, limit, key))
-    encoded = [each for each in tried if each.fits]
-    indices = [i for i, each in zip(indices, tried, strict=True) if each.fits]
-    longest = max(map(prefix_tree.longest, (each.packed for each in encoded)))
-    if row_length and row_length < longest:
-        raise UserError(
-            f"data.row_length={row_length}: an item of {dataset.name} has {longest} tokens; give "
-            "at least that, or 0"
+    found: dict[tuple[str, str], list[EncodedCell]] = {}
+    for cell in cells:
+        task = cell.cell.dataset.task
+        of_panel = task.name if task.name in RETENTION_TASKS else ""
+        found.setdefault((task.kind, of_panel), []).append(cell)
+    return list(found.values())
+
+
+def _pack_alike(
+    cells: list[EncodedCell], config: config_lib.Eval, budget: Budget
+) -> list[PackedCells]:
+    """Pack cells of one kind; few of the shapes are distinct, and each has its own batches."""
+    encoded = [each for cell in cells for each in cell.encoded]
+    ends = list(itertools.accumulate(len(cell.encoded) for cell in cells))
+    items = [range(end - len(cell.encoded), end) for cell, end in zip(cells, ends, strict=True)]
+    of_shape: dict[tuple, list[tuple[EncodedCell, list[list[SequenceId]]]]] = {}
+    for number, packed in enumerate(pack_items(encoded, items, budget)):
+        cell, start = cells[number], items[number].start
+        rows = [[(item - start, j) for item, j in row] for row in packed.rows]
+        alone = number if eval_cells.generates(cell.cell) else None
+        of_shape.setdefault((packed.shape, alone), []).append((cell, rows))
+    found = []
+    for (shape, alone), group in of_shape.items():
+        slots = None if alone is None else _slot_sizes(cells[alone].encoded, config, budget)
+        found.append(
+            _join(group, _batch_shape(shape, sum(len(r) for _, r in group), budget), slots)
         )
-    budget = Budget(shards, config.eval.batch_tokens, row_length, length_rules)
-    (packed,) = pack_items(encoded, [range(len(encoded))], budget)
-    shape = _rounded(packed.shape)
-    if row_length:
-        shape = shape._replace(row_length=packed.shape.row_length)
-    return PackedCell(
-        encoded=encoded,
-        rows=packed.rows,
-        shape=shape,
-        cell=cell,
-        indices=indices,
-        skipped=len(dataset.examples) - len(indices),
-        unfit=list(unfit),
-        slots=_slot_sizes(encoded, config.eval, budget) if generates(cell) else None,
-    )
-
-
-def generates(cell: Cell) -> bool:
-    """Check whether texts are generated for the items of a cell."""
-    return cell.dataset.task.kind in GENERATED
-
-
-def _encode(
-    cell: Cell,
-    dataset: Dataset,
-    indices: list[int],
-    tokenizer: PromptEncoder,
-    config: config_lib.Config,
-    limit: int,
-) -> list[Encoded]:
-    """Make the sequences of a cell's items, as the kind of its task wants them."""
-    task = dataset.task
-    if task.kind == TEXT:
-        return _whole_texts(dataset, indices, tokenizer, limit)
-    if task.name in RETENTION_TASKS and not cell.chat:  # it is asked as other harnesses ask it
-        prompter = text_prompter(tokenizer, task, cell.template, limit, eos=False)
-    else:
-        data, template = config.data, cell.template
-        prompter = make_prompter(data, tokenizer, task, template, cell.chat, limit, eos=False)
-    asked = [(dataset.examples[i], dataset.where(i)) for i in indices]
-    requests = [
-        Request(example, cell.demos, answers_of(task, example) or ("",), where)
-        for example, where in asked
-    ]
-    if task.kind == LABELS:
-        return encode_labels(prompter, requests)
-    encoded = prompter.encode(requests)
-    if task.kind == CHOICE:
-        refuse_alike(requests, encoded)
-    if task.kind == GENERATION:
-        return _add_references(prompter, tokenizer, requests, encoded, config)
-    return encoded
-
-
-def _add_references(
-    prompter: Prompter,
-    tokenizer: PromptEncoder,
-    requests: list[Request],
-    encoded: list[Encoded],
-    config: config_lib.Config,
-) -> list[Encoded]:
-    """Add to each prompt its reference: a sequence with the output, as far as generations go.
-
-    It shares the prompt, so that only the output's tokens are computed besides. There are none
-    where `data.row_length` is too short for one of them: scores must not depend on it.
-    """
-    most, row_length = config.eval.max_new_tokens, config.data.row_length
-    fit = [i for i, each in enumerate(encoded) if each.fits]
-    wanted = [
-        requests[i]._replace(
-            example=encoded[i].example or requests[i].example,
-            answers=(requests[i].example["output"],),
-        )
-        for i in fit
-    ]
-    found = list(encoded)
-    unlimited = prompter._replace(max_length=sys.maxsize)
-    alone = tokenizer.encode([request.answers[0] for request in wanted])
-    for i, request, ids, each in zip(fit, wanted, alone, unlimited.encode(wanted), strict=True):
-        ((tokens, start),) = each.sequences
-        kept = TokenSequence(tokens[: start + most], start)
-        if row_length and len(kept.tokens) > row_length:
-            say(
-                f"note: {request.where}: data.row_length={row_length} has no room for its prompt "
-                "with its reference; bits of the reference are left out"
-            )
-            return encoded
-        dropped = len(tokens) - len(kept.tokens)
-        size = max(1, _bytes_of(tokenizer, request.answers[0], ids, len(ids) - dropped))
-        found[i] = encoded[i]._replace(reference=kept, num_bytes=size)
     return found
 
 
-def _whole_texts(
-    dataset: Dataset, indices: list[int], tokenizer: PromptEncoder, limit: int
-) -> list[Encoded]:
-    """Make sequences of texts that are predicted from their first token, or second, to the limit.
-
-    What stands before all texts, such as BOS, predicts the first; without it nothing does.
-
-    Raises:
-      UserError: a text with too few tokens for any to be predicted.
-    """
-    texts = [dataset.examples[i]["output"] for i in indices]
-    start, found = max(1, len(tokenizer.encode([""])[0])), []
-    for i, text, tokens in zip(indices, texts, tokenizer.encode(texts), strict=True):
-        if len(tokens) <= start:
-            raise UserError(f"{dataset.where(i)}: {text!r:.80} has no token to predict; remove it")
-        ends = [_bytes_of(tokenizer, text, tokens, place) for place in (start, limit)]
-        kept = TokenSequence(tokens[:limit], start)
-        found.append(Encoded([kept], len(tokens), num_bytes=max(1, ends[1] - ends[0])))
-    return found
+def _join(
+    cells: Iterable[tuple[EncodedCell, list[list[SequenceId]]]],
+    shape: Shape,
+    slots: SlotSizes | None,
+) -> PackedCells:
+    """Join cells, each with its rows of its own items."""
+    joined = PackedCells([], [], shape, [], slots)
+    for cell, rows in cells:
+        start = len(joined.encoded)
+        joined.rows.extend([(start + item, j) for item, j in row] for row in rows)
+        joined.encoded.extend(cell.encoded)
+        joined.cells.append(cell)
+    return joined
 
 
-def _bytes_of(tokenizer: PromptEncoder, text: str, tokens: np.ndarray, number: int) -> int:
-    """Count the bytes of a text that its first `number` tokens stand for.
-
-    That is the longest beginning of the text that has these tokens; where a character is split
-    between tokens, the last that has no more.
-    """
-    prefix = len(tokenizer.encode([""])[0])
-    if number <= prefix:
-        return 0
-    if number >= len(tokens):
-        return len(text.encode())
-    low, high = 0, len(text)
-    while low + 1 < high:
-        middle = (low + high) // 2
-        (ids,) = tokenizer.encode([text[:middle]])
-        low, high = (middle, high) if len(ids) <= number else (low, middle)
-    near = range(max(0, low - NEAR), min(len(text), low + NEAR) + 1)
-    same = [
-        end
-        for end, ids in zip(near, tokenizer.encode([text[:end] for end in near]), strict=True)
-        if np.array_equal(ids, tokens[:number])
-    ]
-    return len(text[: max(same, default=low)].encode())
+def _batch_shape(shape: Shape, num_rows: int, budget: Budget) -> Shape:
+    """Round the shape of rows up, and put as many into a batch as the budget allows."""
+    shape = _rounded(shape, bool(budget.row_length))
+    at_once = min(budget.tokens // shape.row_length, math.ceil(num_rows / budget.shards))
+    shape = shape._replace(rows=budget.shards * max(1, at_once))
+    return shape._replace(micro_batches=math.ceil(num_rows / shape.rows))
 
 
 def _slot_sizes(encoded: list[Encoded], config: config_lib.Eval, budget: Budget) -> SlotSizes:
@@ -311,12 +241,13 @@ def _slot_sizes(encoded: list[Encoded], config: config_lib.Eval, budget: Budget)
     )
 
 
-def _rounded(shape: Shape) -> Shape:
+def _rounded(shape: Shape, fixed: bool) -> Shape:
+    """Round a shape up; the row length only if it is not fixed."""
     # The prefix is cut to a multiple of KEY_BLOCKS_MULTIPLE blocks, and the blocks cut off go into
     # the lists of key blocks.
     listed = shape.num_prefix_blocks % KEY_BLOCKS_MULTIPLE
     return shape._replace(
-        row_length=_multiple(shape.row_length, ROW_MULTIPLE),
+        row_length=shape.row_length if fixed else _multiple(shape.row_length, ROW_MULTIPLE),
         num_entries=_entries(shape.num_entries),
         num_key_blocks=_multiple(shape.num_key_blocks + listed, KEY_BLOCKS_MULTIPLE),
         num_prefix_blocks=shape.num_prefix_blocks - listed,

@@ -8,7 +8,8 @@ from dataclasses import asdict
 from jft import config as config_lib
 from jft.data import checks, length_checks, report_numbers, token_checks
 from jft.data.checks import DataFinding
-from jft.data.eval_batches import PackedCell, max_length
+from jft.data.eval_batches import PackedCells
+from jft.data.eval_cells import EncodedCell, max_length
 from jft.data.length_checks import LengthLimit, PromptLength
 from jft.data.rows.datasets import suite
 from jft.data.token_checks import SpellingEncoder
@@ -17,7 +18,8 @@ from jft.tasks import RETENTION_TASKS
 
 def evaluation_report(
     model: str,
-    cells: Sequence[PackedCell],
+    cells: Sequence[EncodedCell],
+    packed: Sequence[PackedCells],
     config: config_lib.Config,
     trained: Collection[str] | None,
     tokenizer: SpellingEncoder,
@@ -28,6 +30,7 @@ def evaluation_report(
     Args:
       model: its name in results.
       cells: the whole grid.
+      packed: its batches.
       config: of the evaluation.
       trained: the hashes of what the model was trained on, from `trained_on.read_hashes`.
       tokenizer: the model's.
@@ -36,11 +39,11 @@ def evaluation_report(
     Raises:
       UserError: examples that make the scores meaningless.
     """
-    of_dataset: dict[tuple[str, str], list[PackedCell]] = {}
-    for packed in cells:
-        dataset = packed.cell.dataset
+    of_dataset: dict[tuple[str, str], list[EncodedCell]] = {}
+    for each in cells:
+        dataset = each.cell.dataset
         if dataset.task.name not in RETENTION_TASKS:
-            of_dataset.setdefault((dataset.task.name, dataset.name), []).append(packed)
+            of_dataset.setdefault((dataset.task.name, dataset.name), []).append(each)
     parts = [
         _report_dataset(model, group, config, trained or (), tokenizer)
         for group in of_dataset.values()
@@ -50,25 +53,26 @@ def evaluation_report(
         "model": model,
         # Of datasets that share demonstrations or a template each is told once.
         "findings": [asdict(f) for i, f in enumerate(found) if f not in found[:i]],
+        **report_numbers.packing(packed),
         "datasets": [numbers for _, numbers in parts],
-        "cells": [_report_cell(packed) for packed in cells],
+        "cells": [_report_cell(cell) for cell in cells],
     }
 
 
 def _report_dataset(
     model: str,
-    cells: list[PackedCell],
+    cells: list[EncodedCell],
     config: config_lib.Config,
     trained: Collection[str],
     tokenizer: SpellingEncoder,
 ) -> tuple[list[DataFinding], dict]:
     """Report findings of the cells of one dataset, each once, and its numbers."""
     dataset = cells[0].cell.dataset.first(config.eval.limit)
-    demos = list({id(demo): demo for packed in cells for demo in packed.cell.demos}.values())
-    worst = max(cells, key=lambda packed: sum(each.shortened for each in packed.encoded))
-    fewest = max(cells, key=lambda packed: len(packed.unfit))
+    demos = list({id(demo): demo for each in cells for demo in each.cell.demos}.values())
+    worst = max(cells, key=lambda cell: sum(each.shortened for each in cell.encoded))
+    fewest = max(cells, key=lambda cell: len(cell.unfit))
     key, longest = max_length(config)
-    labels = [packed.encoded[0].sequences[0] for packed in cells if dataset.task.labels]
+    labels = [cell.encoded[0].sequences[0] for cell in cells if dataset.task.labels]
     to_end = any(label.tokens[-1] == tokenizer.eos_id for label in labels)
     findings = [
         *(checks.nested_labels(dataset) if to_end else ()),
@@ -99,21 +103,21 @@ def _report_dataset(
         "items_trained_on": report_numbers.number_found(findings, "test_items_trained_on"),
         "shortened_inputs": report_numbers.number_found(findings, "shortened_inputs"),
         "lengths": report_numbers.summary(
-            [encoded.length for packed in cells for encoded in packed.encoded]
+            [encoded.length for cell in cells for encoded in cell.encoded]
         ),
     }
 
 
-def _lengths(packed: PackedCell) -> list[PromptLength]:
-    pairs = zip(packed.indices, packed.encoded, strict=True)
+def _lengths(cell: EncodedCell) -> list[PromptLength]:
+    pairs = zip(cell.indices, cell.encoded, strict=True)
     return [PromptLength(i, encoded.whole, encoded.length) for i, encoded in pairs]
 
 
 def _check_templates(
-    cells: list[PackedCell], config: config_lib.Config, tokenizer: SpellingEncoder
+    cells: list[EncodedCell], config: config_lib.Config, tokenizer: SpellingEncoder
 ) -> list[DataFinding]:
     """Look at every template once, with the most shots that it is used with."""
-    by_shots = sorted((packed.cell for packed in cells), key=lambda cell: cell.shots)
+    by_shots = sorted((each.cell for each in cells), key=lambda cell: cell.shots)
     of_prompt = {cell.prompt: cell for cell in by_shots}
     source = suite(config.data)
     return [
@@ -125,16 +129,16 @@ def _check_templates(
     ]
 
 
-def _report_cell(packed: PackedCell) -> dict:
-    cell = packed.cell
+def _report_cell(encoded: EncodedCell) -> dict:
+    cell, counts = encoded.cell, encoded.counts
     return {
         "task": cell.dataset.task.name,
         "dataset": cell.dataset.name,
         "shots": cell.shots,
         "prompt": cell.prompt,
         "draw": cell.draw,
-        "items": len(packed.indices),
-        "shortened_inputs": sum(encoded.shortened for encoded in packed.encoded),
-        "lengths": report_numbers.summary([encoded.length for encoded in packed.encoded]),
-        **report_numbers.packing([packed]),
+        "items": len(encoded.indices),
+        "shortened_inputs": sum(each.shortened for each in encoded.encoded),
+        "lengths": report_numbers.summary([each.length for each in encoded.encoded]),
+        **report_numbers.sharing(counts),
     }

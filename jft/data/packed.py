@@ -11,6 +11,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import jax
 import numpy as np
@@ -20,6 +21,8 @@ from jft.data import packing, prefix_tree
 from jft.data.packing import Budget
 from jft.data.prefix_tree import TokenSequence
 from jft.data.prompting.prompts import Encoded
+
+T = TypeVar("T")
 
 # A sequence, as its item and its number among the sequences of the item.
 SequenceId = tuple[int, int]
@@ -134,6 +137,11 @@ def count_batches(packed: Iterable[PackedRows]) -> Counter[Shape]:
     for each in packed:
         found[each.shape] += each.num_batches
     return found
+
+
+def in_order(found: Iterable[tuple[int, T]]) -> list[T]:
+    """Collect values of items, which come in any order."""
+    return [value for _, value in sorted(found, key=lambda pair: pair[0])]
 
 
 def sum_by_sequence(

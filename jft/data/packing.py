@@ -46,12 +46,15 @@ class Budget(NamedTuple):
       tokens: the most that a device takes at once; at least one row.
       row_length: of every row, rounded up to blocks; 0: chosen from the lengths.
       length_rules: those of the model; None: not known.
+      shape_tokens: the least number of tokens that one more shape has to save, since it has to be
+        compiled.
     """
 
     shards: int
     tokens: int
     row_length: int = 0
     length_rules: LengthRules | None = None
+    shape_tokens: int = SHAPE_TOKENS
 
     def is_long(self, sequence: TokenSequence) -> bool:
         """Check whether a sequence has other rotary embeddings than shorter ones."""
@@ -185,7 +188,7 @@ def _lengths(forests: list[_Forest], budget: Budget) -> list[int]:
     longest = _round_up(max(forest.longest for forest in forests))
     if max(rows_of_length) < longest:
         rows_of_length[longest] += 1
-    return _few_lengths(rows_of_length)
+    return _few_lengths(rows_of_length, budget.shape_tokens)
 
 
 def _best_length(forest: _Forest, most: int, shards: int) -> tuple[int, int]:
@@ -204,15 +207,16 @@ def _best_length(forest: _Forest, most: int, shards: int) -> tuple[int, int]:
     return min(options)[1:]
 
 
-def _few_lengths(rows_of_length: Counter[int]) -> list[int]:
+def _few_lengths(rows_of_length: Counter[int], least: int) -> list[int]:
     """Choose the lengths that all others are rounded up to.
 
     Optimal segmentation of the sorted lengths into 1, 2, ... `MAX_SHAPES` runs by dynamic
-    programming, O(n^2) for each; one more is taken only where it saves enough padding.
+    programming, O(n^2) for each; one more is taken only where it saves enough padding, at `least`
+    so many tokens.
     """
     lengths = sorted(rows_of_length)
     tokens = sum(length * number for length, number in rows_of_length.items())
-    worth = max(SHAPE_TOKENS, SHAPE_SHARE * tokens)
+    worth = max(least, SHAPE_SHARE * tokens)
 
     def padding(first: int, last: int) -> int:
         run = lengths[first : last + 1]

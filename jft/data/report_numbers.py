@@ -80,8 +80,15 @@ def packing(packed: Sequence[PackedRows]) -> dict:
     return {
         "packed_rows": sum(len(each.rows) for each in packed),
         "row_length": max(each.shape.row_length for each in packed),
-        **counts._asdict(),
         "packing_efficiency": counts.row_tokens / size,
+        **sharing(counts),
+    }
+
+
+def sharing(counts: prefix_tree.Counts) -> dict:
+    """Report the tokens of some sequences, and how many of them are shared, or targets."""
+    return {
+        **counts._asdict(),
         "sharing_ratio": counts.sequence_tokens / counts.row_tokens,
         "target_share": counts.target_tokens / counts.row_tokens,
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -14,8 +14,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.stages import Wrapped
 
 from jft.batch import Array, Batch
-from jft.data.eval_batches import PackedCell
-from jft.data.packed import SequenceId, sum_by_sequence
+from jft.data.packed import PackedRows, SequenceId, sum_by_sequence
 from jft.model import decode, decoder, sharding
 from jft.model import mesh as mesh_lib
 from jft.model.decode import DecodeState, NewPrompts, PrefilledBatch, Stops
@@ -192,81 +191,71 @@ class Reading(NamedTuple):
     likeliest: list[dict[int, float]]
 
 
-def score_answers(
-    model: CompiledModel, cell: PackedCell, advance: Callable[[int], None]
-) -> list[np.ndarray]:
+def score_answers(model: CompiledModel, packed: PackedRows) -> Iterator[tuple[int, np.ndarray]]:
     """Compute the log-probabilities of each item's answers, in float64: sums over their tokens.
-
-    The next batch is built and sent while the device works on the one before.
 
     Args:
       model: computes the log-probabilities of tokens.
-      cell: of a task with labels, or with choices.
-      advance: called with the number of items finished since the last call.
-    """
-    scores = [np.zeros(len(each.sequences)) for each in cell.encoded]
-    left = np.array([len(each.sequences) for each in cell.encoded])
+      packed: items of tasks with labels, or with choices.
 
-    def collect(logprobs_BM, batch, rows) -> None:
-        finished = 0
+    Yields:
+      Each item with those of its answers, when all of them are there.
+    """
+    scores = [np.zeros(len(each.sequences)) for each in packed.encoded]
+    left = np.array([len(each.sequences) for each in packed.encoded])
+    batches = ((model.token_logprobs(b), b, rows) for b, rows in packed.batches())
+    for logprobs_BM, batch, rows in _one_ahead(batches):
         for (item, answer), value in sum_by_sequence(batch, logprobs_BM, rows):
             scores[item][answer] = value
             left[item] -= 1
-            finished += left[item] == 0
-        advance(int(finished))
-
-    _in_turns(collect, ((model.token_logprobs(b), b, rows) for b, rows in cell.batches()))
-    return scores
+            if not left[item]:
+                yield item, scores[item]
 
 
-def read_texts(
-    model: CompiledModel, cell: PackedCell, advance: Callable[[int], None]
-) -> list[Reading]:
-    """Read the texts of a cell."""
-    found: dict[int, Reading] = {}
-    width = max(len(row) for row in cell.rows) * POSITIONS
+def read_texts(model: CompiledModel, packed: PackedRows) -> Iterator[tuple[int, Reading]]:
+    """Read packed texts, and yield each item with what was read."""
+    width = POSITIONS * max(len(row) for row in packed.rows)
 
     def started() -> Iterator[tuple]:
-        for batch, rows in cell.batches():
+        for batch, rows in packed.batches():
             entries_BE = np.zeros((len(batch.tokens_BT), width), np.int32)
             for b, row in enumerate(rows):
-                places = [place for i in _positions(cell, row) for place in i]
+                places = [place for i in _positions(packed, row) for place in i]
                 entries_BE[b, : len(places)] = places
             yield model.read(batch, entries_BE), batch, rows
 
-    def collect(readings, batch, rows) -> None:
+    for readings, batch, rows in _one_ahead(started()):
         logprob_BM, ids_BEV, logprobs_BEV = map(np.asarray, readings)
         sums = sum_by_sequence(batch, logprob_BM, rows)
         for b, row in enumerate(rows):
             first = 0
-            for places in _positions(cell, row):
+            for places in _positions(packed, row):
                 (item, _), total = next(sums)
                 likeliest = [
                     dict(zip(ids_BEV[b, e].tolist(), logprobs_BEV[b, e].tolist(), strict=True))
                     for e in range(first, first + len(places))
                 ]
-                found[item] = Reading(float(total), likeliest)
+                yield item, Reading(float(total), likeliest)
                 first += len(places)
-        advance(sum(map(len, rows)))
-
-    _in_turns(collect, started())
-    return [found[i] for i in range(len(cell.encoded))]
 
 
-def _positions(cell: PackedCell, row: list[SequenceId]) -> list[list[int]]:
+def _positions(packed: PackedRows, row: list[SequenceId]) -> list[list[int]]:
     """Choose entries of each text in a row, evenly over its targets."""
     return [
         sorted({of[int((k + 0.5) * len(of) / POSITIONS)] for k in range(POSITIONS)})
-        for of in cell.entries(row)
+        for of in packed.entries(row)
     ]
 
 
-def _in_turns(collect: Callable[..., None], started: Iterator[tuple]) -> None:
-    """Collect each result after the next is under way, so that the device never waits."""
+def _one_ahead(started: Iterator[tuple]) -> Iterator[tuple]:
+    """Yield each result when the next is under way, so that the device never waits.
+
+    The next batch is built and sent while the device works on the one before.
+    """
     pending = None
     for each in started:
         if pending:
-            collect(*pending)
+            yield pending
         pending = each
     if pending:
-        collect(*pending)
+        yield pending

@@ -13,14 +13,14 @@ prompts in four slots of one device, where groups have one prompt each:
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 
 from jft.batch import Batch, sees
 from jft.checkpoints.tokenizer import Tokenizer
-from jft.data.eval_batches import PackedCell, SlotSizes
+from jft.data.eval_batches import PackedCells, SlotSizes
 from jft.data.packed import SequenceId, sum_by_sequence
 from jft.data.prompting import chat_prompts
 from jft.data.prompting.chat_template import ChatTemplate
@@ -74,54 +74,45 @@ class Generation(NamedTuple):
 
 
 def generate(
-    model: CompiledModel, cell: PackedCell, tokenizer: Tokenizer, advance: Callable[[int], None]
-) -> list[Generation]:
-    """Continue the prompt of every item.
+    model: CompiledModel, packed: PackedCells, tokenizer: Tokenizer
+) -> Iterator[tuple[int, Generation]]:
+    """Continue the prompt of every item, and yield the items as their generations end.
 
     Args:
       model: generates.
-      cell: items, each a prompt, with a reference or without.
+      packed: items of one cell, each a prompt, with a reference or without.
       tokenizer: of the model.
-      advance: called with the number of items finished since the last call.
     """
-    whole = cell.cell.chat
+    whole = packed.cells[0].cell.chat
     stops, references = stops_of(tokenizer, model.vocab_size, whole), dict[int, float]()
-    ids = generate_tokens(model, cell, stops, advance, references)
     cut = str.strip if whole else first_paragraph
-    return [
-        Generation(cut(tokenizer.decode(each)), len(each), references.get(i))
-        for i, each in enumerate(ids)
-    ]
+    for item, ids in generate_tokens(model, packed, stops, references):
+        yield item, Generation(cut(tokenizer.decode(ids)), len(ids), references.get(item))
 
 
 def generate_tokens(
     model: CompiledModel,
-    cell: PackedCell,
+    packed: PackedCells,
     stops: Stops,
-    advance: Callable[[int], None],
     references: dict[int, float] | None = None,
-) -> list[list[int]]:
-    """Continue the prompt of every item; returns token ids, none for items that no row holds.
+) -> Iterator[tuple[int, list[int]]]:
+    """Continue the prompt of every item; yields the items with their token ids.
 
-    The log-probabilities of references are put into `references`, by item.
+    The log-probabilities of references are put into `references`, by item, before the item comes.
     """
-    assert cell.slots
-    found: list[list[int]] = [[] for _ in cell.encoded]
-    groups = _groups(model, cell, cell.slots, {} if references is None else references)
+    assert packed.slots
+    groups = _groups(model, packed, packed.slots, {} if references is None else references)
     pending = [next(groups)]  # the next group, or nothing
-    slots = _Slots(model, cell.slots, stops, pending[0].prefilled)
+    slots = _Slots(model, packed.slots, stops, pending[0].prefilled)
     while pending or slots.busy:
         while pending and slots.have_room(pending[0]):
             # No reference to the group is left when the next batch is computed, so that the device
             # holds the keys and values of one batch at a time.
             slots.insert(pending.pop())
             pending += itertools.islice(groups, 1)
-        for item, ids in slots.decode(pending):
-            found[item] = ids
-            advance(1)
+        yield from slots.decode(pending)
         if not pending:
             slots.compact()
-    return found
 
 
 def no_prompts(sizes: SlotSizes) -> NewPrompts:
@@ -223,14 +214,14 @@ class _Slots:
 
 
 def _groups(
-    model: CompiledModel, cell: PackedCell, sizes: SlotSizes, references: dict[int, float]
+    model: CompiledModel, packed: PackedCells, sizes: SlotSizes, references: dict[int, float]
 ) -> Iterator[PromptGroup]:
     """Yield all prompts in groups; a batch is computed when its first group is asked for."""
-    for batch, rows in cell.batches():
+    for batch, rows in packed.batches():
         shard_rows = len(batch.tokens_BT) // sizes.shards
         shards: list[list[Prompt]] = [[] for _ in range(sizes.shards)]
         for row, pairs in enumerate(rows):
-            shards[row // shard_rows] += _prompts(batch, row, cell, pairs, sizes)
+            shards[row // shard_rows] += _prompts(batch, row, packed, pairs, sizes)
         prefilled = model.prefill(batch)
         logprob_BM = prefilled.logprob_BM
         yield from _split(prefilled, shards, _group_size(sizes))
@@ -241,11 +232,11 @@ def _groups(
 
 
 def _prompts(
-    batch: Batch, row: int, cell: PackedCell, pairs: list[SequenceId], sizes: SlotSizes
+    batch: Batch, row: int, packed: PackedCells, pairs: list[SequenceId], sizes: SlotSizes
 ) -> Iterator[Prompt]:
     """Yield the prompts of a row, each with its loss entry; references have theirs between them."""
     (_, length), (_, entries) = batch.tokens_BT.shape, batch.loss_index_BM.shape
-    for (item, sequence), (entry, *_) in zip(pairs, cell.entries(pairs), strict=True):
+    for (item, sequence), (entry, *_) in zip(pairs, packed.entries(pairs), strict=True):
         if sequence:
             continue
         end = batch.loss_index_BM[row, entry]

@@ -5,19 +5,16 @@ from __future__ import annotations
 import functools
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeVar
 
 from jft import config as config_lib
 from jft.checkpoints.session import Session, open_session
 from jft.checkpoints.tokenizer import Tokenizer
-from jft.data import (
-    checks,
-    eval_batches,
-    eval_grid,
-    token_checks,
-)
-from jft.data.eval_batches import PackedCell
+from jft.data import checks, eval_batches, eval_cells, eval_grid, token_checks
+from jft.data.eval_batches import PackedCells
+from jft.data.eval_cells import EncodedCell
 from jft.data.eval_grid import Cell
 from jft.data.evaluation_report import evaluation_report
 from jft.data.rows import datasets
@@ -30,6 +27,7 @@ from jft.runtime import workdir as workdir_lib
 from jft.runtime.progress import Bar, count, phase, say
 from jft.tasks import CHOICE, LABELS, RETENTION_TASKS, TEXT
 
+T = TypeVar("T")
 Inputs = dict[records.Key, dict]
 # Of (task, name) of every test set.
 Relations = dict[tuple[str, str], str]
@@ -74,16 +72,16 @@ def evaluate(config: config_lib.Config, workdir: str, dry_run: bool = False) -> 
             say(f"Going on: {len(cells) - len(todo)} of {len(cells)} cells are finished")
         with phase("Reading the data"):
             tokenizer, packing = session.tokenizer, (session.row_shards, ref.decoder.length_rules)
-            planned = [eval_batches.pack_cell(cell, tokenizer, config, *packing) for cell in cells]
-        encoded = [each for cell in planned for each in cell.encoded]
-        token_checks.check_tokens(encoded, tokenizer, *ref.decoder.limits, ref.path)
+            encoded = [eval_cells.encode_cell(cell, tokenizer, config) for cell in cells]
+            packed = eval_batches.pack_cells(encoded, config, *packing)
+        items = [each for cell in encoded for each in cell.encoded]
+        token_checks.check_tokens(items, tokenizer, *ref.decoder.limits, ref.path)
         ref.check(session.mesh)
-        _report(config, session, folder, planned, related)
+        _report(config, session, folder, encoded, packed, related)
         if dry_run:
             say(f"Dry run: nothing was scored; {folder / 'data_report.html'} shows the data")
             return
-        planned = [each for each in planned if results.cell_key(each.cell) not in finished]
-        _score_cells(config, session, folder, planned, of_model, related)
+        _score_cells(config, session, folder, packed, finished, of_model, related)
         say(f"Done: {count(len(cells), 'cell')} in {folder}")
 
 
@@ -109,7 +107,8 @@ def _report(
     config: config_lib.Config,
     session: Session,
     folder: Path,
-    planned: list[PackedCell],
+    cells: list[EncodedCell],
+    packed: list[PackedCells],
     related: Relations,
 ) -> None:
     """Print what is wrong with the data, and the plan; leave both in the workdir."""
@@ -119,13 +118,13 @@ def _report(
         decisions = eval_grid.tell_relations(config, related, train)
         if session.model.run and session.model.trained_on is None:
             text = "which test items it was trained on is not known: its trained_on.txt is gone"
-            of = len(planned)
+            of = len(cells)
             decisions.append(
                 checks.DataFinding("warning", "test_items_trained_on", name, of, of, [], text)
             )
         if run := session.model.run:
             tasks = {task for task, _ in train or ()}
-            asked = [(each.cell.dataset.task, each.cell.template) for each in planned]
+            asked = [(each.cell.dataset.task, each.cell.template) for each in cells]
             decisions += token_checks.asked_otherwise(
                 run.data.answer_tokens,
                 config.data.answer_tokens,
@@ -133,20 +132,19 @@ def _report(
                 [(task, text) for task, text in asked if task.name in tasks],
                 name,
             )
-            chats = [(each.cell.dataset.task, each.cell.chat) for each in planned]
+            chats = [(each.cell.dataset.task, each.cell.chat) for each in cells]
             decisions += token_checks.asked_in_other_form(run.data, chats, train, name)
         report = evaluation_report(
-            name, planned, config, session.model.trained_on, session.tokenizer, decisions
+            name, cells, packed, config, session.model.trained_on, session.tokenizer, decisions
         )
         records.write(folder, records.DATA_REPORT, report)
-        page = data_page.evaluation_page(report, planned, session.tokenizer)
+        page = data_page.evaluation_page(report, packed[0], session.tokenizer)
         workdir_lib.write_text(folder / "data_report.html", page)
     checks.say_warnings(report["findings"], "data_report.html")
-    sizes = ("items", "packed_rows", "row_tokens", "sequence_tokens")
-    total = {size: sum(cell[size] for cell in report["cells"]) for size in sizes}
+    items = sum(len(cell.indices) for cell in cells)
     say(
-        f"{count(len(planned), 'cell')}, {total['items']} items in {total['packed_rows']} packed "
-        f"rows; {total['row_tokens']} tokens, which would be {total['sequence_tokens']} without "
+        f"{count(len(cells), 'cell')}, {items} items in {report['packed_rows']} packed "
+        f"rows; {report['row_tokens']} tokens, which would be {report['sequence_tokens']} without "
         "shared prefixes"
     )
 
@@ -155,11 +153,12 @@ def _score_cells(
     config: config_lib.Config,
     session: Session,
     folder: Path,
-    planned: list[PackedCell],
+    packed: list[PackedCells],
+    finished: set[records.Key],
     of_model: dict,
     related: Relations,
 ) -> None:
-    """Load the model, score each cell, and record it when it is whole."""
+    """Load the model, score the cells that are not finished, and record each when it is whole."""
     ref, tokenizer = session.model, session.tokenizer
     with phase("Loading the model"):
         decoder, params = ref.load(session.mesh, session.dtype)
@@ -170,18 +169,17 @@ def _score_cells(
     records.write(folder, records.SCORED_MODEL, record)
     name, pattern = record["model"], _answer_pattern(config)
     main = _main_metrics(config)
-    with Bar(f"Scoring {name}", sum(len(cell.encoded) for cell in planned)) as bar:
-        for cell in planned:
-            label = _place(cell.cell)
-            advance = functools.partial(bar.advance, label)
-            items = _items(name, model, cell, tokenizer, pattern, advance)
-            records.append(folder, records.ROWS, items)
-            dataset = cell.cell.dataset
-            relation = related[dataset.task.name, dataset.name]
-            metric = main.get(dataset.task.name, "")
-            of_cell = results.cell_record(name, cell, items, ref, relation, metric)
-            of_cell |= _inputs(session, cell.cell)
-            records.append(folder, records.CELLS, [of_cell])
+    todo = [each.only(lambda cell: results.cell_key(cell) not in finished) for each in packed]
+    with Bar(f"Scoring {name}", sum(len(each.encoded) for each in todo)) as bar:
+        for group in filter(lambda each: each.cells, todo):
+            for cell, items in _items(name, model, group, tokenizer, pattern, bar):
+                records.append(folder, records.ROWS, items)
+                dataset = cell.cell.dataset
+                relation = related[dataset.task.name, dataset.name]
+                metric = main.get(dataset.task.name, "")
+                of_cell = results.cell_record(name, cell, items, ref, relation, metric)
+                of_cell |= _inputs(session, cell.cell)
+                records.append(folder, records.CELLS, [of_cell])
 
 
 def _main_metrics(config: config_lib.Config) -> dict[str, str]:
@@ -211,19 +209,26 @@ def _place(cell: Cell) -> str:
 def _items(
     name: str,
     model: CompiledModel,
-    cell: PackedCell,
+    packed: PackedCells,
     tokenizer: Tokenizer,
     pattern: re.Pattern | None,
-    advance: Callable[[int], None],
-) -> list[dict]:
-    """Score a cell's items as the kind of its task wants it, and make their records."""
-    kind = cell.cell.dataset.task.kind
+    bar: Bar,
+) -> Iterator[tuple[EncodedCell, list[dict]]]:
+    """Score items as the kind of their task wants it, and yield the records of each cell."""
+    kind = packed.cells[0].cell.dataset.task.kind
+
+    def scored(found: Iterator[tuple[int, T]]) -> Iterator[tuple[EncodedCell, list[T]]]:
+        return packed.by_cell(found, lambda cell: bar.advance(_place(cell)))
+
     if kind in (LABELS, CHOICE):
-        return results.answer_records(name, cell, compiled.score_answers(model, cell, advance))
-    if kind == TEXT:
-        return results.reading_records(name, cell, compiled.read_texts(model, cell, advance))
-    texts = generation.generate(model, cell, tokenizer, advance)
-    return results.text_records(name, cell, texts, model.max_new_tokens, pattern)
+        for cell, scores in scored(compiled.score_answers(model, packed)):
+            yield cell, results.answer_records(name, cell, scores)
+    elif kind == TEXT:
+        for cell, readings in scored(compiled.read_texts(model, packed)):
+            yield cell, results.reading_records(name, cell, readings)
+    else:
+        for cell, texts in scored(generation.generate(model, packed, tokenizer)):
+            yield cell, results.text_records(name, cell, texts, model.max_new_tokens, pattern)
 
 
 def _finished(folder: Path, path: str, of_model: dict, inputs: Inputs) -> set[records.Key]:

@@ -13,8 +13,8 @@ import numpy as np
 
 from jft import config as config_lib
 from jft.checkpoints.model_ref import ModelRef
-from jft.data import checks, prefix_tree, rules, trained_on
-from jft.data.eval_batches import PackedCell
+from jft.data import checks, rules, trained_on
+from jft.data.eval_cells import EncodedCell
 from jft.data.eval_grid import Cell, chat_setting
 from jft.data.prompting.prompts import Encoded
 from jft.data.rows.dataset_ref import DatasetRef
@@ -139,7 +139,7 @@ def _recipe(ref: ModelRef, report: dict, without: Collection[str] = ()) -> str:
     return workdir_lib.sha256([keys, report.get("rows_sha256"), ref.record.base_sha256])[:16]
 
 
-def answer_records(model: str, packed: PackedCell, scores: list[np.ndarray]) -> list[dict]:
+def answer_records(model: str, encoded: EncodedCell, scores: list[np.ndarray]) -> list[dict]:
     """Make a record for each item whose answers were scored; of equal scores the first wins.
 
     Of the labels of a task the likeliest is the prediction, of an item's choices the likeliest for
@@ -147,22 +147,22 @@ def answer_records(model: str, packed: PackedCell, scores: list[np.ndarray]) -> 
 
     Args:
       model: its name in results.
-      packed: the cell.
+      encoded: the cell.
       scores: log-probabilities of each item's answers.
 
     Raises:
       UserError: a score that is not a number, which would make the first answer every prediction.
     """
-    dataset, found = packed.cell.dataset, []
-    for i, (index, values) in enumerate(zip(packed.indices, scores, strict=True)):
-        example, sequences = dataset.examples[index], packed.encoded[i].sequences
+    dataset, found = encoded.cell.dataset, []
+    for i, (index, values) in enumerate(zip(encoded.indices, scores, strict=True)):
+        example, sequences = dataset.examples[index], encoded.encoded[i].sequences
         answers, own = answers_of(dataset.task, example), dataset.task.kind == CHOICE
         if not np.isfinite(values).all():
             raise _not_finite(dataset, index, f"{values.tolist()} for {', '.join(answers)}")
         sizes = [len(answer) if own else 1 for answer in answers]
         prediction = answers[int((values / sizes).argmax())]
         found.append(
-            _item(model, packed, i, prediction)
+            _item(model, encoded, i, prediction)
             | {"scores": dict(zip(answers, values.tolist(), strict=True))}
             | {"correct": prediction == example["output"]}
             | ({"tokens": [len(s.tokens) - s.start for s in sequences]} if own else {})
@@ -172,7 +172,7 @@ def answer_records(model: str, packed: PackedCell, scores: list[np.ndarray]) -> 
 
 def text_records(
     model: str,
-    packed: PackedCell,
+    encoded: EncodedCell,
     generations: list[Generation],
     max_new_tokens: int,
     answer_pattern: re.Pattern | None = None,
@@ -181,15 +181,15 @@ def text_records(
 
     Args:
       model: its name in results.
-      packed: the cell.
+      encoded: the cell.
       generations: one for each item.
       max_new_tokens: the most tokens that were generated.
       answer_pattern: finds answers in generations, see `texts.matches`; None: nothing does.
     """
-    dataset, found = packed.cell.dataset, []
-    for i, (index, each) in enumerate(zip(packed.indices, generations, strict=True)):
+    dataset, found = encoded.cell.dataset, []
+    for i, (index, each) in enumerate(zip(encoded.indices, generations, strict=True)):
         example = dataset.examples[index]
-        record = _item(model, packed, i, each.text, max_new_tokens)
+        record = _item(model, encoded, i, each.text, max_new_tokens)
         record |= {"generation": each.text, "cut": each.tokens == max_new_tokens}
         if dataset.task.kind == INSTRUCTION:
             record |= {"followed": rules.follows(each.text, example["checks"])}
@@ -198,7 +198,7 @@ def text_records(
         if each.reference is not None:
             if not math.isfinite(each.reference):
                 raise _not_finite(dataset, index, f"{each.reference} for its reference")
-            record |= {"logprob": each.reference, "bytes": packed.encoded[i].num_bytes}
+            record |= {"logprob": each.reference, "bytes": encoded.encoded[i].num_bytes}
         found.append(record)
     return found
 
@@ -212,22 +212,22 @@ def _scored(text: str, example: Example, answer_pattern: re.Pattern | None) -> d
     return found | {"rougeL": max(texts.rouge_l(text, gold) for gold in golds)}
 
 
-def reading_records(model: str, packed: PackedCell, readings: list[Reading]) -> list[dict]:
+def reading_records(model: str, encoded: EncodedCell, readings: list[Reading]) -> list[dict]:
     """Make a record for each text that was read.
 
     Raises:
       UserError: a log-probability that is not a number.
     """
-    dataset, found = packed.cell.dataset, []
-    for i, (index, each) in enumerate(zip(packed.indices, readings, strict=True)):
+    dataset, found = encoded.cell.dataset, []
+    for i, (index, each) in enumerate(zip(encoded.indices, readings, strict=True)):
         if not math.isfinite(each.logprob):
             raise _not_finite(dataset, index, f"{each.logprob} for a text")
         likeliest = [
             {"ids": list(of), "logprobs": [round(x, 5) for x in of.values()]}
             for of in each.likeliest
         ]
-        of_text = {"logprob": each.logprob, "bytes": packed.encoded[i].num_bytes}
-        found.append(_item(model, packed, i, "") | of_text | {"likeliest": likeliest})
+        of_text = {"logprob": each.logprob, "bytes": encoded.encoded[i].num_bytes}
+        found.append(_item(model, encoded, i, "") | of_text | {"likeliest": likeliest})
     return found
 
 
@@ -258,7 +258,7 @@ def training_sets(ref: ModelRef) -> list[tuple[str, str]] | None:
 
 def cell_record(
     model: str,
-    packed: PackedCell,
+    encoded: EncodedCell,
     items: list[dict],
     ref: ModelRef,
     relation: str,
@@ -268,7 +268,7 @@ def cell_record(
 
     Args:
       model: its name in results.
-      packed: the cell.
+      encoded: the cell.
       items: records of all its items.
       ref: the model.
       relation: of the test set to the training set.
@@ -277,19 +277,19 @@ def cell_record(
     Raises:
       UserError: the metric has no value here.
     """
-    cell, seen = packed.cell, ref.trained_on
-    dataset, counts = cell.dataset, prefix_tree.count(packed.sequences)
+    cell, seen = encoded.cell, ref.trained_on
+    dataset, counts = cell.dataset, encoded.counts
     own = dataset.task.name not in RETENTION_TASKS  # no training is on the tasks of the panel
-    scored = [dataset.examples[i] for i in packed.indices] if own else []
+    scored = [dataset.examples[i] for i in encoded.indices] if own else []
     return _identity(model, cell) | {
         "relation": relation,
         "chat": cell.chat,
         **_measures(items, dataset.task.kind, metric),
         "n": len(items),
-        "skipped": packed.skipped,
+        "skipped": encoded.skipped,
         "sequence_tokens": counts.sequence_tokens,
         "row_tokens": counts.row_tokens,
-        "shortened": sum(encoded.shortened for encoded in packed.encoded),
+        "shortened": sum(each.shortened for each in encoded.encoded),
         "demos_among_items": len(checks.overlap(dataset.task, scored, cell.demos if own else ())),
         "items_trained_on": len(trained_on.among(dataset.task, scored, seen))
         if seen is not None
@@ -323,13 +323,15 @@ def _mean(values: list[float]) -> dict:
     return {"value": float(np.mean(values)), "stderr": None if math.isnan(stderr) else stderr}
 
 
-def _item(model: str, packed: PackedCell, i: int, prediction: str, max_new_tokens: int = 0) -> dict:
+def _item(
+    model: str, encoded: EncodedCell, i: int, prediction: str, max_new_tokens: int = 0
+) -> dict:
     """Make what records of labels and of texts have in common."""
-    index = packed.indices[i]
-    return _identity(model, packed.cell) | {
+    index = encoded.indices[i]
+    return _identity(model, encoded.cell) | {
         "index": index,
-        "request_sha256": _request_sha256(packed.encoded[i], max_new_tokens),
-        "output": packed.cell.dataset.examples[index]["output"],
+        "request_sha256": _request_sha256(encoded.encoded[i], max_new_tokens),
+        "output": encoded.cell.dataset.examples[index]["output"],
         "prediction": prediction,
     }
 

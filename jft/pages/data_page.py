@@ -12,7 +12,8 @@ from markupsafe import Markup, escape
 
 from jft import pages
 from jft.checkpoints.tokenizer import Tokenizer
-from jft.data.eval_batches import PackedCell
+from jft.data.eval_batches import PackedCells
+from jft.data.eval_grid import Cell
 from jft.data.train_batches import Batches
 from jft.pages.examples import ExampleView, name_of, view_examples
 from jft.pages.packed_row import HUES, Node, RowView, Token, view_row
@@ -53,15 +54,10 @@ def training_page(report: dict, batches: Batches, tokenizer: Tokenizer) -> str:
     )
 
 
-def evaluation_page(report: dict, cells: list[PackedCell], tokenizer: Tokenizer) -> str:
-    """Render the page of an evaluation, with the first row of its first cell."""
-    packed, cell = cells[0], cells[0].cell
-    labels = cell.dataset.task.labels
-    names = [
-        f"item {packed.indices[i]}"
-        + (f" with {labels[j]!r}" if labels else " with its reference" * j)
-        for i, j in packed.rows[0]
-    ]
+def evaluation_page(report: dict, packed: PackedCells, tokenizer: Tokenizer) -> str:
+    """Render the page of an evaluation, with the first row of some cells."""
+    items = [(each.cell, index) for each in packed.cells for index in each.indices]
+    names = [_item_name(*items[i], j) for i, j in packed.rows[0]]
     row = view_row(packed.sequences[0], packed.shape.row_length, names, tokenizer.pieces)
     return _render(
         title="The data of this evaluation",
@@ -69,11 +65,25 @@ def evaluation_page(report: dict, cells: list[PackedCell], tokenizer: Tokenizer)
         f"{count(len(report['cells']), 'cell')}, scored for",
         source=report["model"],
         findings=report["findings"],
-        tables=[_dataset_table(report), _cell_table(report)],
+        tables=[
+            _dataset_table(report),
+            _cell_table(report),
+            Table("Packing", [], _packing_lines(report)),
+        ],
         row=row,
-        row_title=f"The first packed row of {cell.dataset.task.name}/{cell.dataset.name} "
-        f"at {cell.shots} shots, prompt {cell.prompt}",
+        row_title=f"The first packed row of {_cell_name(packed.cells[0].cell)}",
     )
+
+
+def _cell_name(cell: Cell) -> str:
+    dataset = cell.dataset
+    return f"{dataset.task.name}/{dataset.name} at {cell.shots} shots, prompt {cell.prompt}"
+
+
+def _item_name(cell: Cell, index: int, sequence: int) -> str:
+    labels = cell.dataset.task.labels
+    which = f" with {labels[sequence]!r}" if labels else " with its reference" * sequence
+    return f"{_cell_name(cell)}, item {index}{which}"
 
 
 def _render(
@@ -157,14 +167,8 @@ def _training_tables(report: dict) -> list[Table]:
     ]
     packing = [
         ["Optimizer steps", report["steps"]],
-        ["Packed rows", report["packed_rows"]],
         ["Packed rows in a step, on average", f"{report['rows_per_step']:.1f}"],
-        ["Tokens of a row", report["row_length"]],
-        ["Tokens if nothing were shared", report["sequence_tokens"]],
-        ["Tokens with shared prefixes", report["row_tokens"]],
-        ["Sharing ratio", f"{report['sharing_ratio']:.2f}"],
-        ["Packing efficiency", f"{report['packing_efficiency']:.1%}"],
-        ["Target share", f"{report['target_share']:.2%}"],
+        *_packing_lines(report),
     ]
     lengths = [
         [name, *(f"{report[key][column]:,.0f}" for column in LENGTHS)]
@@ -182,6 +186,18 @@ def _training_tables(report: dict) -> list[Table]:
         tables.append(Table("Training sets", columns, sets, 2))
     tables.append(Table("Tokens of an example", ["", *LENGTHS], lengths))
     return [*tables, Table("Labels", ["", "Rows", "Share"], shares)] if shares else tables
+
+
+def _packing_lines(report: dict) -> list[list]:
+    return [
+        ["Packed rows", report["packed_rows"]],
+        ["Tokens of a row", report["row_length"]],
+        ["Tokens if nothing were shared", report["sequence_tokens"]],
+        ["Tokens with shared prefixes", report["row_tokens"]],
+        ["Sharing ratio", f"{report['sharing_ratio']:.2f}"],
+        ["Packing efficiency", f"{report['packing_efficiency']:.1%}"],
+        ["Target share", f"{report['target_share']:.2%}"],
+    ]
 
 
 def _dataset_table(report: dict) -> Table:
@@ -206,20 +222,14 @@ def _dataset_table(report: dict) -> Table:
 
 
 def _cell_table(report: dict) -> Table:
-    columns = ["Cell", "Shots", "Draw", "Prompt", "Items", "Shortened", *LENGTHS, "Packed rows"]
-    columns += ["Row length", "Tokens unshared", "Tokens", "Sharing", "Full", "Targets"]
+    columns = ["Cell", "Shots", "Draw", "Prompt", "Items", "Shortened", *LENGTHS]
+    columns += ["Tokens unshared", "Tokens", "Sharing", "Targets"]
     rows = [
         [
             *(f"{each['task']}/{each['dataset']}", each["shots"], each["draw"], each["prompt"]),
-            *(
-                each["items"],
-                each["shortened_inputs"],
-                *_lengths(each),
-                each["packed_rows"],
-                each["row_length"],
-            ),
-            *(each["sequence_tokens"], each["row_tokens"], f"{each['sharing_ratio']:.2f}"),
-            *(f"{each['packing_efficiency']:.0%}", f"{each['target_share']:.1%}"),
+            *(each["items"], each["shortened_inputs"], *_lengths(each)),
+            *(each["sequence_tokens"], each["row_tokens"]),
+            *(f"{each['sharing_ratio']:.2f}", f"{each['target_share']:.1%}"),
         ]
         for each in report["cells"]
         if each["task"] not in RETENTION_TASKS  # jft's own, of which some share their targets

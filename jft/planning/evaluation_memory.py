@@ -12,8 +12,8 @@ from jax.stages import Wrapped
 
 from jft import config as config_lib
 from jft.batch import Shape
-from jft.data import eval_batches
-from jft.data.eval_batches import PackedCell, SlotSizes
+from jft.data import eval_batches, eval_cells
+from jft.data.eval_batches import PackedCells, SlotSizes
 from jft.data.eval_grid import all_cells
 from jft.data.prompting.prompter import PromptEncoder
 from jft.evaluation import compiled, generation
@@ -75,10 +75,9 @@ def evaluation_memory(
     mesh = mesh_lib.make_mesh(config.mesh, devices)
     mesh_lib.check_model(mesh, decoder)
     on_devices = mesh_lib.row_shards(mesh), decoder.length_rules
-    cells = [
-        eval_batches.pack_cell(cell, tokenizer, config, *on_devices) for cell in all_cells(config)
-    ]
-    kinds = ([cell for cell in cells if bool(cell.slots) is wanted] for wanted in (False, True))
+    cells = [eval_cells.encode_cell(cell, tokenizer, config) for cell in all_cells(config)]
+    packed = eval_batches.pack_cells(cells, config, *on_devices)
+    kinds = ([each for each in packed if bool(each.slots) is wanted] for wanted in (False, True))
     return [_largest(config, decoder, on, mesh, kind) for kind in kinds if kind]
 
 
@@ -87,37 +86,35 @@ def _largest(
     decoder: DecoderConfig,
     on: Slice,
     mesh: Mesh,
-    cells: list[PackedCell],
+    packed: list[PackedCells],
 ) -> EvaluationMemory:
-    cell = max(cells, key=_tokens)
+    largest = max(packed, key=_tokens)
     dtype, layout = estimate.compute_dtype(config), mesh_lib.param_shardings(mesh, decoder)
     shapes = jax.tree.map(lambda x: x.update(dtype=dtype), decoder_lib.shapes(decoder))
     weights = estimate.held_bytes(shapes, layout)
     params = jax.tree.map(_shape, shapes, layout)
     rows = mesh_lib.row_sharding(mesh, leading=0)
-    batch = jax.tree.map(lambda x: _shape(x, rows), next(cell.batches())[0])
+    batch = jax.tree.map(lambda x: _shape(x, rows), next(largest.batches())[0])
     programs = compiled.programs(decoder, mesh, dtype, config.eval.max_new_tokens)
     device, cache, refused = _Device(weights), 0.0, False
     try:
         with jax.set_mesh(mesh):
-            if cell.slots:
+            if slots := largest.slots:
                 try:
-                    state = device.run(
-                        programs["init_slots"], cell.slots.num_slots, cell.slots.slot_tokens
-                    )
+                    state = device.run(programs["init_slots"], slots.num_slots, slots.slot_tokens)
                 finally:
                     cache = device.peak - weights
                 stops = Stops._make((_numbers(1), _numbers(decoder.vocab_size, dtype=jnp.uint8)))
-                _generate(device, programs, cell.slots, params, batch, state, stops)
+                _generate(device, programs, slots, params, batch, state, stops)
             else:
                 device.run(programs["token_logprobs"], params, batch)
     except _RefusedError:
         refused = True
     return EvaluationMemory(
-        dataset=cell.cell.dataset.name,
-        shots=cell.cell.shots,
-        generates=bool(cell.slots),
-        shape=cell.shape,
+        dataset=largest.cells[0].cell.dataset.name,
+        shots=largest.cells[0].cell.shots,
+        generates=bool(largest.slots),
+        shape=largest.shape,
         weights=weights,
         cache=cache,
         peak=device.peak,
@@ -126,10 +123,10 @@ def _largest(
     )
 
 
-def _tokens(cell: PackedCell) -> int:
+def _tokens(packed: PackedCells) -> int:
     """Count the tokens of a batch and of the slots of the KV cache."""
-    slots = cell.slots.num_slots * cell.slots.slot_tokens if cell.slots else 0
-    return cell.shape.rows * cell.shape.row_length + slots
+    slots = packed.slots.num_slots * packed.slots.slot_tokens if packed.slots else 0
+    return packed.shape.rows * packed.shape.row_length + slots
 
 
 class _Device:

@@ -20,10 +20,12 @@ from jft.checkpoints.session import Session, open_session
 from jft.data import (
     checks,
     eval_batches,
+    eval_cells,
     probe_batches,
     train_batches,
 )
-from jft.data.eval_batches import PackedCell
+from jft.data.eval_batches import PackedCells
+from jft.data.eval_cells import EncodedCell
 from jft.data.eval_grid import all_cells, relations
 from jft.data.evaluation_report import evaluation_report
 from jft.data.packed import count_batches
@@ -75,8 +77,9 @@ def dry_run(config: config_lib.Config, workdir: str) -> None:
         folder = claimed.resolve()
         study = entries(config, folder)
         session = open_session(config)
-        jobs, runs, cells, findings = _plan(study, session)
-        job_seconds, token_seconds = _measure(session, runs, cells)
+        jobs, runs, packed, findings = _plan(study, session)
+        job_seconds, token_seconds = _measure(session, runs, packed)
+        cells = [cell for each in packed for cell in each.cells]
         found = [_record(job, job_seconds, token_seconds) for job in jobs]
         content = {
             "models": len(study),
@@ -108,11 +111,11 @@ def _record(job: PlannedJob, job_seconds: float, token_seconds: dict[str, float]
 
 def _plan(
     study: list[Entry], session: Session
-) -> tuple[list[PlannedJob], list[Batches], list[PackedCell], list[dict]]:
+) -> tuple[list[PlannedJob], list[Batches], list[PackedCells], list[dict]]:
     """Plan all jobs, in the order in which they run; a training that would fail is named.
 
     Returns:
-      The other jobs, the batches of each training, the cells that every model is scored on, and
+      The other jobs, the batches of each training and of every model's evaluation, and
       what the checks of all data found, each thing once.
     """
     tokenizer, seen, shards = session.tokenizer, session.model.trained_on, session.row_shards
@@ -120,7 +123,7 @@ def _plan(
     runs: list[Batches] = []
     findings: list[dict] = []
     with Bar("Planning", len(study)) as bar:
-        scoring, cells, report = _plan_scoring(study[0], tokenizer, shards)
+        scoring, packed, report = _plan_scoring(study[0], tokenizer, shards)
         bar.advance("scoring")
         for entry in study:
             if entry.training:
@@ -137,7 +140,7 @@ def _plan(
             jobs.append(scoring._replace(name=f"jft.eval {entry.name}"))
     findings += report["findings"]
     once = {(finding["where"], finding["text"]): finding for finding in findings}
-    return jobs, runs, cells, list(once.values())
+    return jobs, runs, packed, list(once.values())
 
 
 def _plan_training(
@@ -157,17 +160,18 @@ def _plan_training(
 
 def _plan_scoring(
     entry: Entry, tokenizer: SpellingEncoder, shards: int
-) -> tuple[PlannedJob, list[PackedCell], dict]:
+) -> tuple[PlannedJob, list[PackedCells], dict]:
     """Plan the evaluation of a model, with its cells and its data report."""
     config = entry.scoring.config
-    cells = [eval_batches.pack_cell(cell, tokenizer, config, shards) for cell in all_cells(config)]
-    report = evaluation_report(entry.name, cells, config, None, tokenizer)
-    prompts = sum(len(cell.encoded) for cell in cells if cell.slots)
+    cells = [eval_cells.encode_cell(cell, tokenizer, config) for cell in all_cells(config)]
+    packed = eval_batches.pack_cells(cells, config, shards)
+    report = evaluation_report(entry.name, cells, packed, config, None, tokenizer)
+    prompts = sum(len(each.encoded) for each in packed if each.slots)
     work = Counter(
-        scoring=_computed_tokens(count_batches(cell for cell in cells if not cell.slots)),
+        scoring=_computed_tokens(count_batches(each for each in packed if not each.slots)),
         generation=prompts * config.eval.max_new_tokens,
     )
-    return PlannedJob(f"jft.eval {entry.name}", report["cells"], work), cells, report
+    return PlannedJob(f"jft.eval {entry.name}", [report], work), packed, report
 
 
 def _computed_tokens(micro_batches: Mapping[Shape, int]) -> int:
@@ -176,14 +180,14 @@ def _computed_tokens(micro_batches: Mapping[Shape, int]) -> int:
 
 
 def _measure(
-    session: Session, runs: list[Batches], cells: list[PackedCell]
+    session: Session, runs: list[Batches], packed: list[PackedCells]
 ) -> tuple[float, dict[str, float]]:
     """Time one batch of each kind of work: that of middling size stands for all.
 
     Args:
       session: of the study.
       runs: its trainings.
-      cells: its evaluation grid.
+      packed: its evaluation grid.
 
     Returns:
       The seconds of a job besides its work, and those of a token: a computed one for `training`
@@ -203,10 +207,10 @@ def _measure(
         with phase("Measuring the speed of training"):
             token_seconds["training"] = _time_training(session, _median_run(runs))
     with phase("Measuring the speed of scoring"):
-        token_seconds["scoring"] = _time_scoring(model, _median_cell(cells))
-    if texts := [cell for cell in cells if cell.slots]:
+        token_seconds["scoring"] = _time_scoring(model, _median_batches(packed))
+    if texts := [each for each in packed if each.slots]:
         with phase("Measuring the speed of generation"):
-            token_seconds["generation"] = _time_generation(model, _median_cell(texts))
+            token_seconds["generation"] = _time_generation(model, _median_batches(texts))
     return job_seconds, token_seconds
 
 
@@ -228,30 +232,28 @@ def _time_training(session: Session, run: Batches) -> float:
     return _seconds(train) / batch.tokens_BT.size
 
 
-def _time_scoring(model: CompiledModel, cell: PackedCell) -> float:
+def _time_scoring(model: CompiledModel, packed: PackedCells) -> float:
     """Time a token of one batch."""
-    batch, _ = next(cell.batches())
+    batch, _ = next(packed.batches())
     return _seconds(lambda: model.token_logprobs(batch)) / batch.tokens_BT.size
 
 
-def _time_generation(model: CompiledModel, cell: PackedCell) -> float:
+def _time_generation(model: CompiledModel, packed: PackedCells) -> float:
     """Time a new token after the prompts of one batch, with its share of the prompts."""
-    cell = replace(cell, rows=cell.rows[: cell.shape.rows])
+    packed = replace(packed, rows=packed.rows[: packed.shape.rows])
     # No token ends a generation, so that all are as long as they may become.
     stops = Stops(np.zeros(0, np.int32), np.zeros(model.vocab_size, np.uint8))
-    seconds = _seconds(
-        lambda: generation.generate_tokens(model, cell, stops, lambda finished: None)
-    )
-    return seconds / (sum(map(len, cell.rows)) * model.max_new_tokens)
+    seconds = _seconds(lambda: list(generation.generate_tokens(model, packed, stops)))
+    return seconds / (sum(map(len, packed.rows)) * model.max_new_tokens)
 
 
 def _median_run(runs: list[Batches]) -> Batches:
     return sorted(runs, key=lambda run: _computed_tokens(run.micro_batches))[len(runs) // 2]
 
 
-def _median_cell(cells: list[PackedCell]) -> PackedCell:
-    by_size = sorted(cells, key=lambda cell: _computed_tokens(count_batches([cell])))
-    return by_size[len(cells) // 2]
+def _median_batches(packed: list[PackedCells]) -> PackedCells:
+    by_size = sorted(packed, key=lambda each: _computed_tokens(count_batches([each])))
+    return by_size[len(packed) // 2]
 
 
 def _seconds(run: Callable[[], object]) -> float:
@@ -283,10 +285,10 @@ def _show(models: int, cells: int, jobs: list[dict]) -> None:
     )
 
 
-def _show_power(config: config_lib.Config, run: Batches, cells: list[PackedCell]) -> None:
+def _show_power(config: config_lib.Config, run: Batches, cells: list[EncodedCell]) -> None:
     """Print how large a change has to be to be found, by relation to the first training set."""
     train = [(dataset.task.name, dataset.name) for dataset in run.datasets]
-    related = relations(config, [packed.cell.dataset for packed in cells], train)
+    related = relations(config, [each.cell.dataset for each in cells], train)
     trainings = len(set(config.study.seeds))
     say(
         "Changes of accuracy that it will find four times out of five, where a fifth of the "
@@ -295,10 +297,10 @@ def _show_power(config: config_lib.Config, run: Batches, cells: list[PackedCell]
     )
     for relation in TRANSFER:
         sizes: dict[tuple[str, str], list[int]] = {}
-        for packed in cells:
-            key = packed.cell.dataset.task.name, packed.cell.dataset.name
+        for cell in cells:
+            key = cell.cell.dataset.task.name, cell.cell.dataset.name
             if related[key] == relation and key[0] not in RETENTION_TASKS:
-                sizes.setdefault(key, []).append(len(packed.indices))
+                sizes.setdefault(key, []).append(len(cell.indices))
         if not sizes:
             continue
         conditions = max(map(len, sizes.values()))

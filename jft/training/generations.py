@@ -12,8 +12,9 @@ from jft.batch import LengthRules
 from jft.checkpoints.session import Session
 from jft.data import eval_batches
 from jft.data.draws import TrainingSet
-from jft.data.eval_batches import PackedCell
+from jft.data.eval_batches import PackedCells
 from jft.data.eval_grid import Cell
+from jft.data.packed import in_order
 from jft.data.prompting.prompter import PromptEncoder, is_chat
 from jft.data.rows import forms
 from jft.data.validation import ValidationSet
@@ -31,7 +32,7 @@ CANDIDATES = 8
 class AskedRows(NamedTuple):
     """Validation rows that are asked again and again: their prompts, and their indices."""
 
-    cell: PackedCell
+    packed: PackedCells
     indices: list[int]
 
 
@@ -61,7 +62,7 @@ def plan_generations(
             continue
         cell = _cell(each.of, rows, config.data)
         packed = eval_batches.pack_cell(cell, tokenizer, unlimited, shards, length_rules)
-        found.append(AskedRows(packed, [rows[i] for i in packed.indices]))
+        found.append(AskedRows(packed, [rows[i] for i in packed.cells[0].indices]))
     return found
 
 
@@ -110,8 +111,9 @@ class Generations:
             return
         with phase(f"Generating at step {step}"):
             self._model.params = lora.cast(params, self._dtype)  # no copy of what is in it already
-            for cell, indices in self.asked:
-                texts = generation.generate(self._model, cell, self.tokenizer, lambda _: None)
+            for packed, indices in self.asked:
+                texts = in_order(generation.generate(self._model, packed, self.tokenizer))
+                (cell,) = packed.cells
                 scored = results.text_records("", cell, texts, self._most)
                 asked = [cell.cell.dataset.examples[i] for i in cell.indices]
                 found = [
