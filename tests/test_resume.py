@@ -61,6 +61,41 @@ def run(arguments, tmp_path, expect=0):
     return done
 
 
+def test_a_second_process_compiles_nothing(command, suite_root, tmp_path):
+    """Neither a training nor an evaluation, whose models have other weights; not even small ones.
+
+    The base's answers to the probe are read, too.
+    """
+    variables = environment(tmp_path) | {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    del variables["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"]  # of these tests
+
+    def program(arguments):
+        done = subprocess.run(arguments, cwd=REPO, env=variables, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        files = (tmp_path / "cache" / "jft").glob("*/*")
+        return done.stdout, {file.name for file in files if not file.name.endswith("-atime")}
+
+    def work(name):
+        folder = tmp_path / name
+        trained = program([*command(folder / "run"), "--config.train.steps=4"])
+        scored = program(
+            [
+                *(sys.executable, "-m", "jft.eval", "--config=configs/evaluate.py"),
+                *(f"--workdir={folder / 'scores'}", f"--config.model.path={folder / 'run'}"),
+                *(f"--config.data.root={suite_root}", "--config.eval.datasets=('shops',)"),
+                "--config.eval.limit=4",
+            ]
+        )
+        metrics = (folder / "run" / "probes.jsonl").read_text()
+        return trained[0], scored[1], metrics
+
+    (first, compiled, probes), (second, again, same) = work("first"), work("second")
+    assert again == compiled
+    assert "Probe before the first step" in first
+    assert "Probe before the first step" not in second
+    assert same == probes
+
+
 def interrupt(arguments, tmp_path, when, number):
     """Start a run, signal it when `when()` is first true; its exit code and what it printed."""
     with (tmp_path / "log").open("w+") as log:

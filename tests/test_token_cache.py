@@ -16,6 +16,7 @@ from jft.data.prompting import token_cache
 from jft.data.prompting.encoded_store import EncodedBlock, EncodedStore
 from jft.data.prompting.prompts import Encoded
 from jft.data.rows.example_store import ExampleStore
+from jft.runtime import file_cache
 
 EXAMPLES = st.lists(
     st.dictionaries(st.sampled_from(["input", "output", "golds", "a"]), st.text(max_size=5)),
@@ -95,7 +96,7 @@ def tokenizer():
 
 
 def files():
-    return sorted(token_cache.folder().glob("*"))
+    return sorted(file_cache.folder("tokens").glob("*"))
 
 
 def test_rows_are_tokenized_once(cached, tokenizer):
@@ -161,7 +162,7 @@ def test_a_damaged_file_is_made_again(cached, tokenizer):
 
 def test_a_folder_that_cannot_be_written_keeps_nobody_from_training(cached, tokenizer):
     wanted = train_batches.plan_run(cached, tokenizer).sha256()
-    folder = token_cache.folder()
+    folder = file_cache.folder("tokens")
     for file in files():
         file.unlink()
     folder.rmdir()

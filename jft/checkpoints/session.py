@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import functools
-import os
 from dataclasses import dataclass
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +15,7 @@ from jft.checkpoints.model_ref import ModelRef
 from jft.checkpoints.tokenizer import Tokenizer
 from jft.errors import UserError, expand
 from jft.model import mesh as mesh_lib
+from jft.runtime import file_cache
 
 
 @dataclass(frozen=True)
@@ -94,6 +93,6 @@ def open_session(
 
 
 def _keep_compiled() -> None:
-    """Keep compiled programs in the user's cache folder."""
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    jax.config.update("jax_compilation_cache_dir", str(Path(cache) / "jft" / "xla"))
+    """Keep compiled programs in the user's cache folder, the small ones, too: they are many."""
+    jax.config.update("jax_compilation_cache_dir", str(file_cache.folder("xla")))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

@@ -47,14 +47,14 @@ class Budget(NamedTuple):
       row_length: of every row, rounded up to blocks; 0: chosen from the lengths.
       length_rules: those of the model; None: not known.
       shape_tokens: the least number of tokens that one more shape has to save, since it has to be
-        compiled.
+        compiled; 0: `SHAPE_TOKENS`.
     """
 
     shards: int
     tokens: int
     row_length: int = 0
     length_rules: LengthRules | None = None
-    shape_tokens: int = SHAPE_TOKENS
+    shape_tokens: int = 0
 
     def is_long(self, sequence: TokenSequence) -> bool:
         """Check whether a sequence has other rotary embeddings than shorter ones."""
@@ -188,7 +188,7 @@ def _lengths(forests: list[_Forest], budget: Budget) -> list[int]:
     longest = _round_up(max(forest.longest for forest in forests))
     if max(rows_of_length) < longest:
         rows_of_length[longest] += 1
-    return _few_lengths(rows_of_length, budget.shape_tokens)
+    return _few_lengths(rows_of_length, budget.shape_tokens or SHAPE_TOKENS)
 
 
 def _best_length(forest: _Forest, most: int, shards: int) -> tuple[int, int]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from scipy import special, stats
+from scipy import special
 
 from jft.evaluation import texts
 
@@ -103,6 +103,8 @@ def area_under_curve(rows: Rows) -> list[float] | None:
 
 def _placements(scores: np.ndarray, positive: np.ndarray) -> np.ndarray:
     """Compute what each item adds to the area under the curve of `scores`."""
+    from scipy import stats  # here, since few programs need it, and importing it takes 0.4 s
+
     ranks, values = stats.rankdata(scores), np.empty(len(scores))
     # Of a positive item the share of negatives below it, of a negative of positives above it.
     for of, sign in ((positive, 1), (~positive, -1)):

@@ -1,15 +1,37 @@
-"""Background threads, whose end by an error is the end of the program."""
+"""Background threads: work that goes on beside the program, and values that it needs later."""
 
 from __future__ import annotations
 
+import concurrent.futures
 import os
 import sys
 import threading
 import traceback
 from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
 
 # The exit code of a bug, as Python gives it; launchers start such a program again.
 FAILED = 1
+
+
+def ahead(work: Callable[[], T]) -> Callable[[], T]:
+    """Start to compute a value that is needed later, in a thread.
+
+    Returns:
+      A function that waits for the value, and raises what `work` raised.
+    """
+    future: concurrent.futures.Future[T] = concurrent.futures.Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return future.result
 
 
 def start(work: Callable[[], None], what: str) -> threading.Thread:

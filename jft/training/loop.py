@@ -23,7 +23,7 @@ from jft.model import decoder as decoder_lib
 from jft.model import lora
 from jft.model import mesh as mesh_lib
 from jft.pages import examples
-from jft.runtime import processes
+from jft.runtime import processes, threads
 from jft.runtime import workdir as workdir_lib
 from jft.runtime.progress import count, phase, say
 from jft.tasks import IN_DOMAIN, VALIDATION
@@ -148,10 +148,14 @@ def _train_from(
     last = _last_step(folder, batches, step)
     mesh, dtype = session.mesh, session.dtype
     optimizer = step_lib.adamw(config.optim, batches.steps)
-    decoder, state, frozen = _load(step, run, optimizer)
+    decoder = start.trained_decoder(session, config)
     load = _loader(batches, mesh)
     train_step = step_lib.CompiledStep(decoder, config.train.remat, dtype, optimizer, mesh)
-    _compile(train_step, load, batches.shapes, step)
+    compiled = threads.ahead(lambda: _compile(train_step, load, batches.shapes, step))
+    _, state, frozen = _load(step, run, optimizer)
+    with phase("Compiling the training step"):
+        compiled()
+        processes.barrier("compiled")  # or the first step would wait, and its time mean nothing
     warmup = config.optim.warmup_steps
     schedule = ProbeSchedule(config.probe.every, batches.steps, done=step)
     probes = Probes(session, decoder, watched, schedule, folder) if watched else None
@@ -274,11 +278,9 @@ def _loader(batches: Batches, mesh) -> Callable[[int], Batch]:
 def _compile(
     train_step: step_lib.CompiledStep, load: Callable[[int], Batch], shapes: list[Shape], done: int
 ) -> None:
-    """Compile for every shape that is still to come, before the first step."""
-    with phase("Compiling the training step"):
-        for shape in dict.fromkeys(shapes[done:]):
-            train_step.compile(load(shapes.index(shape)))
-        processes.barrier("compiled")  # or the first step would wait, and its time mean nothing
+    """Compile for every shape that is still to come."""
+    for shape in dict.fromkeys(shapes[done:]):
+        train_step.compile(load(shapes.index(shape)))
 
 
 def _save_last(checkpoints: Checkpoints, step: int, state, steps: int) -> bool:

@@ -30,6 +30,12 @@ class Start(NamedTuple):
     frozen: Params
 
 
+def trained_decoder(session: Session, config: config_lib.Config) -> DecoderConfig:
+    """Describe the decoder of a run before it is loaded: that of the base, with adapters if any."""
+    adapters = weights.adapters_of(config.lora, session.dtype)
+    return replace(session.model.decoder, adapters=adapters)
+
+
 def begin(
     session: Session, config: config_lib.Config, optimizer: optax.GradientTransformation
 ) -> Start:

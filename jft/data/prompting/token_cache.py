@@ -7,17 +7,14 @@ tokenizes. Small sets make no whole block, and are not kept.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
-import threading
 from importlib import metadata
-from pathlib import Path
 
 from jft.data.prompting.encoded_store import EncodedBlock
 from jft.data.prompting.prompter import PromptEncoder, Prompter
 from jft.data.prompting.prompts import Request
+from jft.runtime.file_cache import FileCache
 
 # Requests of a block.
 BLOCK = 4096
@@ -37,21 +34,12 @@ def encode(prompter: Prompter, tokenizer: PromptEncoder, requests: list[Request]
     """
     if len(requests) < BLOCK:
         return EncodedBlock.of(prompter.encode(requests))
-    file = folder() / f"{_key(prompter, tokenizer, requests)}.npz"
-    # Of a damaged archive NumPy raises whatever its parts do; it is made again then.
-    with contextlib.suppress(Exception), file.open("rb") as opened:
-        found = EncodedBlock.load(opened)
-        os.utime(file)
+    cache, key = FileCache("tokens", LIMIT), _key(prompter, tokenizer, requests)
+    if found := cache.read(key, EncodedBlock.load):
         return found
     block = EncodedBlock.of(prompter.encode(requests))
-    with contextlib.suppress(OSError):  # a cache that cannot be written is no error
-        _write(file, block)
+    cache.write(key, block.save)
     return block
-
-
-def folder() -> Path:
-    """Return the folder of the cache."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jft" / "tokens"
 
 
 def _key(prompter: Prompter, tokenizer: PromptEncoder, requests: list[Request]) -> str:
@@ -67,28 +55,3 @@ def _key(prompter: Prompter, tokenizer: PromptEncoder, requests: list[Request]) 
             demos[id(shown)] = hashlib.sha256(json.dumps(shown).encode()).hexdigest()
         digest.update(json.dumps([example, demos[id(shown)], answers]).encode())
     return digest.hexdigest()[:32]
-
-
-def _write(file: Path, block: EncodedBlock) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    new = file.with_suffix(f".{os.getpid()}-{threading.get_ident()}.new")
-    try:
-        with new.open("wb") as opened:
-            block.save(opened)
-        new.replace(file)
-    finally:
-        new.unlink(missing_ok=True)
-    _make_room(file.parent)
-
-
-def _make_room(cache: Path) -> None:
-    """Remove the blocks that were used longest ago, as far as the cache is too large."""
-    files: list[tuple[float, int, Path]] = []
-    for each in (*cache.glob("*.npz"), *cache.glob("*.new")):  # those of a run that was killed
-        stat = each.stat()
-        files.append((stat.st_mtime, stat.st_size, each))
-    room: float = LIMIT
-    for _, size, each in sorted(files, reverse=True):
-        room -= size
-        if room < 0:
-            each.unlink(missing_ok=True)
