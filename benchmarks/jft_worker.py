@@ -35,8 +35,7 @@ def prepare(spec: dict) -> Callable[[], list]:
     held = FLOAT32 if work.kind == "train" else dtype
     decoder, params = session.model.load(mesh, held)
     if work.kind == "train":
-        packing = mesh_lib.row_shards(mesh), decoder.length_rules
-        batches = batches_lib.plan_run(config, tokenizer, *packing)
+        batches = batches_lib.plan_run(config, tokenizer, *session.packing)
         compile_all, do_round = trainer(config, batches, decoder, params, mesh, dtype)
         compile_all()
         return do_round

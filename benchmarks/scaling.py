@@ -100,8 +100,7 @@ def measure(config: config_lib.Config, value: int, shape: tuple[int, ...] | None
     session = open_session(config)
     mesh, dtype = session.mesh, session.dtype
     decoder, params = session.model.load(mesh)
-    packing = session.row_shards, decoder.length_rules
-    batches = batches_lib.plan_run(config, session.tokenizer, *packing)
+    batches = batches_lib.plan_run(config, session.tokenizer, *session.packing)
     if shape:
         layers, width, heads, kv_heads, mlp = shape
         decoder = dataclasses.replace(

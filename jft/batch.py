@@ -117,17 +117,20 @@ class Shape(NamedTuple):
     window_blocks: tuple[tuple[int, int], ...] | None = None
 
 
-class LengthRules(NamedTuple):
-    """The ways in which a model treats longer sequences differently; packing obeys them.
+class PackingRules(NamedTuple):
+    """Facts about a model that packing goes by: how it treats long sequences, how fast it is.
 
     Attributes:
       windows: the distinct windows of its layers; 0 stands for none.
       long_after: sequences of more tokens have other rotary embeddings, so no row holds both; 0:
         all have the same.
+      shape_tokens: tokens that could be computed in the time that compiling one more shape takes;
+        0: not known.
     """
 
     windows: tuple[int, ...]
     long_after: int = 0
+    shape_tokens: int = 0
 
 
 def sees(query, key, visible_until):

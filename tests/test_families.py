@@ -105,7 +105,7 @@ def test_planned_rows_equal_separate_rows(forest, window, row_length):
     sequences = sequences_of(forest)
     description = description_of("gemma3_text", vocab_size=64, sliding_window=window)
     config, params = random_model(description)
-    budget = packing.Budget(1, 4096, row_length, config.length_rules)
+    budget = packing.Budget(1, 4096, row_length, config.packing_rules)
     (rows,), (shape,) = packing.pack_steps([sequences], budget)
     several = [[sequences[i] for i in row] for row in rows]
     sizes = shape.row_length, shape.num_entries, shape.num_key_blocks, shape.num_prefix_blocks
@@ -124,7 +124,7 @@ def test_a_long_sequence_sees_the_end_of_its_window():
     config, params = random_model(description)
     ids = np.random.default_rng(0).integers(1, 64, 200)
     sequences = [prefix_tree.TokenSequence(ids.astype(np.int32), 1)]
-    budget = packing.Budget(1, 4096, length_rules=config.length_rules)
+    budget = packing.Budget(1, 4096, packing_rules=config.packing_rules)
     _, (shape,) = packing.pack_steps([sequences], budget)
     assert shape.window_blocks == ((40, 3),)
     sizes = shape.row_length, shape.num_entries, shape.num_key_blocks, shape.num_prefix_blocks
@@ -177,11 +177,11 @@ def test_long_sequences_share_no_row_with_others():
     config, params = random_model(
         description | {"rope_parameters": rope, "original_max_position_embeddings": 20}
     )
-    assert config.length_rules.long_after == 20
+    assert config.packing_rules.long_after == 20
     ids = np.random.default_rng(0).integers(0, 48, 40).tolist()
     lengths = (19, 20, 21, 22, 40)
     sequences = sequences_of([([*ids[: n - 1], n], n - 2) for n in lengths])
-    budget = packing.Budget(1, 4096, length_rules=config.length_rules)
+    budget = packing.Budget(1, 4096, packing_rules=config.packing_rules)
     packed_steps = packing.pack_steps([sequences], budget)
     (rows,), (shape,) = packed_steps.rows, packed_steps.shapes
     assert sorted(sorted(len(sequences[i].tokens) > 20 for i in row) for row in rows) == [
@@ -209,7 +209,7 @@ def test_generation_equals_one_prompt_at_a_time(notes_config, name):
     mesh = mesh_lib.make_mesh(notes_config.mesh, jax.devices()[:2])
     cell = eval_grid.all_cells(notes_config)[-1]
     shards = mesh_lib.row_shards(mesh)
-    plan = eval_batches.pack_cell(cell, tokenizer, notes_config, shards, config.length_rules)
+    plan = eval_batches.pack_cell(cell, tokenizer, notes_config, shards, config.packing_rules)
     assert [window for window, _ in plan.shape.window_blocks] == [w for w in config.windows if w]
     wanted = [one_by_one(config, params, each.sequences[0].tokens) for each in plan.encoded]
     program = compiled.CompiledModel(config, params, mesh, jnp.float32, NEW_TOKENS)

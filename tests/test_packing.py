@@ -5,11 +5,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jft.batch import BLOCK
+from jft.batch import BLOCK, PackingRules
 from jft.data import key_blocks, packing, prefix_tree
 from jft.data.packing import Budget
 from jft.data.prefix_tree import TokenSequence
 
+# Where a compilation takes as long as a billion tokens.
+SLOW = Budget(2, 128, packing_rules=PackingRules((0,), shape_tokens=10**9))
 LENGTHS = st.lists(st.integers(2, 90), min_size=1, max_size=9)
 
 
@@ -29,7 +31,7 @@ def steps_of(lengths, shared=0, seed=0):
 @given(
     st.lists(LENGTHS, min_size=1, max_size=6),
     st.integers(0, 40),
-    st.sampled_from([Budget(1, 4096), Budget(1, 100), Budget(4, 64), Budget(2, 256, 150)]),
+    st.sampled_from([Budget(1, 4096), Budget(1, 100), Budget(4, 64), Budget(2, 256, 150), SLOW]),
 )
 def test_every_sequence_has_its_place_in_a_shape_that_holds_it(lengths, shared, budget):
     steps = steps_of(lengths, shared)
@@ -69,6 +71,32 @@ def test_a_shape_must_be_worth_its_compilation():
     few = packing.pack_steps(steps_of([[500], [600], [700]]), Budget(1, 4096))
     many = packing.pack_steps(steps_of([[500], [600], [700]] * 100), Budget(1, 4096))
     assert (len(set(few.shapes)), len(set(many.shapes))) == (1, 3)
+
+
+@pytest.mark.parametrize(("shape_tokens", "at_most"), [(10**6, 1), (1, 2.5)])
+def test_runs_that_differ_in_their_seeds_share_shapes_where_compiling_is_slow(
+    shape_tokens, at_most
+):
+    """Other examples: 60 steps of 16 behind the same demonstrations, ten times."""
+    budget = Budget(1, 4096, packing_rules=PackingRules((0,), shape_tokens=shape_tokens))
+    shapes, padding = [], []
+    for seed in range(10):
+        lengths = np.random.default_rng(seed).integers(40, 120, (60, 16)).tolist()
+        steps = steps_of(lengths, shared=300, seed=seed)
+        plan = packing.pack_steps(steps, budget)
+        shapes.append(set(plan.shapes))
+        counts = prefix_tree.count([[steps[i][j] for j in row] for i, row in _rows(plan)])
+        padding.append(computed_tokens(plan) / counts.row_tokens)
+    if at_most == 1:
+        assert len(set.union(*shapes)) <= 4
+        assert max(padding) < 1.4
+    else:
+        assert len(set.union(*shapes)) >= 10 * at_most
+        assert max(padding) < 1.03
+
+
+def _rows(plan):
+    return [(i, row) for i, rows in enumerate(plan.rows) for row in rows]
 
 
 def test_the_longest_first_fill_rows_that_share_nothing():

@@ -190,7 +190,7 @@ def scaled_answers(config, folder, sizes):
         setattr(config.mesh, axis, size)
     config.model.dtype = "float32"
     session = open_session(config, devices=tuple(jax.devices()[: int(np.prod(sizes))]))
-    items = plan(config, shards=session.row_shards)
+    items = plan(config, shards=session.packing[0])
     schedule = probes.ProbeSchedule(every=0, last=1, done=0)
     made = probes.Probes(session, TINY, items, schedule, folder)
     layout = mesh_lib.param_shardings(session.mesh, TINY)

@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 
 from jft.checkpoints import model_record, model_ref, orbax_steps, safetensors_io, tokenizer
-from jft.data import packing
 from jft.errors import UserError
+from jft.model import flops
 from jft.model import mesh as mesh_lib
 from jft.runtime import workdir
 from jft.training import loop, run_data
@@ -417,7 +417,7 @@ def test_every_shape_is_compiled_before_the_first_step(config, suite_root, tmp_p
     rows = json.loads(file.read_text())
     rows[5]["input"] = "very " * 50 + "long"
     file.write_text(json.dumps(rows))
-    monkeypatch.setattr(packing, "SHAPE_TOKENS", 1)
+    monkeypatch.setitem(flops.COMPILE_FLOPS, "cpu", 1)
     config.data.shuffle = False
     events = []
 

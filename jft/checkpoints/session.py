@@ -10,10 +10,12 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from jft import config as config_lib
+from jft.batch import PackingRules
 from jft.checkpoints import model_ref
 from jft.checkpoints.model_ref import ModelRef
 from jft.checkpoints.tokenizer import Tokenizer
 from jft.errors import UserError, expand
+from jft.model import flops
 from jft.model import mesh as mesh_lib
 from jft.runtime import file_cache
 
@@ -76,9 +78,11 @@ class Session:
         return tokenizer
 
     @property
-    def row_shards(self) -> int:
-        """The number of devices that share the rows of a batch."""
-        return mesh_lib.row_shards(self.mesh)
+    def packing(self) -> tuple[int, PackingRules]:
+        """The devices that share the rows of a batch, and what packing goes by."""
+        platform = self.mesh.devices.flat[0].platform
+        rules = flops.packing_rules(self.model.decoder, platform)
+        return mesh_lib.row_shards(self.mesh), rules
 
 
 def open_session(

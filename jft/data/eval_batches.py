@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
 from jft import config as config_lib
-from jft.batch import LengthRules, Shape
-from jft.data import eval_cells, prefix_tree
+from jft.batch import PackingRules, Shape
+from jft.data import eval_cells, prefix_tree, rounding
 from jft.data.eval_cells import EncodedCell
 from jft.data.eval_grid import Cell
 from jft.data.packed import PackedRows, SequenceId, in_order, pack_items
@@ -32,9 +32,6 @@ T = TypeVar("T")
 # cells: row lengths by little, since padding is computed, and what costs less by more.
 ROW_MULTIPLE = 256
 FEWEST_ENTRIES, MANY_ENTRIES = 64, 512
-KEY_BLOCKS_MULTIPLE = 4
-# Tokens that could be scored in the time that compiling one more shape takes.
-SHAPE_TOKENS = 1024
 SHORTEST_PREFIX = 32
 SLOT_MULTIPLE = 32
 # Slots of a device, a multiple of the fewest: enough that decoding multiplies matrices with
@@ -119,7 +116,7 @@ def pack_cells(
     cells: Sequence[EncodedCell],
     config: config_lib.Config,
     shards: int = 1,
-    length_rules: LengthRules | None = None,
+    packing_rules: PackingRules | None = None,
 ) -> list[PackedCells]:
     """Pack the items of cells into rows, and those of one kind and shape into batches.
 
@@ -127,11 +124,12 @@ def pack_cells(
       cells: of an evaluation.
       config: its config.
       shards: devices that share the rows of a batch.
-      length_rules: those of the model; None: not known.
+      packing_rules: those of the model; None: not known.
     """
-    budget = Budget(
-        shards, config.eval.batch_tokens, length_rules=length_rules, shape_tokens=SHAPE_TOKENS
-    )
+    if packing_rules:  # what is compiled for one model serves others that are scored alike
+        halved = packing_rules.shape_tokens // 2
+        packing_rules = packing_rules._replace(shape_tokens=halved)
+    budget = Budget(shards, config.eval.batch_tokens, packing_rules=packing_rules)
     found: list[PackedCells] = []
     for alike in _by_kind(cells):
         found += _pack_alike(alike, config.eval, budget._replace(row_length=alike[0].row_length))
@@ -143,11 +141,11 @@ def pack_cell(
     tokenizer: PromptEncoder,
     config: config_lib.Config,
     shards: int = 1,
-    length_rules: LengthRules | None = None,
+    packing_rules: PackingRules | None = None,
 ) -> PackedCells:
     """Encode and pack a single cell; see `encode_cell` and `pack_cells`."""
     encoded = eval_cells.encode_cell(cell, tokenizer, config)
-    (packed,) = pack_cells([encoded], config, shards, length_rules)
+    (packed,) = pack_cells([encoded], config, shards, packing_rules)
     return packed
 
 
@@ -216,7 +214,7 @@ def _slot_sizes(encoded: list[Encoded], config: config_lib.Eval, budget: Budget)
     # Of sorted sequences, all share what the first and the last share.
     in_rows = [sequence for each in encoded for sequence in each.packed]
     in_order = prefix_tree.order(in_rows)
-    after = budget.length_rules.long_after if budget.length_rules else 0
+    after = budget.packing_rules.long_after if budget.packing_rules else 0
     lengths = [len(each.tokens) for each in prompts]
     grown = [n for n in lengths if n <= after < n + config.max_new_tokens]
     if grown:
@@ -228,8 +226,8 @@ def _slot_sizes(encoded: list[Encoded], config: config_lib.Eval, budget: Budget)
     if budget.are_mixed(in_rows):
         prefix = 0  # the cache of a prefix holds what one of the rows has computed
     longest = prefix_tree.longest(prompts) - prefix
-    slot_tokens = _multiple(longest + config.max_new_tokens, SLOT_MULTIPLE)
-    wanted = _multiple(min(math.ceil(len(prompts) / shards), MOST_SLOTS), FEWEST_SLOTS)
+    slot_tokens = rounding.multiple(longest + config.max_new_tokens, SLOT_MULTIPLE)
+    wanted = rounding.multiple(min(math.ceil(len(prompts) / shards), MOST_SLOTS), FEWEST_SLOTS)
     room = config.cache_tokens // slot_tokens // FEWEST_SLOTS * FEWEST_SLOTS
     return SlotSizes(
         num_slots=max(FEWEST_SLOTS, min(wanted, room)) * shards,
@@ -237,39 +235,23 @@ def _slot_sizes(encoded: list[Encoded], config: config_lib.Eval, budget: Budget)
         slot_tokens=slot_tokens,
         prompt_tokens=slot_tokens - config.max_new_tokens,
         prefix_tokens=prefix,
-        prefix_size=_power_of_two(prefix, SHORTEST_PREFIX),
+        prefix_size=rounding.power_of_two(prefix, SHORTEST_PREFIX),
     )
 
 
 def _rounded(shape: Shape, fixed: bool) -> Shape:
     """Round a shape up; the row length only if it is not fixed."""
-    # The prefix is cut to a multiple of KEY_BLOCKS_MULTIPLE blocks, and the blocks cut off go into
-    # the lists of key blocks.
-    listed = shape.num_prefix_blocks % KEY_BLOCKS_MULTIPLE
-    return shape._replace(
-        row_length=shape.row_length if fixed else _multiple(shape.row_length, ROW_MULTIPLE),
-        num_entries=_entries(shape.num_entries),
-        num_key_blocks=_multiple(shape.num_key_blocks + listed, KEY_BLOCKS_MULTIPLE),
-        num_prefix_blocks=shape.num_prefix_blocks - listed,
-        window_blocks=shape.window_blocks
-        and tuple(
-            (window, _multiple(width, KEY_BLOCKS_MULTIPLE)) for window, width in shape.window_blocks
-        ),
+    return rounding.key_blocks(
+        shape._replace(
+            row_length=shape.row_length
+            if fixed
+            else rounding.multiple(shape.row_length, ROW_MULTIPLE),
+            num_entries=_entries(shape.num_entries),
+        )
     )
 
 
 def _entries(least: int) -> int:
     """Round loss entries up: few cost little, and of many each costs a pass through the head."""
-    rounded = _power_of_two(least, FEWEST_ENTRIES)
-    return rounded if rounded <= MANY_ENTRIES else _multiple(least, MANY_ENTRIES // 2)
-
-
-def _multiple(least: int, of: int) -> int:
-    return math.ceil(least / of) * of
-
-
-def _power_of_two(least: int, smallest: int) -> int:
-    size = smallest
-    while size < least:
-        size *= 2
-    return size
+    rounded = rounding.power_of_two(least, FEWEST_ENTRIES)
+    return rounded if rounded <= MANY_ENTRIES else rounding.multiple(least, MANY_ENTRIES // 2)

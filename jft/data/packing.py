@@ -13,15 +13,18 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jft.batch import BLOCK, LengthRules, Shape
-from jft.data import key_blocks, prefix_tree
+from jft.batch import BLOCK, PackingRules, Shape
+from jft.data import key_blocks, prefix_tree, rounding
 from jft.data.prefix_tree import TokenSequence
 
-# Tokens that could be computed in the time that compiling one more shape takes, at least.
+# Tokens that could be computed in the time that compiling one more shape takes, where the model is
+# not known.
 SHAPE_TOKENS = 2048
 # Share of all tokens that one more shape has to save, and the largest number of shapes of a run.
 SHAPE_SHARE = 0.005
 MAX_SHAPES = 8
+# Share of a run's tokens that a compilation is worth, beyond which sizes are rounded up by much.
+COARSE_SHARE = 1 / 8
 # Cost of a micro-batch besides its tokens, in tokens: adding its gradients to the others.
 MICRO_BATCH_OVERHEAD = 32
 # Steps with several rows that are looked at to choose row lengths.
@@ -45,20 +48,31 @@ class Budget(NamedTuple):
       shards: devices that share its rows.
       tokens: the most that a device takes at once; at least one row.
       row_length: of every row, rounded up to blocks; 0: chosen from the lengths.
-      length_rules: those of the model; None: not known.
-      shape_tokens: the least number of tokens that one more shape has to save, since it has to be
-        compiled; 0: `SHAPE_TOKENS`.
+      packing_rules: those of the model; None: not known.
     """
 
     shards: int
     tokens: int
     row_length: int = 0
-    length_rules: LengthRules | None = None
-    shape_tokens: int = 0
+    packing_rules: PackingRules | None = None
+
+    @property
+    def shape_tokens(self) -> int:
+        """The least number of tokens that one more shape has to save."""
+        known = self.packing_rules.shape_tokens if self.packing_rules else 0
+        return known or SHAPE_TOKENS
+
+    def is_coarse(self, tokens: int) -> bool:
+        """Check whether sizes are rounded up by much in a run of so many tokens.
+
+        A compilation takes so long then that other runs had better find its program in the cache.
+        """
+        known = self.packing_rules.shape_tokens if self.packing_rules else 0
+        return known > COARSE_SHARE * tokens
 
     def is_long(self, sequence: TokenSequence) -> bool:
         """Check whether a sequence has other rotary embeddings than shorter ones."""
-        after = self.length_rules.long_after if self.length_rules else 0
+        after = self.packing_rules.long_after if self.packing_rules else 0
         return bool(after) and len(sequence.tokens) > after
 
     def are_mixed(self, sequences: Sequence[TokenSequence]) -> bool:
@@ -75,12 +89,17 @@ def pack_steps(steps: Sequence[Sequence[TokenSequence]], budget: Budget) -> Pack
       ValueError: a sequence is longer than `budget.row_length`.
     """
     forests = [_forest(sequences, budget) for sequences in steps]
+    coarse = budget.is_coarse(sum(forest.tokens for forest in forests))
     lengths = [_round_up(budget.row_length)] if budget.row_length else _lengths(forests, budget)
+    if coarse and not budget.row_length:
+        lengths = sorted({BLOCK * rounding.by_a_quarter(length // BLOCK) for length in lengths})
     packed = [_pack(forest, lengths, budget) for forest in forests]
     steps_of: dict[int, list[tuple[_Forest, list[list[int]]]]] = {}
     for forest, (length, rows) in zip(forests, packed, strict=True):
         steps_of.setdefault(length, []).append((forest, rows))
     shapes = {length: _shape(its_steps, length, budget) for length, its_steps in steps_of.items()}
+    if coarse:
+        shapes = {length: rounding.coarse(shape) for length, shape in shapes.items()}
     return PackedSteps([rows for _, rows in packed], [shapes[length] for length, _ in packed])
 
 
@@ -188,7 +207,7 @@ def _lengths(forests: list[_Forest], budget: Budget) -> list[int]:
     longest = _round_up(max(forest.longest for forest in forests))
     if max(rows_of_length) < longest:
         rows_of_length[longest] += 1
-    return _few_lengths(rows_of_length, budget.shape_tokens or SHAPE_TOKENS)
+    return _few_lengths(rows_of_length, budget.shape_tokens)
 
 
 def _best_length(forest: _Forest, most: int, shards: int) -> tuple[int, int]:
@@ -294,22 +313,22 @@ def _shape(steps: list[tuple[_Forest, list[list[int]]]], length: int, budget: Bu
         num_entries=max(map(prefix_tree.num_entries, rows)),
         num_key_blocks=blocks.listed,
         num_prefix_blocks=blocks.prefix,
-        window_blocks=_window_blocks(rows, budget.length_rules, longest),
+        window_blocks=_window_blocks(rows, budget.packing_rules, longest),
     )
 
 
 def _window_blocks(
-    rows: list[list[TokenSequence]], length_rules: LengthRules | None, longest: int
+    rows: list[list[TokenSequence]], packing_rules: PackingRules | None, longest: int
 ) -> tuple[tuple[int, int], ...] | None:
     """Find the W of each window that is shorter than the longest sequence; others hide nothing."""
-    if length_rules is None:
+    if packing_rules is None:
         return None
     return tuple(
         (window, max(prefix_tree.window_width(row, window) for row in rows))
-        for window in sorted(length_rules.windows)
+        for window in sorted(packing_rules.windows)
         if 0 < window < longest
     )
 
 
 def _round_up(tokens: int) -> int:
-    return math.ceil(tokens / BLOCK) * BLOCK
+    return rounding.multiple(tokens, BLOCK)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jft import config as config_lib
-from jft.batch import Batch, LengthRules
+from jft.batch import Batch, PackingRules
 from jft.data import checks, prefix_tree, trained_on
 from jft.data.eval_grid import relations
 from jft.data.packed import PackedRows, SequenceId, pack_items
@@ -134,7 +134,7 @@ def plan_probes(
     valid: Sequence[ValidationSet] = (),
     seen: Collection[str] | None = None,
     shards: int = 1,
-    length_rules: LengthRules | None = None,
+    packing_rules: PackingRules | None = None,
 ) -> ProbeItems | None:
     """Choose and pack the items to probe a run with; None where there are none.
 
@@ -145,7 +145,7 @@ def plan_probes(
       valid: rows to judge the run by, which come first.
       seen: the hashes of what its base was trained on, from `trained_on.read_hashes`.
       shards: devices that the rows of a batch are split over.
-      length_rules: those of the model; None: not known.
+      packing_rules: those of the model; None: not known.
 
     Raises:
       UserError: a set that `probe.datasets` names is not there, or has no item to offer.
@@ -162,7 +162,7 @@ def plan_probes(
     encoded = [each for probe_set in sets for each in probe_set.encoded]
     if not encoded:
         return None
-    budget = Budget(shards, config.train.micro_batch_tokens, length_rules=length_rules)
+    budget = Budget(shards, config.train.micro_batch_tokens, packing_rules=packing_rules)
     (packed,) = pack_items(encoded, [range(len(encoded))], budget)
     return ProbeItems(encoded, packed.rows, packed.shape, sets)
 

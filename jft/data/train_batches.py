@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jft import config as config_lib
-from jft.batch import Batch, LengthRules, Shape
+from jft.batch import Batch, PackingRules, Shape
 from jft.data import checks, length_checks, mixture, prefix_tree
 from jft.data.draws import DrawnItems, TrainingSet
 from jft.data.length_checks import LengthLimit
@@ -99,7 +99,7 @@ def plan_run(
     config: config_lib.Config,
     tokenizer: PromptEncoder,
     shards: int = 1,
-    length_rules: LengthRules | None = None,
+    packing_rules: PackingRules | None = None,
 ) -> Batches:
     """Plan a run whose micro-batches are split over `shards` devices.
 
@@ -107,7 +107,7 @@ def plan_run(
       config: of the run.
       tokenizer: the model's.
       shards: devices that the rows of a batch are split over.
-      length_rules: those of the model; None: not known.
+      packing_rules: those of the model; None: not known.
 
     Raises:
       UserError: data that cannot be trained on; the message names the file and the row.
@@ -130,7 +130,7 @@ def plan_run(
             length_checks.refuse_unfit(each.dataset, own, len(of), limit)
         fit = [[i for i in of if (n, i) not in unfit] for n, of in enumerate(usable)]
     _check_row_length(items, steps, data.row_length)
-    budget = Budget(shards, config.train.micro_batch_tokens, data.row_length, length_rules)
+    budget = Budget(shards, config.train.micro_batch_tokens, data.row_length, packing_rules)
     return Batches(
         sets=sets,
         shares=mixture.shares(data.weights, list(map(len, fit))),

@@ -71,9 +71,9 @@ def evaluate(config: config_lib.Config, workdir: str, dry_run: bool = False) -> 
         if finished:
             say(f"Going on: {len(cells) - len(todo)} of {len(cells)} cells are finished")
         with phase("Reading the data"):
-            tokenizer, packing = session.tokenizer, (session.row_shards, ref.decoder.length_rules)
+            tokenizer = session.tokenizer
             encoded = [eval_cells.encode_cell(cell, tokenizer, config) for cell in cells]
-            packed = eval_batches.pack_cells(encoded, config, *packing)
+            packed = eval_batches.pack_cells(encoded, config, *session.packing)
         items = [each for cell in encoded for each in cell.encoded]
         token_checks.check_tokens(items, tokenizer, *ref.decoder.limits, ref.path)
         ref.check(session.mesh)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jft.batch import LengthRules
+from jft.batch import PackingRules
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,9 +152,9 @@ class DecoderConfig:
         return tuple(dict.fromkeys(kind.window for kind in self.layers))
 
     @property
-    def length_rules(self) -> LengthRules:
+    def packing_rules(self) -> PackingRules:
         """The ways in which it treats longer sequences differently."""
-        return LengthRules(
+        return PackingRules(
             self.windows, max((rope.long_after for rope in self.ropes if rope), default=0)
         )
 

@@ -6,8 +6,17 @@ visible blocks, and in decoding all that the KV cache has room for.
 
 from __future__ import annotations
 
-from jft.batch import BLOCK, Shape
+from jft.batch import BLOCK, PackingRules, Shape
 from jft.model.decoder import DecoderConfig
+
+# FLOPs of training that a device does in the time that compiling a step takes.
+COMPILE_FLOPS = {"cpu": 1.6e12, "gpu": 2e15, "tpu": 4e15}
+
+
+def packing_rules(config: DecoderConfig, platform: str) -> PackingRules:
+    """Tell what packing has to know of a model on devices of a platform."""
+    token = 6 * config.num_layers * layer_parameters(config)
+    return config.packing_rules._replace(shape_tokens=int(COMPILE_FLOPS[platform] / token))
 
 
 def forward(config: DecoderConfig, shape: Shape) -> float:

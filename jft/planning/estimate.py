@@ -114,7 +114,7 @@ def estimate_training(
     mesh = mesh_lib.make_mesh(config.mesh, devices)
     mesh_lib.check_model(mesh, decoder)
     batches = batches_lib.plan_run(
-        config, tokenizer, mesh_lib.row_shards(mesh), decoder.length_rules
+        config, tokenizer, mesh_lib.row_shards(mesh), flops.packing_rules(decoder, "tpu")
     )
     dtype = compute_dtype(config)
     decoder = replace(decoder, adapters=weights.adapters_of(config.lora, dtype))

@@ -18,6 +18,7 @@ from jft.data.eval_grid import all_cells
 from jft.data.prompting.prompter import PromptEncoder
 from jft.evaluation import compiled, generation
 from jft.model import decoder as decoder_lib
+from jft.model import flops
 from jft.model import mesh as mesh_lib
 from jft.model.decode import Stops
 from jft.model.decoder import DecoderConfig
@@ -74,7 +75,7 @@ def evaluation_memory(
     """
     mesh = mesh_lib.make_mesh(config.mesh, devices)
     mesh_lib.check_model(mesh, decoder)
-    on_devices = mesh_lib.row_shards(mesh), decoder.length_rules
+    on_devices = mesh_lib.row_shards(mesh), flops.packing_rules(decoder, "tpu")
     cells = [eval_cells.encode_cell(cell, tokenizer, config) for cell in all_cells(config)]
     packed = eval_batches.pack_cells(cells, config, *on_devices)
     kinds = ([each for each in packed if bool(each.slots) is wanted] for wanted in (False, True))

@@ -30,7 +30,6 @@ from jft.data.eval_grid import all_cells, relations
 from jft.data.evaluation_report import evaluation_report
 from jft.data.packed import count_batches
 from jft.data.rows import datasets
-from jft.data.token_checks import SpellingEncoder
 from jft.data.train_batches import Batches
 from jft.data.training_report import training_report
 from jft.errors import UserError
@@ -118,17 +117,17 @@ def _plan(
       The other jobs, the batches of each training and of every model's evaluation, and
       what the checks of all data found, each thing once.
     """
-    tokenizer, seen, shards = session.tokenizer, session.model.trained_on, session.row_shards
+    seen = session.model.trained_on
     jobs: list[PlannedJob] = []
     runs: list[Batches] = []
     findings: list[dict] = []
     with Bar("Planning", len(study)) as bar:
-        scoring, packed, report = _plan_scoring(study[0], tokenizer, shards)
+        scoring, packed, report = _plan_scoring(study[0], session)
         bar.advance("scoring")
         for entry in study:
             if entry.training:
                 try:
-                    job, run = _plan_training(entry, entry.training, tokenizer, seen, shards)
+                    job, run = _plan_training(entry, entry.training, session, seen)
                 except UserError as error:
                     say(f"{entry.name} would fail: {error}")
                     continue
@@ -144,12 +143,12 @@ def _plan(
 
 
 def _plan_training(
-    entry: Entry, job: Job, tokenizer: SpellingEncoder, seen: frozenset[str] | None, shards: int
+    entry: Entry, job: Job, session: Session, seen: frozenset[str] | None
 ) -> tuple[PlannedJob, Batches]:
     """Plan a training with its probes; returns its batches, too."""
-    config = job.config
-    run = train_batches.plan_run(config, tokenizer, shards)
-    probes = probe_batches.plan_probes(config, tokenizer, run.datasets, run.valid, seen, shards)
+    config, tokenizer, packing = job.config, session.tokenizer, session.packing
+    run = train_batches.plan_run(config, tokenizer, *packing)
+    probes = probe_batches.plan_probes(config, tokenizer, run.datasets, run.valid, seen, *packing)
     report = training_report(run, datasets.suite(config.data), config, tokenizer)
     work = Counter(training=_computed_tokens(run.micro_batches))
     if probes:
@@ -158,13 +157,11 @@ def _plan_training(
     return PlannedJob(f"jft.train {entry.name}", [report], work), run
 
 
-def _plan_scoring(
-    entry: Entry, tokenizer: SpellingEncoder, shards: int
-) -> tuple[PlannedJob, list[PackedCells], dict]:
+def _plan_scoring(entry: Entry, session: Session) -> tuple[PlannedJob, list[PackedCells], dict]:
     """Plan the evaluation of a model, with its cells and its data report."""
-    config = entry.scoring.config
+    config, tokenizer = entry.scoring.config, session.tokenizer
     cells = [eval_cells.encode_cell(cell, tokenizer, config) for cell in all_cells(config)]
-    packed = eval_batches.pack_cells(cells, config, shards)
+    packed = eval_batches.pack_cells(cells, config, *session.packing)
     report = evaluation_report(entry.name, cells, packed, config, None, tokenizer)
     prompts = sum(len(each.encoded) for each in packed if each.slots)
     work = Counter(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jft import config as config_lib
-from jft.batch import LengthRules
+from jft.batch import PackingRules
 from jft.checkpoints.session import Session
 from jft.data import eval_batches
 from jft.data.draws import TrainingSet
@@ -41,7 +41,7 @@ def plan_generations(
     tokenizer: PromptEncoder,
     valid: Sequence[ValidationSet],
     shards: int = 1,
-    length_rules: LengthRules | None = None,
+    packing_rules: PackingRules | None = None,
 ) -> list[AskedRows]:
     """Pack the prompts of the first rows of each set whose answers are generated.
 
@@ -50,7 +50,7 @@ def plan_generations(
       tokenizer: the model's.
       valid: from `validation.validation_sets`.
       shards: devices that the rows of a batch are split over.
-      length_rules: those of the model; None: not known.
+      packing_rules: those of the model; None: not known.
     """
     unlimited = replace(config, eval=replace(config.eval, limit=0))
     number = config.probe.generations
@@ -61,7 +61,7 @@ def plan_generations(
         if not rows:
             continue
         cell = _cell(each.of, rows, config.data)
-        packed = eval_batches.pack_cell(cell, tokenizer, unlimited, shards, length_rules)
+        packed = eval_batches.pack_cell(cell, tokenizer, unlimited, shards, packing_rules)
         found.append(AskedRows(packed, [rows[i] for i in packed.cells[0].indices]))
     return found
 

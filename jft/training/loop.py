@@ -57,7 +57,7 @@ def train(config: config_lib.Config, workdir: str, dry_run: bool = False) -> Non
     """
     session = _open_session(config, expand(workdir))
     with phase("Reading the data"):
-        packing = session.row_shards, session.model.decoder.length_rules
+        packing = session.packing
         seen = session.model.trained_on
         batches = plan_run(config, session.tokenizer, *packing)
         watched = plan_probes(
