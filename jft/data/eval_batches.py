@@ -34,6 +34,8 @@ ROW_MULTIPLE = 256
 FEWEST_ENTRIES, MANY_ENTRIES = 64, 512
 SHORTEST_PREFIX = 32
 SLOT_MULTIPLE = 32
+# Models that are scored alike, as a guess: they share what is compiled for one of them.
+MODELS = 4
 # Slots of a device, a multiple of the fewest: enough that decoding multiplies matrices with
 # matrices, not with single vectors.
 FEWEST_SLOTS, MOST_SLOTS = 16, 64
@@ -127,8 +129,8 @@ def pack_cells(
       packing_rules: those of the model; None: not known.
     """
     if packing_rules:  # what is compiled for one model serves others that are scored alike
-        halved = packing_rules.shape_tokens // 2
-        packing_rules = packing_rules._replace(shape_tokens=halved)
+        of_each = packing_rules.shape_tokens // MODELS
+        packing_rules = packing_rules._replace(shape_tokens=of_each)
     budget = Budget(shards, config.eval.batch_tokens, packing_rules=packing_rules)
     found: list[PackedCells] = []
     for alike in _by_kind(cells):

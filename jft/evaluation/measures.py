@@ -36,17 +36,22 @@ def kl_divergence(base: Mapping[int, float], tuned: Mapping[int, float]) -> floa
     p_rest, q_rest = (max(1 - math.fsum(map(math.exp, of.values())), 1e-5) for of in (base, tuned))
     p_most, q_most = (math.exp(min(of.values())) for of in (base, tuned))
 
-    def at(ratio: float) -> tuple[np.ndarray, np.ndarray, float, float]:
-        """Fill in what is not listed, p over q being `ratio` wherever that may be."""
-        q_least, p_least = np.minimum(q_most, p_alone / ratio), np.minimum(p_most, q_alone * ratio)
-        return p_least, q_least, p_rest - p_least.sum(), q_rest - q_least.sum()
-
-    low, high = 1e-12, 1e12
-    for _ in range(80):  # for the ratio that the rest of the rest has, too
-        ratio = math.sqrt(low * high)
-        *_, p_left, q_left = at(ratio)
-        low, high = (ratio, high) if p_left > ratio * q_left else (low, ratio)
-    p_least, q_least, p_left, q_left = at(low)
+    # What is not listed is filled in, p over q being one ratio wherever that may be, and in the
+    # rest of the rest, too: the root of a function that is linear between these ends.
+    ends = np.sort(np.concatenate([p_alone / q_most, p_most / q_alone]))
+    least = np.minimum(q_most * ends[:, None], p_alone).sum(1)
+    least -= np.minimum(p_most, q_alone * ends[:, None]).sum(1)
+    excess = p_rest - ends * q_rest + least
+    below, at = np.r_[0.0, ends], np.r_[p_rest, excess]
+    beyond = int(np.argmax(excess <= 0)) if (excess <= 0).any() else len(ends)
+    slope = (
+        (excess[beyond] - at[beyond]) / (ends[beyond] - below[beyond])
+        if beyond < len(ends)
+        else -q_rest
+    )
+    ratio = below[beyond] - at[beyond] / slope
+    q_least, p_least = np.minimum(q_most, p_alone / ratio), np.minimum(p_most, q_alone * ratio)
+    p_left, q_left = p_rest - p_least.sum(), q_rest - q_least.sum()
     unlisted = np.sum(p_alone * np.log(p_alone / q_least)) + np.sum(
         p_least * np.log(p_least / q_alone)
     )

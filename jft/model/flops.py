@@ -9,13 +9,15 @@ from __future__ import annotations
 from jft.batch import BLOCK, PackingRules, Shape
 from jft.model.decoder import DecoderConfig
 
-# FLOPs of training that a device does in the time that compiling a step takes.
+# FLOPs of training that a device does in the time that compiling a step takes; and in the time that
+# a token takes besides its products, which is most of a tiny model's.
 COMPILE_FLOPS = {"cpu": 1.6e12, "gpu": 2e15, "tpu": 4e15}
+TOKEN_FLOPS = {"cpu": 5e6, "gpu": 1e8, "tpu": 1e8}
 
 
 def packing_rules(config: DecoderConfig, platform: str) -> PackingRules:
     """Tell what packing has to know of a model on devices of a platform."""
-    token = 6 * config.num_layers * layer_parameters(config)
+    token = 6 * config.num_layers * layer_parameters(config) + TOKEN_FLOPS[platform]
     return config.packing_rules._replace(shape_tokens=int(COMPILE_FLOPS[platform] / token))
 
 

@@ -124,7 +124,11 @@ def _related(cell: ScoredCell, models: Sequence[ScoredModel]) -> ScoredCell:
 
 def gold_pairs(pairs: Sequence[Pair]) -> list[Pair]:
     """Take pairs by the probability of the gold label."""
-    return [pair for pair in measured(pairs) if pair.cell.metric == metrics.P_GOLD]
+    return [
+        Pair(cell.by(metrics.P_GOLD), other.by(metrics.P_GOLD), model)
+        for cell, other, model in pairs
+        if other and metrics.P_GOLD in cell.measures and metrics.P_GOLD in other.measures
+    ]
 
 
 def _place(cell: ScoredCell) -> tuple:
