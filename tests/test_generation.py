@@ -180,6 +180,7 @@ def test_a_generation_ends_at_the_first_blank_line_after_text(pieces):
 
 
 def test_a_model_that_gives_no_numbers_is_an_error(notes_config, tmp_path, monkeypatch):
+    monkeypatch.setattr(compiled, "programs", compiled.programs.__wrapped__)  # keep none of these
     monkeypatch.setattr(decoder, "logits", lambda config, params, x: x[..., :9] * jnp.nan)
     with pytest.raises(UserError, match="scores that are no numbers"):
         loop.evaluate(notes_config, str(tmp_path / "eval"))
@@ -280,8 +281,17 @@ def test_rouge_l_of_latin_text_is_that_of_publications(prediction, reference):
     )
 
 
-def test_references_are_read_on_the_trees_of_their_prompts(notes_config, tmp_path):
-    """One more branch, which changes no generation: its log-probability is that of a plain row."""
+@pytest.mark.parametrize(("batch_tokens", "slots"), [(4096, 64), (4096, 2), (1, 2)])
+def test_references_are_read_on_the_trees_of_their_prompts(
+    notes_config, monkeypatch, batch_tokens, slots
+):
+    """One more branch, which changes no generation: its log-probability is that of a plain row.
+
+    It is known when its item's generation ends, however many items are still to come.
+    """
+    notes_config.eval.batch_tokens = batch_tokens
+    monkeypatch.setattr(eval_batches, "FEWEST_SLOTS", 2)
+    monkeypatch.setattr(eval_batches, "MOST_SLOTS", slots)
     tokenizer = tokenizer_lib.load("random:llama-tiny")
     config, params, _ = safetensors_io.load("random:llama-tiny")
     cell = eval_grid.all_cells(notes_config)[-1]

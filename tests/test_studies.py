@@ -1,5 +1,6 @@
 """A study: its entries, what they take, and that nothing is lost or done twice."""
 
+import copy
 import json
 import os
 import re
@@ -213,3 +214,53 @@ def test_own_rows_of_the_panel_are_files_that_a_job_reads(study, tmp_path):
     assert study_run._data_sha256(study) == before
     file.write_text('{"input": "Say no.", "checks": ["one_of no"]}\n')
     assert study_run._data_sha256(study) != before
+
+
+def write_job(config, folder):
+    file = folder.with_suffix(".json")
+    workdir.write_config(file, config)
+    return ["jft.train", str(file), str(folder)]
+
+
+def test_a_job_that_ends_the_process_leaves_the_next_one_alone(config, tmp_path, capfd):
+    config.probe.limit, config.train.steps = 0, 1
+    other = copy.deepcopy(config)
+    other.data.train = ("missing_train_20",)
+    with study_run._Worker() as worker:
+        assert worker.run(write_job(config, tmp_path / "one")) == ""
+        process = worker._process
+        assert "missing_train_20" in worker.run(write_job(other, tmp_path / "other"))
+        assert worker.run(write_job(config, tmp_path / "two")) == ""
+        assert worker._process is process
+        assert worker.run(["jft.nothing", "a", "b"]) == "KeyError: 'jft.nothing'"
+        assert process.poll() == 1
+        assert worker.run(write_job(config, tmp_path / "three")) == ""
+        worker._process.kill()
+        worker._process.wait()
+        message = worker.run(write_job(config, tmp_path / "four"))
+        assert message == "killed by SIGKILL; was there enough memory?"
+        last = worker.run(write_job(config, tmp_path / "four"))
+        assert last == ""
+        process = worker._process
+    assert process.poll() == 0  # with the study
+    assert "error: data.train=missing_train_20" in capfd.readouterr().err
+    weights = [(tmp_path / name / "metrics.jsonl").read_text() for name in ("one", "two", "four")]
+    losses = [[json.loads(line)["loss"] for line in each.splitlines()] for each in weights]
+    assert losses[0] == losses[1] == losses[2]
+
+
+def test_a_study_that_is_told_to_end_saves_first(study, tmp_path):
+    study.study.train, study.study.shots = ("shops_train_20",), (0,)
+    study.train.steps, folder = 5000, tmp_path / "study"
+    told = run(study, folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    lines = []
+    for line in told.stdout:
+        lines.append(line)
+        if line.startswith("Training 1/"):
+            told.send_signal(signal.SIGTERM)
+    told.stdout.close()
+    assert told.wait() == 128 + signal.SIGTERM
+    assert any(line.startswith("Stopped after step") for line in lines)
+    (training,) = (folder / "runs").iterdir()
+    assert list((training / "checkpoints").iterdir())
+    assert [each["job"] for each in read(folder / "jobs.jsonl")] == ["jft.eval base"]

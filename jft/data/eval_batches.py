@@ -8,10 +8,11 @@ prompts in the slots of a KV cache share one prefix.
 from __future__ import annotations
 
 import bisect
+import functools
 import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
 
 from jft import config as config_lib
@@ -112,6 +113,38 @@ class PackedCells(PackedRows):
         ends = list(itertools.accumulate(len(cell.encoded) for cell in self.cells))
         number = bisect.bisect_right(ends, item)
         return number, item - (ends[number - 1] if number else 0)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Cells to encode and pack; two are equal where they would become the same batches.
+
+    Attributes:
+      sha256: of all that the tokens depend on.
+      batch_tokens: of a batch on each device.
+      shards: devices that share the rows of a batch.
+      packing_rules: those of the model.
+      cells, tokenizer, config: of an evaluation.
+    """
+
+    sha256: str
+    batch_tokens: int
+    shards: int
+    packing_rules: PackingRules | None
+    cells: list[Cell] = field(compare=False)
+    tokenizer: PromptEncoder = field(compare=False)
+    config: config_lib.Config = field(compare=False)
+
+
+@functools.lru_cache(maxsize=1)
+def plan_cells(wanted: Wanted) -> tuple[list[EncodedCell], list[PackedCells]]:
+    """Encode and pack the cells of an evaluation.
+
+    The last are kept: a study scores many models in one process, all of them alike.
+    """
+    config, tokenizer = wanted.config, wanted.tokenizer
+    encoded = [eval_cells.encode_cell(cell, tokenizer, config) for cell in wanted.cells]
+    return encoded, pack_cells(encoded, config, wanted.shards, wanted.packing_rules)
 
 
 def pack_cells(

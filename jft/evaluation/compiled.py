@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from functools import partial
 from typing import Any, NamedTuple
@@ -24,13 +25,14 @@ from jft.model.decode_attention import PrefixCache, SlotCache
 POSITIONS, LIKELIEST = 4, 128
 
 
+@functools.lru_cache(maxsize=4)
 def programs(
     config: decoder.DecoderConfig, mesh: Mesh, dtype: jnp.dtype, max_new_tokens: int
 ) -> dict[str, Wrapped]:
     """Make the programs of `CompiledModel` by name, to be called or lowered in `jax.set_mesh`.
 
-    They take the arguments of the functions of the same names in `decoder` and `decode`, without
-    those that are given here.
+    Models of one shape share them, and what is compiled for them. They take the arguments of the
+    functions of the same names in `decoder` and `decode`, without those that are given here.
     """
     everywhere, state = mesh_lib.replicated(mesh), _state_layout(config, mesh)
     return {

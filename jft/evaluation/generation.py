@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jft.batch import Batch, sees
+from jft.batch import Array, Batch, sees
 from jft.checkpoints.tokenizer import Tokenizer
 from jft.data.eval_batches import PackedCells, SlotSizes
 from jft.data.packed import SequenceId, sum_by_sequence
@@ -59,6 +59,14 @@ class PromptGroup(NamedTuple):
     shards: list[list[Prompt]]
 
 
+class Prefilled(NamedTuple):
+    """A batch of prompts, with the log-probabilities of its targets, and its rows."""
+
+    batch: Batch
+    logprob_BM: Array
+    rows: list[list[SequenceId]]
+
+
 class Generation(NamedTuple):
     """A prompt's continuation.
 
@@ -78,6 +86,8 @@ def generate(
 ) -> Iterator[tuple[int, Generation]]:
     """Continue the prompt of every item, and yield the items as their generations end.
 
+    An item also waits for its reference, which may be in a later batch than its prompt.
+
     Args:
       model: generates.
       packed: items of one cell, each a prompt, with a reference or without.
@@ -85,23 +95,32 @@ def generate(
     """
     whole = packed.cells[0].cell.chat
     stops, references = stops_of(tokenizer, model.vocab_size, whole), dict[int, float]()
-    cut = str.strip if whole else first_paragraph
-    for item, ids in generate_tokens(model, packed, stops, references):
-        yield item, Generation(cut(tokenizer.decode(ids)), len(ids), references.get(item))
+    cut, unread = str.strip if whole else first_paragraph, list[Prefilled]()
+    ended: dict[int, list[int]] = {}
+    for ending in generate_tokens(model, packed, stops, unread):
+        ended.update([ending])
+        while unread:
+            for (item, sequence), value in sum_by_sequence(*unread.pop()):
+                if sequence:
+                    references[item] = float(value)
+        known = [i for i in ended if packed.encoded[i].reference is None or i in references]
+        for item in known:
+            ids = ended.pop(item)
+            yield item, Generation(cut(tokenizer.decode(ids)), len(ids), references.get(item))
 
 
 def generate_tokens(
     model: CompiledModel,
     packed: PackedCells,
     stops: Stops,
-    references: dict[int, float] | None = None,
+    prefilled: list[Prefilled] | None = None,
 ) -> Iterator[tuple[int, list[int]]]:
     """Continue the prompt of every item; yields the items with their token ids.
 
-    The log-probabilities of references are put into `references`, by item, before the item comes.
+    Batches that have been prefilled are put into `prefilled`, each before one of its items comes.
     """
     assert packed.slots
-    groups = _groups(model, packed, packed.slots, {} if references is None else references)
+    groups = _groups(model, packed, packed.slots, [] if prefilled is None else prefilled)
     pending = [next(groups)]  # the next group, or nothing
     slots = _Slots(model, packed.slots, stops, pending[0].prefilled)
     while pending or slots.busy:
@@ -214,7 +233,7 @@ class _Slots:
 
 
 def _groups(
-    model: CompiledModel, packed: PackedCells, sizes: SlotSizes, references: dict[int, float]
+    model: CompiledModel, packed: PackedCells, sizes: SlotSizes, batches: list[Prefilled]
 ) -> Iterator[PromptGroup]:
     """Yield all prompts in groups; a batch is computed when its first group is asked for."""
     for batch, rows in packed.batches():
@@ -223,12 +242,9 @@ def _groups(
         for row, pairs in enumerate(rows):
             shards[row // shard_rows] += _prompts(batch, row, packed, pairs, sizes)
         prefilled = model.prefill(batch)
-        logprob_BM = prefilled.logprob_BM
+        batches.append(Prefilled(batch, prefilled.logprob_BM, rows))
         yield from _split(prefilled, shards, _group_size(sizes))
         del prefilled  # before the next batch is computed
-        for (item, sequence), value in sum_by_sequence(batch, logprob_BM, rows):
-            if sequence:
-                references[item] = float(value)
 
 
 def _prompts(

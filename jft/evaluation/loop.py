@@ -12,7 +12,7 @@ from typing import TypeVar
 from jft import config as config_lib
 from jft.checkpoints.session import Session, open_session
 from jft.checkpoints.tokenizer import Tokenizer
-from jft.data import checks, eval_batches, eval_cells, eval_grid, token_checks
+from jft.data import checks, eval_batches, eval_grid, token_checks
 from jft.data.eval_batches import PackedCells
 from jft.data.eval_cells import EncodedCell
 from jft.data.eval_grid import Cell
@@ -71,11 +71,10 @@ def evaluate(config: config_lib.Config, workdir: str, dry_run: bool = False) -> 
         if finished:
             say(f"Going on: {len(cells) - len(todo)} of {len(cells)} cells are finished")
         with phase("Reading the data"):
-            tokenizer = session.tokenizer
-            encoded = [eval_cells.encode_cell(cell, tokenizer, config) for cell in cells]
-            packed = eval_batches.pack_cells(encoded, config, *session.packing)
+            wanted = _wanted(config, session, cells, inputs)
+            encoded, packed = eval_batches.plan_cells(wanted)
         items = [each for cell in encoded for each in cell.encoded]
-        token_checks.check_tokens(items, tokenizer, *ref.decoder.limits, ref.path)
+        token_checks.check_tokens(items, session.tokenizer, *ref.decoder.limits, ref.path)
         ref.check(session.mesh)
         _report(config, session, folder, encoded, packed, related)
         if dry_run:
@@ -101,6 +100,22 @@ def _facts(session: Session, of_model: dict, inputs: Inputs) -> dict[str, str]:
 def _inputs(session: Session, cell: Cell) -> dict:
     template = session.tokenizer.chat_template if cell.chat else None
     return results.cell_inputs(cell, session.config.eval.limit, template)
+
+
+def _wanted(
+    config: config_lib.Config, session: Session, cells: list[Cell], inputs: Inputs
+) -> eval_batches.Wanted:
+    """Describe the batches of an evaluation by all that they depend on."""
+    settings = [config_lib.to_dict(config)[section] for section in ("data", "eval")]
+    tokens = [list(inputs.values()), session.tokenizer.sha256(), settings]
+    return eval_batches.Wanted(
+        workdir_lib.sha256(tokens),
+        config.eval.batch_tokens,
+        *session.packing,
+        cells=cells,
+        tokenizer=session.tokenizer,
+        config=config,
+    )
 
 
 def _report(

@@ -44,12 +44,10 @@ def kl_divergence(base: Mapping[int, float], tuned: Mapping[int, float]) -> floa
     excess = p_rest - ends * q_rest + least
     below, at = np.r_[0.0, ends], np.r_[p_rest, excess]
     beyond = int(np.argmax(excess <= 0)) if (excess <= 0).any() else len(ends)
-    slope = (
-        (excess[beyond] - at[beyond]) / (ends[beyond] - below[beyond])
-        if beyond < len(ends)
-        else -q_rest
-    )
-    ratio = below[beyond] - at[beyond] / slope
+    ratio = below[beyond] + at[beyond] / q_rest  # beyond all ends, where all is filled up
+    if beyond < len(ends):
+        change = at[beyond] - excess[beyond]
+        ratio = below[beyond] + (ends[beyond] - below[beyond]) * at[beyond] / change
     q_least, p_least = np.minimum(q_most, p_alone / ratio), np.minimum(p_most, q_alone * ratio)
     p_left, q_left = p_rest - p_least.sum(), q_rest - q_least.sum()
     unlisted = np.sum(p_alone * np.log(p_alone / q_least)) + np.sum(

@@ -33,8 +33,6 @@ from jft.config import sections
 from jft.errors import UserError, expand, machine_trouble, naming
 from jft.runtime import libtpu, processes, threads, workdir
 
-# Environment variable that a program sets for those it starts: see `_exit_with_parent`.
-EXITS_WITH_PARENT = "JFT_EXITS_WITH_PARENT"
 # Taken by the first who ends the process at a signal.
 _interrupted = threading.Lock()
 # Seconds in which the rendezvous notices that another process has ended.
@@ -90,7 +88,7 @@ def run(
                 processes.agree("programs", lambda: asked | _facts(given))
             main(given, *(values[name].value for name in defaults))
 
-    _run(program)
+    guard(program)
 
 
 def _facts(config: config_lib.Config) -> dict[str, str]:
@@ -111,7 +109,7 @@ def _facts(config: config_lib.Config) -> dict[str, str]:
     }
 
 
-def _run(program: Callable[[], None]) -> None:
+def guard(program: Callable[[], None]) -> None:
     """Run a program, and end the process on an error or a signal."""
     libtpu.prepare()
     # Python would end with a walk over all objects of JAX, which takes a second.
@@ -119,8 +117,6 @@ def _run(program: Callable[[], None]) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     _watch_signals()
-    if os.environ.pop(EXITS_WITH_PARENT, ""):
-        threads.start(_exit_with_parent, "the watch on the parent process")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal may lack a sign or two
             stream.reconfigure(errors="replace")
@@ -195,15 +191,6 @@ def _watch_signals() -> socket.socket:
 
     threads.start(watch, "the watch on signals")
     return writer
-
-
-def _exit_with_parent() -> None:
-    """Send SIGTERM to this process when standard input ends, as it does when the parent ends.
-
-    A study may be killed at any moment; its jobs must not go on without it.
-    """
-    os.read(0, 1)
-    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _define(defaults: Mapping[str, typing.Any]) -> flags.FlagValues:

@@ -1,16 +1,19 @@
-"""Running a study: its jobs one after the other, each as a process of its own.
+"""Running a study: its jobs one after the other, in a process beside this one.
 
-A process costs some seconds to start, but a job that fails, or that fills up the memory, leaves the
-others alone.
+All jobs share that process as long as it lives. A job that fills up the memory, or ends it with an
+error that nobody foresaw, leaves the others alone: the next one has a new process.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -23,7 +26,6 @@ from jft.data.rows.dataset_ref import DatasetRef
 from jft.errors import UserError, expand, naming
 from jft.runtime import records
 from jft.runtime import workdir as workdir_lib
-from jft.runtime.cli import EXITS_WITH_PARENT
 from jft.runtime.progress import say
 from jft.studies.entries import Entry, Job, entries
 
@@ -36,17 +38,17 @@ def run_study(config: config_lib.Config, workdir: str) -> None:
     Raises:
       UserError: the config is unfit for a study, or jobs failed; the others were run.
     """
-    with workdir_lib.claim(workdir, config, "jft.study") as claimed, _Processes() as processes:
+    with workdir_lib.claim(workdir, config, "jft.study") as claimed, _Worker() as worker:
         folder = claimed.resolve()
         study = entries(config, folder)
         number = sum(1 + (entry.training is not None) for entry in study)
         log = _Log(folder, number)
         for entry in study:
-            _run_entry(entry, config, processes, log)
+            _run_entry(entry, config, worker, log)
         scored = [entry.scoring.folder for entry in study]
         scored = [each for each in scored if (each / "cells.jsonl").exists()]
         if scored:
-            _report(folder, scored, config.report.margin, processes)
+            _report(folder, scored, config.report.margin, worker)
         if log.failed:
             raise UserError(
                 f"failed jobs: {len(log.failed)}; the others are done: "
@@ -56,7 +58,7 @@ def run_study(config: config_lib.Config, workdir: str) -> None:
         say(f"Done: {len(study)} models in {folder}")
 
 
-def _run_entry(entry: Entry, config: config_lib.Config, processes: _Processes, log: _Log) -> None:
+def _run_entry(entry: Entry, config: config_lib.Config, worker: _Worker, log: _Log) -> None:
     """Train and score one model; where training fails, scoring is left out."""
     jobs = [job for job in (entry.training, entry.scoring) if job]
     for job in jobs:
@@ -67,7 +69,7 @@ def _run_entry(entry: Entry, config: config_lib.Config, processes: _Processes, l
             continue
         log.begin(name)
         start = time.monotonic()
-        message = processes.run(_command(job))
+        message = worker.run(_command(job))
         if not message and not _has_results(job):
             message = "it was stopped before its last step"
         log.end(name, digest, time.monotonic() - start, message)
@@ -83,18 +85,18 @@ def _has_results(job: Job) -> bool:
 
 
 def _command(job: Job) -> list[str]:
-    """Write the config of a job to the study's `configs/`, and return the job's command."""
+    """Write the config of a job to the study's `configs/`, and return the job for `jft.jobs`."""
     file = job.folder.parents[1] / "configs" / f"{job.program}-{job.folder.name}.json"
     file.parent.mkdir(exist_ok=True)
     workdir_lib.write_config(file, job.config)
     workdir_lib.wait_until_free(job.folder)
-    return [job.program, f"--config={file}", f"--workdir={job.folder}"]
+    return [job.program, str(file), str(job.folder)]
 
 
-def _report(folder: Path, scored: list[Path], margin: float, processes: _Processes) -> None:
+def _report(folder: Path, scored: list[Path], margin: float, worker: _Worker) -> None:
     """Write the report on the models that the grid has now; it may have had others."""
-    flags = [f"--out={folder / 'report'}", f"--margin={margin:g}"]
-    message = processes.run(["jft.report", *map(str, scored), *flags])
+    arguments = [[str(each) for each in scored], str(folder / "report"), margin, ""]
+    message = worker.run(["jft.report", *arguments])
     if message:
         raise UserError(f"the report failed: {message}")
 
@@ -183,56 +185,89 @@ class _Log:
         records.append(self.folder, records.JOBS, [record])
 
 
-class _Processes:
-    """A runner of one program at a time, which forwards the signals of the study to it."""
+class _Worker:
+    """The process that does the jobs, one at a time; where one ends it, the next has a new one."""
 
     def __init__(self):
         self._process: subprocess.Popen | None = None
+        self._answers: Any = None
+        self._last = ""  # line of its standard error
         self._before: dict[int, Any] = {}
 
-    def __enter__(self) -> _Processes:
+    def __enter__(self) -> _Worker:
         for number in (signal.SIGTERM, signal.SIGINT):
             self._before[number] = signal.signal(number, self._stop)
         return self
 
     def __exit__(self, *_) -> None:
+        if self._process:
+            self._end()
+            self._answers.close()
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def run(self, command: list[str]) -> str:
-        """Run `python -m` with a command, and return what went wrong, or an empty string."""
-        # The program ends when its standard input does, so with this process, however this one
-        # ends: see `cli.EXITS_WITH_PARENT`. In a session of its own it does not get Ctrl-C from
-        # the terminal as well as from `_stop`.
+    def run(self, job: list) -> str:
+        """Have a job done, and return what went wrong, or an empty string."""
+        if self._process is None:
+            self._start()
+        assert self._process
+        assert self._process.stdin
+        with contextlib.suppress(BrokenPipeError):  # it has ended, and gives no answer
+            self._process.stdin.write(json.dumps(job) + "\n")
+            self._process.stdin.flush()
+        answer = self._answers.readline()
+        if answer:
+            return json.loads(answer)
+        code = self._end()
+        self._answers.close()
+        if code < 0:
+            return f"killed by {signal.Signals(-code).name}; was there enough memory?"
+        return self._last.removeprefix("error: ") or f"ended with exit code {code}"
+
+    def _start(self) -> None:
+        # The process ends when its standard input does, so with this process, however this one
+        # ends. In a session of its own it does not get Ctrl-C from the terminal as well as from
+        # `_stop`.
+        reader, writer = os.pipe()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", *command],
-            env=os.environ | {EXITS_WITH_PARENT: "1"},
+            [sys.executable, "-m", "jft.jobs", str(writer)],
             stdin=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             errors="replace",
+            pass_fds=[writer],
             start_new_session=True,
         )
-        last = ""
+        os.close(writer)
+        self._answers, self._last = os.fdopen(reader), ""
+        self._copier = threading.Thread(target=self._copy_errors, daemon=True)
+        self._copier.start()
+
+    def _copy_errors(self) -> None:
+        assert self._process
         assert self._process.stderr
         for line in self._process.stderr:
             sys.stderr.write(line)
-            last = line.strip() or last
+            sys.stderr.flush()
+            self._last = line.strip() or self._last
+
+    def _end(self) -> int:
+        """Let the process end, which saves what it has, and return its exit code."""
+        assert self._process
+        assert self._process.stdin
+        assert self._process.stderr
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
         code = self._process.wait()
-        if not code:
-            return ""
-        if code < 0:
-            return f"killed by {signal.Signals(-code).name}; was there enough memory?"
-        return last.removeprefix("error: ") or f"ended with exit code {code}"
+        self._copier.join()
+        self._process.stderr.close()
+        self._process = None
+        return code
 
     def _stop(self, number: int, frame) -> None:
-        """End the program, which saves what it has, then this process.
-
-        A second signal ends this process at once.
-        """
+        """End the jobs, then this process; a second signal ends this process at once."""
         for again in self._before:
             signal.signal(again, self._before[again])
-        if self._process and self._process.poll() is None:
-            self._process.terminate()
-            self._process.wait()
+        if self._process:
+            self._end()
         signal.raise_signal(number)

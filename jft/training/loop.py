@@ -150,7 +150,7 @@ def _train_from(
     optimizer = step_lib.adamw(config.optim, batches.steps)
     decoder = start.trained_decoder(session, config)
     load = _loader(batches, mesh)
-    train_step = step_lib.CompiledStep(decoder, config.train.remat, dtype, optimizer, mesh)
+    train_step = step_lib.compiled_step(decoder, config.train.remat, dtype, optimizer, mesh)
     compiled = threads.ahead(lambda: _compile(train_step, load, batches.shapes, step))
     _, state, frozen = _load(step, run, optimizer)
     with phase("Compiling the training step"):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -147,7 +147,7 @@ class CompiledStep:
             out_shardings=(layout, mesh_lib.replicated(mesh)),
             donate_argnums=0,
         )
-        self._compiled: dict[tuple[tuple[int, ...], ...], Callable] = {}
+        self._compiled: dict[tuple[tuple[int, ...], ...], jax.stages.Compiled] = {}
 
     def __call__(
         self, state: TrainState, frozen: decoder.Params, batch: Batch
@@ -158,11 +158,25 @@ class CompiledStep:
         return self._compiled[_sizes(batch)](state, frozen, batch)
 
     def compile(self, batch: Batch) -> jax.stages.Compiled:
-        """Compile for batches of the shape of this one."""
+        """Compile for batches of the shape of this one, unless that has been done."""
+        if _sizes(batch) in self._compiled:
+            return self._compiled[_sizes(batch)]
         with jax.set_mesh(self.mesh):
             compiled = self.step.lower(self.shapes, self.frozen, batch).compile()
         self._compiled[_sizes(batch)] = compiled
         return compiled
+
+
+@functools.lru_cache(maxsize=4)
+def compiled_step(
+    config: decoder.DecoderConfig,
+    remat: str,
+    dtype: jnp.dtype,
+    optimizer: optax.GradientTransformation,
+    mesh: Mesh,
+) -> CompiledStep:
+    """Return the step of these, with all that has been compiled for it in this process."""
+    return CompiledStep(config, remat, dtype, optimizer, mesh)
 
 
 def _sizes(batch: Batch) -> tuple[tuple[int, ...], ...]:
@@ -186,7 +200,16 @@ def learning_rate(config: config_lib.Optim, steps: int) -> optax.Schedule:
 
 
 def adamw(config: config_lib.Optim, steps: int) -> optax.GradientTransformation:
-    """Make AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101), after clipping if there is any."""
+    """Make AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101), after clipping if there is any.
+
+    Of equal settings it is the same object.
+    """
+    return _adamw(dataclasses.astuple(config), steps)
+
+
+@functools.lru_cache(maxsize=16)
+def _adamw(settings: tuple, steps: int) -> optax.GradientTransformation:
+    config = config_lib.Optim(*settings)
     inner = optax.adamw(
         learning_rate(config, steps),
         b1=config.b1,
