@@ -45,7 +45,8 @@ train fticl --config.data.shots=2
 step "3/7 Score the base model"
 score base "$base"
 step "4/7 Score the base model as a chat, as instruction-tuned models are used"
-score base-chat "$base" --config.eval.chat=chat
+# The rest of the panel is texts to read and to choose among, which no chat template changes.
+score base-chat "$base" --config.eval.chat=chat --config.eval.retention=instruction
 step "5/7 Score FT"
 score ft "$runs/ft"
 step "6/7 Score FTICL"
