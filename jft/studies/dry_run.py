@@ -45,8 +45,8 @@ from jft.tasks import RETENTION_TASKS, TRANSFER
 from jft.training import start
 from jft.training import step as step_lib
 
-# Seconds that a job is allowed besides its work and loading the model: to plan its data, to save, and
-# to compile what no job before it has compiled.
+# Seconds that a job is allowed besides its work and loading the model: to plan its data, to save,
+# and to compile what no job before it has compiled.
 START_SECONDS = 5.0
 NUMBERS = ("sequence_tokens", "row_tokens", "new_tokens", "seconds")
 
