@@ -23,20 +23,19 @@ from jft import report, train
 from jft.errors import UserError
 from jft.runtime import cli, workdir
 
-_busy = threading.Event()
-
 
 def main() -> None:
     """Do jobs until the standard input ends, as it does when the study does."""
     jobs: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-    threading.Thread(target=_listen, args=(jobs,), daemon=True).start()
+    busy = threading.Event()
+    threading.Thread(target=_listen, args=(jobs, busy), daemon=True).start()
     with os.fdopen(int(sys.argv[1]), "w", buffering=1) as answers:
         while line := jobs.get():
-            _busy.set()
+            busy.set()
             try:
                 answer = _do(*json.loads(line))
             finally:
-                _busy.clear()
+                busy.clear()
             gc.collect()  # its arrays
             print(json.dumps(answer), file=answers)
 
@@ -56,7 +55,7 @@ def _do(program: str, *arguments) -> str:
     return ""
 
 
-def _listen(jobs: queue.SimpleQueue) -> None:
+def _listen(jobs: queue.SimpleQueue, busy: threading.Event) -> None:
     """Pass jobs on; where input ends during one, tell this process to end, as SIGTERM would.
 
     A study may be killed at any moment; its jobs must not go on without it.
@@ -64,7 +63,7 @@ def _listen(jobs: queue.SimpleQueue) -> None:
     for line in sys.stdin:
         jobs.put(line)
     jobs.put(None)
-    if _busy.is_set():
+    if busy.is_set():
         os.kill(os.getpid(), signal.SIGTERM)
 
 

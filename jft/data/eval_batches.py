@@ -120,15 +120,13 @@ class Wanted:
     """Cells to encode and pack; two are equal where they would become the same batches.
 
     Attributes:
-      sha256: of all that the tokens depend on.
-      batch_tokens: of a batch on each device.
+      sha256: of the rows, the prompts, the tokenizer and the config.
       shards: devices that share the rows of a batch.
       packing_rules: those of the model.
       cells, tokenizer, config: of an evaluation.
     """
 
     sha256: str
-    batch_tokens: int
     shards: int
     packing_rules: PackingRules | None
     cells: list[Cell] = field(compare=False)

@@ -110,7 +110,6 @@ def _wanted(
     tokens = [list(inputs.values()), session.tokenizer.sha256(), settings]
     return eval_batches.Wanted(
         workdir_lib.sha256(tokens),
-        config.eval.batch_tokens,
         *session.packing,
         cells=cells,
         tokenizer=session.tokenizer,
