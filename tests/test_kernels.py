@@ -125,15 +125,22 @@ def test_pairs_are_the_blocks_of_queries_and_keys_that_they_see(length, size):
     batch = trees(3, length, seed=size)
     num_blocks = length // size
     visible = whole_mask(batch.visible_until_BT)
-    seen = visible.reshape(3, num_blocks, size, num_blocks, size).any(axis=(2, 4))
+    by_block = visible.reshape(3, num_blocks, size, num_blocks, size)
+    seen, full = by_block.any(axis=(2, 4)), by_block.all(axis=(2, 4))
+    assert full.any()
     assert seen.sum() < 0.8 * 3 * num_blocks * (num_blocks + 1) / 2
     for most in (None, batch.key_blocks_BQW.shape[2] + batch.prefix_blocks_BU.shape[1]):
         marks = blocks.Marks(jnp.asarray(batch.visible_until_BT))
         by_query, by_key = blocks.block_pairs(marks, size, most)
-        for found, want in ((by_query, seen), (by_key, seen.swapaxes(1, 2))):
+        for found, axes in ((by_query, (0, 1)), (by_key, (1, 0))):
             for row in range(3):
-                outer, inner, start = (np.asarray(x[row]) for x in found)
-                expected = np.argwhere(want[row])
+                outer, inner, start, mask = (np.asarray(x[row]) for x in found)
+                pairs = np.argwhere(seen[row].transpose(axes))
+                whole = full[row].transpose(axes)[*pairs.T]
+                expected = pairs[np.lexsort((~whole, pairs[:, 0]))]
+                np.testing.assert_array_equal(
+                    mask - start[:-1], full[row].transpose(axes).sum(axis=1)
+                )
                 np.testing.assert_array_equal(
                     np.stack([outer, inner], 1)[: len(expected)], expected
                 )
@@ -154,11 +161,24 @@ def test_blocks_out_of_the_window_are_no_pairs():
     marks = blocks.Marks(jnp.full((1, 320), 320, jnp.int32), position, position - 34 + 1)
     by_query, by_key = blocks.block_pairs(marks, 32)
     # The first query of a block reaches two tokens into the block before the last one.
+    # and none sees all of a block before its own.
     wanted = [(q, k) for q in range(10) for k in range(max(0, q - 2), q + 1)]
     for found, pairs in ((by_query, wanted), (by_key, sorted((k, q) for q, k in wanted))):
         count = int(found.start_BQ[0, -1])
         both = zip(found.outer_BZ[0].tolist(), found.inner_BZ[0].tolist(), strict=True)
         assert list(both)[:count] == pairs
+        np.testing.assert_array_equal(found.mask_BQ, found.start_BQ[:, :-1])
+
+
+def test_blocks_within_the_window_need_no_mask():
+    position = jnp.arange(320)[None]
+    marks = blocks.Marks(jnp.full((1, 320), 320, jnp.int32), position, position - 64 + 1)
+    by_query, by_key = blocks.block_pairs(marks, 32)
+    for found in (by_query, by_key):
+        # The last query of a block sees all of the block before it, and all do.
+        first = 0 if found is by_query else 9
+        wanted = np.arange(10) != first
+        np.testing.assert_array_equal(found.mask_BQ - found.start_BQ[:, :-1], wanted[None])
 
 
 def test_float32_is_multiplied_exactly():

@@ -23,21 +23,25 @@ MASKED = -1e30
 class BlockPairs(NamedTuple):
     """The pairs of blocks that hold a query and a key which it sees, sorted by one side.
 
-    Example: three blocks, where block 2 sees nothing of block 1. By query, Z = 5:
+    Of an outer block, those pairs come first of which every query sees every key: they need no
+    mask. Example: three blocks, where block 2 sees nothing of block 1. By query, Z = 5:
 
         outer  0  1  1  2  2      block of queries
         inner  0  0  1  0  2      block of keys
         start  0  1  3  5
+        mask   0  2  4            where all of block 0 is seen by blocks 1 and 2
 
     Attributes:
       outer_BZ: the side by which they are sorted; a shorter list is filled up with its last pair.
       inner_BZ: the other side.
       start_BQ: where the pairs of each outer block begin; the last of Q + 1 is where they end.
+      mask_BQ: where those of its pairs begin that need the mask.
     """
 
     outer_BZ: jax.Array
     inner_BZ: jax.Array
     start_BQ: jax.Array
+    mask_BQ: jax.Array
 
 
 class Marks(NamedTuple):
@@ -78,30 +82,41 @@ def block_pairs(
     def by_block(x_BT):
         return x_BT.reshape(rows, num_blocks, size)
 
-    # By (key, query): the rule for the first tokens of both blocks, with the latest end, and the
-    # last position, of a key, and the longest reach of a query.
-    until_BQ1 = by_block(marks_BT.until).max(axis=2)[..., None]
-    marks = Marks(until_BQ1)
-    if marks_BT.position is not None:
-        position_BQ1 = by_block(marks_BT.position).max(axis=2)[..., None]
-        marks = Marks(until_BQ1, position_BQ1, by_block(marks_BT.first).min(axis=2)[:, None])
-    begin_Q = jnp.arange(num_blocks) * size
-    seen_BQQ = marks.see(begin_Q[None, None], begin_Q[None, :, None])
+    def marks(of_keys, of_queries):
+        """Reduce the marks of each block to one, to broadcast as (key, query)."""
+        until_BQ1 = of_keys(by_block(marks_BT.until), axis=2)[..., None]
+        if marks_BT.position is None:
+            return Marks(until_BQ1)
+        position_BQ1 = of_keys(by_block(marks_BT.position), axis=2)[..., None]
+        return Marks(until_BQ1, position_BQ1, of_queries(by_block(marks_BT.first), axis=2)[:, None])
+
+    # By (key, query). Some query sees some key if the first query sees the first key, with the
+    # latest end, and the last position, of a key, and the longest reach of a query. All see all if
+    # the last query does with the opposite of these, and no key comes after a query.
+    block_Q = jnp.arange(num_blocks)
+    begin_Q, query_Q, key_Q1 = block_Q * size, block_Q[None], block_Q[:, None]
+    seen_BQQ = marks(jnp.max, jnp.min).see(begin_Q[None, None], begin_Q[None, :, None])
+    full_BQQ = marks(jnp.min, jnp.max).see(begin_Q[None, None] + size - 1, begin_Q[None, :, None])
+    full_BQQ &= (key_Q1 < query_Q)[None]
     most = min(most or num_blocks, num_blocks)
     listed = sum(min(q + 1, most) for q in range(num_blocks))
-    return _sorted_pairs(seen_BQQ.swapaxes(1, 2), listed), _sorted_pairs(seen_BQQ, listed)
+    by_query = (x_BQQ.swapaxes(1, 2) for x_BQQ in (seen_BQQ, full_BQQ))
+    return _sorted_pairs(*by_query, listed), _sorted_pairs(seen_BQQ, full_BQQ, listed)
 
 
-def _sorted_pairs(seen_BQQ: jax.Array, most: int) -> BlockPairs:
-    """List the pairs of which `seen_BQQ` is true, by (outer, inner)."""
+def _sorted_pairs(seen_BQQ: jax.Array, full_BQQ: jax.Array, most: int) -> BlockPairs:
+    """List the pairs of which `seen_BQQ` is true, by (outer, not full, inner)."""
     rows, num_blocks, _ = seen_BQQ.shape
     ends_BQ = seen_BQQ.sum(axis=2, dtype=jnp.int32).cumsum(axis=1)
     start_BQ = jnp.pad(ends_BQ, ((0, 0), (1, 0)))
-    # A stable sort by "not seen" puts the seen pairs first and leaves them in order.
-    order_BZ = jnp.argsort(~seen_BQQ.reshape(rows, -1), axis=1, stable=True)[:, :most]
-    place_BZ = jnp.minimum(jnp.arange(most)[None], start_BQ[:, -1:] - 1)
-    pair_BZ = jnp.take_along_axis(order_BZ, place_BZ, axis=1).astype(jnp.int32)
-    return BlockPairs(pair_BZ // num_blocks, pair_BZ % num_blocks, start_BQ)
+    mask_BQ = start_BQ[:, :-1] + full_BQQ.sum(axis=2, dtype=jnp.int32)
+    # A stable sort leaves pairs of the same place in order; those that are not seen come last.
+    place_BQQ = 2 * jnp.arange(num_blocks)[None, :, None] + ~full_BQQ
+    place_BQQ = jnp.where(seen_BQQ, place_BQQ, 2 * num_blocks)
+    order_BZ = jnp.argsort(place_BQQ.reshape(rows, -1), axis=1, stable=True)[:, :most]
+    last_BZ = jnp.minimum(jnp.arange(most)[None], start_BQ[:, -1:] - 1)
+    pair_BZ = jnp.take_along_axis(order_BZ, last_BZ, axis=1).astype(jnp.int32)
+    return BlockPairs(pair_BZ // num_blocks, pair_BZ % num_blocks, start_BQ, mask_BQ)
 
 
 class SoftmaxState(NamedTuple):
@@ -147,9 +162,13 @@ def visible(marks: Marks, query_block, key_block, size: int, query_axis: int) ->
     return Marks(*each).see(query, key)
 
 
-def masked_scores(scores: Scores, a_XH, b_YH, visible) -> jax.Array:
-    """Compute the scores of queries with keys, [X, Y], or of keys with queries, [Y, X]."""
-    return jnp.where(visible, scores.of_products(dot(a_XH, b_YH, (1, 1))), MASKED)
+def masked_scores(scores: Scores, a_XH, b_YH, visible: jax.Array | None) -> jax.Array:
+    """Compute the scores of queries with keys, [X, Y], or of keys with queries, [Y, X].
+
+    `visible` is None where every query sees every key.
+    """
+    score = scores.of_products(dot(a_XH, b_YH, (1, 1)))
+    return score if visible is None else jnp.where(visible, score, MASKED)
 
 
 def score_gradients(scores: Scores, score, lse, d_weight, delta) -> tuple[jax.Array, jax.Array]:

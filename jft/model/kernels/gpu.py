@@ -144,10 +144,19 @@ def _call(kernel, arrays, inputs, outputs, like, grid, interpret):
     )(pairs, marks, *others)
 
 
-def _loop_over_pairs(start, body, carry):
-    """Call `body` with the place of each pair of the program's block in the lists."""
+def _loop_over_pairs(pairs: BlockPairs, pair, carry):
+    """Call `pair(inner, masked, carry)` for each pair of the program's block.
+
+    Two loops, so that the mask is computed for those pairs only that need it.
+    """
     own = pl.program_id(0)
-    return jax.lax.fori_loop(start[own], start[own + 1], body, carry)
+    start, mask, end = pairs.start_BQ[own], pairs.mask_BQ[own], pairs.start_BQ[own + 1]
+
+    def one(masked, z, carry):
+        return pair(pairs.inner_BZ[z], masked, carry)
+
+    carry = jax.lax.fori_loop(start, mask, functools.partial(one, False), carry)
+    return jax.lax.fori_loop(mask, end, functools.partial(one, True), carry)
 
 
 def _tokens(block):
@@ -173,13 +182,13 @@ def _visible(marks: Marks, query_block, key_block, query_axis: int) -> jax.Array
 def _forward(pairs, marks, query, key, value, out, lse, *, scores):
     own, query_XH = pl.program_id(0), query[...]
 
-    def pair(z, state):
-        inner = pairs.inner_BZ[z]
-        keys, visible = _tokens(inner), _visible(marks, own, inner, query_axis=0)
+    def pair(inner, masked, state):
+        keys = _tokens(inner)
+        visible = _visible(marks, own, inner, query_axis=0) if masked else None
         score = blocks.masked_scores(scores, query_XH, key[keys], visible)
         return blocks.update_state(blocks.SoftmaxState(*state), score, value[keys])
 
-    state = _loop_over_pairs(pairs.start_BQ, pair, blocks.init_state(*query_XH.shape))
+    state = _loop_over_pairs(pairs, pair, blocks.init_state(*query_XH.shape))
     out_XH, lse_X1 = blocks.finish(state)
     out[...] = out_XH.astype(out.dtype)
     lse[...] = lse_X1.reshape(SIZE)
@@ -189,9 +198,9 @@ def _backward_query(pairs, marks, query, key, value, d_out, lse, delta, d_query,
     own, query_XH, d_out_XH = pl.program_id(0), query[...], d_out[...]
     lse_X1, delta_X1 = lse[...][:, None], delta[...][:, None]
 
-    def pair(z, sum_XH):
-        inner = pairs.inner_BZ[z]
-        keys, visible = _tokens(inner), _visible(marks, own, inner, query_axis=0)
+    def pair(inner, masked, sum_XH):
+        keys = _tokens(inner)
+        visible = _visible(marks, own, inner, query_axis=0) if masked else None
         key_YH = key[keys]
         score = blocks.masked_scores(scores, query_XH, key_YH, visible)
         d_weight = blocks.dot(d_out_XH, value[keys], (1, 1))
@@ -199,15 +208,15 @@ def _backward_query(pairs, marks, query, key, value, d_out, lse, delta, d_query,
         return sum_XH + blocks.dot(d_score, key_YH, (1, 0))
 
     zeros = jnp.zeros(query_XH.shape, jnp.float32)
-    d_query[...] = _loop_over_pairs(pairs.start_BQ, pair, zeros).astype(d_query.dtype)
+    d_query[...] = _loop_over_pairs(pairs, pair, zeros).astype(d_query.dtype)
 
 
 def _backward_key(pairs, marks, query, key, value, d_out, lse, delta, d_key, d_value, *, scores):
     own, key_YH, value_YH = pl.program_id(0), key[...], value[...]
 
-    def pair(z, sums):
-        inner = pairs.inner_BZ[z]
-        queries, visible = _tokens(inner), _visible(marks, inner, own, query_axis=1)
+    def pair(inner, masked, sums):
+        queries = _tokens(inner)
+        visible = _visible(marks, inner, own, query_axis=1) if masked else None
 
         def head(g, sums):
             # Scores are [Y, X] here, so that no product transposes them.
@@ -222,6 +231,6 @@ def _backward_key(pairs, marks, query, key, value, d_out, lse, delta, d_key, d_v
         return jax.lax.fori_loop(0, query.shape[0], head, sums)
 
     zeros = jnp.zeros(key_YH.shape, jnp.float32)
-    key_sum_YH, value_sum_YH = _loop_over_pairs(pairs.start_BQ, pair, (zeros, zeros))
+    key_sum_YH, value_sum_YH = _loop_over_pairs(pairs, pair, (zeros, zeros))
     d_key[...] = key_sum_YH.astype(d_key.dtype)
     d_value[...] = value_sum_YH.astype(d_value.dtype)

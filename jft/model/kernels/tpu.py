@@ -10,6 +10,7 @@ pairs of a block. Arguments of the kernels are in the order of the array names i
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -191,6 +192,7 @@ class _GridStep(NamedTuple):
       outer, inner: the blocks, as in `BlockPairs`.
       first, last: whether it is the first and the last step for the outer block.
       in_list: false past the end of a row's list, where another row's is longer.
+      masked: false where every query sees every key.
     """
 
     outer: jax.Array
@@ -198,9 +200,10 @@ class _GridStep(NamedTuple):
     first: jax.Array
     last: jax.Array
     in_list: jax.Array
+    masked: jax.Array
 
 
-def _grid_step(outer_BZ, inner_BZ, start_BQ) -> _GridStep:
+def _grid_step(outer_BZ, inner_BZ, start_BQ, mask_BQ) -> _GridStep:
     b, z, g = pl.program_id(0), pl.program_id(2), pl.program_id(3)
     outer, members = outer_BZ[b, z], pl.num_programs(3)
     return _GridStep(
@@ -209,6 +212,7 @@ def _grid_step(outer_BZ, inner_BZ, start_BQ) -> _GridStep:
         first=(z == start_BQ[b, outer]) & (g == 0),
         last=(z + 1 == start_BQ[b, outer + 1]) & (g == members - 1),
         in_list=z < start_BQ[b, start_BQ.shape[1] - 1],
+        masked=z >= mask_BQ[b, outer],
     )
 
 
@@ -218,17 +222,29 @@ def _transpose(marks: Marks, columns: dict) -> None:
         column[...] = getattr(marks, name)[...].T
 
 
-def _visible(step: _GridStep, marks: Marks, columns: dict, size: int, query_axis: int) -> jax.Array:
-    """Apply the mask rule to the pair of a step: [X, Y], or [Y, X] where queries are axis 1."""
-    rows = {name: mark for name, mark in marks._asdict().items() if mark is not None}
-    loaded = {name: ref[...] for name, ref in (rows | columns).items()}
-    pair = (step.outer, step.inner) if query_axis == 0 else (step.inner, step.outer)
-    return blocks.visible(Marks(**loaded), *pair, size, query_axis)
+def _compute_pair(
+    step: _GridStep, marks: Marks, columns: dict, size: int, query_axis: int, compute: Callable
+) -> None:
+    """Call `compute` with what is visible of the pair of a step; None: all of it is.
+
+    It is [X, Y], or [Y, X] where queries are axis 1.
+    """
+
+    @pl.when(step.in_list & step.masked)
+    def _():
+        rows = {name: mark for name, mark in marks._asdict().items() if mark is not None}
+        loaded = {name: ref[...] for name, ref in (rows | columns).items()}
+        pair = (step.outer, step.inner) if query_axis == 0 else (step.inner, step.outer)
+        compute(blocks.visible(Marks(**loaded), *pair, size, query_axis))
+
+    @pl.when(step.in_list & ~step.masked)
+    def _():
+        compute(None)
 
 
-def _forward(outer, inner, start, marks, query, key, value, out, lse, *scratch, scores):
-    columns, max_score, sum_exp, sums = scratch
-    step, size = _grid_step(outer, inner, start), query.shape[0]
+def _forward(*refs, scores):
+    marks, query, key, value, out, lse, columns, max_score, sum_exp, sums = refs[4:]
+    step, size = _grid_step(*refs[:4]), query.shape[0]
 
     @pl.when(step.first)
     def _():
@@ -237,13 +253,13 @@ def _forward(outer, inner, start, marks, query, key, value, out, lse, *scratch, 
         for ref, x in zip((max_score, sum_exp, sums), state, strict=True):
             ref[...] = x
 
-    @pl.when(step.in_list)
-    def _():
-        visible = _visible(step, marks, columns, size, query_axis=0)
+    def compute(visible):
         score = blocks.masked_scores(scores, query[...], key[...], visible)
         state = blocks.SoftmaxState(max_score[...], sum_exp[...], sums[...])
         state = blocks.update_state(state, score, value[...])
         max_score[...], sum_exp[...], sums[...] = state
+
+    _compute_pair(step, marks, columns, size, 0, compute)
 
     @pl.when(step.last)
     def _():
@@ -254,8 +270,8 @@ def _forward(outer, inner, start, marks, query, key, value, out, lse, *scratch, 
 
 
 def _backward_query(*refs, scores):
-    marks, query, key, value, d_out, lse, delta, d_query, columns, lse_X1, delta_X1, sums = refs[3:]
-    step, size = _grid_step(*refs[:3]), query.shape[0]
+    marks, query, key, value, d_out, lse, delta, d_query, columns, lse_X1, delta_X1, sums = refs[4:]
+    step, size = _grid_step(*refs[:4]), query.shape[0]
 
     @pl.when(step.first)
     def _():
@@ -263,13 +279,13 @@ def _backward_query(*refs, scores):
         lse_X1[...], delta_X1[...] = lse[...].T, delta[...].T
         sums[...] = jnp.zeros_like(sums)
 
-    @pl.when(step.in_list)
-    def _():
-        visible = _visible(step, marks, columns, size, query_axis=0)
+    def compute(visible):
         score = blocks.masked_scores(scores, query[...], key[...], visible)
         d_weight = blocks.dot(d_out[...], value[...], (1, 1))
         _, d_score = blocks.score_gradients(scores, score, lse_X1[...], d_weight, delta_X1[...])
         sums[...] += blocks.dot(d_score, key[...], (1, 0))
+
+    _compute_pair(step, marks, columns, size, 0, compute)
 
     @pl.when(step.last)
     def _():
@@ -277,24 +293,24 @@ def _backward_query(*refs, scores):
 
 
 def _backward_key(*refs, scores):
-    marks, query, key, value, d_out, lse, delta, d_key, d_value, *scratch = refs[3:]
+    marks, query, key, value, d_out, lse, delta, d_key, d_value, *scratch = refs[4:]
     columns, key_sums, value_sums = scratch
-    step, size = _grid_step(*refs[:3]), key.shape[0]
+    step, size = _grid_step(*refs[:4]), key.shape[0]
 
     @pl.when(step.first)
     def _():
         _transpose(marks, columns)
         key_sums[...], value_sums[...] = jnp.zeros_like(key_sums), jnp.zeros_like(value_sums)
 
-    @pl.when(step.in_list)
-    def _():
+    def compute(visible):
         # Scores are [Y, X] here, so that no product transposes them.
-        visible = _visible(step, marks, columns, size, query_axis=1)
         score = blocks.masked_scores(scores, key[...], query[...], visible)
         d_weight = blocks.dot(value[...], d_out[...], (1, 1))
         weight, d_score = blocks.score_gradients(scores, score, lse[...], d_weight, delta[...])
         key_sums[...] += blocks.dot(d_score, query[...], (1, 0))
         value_sums[...] += blocks.dot(weight, d_out[...], (1, 0))
+
+    _compute_pair(step, marks, columns, size, 1, compute)
 
     @pl.when(step.last)
     def _():
