@@ -1,11 +1,13 @@
 """Pairs of a block of queries, X, and a block of keys, Y: which to compute, and what of each.
 
-Both blocks have the same size. Softmax and gradients are float32. Equations: FlashAttention-2 (Dao
-2023, arXiv 2307.08691).
+Both blocks have the same size. Softmax and gradients are float32. Scores are multiplied by log2(e),
+with their scale, so that the softmax takes powers of two, for which processors have an instruction.
+Equations: FlashAttention-2 (Dao 2023, arXiv 2307.08691).
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -18,6 +20,7 @@ from jft.model.scores import Scores
 # a block of which it sees nothing: what it adds up there is scaled to zero at its first visible
 # key, since exp(MASKED - score) is 0. Every query sees itself.
 MASKED = -1e30
+LOG2_E = math.log2(math.e)
 
 
 class BlockPairs(NamedTuple):
@@ -123,9 +126,9 @@ class SoftmaxState(NamedTuple):
     """Online softmax of a block of queries over the key blocks so far.
 
     Attributes:
-      max_X1: the largest score.
-      sum_X1: the sum of exp(score - max).
-      out_XH: the sum of the values, weighted by exp(score - max).
+      max_X1: the largest score, times log2(e) as all scores here.
+      sum_X1: the sum of 2 ** (score - max).
+      out_XH: the sum of the values, weighted by 2 ** (score - max).
     """
 
     max_X1: jax.Array
@@ -142,15 +145,15 @@ def init_state(size: int, head_size: int) -> SoftmaxState:
 def update_state(state: SoftmaxState, scores_XY, value_YH) -> SoftmaxState:
     """Add a block of keys."""
     max_X1 = jnp.maximum(state.max_X1, scores_XY.max(axis=1, keepdims=True))
-    rescale_X1, weight_XY = jnp.exp(state.max_X1 - max_X1), jnp.exp(scores_XY - max_X1)
+    rescale_X1, weight_XY = jnp.exp2(state.max_X1 - max_X1), jnp.exp2(scores_XY - max_X1)
     sum_X1 = state.sum_X1 * rescale_X1 + weight_XY.sum(axis=1, keepdims=True)
     out_XH = state.out_XH * rescale_X1 + dot(weight_XY, value_YH, (1, 0))
     return SoftmaxState(max_X1, sum_X1, out_XH)
 
 
 def finish(state: SoftmaxState) -> tuple[jax.Array, jax.Array]:
-    """Compute the attention output, [X, H], and the log-sum-exp of the scores, [X, 1]."""
-    return state.out_XH / state.sum_X1, state.max_X1 + jnp.log(state.sum_X1)
+    """Compute the attention output, [X, H], and the log-sum-exp, times log2(e), [X, 1]."""
+    return state.out_XH / state.sum_X1, state.max_X1 + jnp.log2(state.sum_X1)
 
 
 def visible(marks: Marks, query_block, key_block, size: int, query_axis: int) -> jax.Array:
@@ -165,9 +168,10 @@ def visible(marks: Marks, query_block, key_block, size: int, query_axis: int) ->
 def masked_scores(scores: Scores, a_XH, b_YH, visible: jax.Array | None) -> jax.Array:
     """Compute the scores of queries with keys, [X, Y], or of keys with queries, [Y, X].
 
-    `visible` is None where every query sees every key.
+    They are multiplied by log2(e). `visible` is None where every query sees every key.
     """
-    score = scores.of_products(dot(a_XH, b_YH, (1, 1)))
+    binary = Scores(scores.scale * LOG2_E, scores.cap * LOG2_E)
+    score = binary.of_products(dot(a_XH, b_YH, (1, 1)))
     return score if visible is None else jnp.where(visible, score, MASKED)
 
 
@@ -181,8 +185,8 @@ def score_gradients(scores: Scores, score, lse, d_weight, delta) -> tuple[jax.Ar
       d_weight: gradient of the weights.
       delta: FlashAttention-2's D, dot(d_out, out) of each query.
     """
-    weight = jnp.exp(score - lse)
-    return weight, scores.gradient(weight * (d_weight - delta), score)
+    weight = jnp.exp2(score - lse)
+    return weight, scores.gradient(weight * (d_weight - delta), score / LOG2_E)
 
 
 def dot(a, b, axes: tuple[int, int]) -> jax.Array:
