@@ -3,9 +3,11 @@
 What no CPU can run is compiled for the devices that it is meant for.
 """
 
+import contextlib
 import dataclasses
 import functools
 import importlib.util
+import types
 
 import jax
 import jax.numpy as jnp
@@ -13,20 +15,24 @@ import numpy as np
 import optax
 import pytest
 from jax.experimental import topologies
+from jax.extend import backend
 from jax.sharding import AbstractDevice, AbstractMesh, AxisType, Mesh
 from test_attention import dense, forest, whole_mask, windows
 
 from jft import config as config_lib
 from jft.batch import Batch
 from jft.data import prefix_tree
-from jft.model import decoder
+from jft.errors import UserError
+from jft.model import attention, decoder
 from jft.model import mesh as mesh_lib
 from jft.model.architecture import LayerKind, Rope
-from jft.model.kernels import blocks, gpu, tpu, tree_attention
+from jft.model.kernels import blocks, choices, gpu, library, tpu, tree_attention
 from jft.model.scores import Scores
 from jft.training import step as step_lib
 
 KERNELS = [tree_attention.Kernels(module, interpret=True) for module in (gpu, tpu)]
+# The kinds of device, as JAX names them.
+KINDS = {"cpu": "cpu", "gpu": "NVIDIA H100 80GB HBM3", "tpu": "TPU v5 lite"}
 all_kernels = pytest.mark.parametrize("kernels", KERNELS, ids=["gpu", "tpu"])
 TPU_CALL = 'custom_call_target="tpu_custom_call"'
 # Of the Triton backend, in JAX from 0.11 on.
@@ -54,16 +60,26 @@ def results(attend, query, key, value, d_out):
     return out, *back(d_out)
 
 
+def inputs_of(query, scores=None):
+    """The facts about attention's inputs, with plain scores unless others are given."""
+    size = query.shape[-1]
+    return blocks.Inputs(size, jnp.dtype(query.dtype), scores or Scores(size**-0.5))
+
+
 def by_kernels(batch, kernels):
     """`results` of the kernels, compiled."""
-    mask = tree_attention.kernel_mask(batch, kernels)
-    return jax.jit(lambda *x: results(lambda *qkv: attend(*qkv, mask), *x))
+
+    def run(query, *others):
+        mask = tree_attention.kernel_mask(batch, kernels, inputs_of(query))
+        return results(lambda *qkv: attend(*qkv, mask), query, *others)
+
+    return jax.jit(run)
 
 
 def attend(query, key, value, mask, scores=None, window=0):
-    """Attention by kernels, with plain scores unless others are given."""
-    scores = scores or Scores(query.shape[-1] ** -0.5)
-    return tree_attention.attend_with_kernels(query, key, value, mask, scores, window)
+    """Attention by kernels or a library, with plain scores unless others are given."""
+    scores = scores or inputs_of(query).scores
+    return attention.attend(query, key, value, mask, scores, window)
 
 
 def whole(batch):
@@ -96,7 +112,8 @@ def test_layers_with_windows_equal_the_whole_mask(kernels, cap):
     config = windows(0, 5, 40, 10**6, score_cap=cap, score_scale=0.7)
     assert batch.positions_BT.max() > 40
     batch = batch._replace(window_blocks=None)
-    mask = tree_attention.kernel_mask(batch, kernels, config.windows)
+    given = inputs_of(inputs[0], Scores.of(config))
+    mask = tree_attention.kernel_mask(batch, kernels, given, config.windows)
     assert mask.by_window
 
     @jax.jit
@@ -192,7 +209,7 @@ def test_float32_is_multiplied_exactly():
 @all_kernels
 def test_blocks_that_nothing_sees_are_never_loaded(kernels):
     # Two trees that see no block of each other, each of two blocks.
-    cut = 2 * kernels.module.block_size(1)
+    cut = 2 * kernels.module.tuning(1, 8, jnp.dtype(jnp.float32)).block
     until = np.r_[np.full(cut, cut), np.full(cut, 2 * cut)].astype(np.int32)[None]
     batch = Batch(*(None,) * 2, until, *(None,) * 4)
     inputs, run = arrays(1, 2 * cut), by_kernels(batch, kernels)
@@ -242,7 +259,8 @@ def test_a_decoder_learns_the_same(monkeypatch, decoder_config, kernels):
         return jax.tree.leaves(jax.jit(loss)(params)), str(jax.make_jaxpr(loss)(params))
 
     want, plain = run()
-    monkeypatch.setattr(tree_attention, "kernels_for_mesh", lambda head_size: kernels)
+    monkeypatch.setattr(choices, "choose", lambda inputs, batch: "pallas")
+    monkeypatch.setattr(tree_attention, "kernels_for_mesh", lambda: kernels)
     got, text = run()
     assert_close(got, want, rtol=1e-4, atol=1e-5)
     assert "pallas_call[" in text
@@ -251,31 +269,134 @@ def test_a_decoder_learns_the_same(monkeypatch, decoder_config, kernels):
 
 def abstract(platform, *sizes):
     """A mesh of devices that this machine need not have."""
-    device = AbstractDevice("", 1, platform)
+    device = AbstractDevice(KINDS[platform], 1, platform)
     types = (AxisType.Auto,) * len(mesh_lib.AXES)
     return AbstractMesh(sizes, mesh_lib.AXES, axis_types=types, abstract_device=device)
 
 
-def test_xla_takes_over_where_jax_has_lost_a_backend(monkeypatch, capsys):
+def choose(platform, head_size=64, dtype=jnp.bfloat16, cap=0.0, batch=None):
+    """The candidate for devices of a platform."""
+    inputs = blocks.Inputs(head_size, jnp.dtype(dtype), Scores(0.1, cap))
+    with jax.sharding.use_abstract_mesh(abstract(platform, 2, 1, 1)):
+        return choices.choose(inputs, trees(2, 300) if batch is None else batch)
+
+
+@pytest.fixture
+def said(monkeypatch):
+    """What is said of choices, as if nothing had been before."""
+    lines = []
+    monkeypatch.setattr(choices, "_say_once", functools.cache(lines.append))
+    return lines
+
+
+def test_xla_takes_over_where_jax_has_lost_a_backend(monkeypatch, said):
     monkeypatch.setitem(tree_attention.MODULES, "gpu", "jft.model.nowhere")
-    with jax.sharding.use_abstract_mesh(abstract("gpu", 1, 1, 1)):
-        assert tree_attention.kernels_for_mesh(64) is tree_attention.kernels_for_mesh(64) is None
-    assert capsys.readouterr().out.count("jft.model.nowhere") == 1
+    assert choose("gpu") == choose("gpu") == "xla"
+    (line,) = said
+    assert "jft.model.nowhere" in line
 
 
-def test_the_mesh_decides(capsys):
-    assert tree_attention.kernels_for_mesh(64) is None
-    for platform, module in (("cpu", None), ("gpu", gpu), ("tpu", tpu)):
+def test_the_mesh_decides(said):
+    inputs = blocks.Inputs(64, jnp.dtype(jnp.bfloat16), Scores(0.1))
+    assert choices.choose(inputs, trees(2, 300)) == "xla"
+    assert [choose(platform) for platform in ("cpu", "gpu", "tpu")] == ["xla", "pallas", "pallas"]
+    for platform, module in (("gpu", gpu), ("tpu", tpu)):
         with jax.sharding.use_abstract_mesh(abstract(platform, 2, 1, 1)):
-            kernels = tree_attention.kernels_for_mesh(64)
-            assert kernels == (module and tree_attention.Kernels(module))
-            assert (
-                tree_attention.kernels_for_mesh(512) is tree_attention.kernels_for_mesh(512) is None
-            )
-    said = capsys.readouterr().out.splitlines()
-    assert len(said) == 2
-    assert "128" in said[0]
-    assert "256" in said[1]
+            assert tree_attention.kernels_for_mesh() == tree_attention.Kernels(module)
+        assert choose(platform, head_size=512) == choose(platform, head_size=512) == "xla"
+    assert said == ["attention goes without pallas: they take heads of up to 256, not 512"]
+
+
+def test_the_table_tells_trees_from_rows_of_one_sequence(monkeypatch):
+    table = (choices.Choice("NVIDIA H100", "pallas", "cudnn"), choices.Choice("", "xla", "xla"))
+    monkeypatch.setattr(choices, "CHOICES", table)
+    one = prefix_tree.TokenSequence(np.arange(512, dtype=np.int32), 500)
+    row = prefix_tree.build([[one]], 1, 512, 12)
+    assert choices.seen_share(row) == 1
+    many = [prefix_tree.TokenSequence(np.full(64, i, np.int32), 60) for i in range(8)]
+    packed = prefix_tree.build([many], 1, 512, 32)
+    assert choices.seen_share(packed) < 0.3
+    assert choices.seen_share(packed._replace(key_blocks_BQW=None, prefix_blocks_BU=None)) == 1
+    assert choose("gpu", batch=row) == "cudnn"
+    assert choose("gpu", batch=packed) == "pallas"
+    assert choose("tpu", batch=row) == "xla"
+
+
+def test_a_candidate_may_be_asked_for(monkeypatch, said):
+    monkeypatch.setenv(choices.VARIABLE, "cudnn")
+    assert choose("gpu") == "cudnn"
+    assert choose("cpu") == "xla"
+    assert said == []
+    assert choose("gpu", dtype=jnp.float32) == "pallas"
+    assert choose("gpu", cap=30.0) == "pallas"
+    assert choose("gpu", head_size=20) == "pallas"
+    assert [line.split(": ")[0] for line in said] == ["attention goes without cudnn"] * 3
+    assert [word in line for word, line in zip(("float32", "bound", "20"), said, strict=True)]
+    monkeypatch.setenv(choices.VARIABLE, "flash")
+    with pytest.raises(UserError, match="JFT_ATTENTION=flash: one of xla, pallas, cudnn, tokamax"):
+        choose("gpu")
+
+
+LIBRARIES = [
+    pytest.param(name, marks=pytest.mark.skipif(not found, reason=f"{name} is not installed"))
+    for name, found in (("cudnn", True), ("tokamax", importlib.util.find_spec("tokamax")))
+]
+
+
+@pytest.fixture(params=LIBRARIES)
+def name(request):
+    """A library, which may promote ranks."""
+    with jax.numpy_rank_promotion("allow"):
+        yield request.param
+
+
+@pytest.mark.parametrize(("length", "size"), [(389, 24), (256, 8)])
+def test_libraries_take_the_same_mask(name, length, size):
+    batch, inputs = trees(3, length), arrays(3, length, size=size)
+    mask = library.whole_mask(batch, name, on_cpu=True)
+    got = jax.jit(lambda *x: results(lambda *qkv: attend(*qkv, mask), *x))(*inputs)
+    assert_close(got, whole(batch)(*inputs), rtol=2e-5, atol=4e-6)
+
+
+def test_libraries_take_the_window_of_a_layer(name):
+    batch, inputs = trees(2, 300), arrays(2, 300)
+    config = windows(0, 5, 40, 10**6, score_scale=0.7)
+    mask = library.whole_mask(batch, name, config.windows, on_cpu=True)
+    assert mask.by_window
+
+    @jax.jit
+    def by_library(window, *inputs):
+        return results(lambda *qkv: attend(*qkv, mask, Scores.of(config), window), *inputs)
+
+    for number, window in enumerate(config.windows):
+        with_mask = functools.partial(dense, batch=batch, config=config, window=window)
+        assert_close(by_library(number, *inputs), results(with_mask, *inputs), rtol=2e-5, atol=1e-5)
+
+
+def test_a_library_gets_the_rows_and_heads_of_each_device(name):
+    batch, inputs = trees(4, 100), arrays(4, 100)
+    mask = library.whole_mask(batch, name, on_cpu=True)
+    run = jax.jit(lambda *x: results(lambda *qkv: attend(*qkv, mask), *x))
+    want = run(*inputs)
+    with jax.set_mesh(mesh_lib.make_mesh(config_of_mesh(data=2, fsdp=2, tensor=2))):
+        got = run(*inputs)
+    assert_close(got, want, rtol=1e-5, atol=2e-6)
+    assert got[0].sharding.shard_shape(got[0].shape)[::2] == (1, 2)
+
+
+def test_a_decoder_learns_the_same_by_a_library(monkeypatch, decoder_config, name):
+    batch = jax.tree.map(jnp.asarray, trees(2, 90))
+    params = decoder.init(decoder_config, jax.random.key(0))
+
+    def run():
+        loss = functools.partial(step_lib.loss_sum, decoder_config, "attention", jnp.float32)
+        return jax.jit(jax.grad(lambda params: loss(params, {}, batch)))(params)
+
+    want = run()
+    monkeypatch.setattr(choices, "choose", lambda inputs, batch: name)
+    make = library.whole_mask
+    monkeypatch.setattr(library, "whole_mask", lambda *x: make(*x, on_cpu=True))
+    assert_close(*map(jax.tree.leaves, (run(), want)), rtol=1e-4, atol=1e-5)
 
 
 def shapes(sharding, rows, length, heads=4, kv_heads=2, size=64, dtype=jnp.bfloat16):
@@ -287,16 +408,15 @@ def shapes(sharding, rows, length, heads=4, kv_heads=2, size=64, dtype=jnp.bfloa
 def of_mesh(query, key, value, d_out, until):
     """`results` by the kernels that the mesh's devices have."""
     batch = Batch(*(None,) * 2, until, *(None,) * 4)
-    kernels = tree_attention.kernels_for_mesh(query.shape[-1])
-    mask = tree_attention.kernel_mask(batch, kernels)
+    mask = tree_attention.kernel_mask(batch, tree_attention.kernels_for_mesh(), inputs_of(query))
     return results(lambda *qkv: attend(*qkv, mask), query, key, value, d_out)
 
 
 def windowed_of_mesh(query, key, value, d_out, until, window):
     """The same in a layer with a window and bounded scores, which is known only when it runs."""
     batch = Batch(until, until, until, *(None,) * 4)
-    kernels = tree_attention.kernels_for_mesh(query.shape[-1])
-    mask, scores = tree_attention.kernel_mask(batch, kernels, (0, 40)), Scores(0.1, 50.0)
+    kernels, scores = tree_attention.kernels_for_mesh(), Scores(0.1, 50.0)
+    mask = tree_attention.kernel_mask(batch, kernels, inputs_of(query, scores), (0, 40))
     return results(lambda *qkv: attend(*qkv, mask, scores, window), query, key, value, d_out)
 
 
@@ -304,7 +424,7 @@ WINDOW = jax.ShapeDtypeStruct((), jnp.int32)
 
 
 @triton
-@pytest.mark.parametrize("size", [64, 128])
+@pytest.mark.parametrize("size", [64, 128, 256])
 def test_kernels_with_windows_are_lowered_for_gpus(size):
     with jax.sharding.use_abstract_mesh(abstract("gpu", 2, 1, 2)):
         traced = jax.jit(windowed_of_mesh).trace(*shapes(None, 2, 300, size=size), WINDOW)
@@ -323,14 +443,53 @@ def test_kernels_are_lowered_for_gpus(sizes, dtype):
 
 
 @pytest.fixture
-def tpus(monkeypatch):
+def hopper(monkeypatch):
+    """Make libraries lower for an H100, though they find none here."""
+    from jax._src.cudnn import fused_attention_stablehlo as cudnn
+
+    versions = types.SimpleNamespace(cudnn_get_version=lambda: 91300)
+    monkeypatch.setattr(cudnn, "cuda_versions", versions)
+    monkeypatch.setattr(cudnn, "check_compute_capability", lambda wanted: float(wanted) <= 9)
+    monkeypatch.setattr(cudnn, "is_cuda_compute_capability_equal", lambda wanted: wanted == "9.0")
+    device = types.SimpleNamespace(
+        platform="gpu", device_kind=KINDS["gpu"], compute_capability="9.0", core_count=132
+    )
+    monkeypatch.setattr(backend, "get_default_device", lambda: device)
+
+
+def with_library(name, query, key, value, d_out, until, window):
+    """`windowed_of_mesh` by a library, which does not bound scores."""
+    batch = Batch(until, until, until, *(None,) * 4)
+    mask = library.whole_mask(batch, name, (0, 40))
+    return results(lambda *qkv: attend(*qkv, mask, window=window), query, key, value, d_out)
+
+
+@pytest.mark.parametrize("size", [64, 128, 256])
+def test_libraries_are_lowered_for_gpus(name, hopper, size):
+    with jax.sharding.use_abstract_mesh(abstract("gpu", 1, 1, 1)), compiled_elsewhere(name):
+        run = jax.jit(functools.partial(with_library, name))
+        traced = run.trace(*shapes(None, 2, 300, size=size), WINDOW)
+        text = traced.lower(lowering_platforms=("cuda",)).as_text()
+    wanted = {"cudnn": "__cudnn$fmha", "tokamax": "mosaic_gpu"}[name]
+    assert text.count(f"custom_call @{wanted}") >= 2
+
+
+def compiled_elsewhere(name):
+    """Have tokamax not ask for the devices of this machine."""
+    if name != "tokamax":
+        return contextlib.nullcontext()
+    return importlib.import_module("tokamax.config").cross_compile(True)
+
+
+@pytest.fixture(params=["v5e:2x2"])
+def tpus(request, monkeypatch):
     """Four TPUs that are not there."""
     if not importlib.util.find_spec("libtpu"):
         pytest.skip("libtpu, which compiles for TPUs, is not installed: it is in the extra `dev`")
     monkeypatch.setenv("TPU_SKIP_MDS_QUERY", "1")
     monkeypatch.setenv("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")  # tests run side by side
     topology = topologies.get_topology_desc(
-        platform="tpu", topology_name="v5e:2x2", chips_per_host_bounds=[2, 2, 1], num_slices=1
+        platform="tpu", topology_name=request.param, chips_per_host_bounds=[2, 2, 1], num_slices=1
     )
     return np.array(topology.devices)
 
@@ -362,6 +521,27 @@ def test_kernels_with_windows_are_compiled_for_tpus(tpus, size):
     with jax.set_mesh(mesh):
         program = jax.jit(windowed_of_mesh).lower(*inputs, WINDOW).compile()
     assert program.as_text().count(TPU_CALL) == 3
+
+
+@pytest.mark.parametrize("tpus", ["v5p:2x2x1", "v6e:2x2"], indirect=True)
+def test_kernels_are_compiled_for_other_tpus(tpus):
+    mesh = mesh_of(tpus[:1], 1, 1, 1)
+    with jax.set_mesh(mesh):
+        program = jax.jit(of_mesh).lower(*shapes(mesh_lib.replicated(mesh), 1, 1024)).compile()
+    assert program.as_text().count(TPU_CALL) == 3
+
+
+@pytest.mark.parametrize("tpus", ["v5e:2x2", "v5p:2x2x1", "v6e:2x2"], indirect=True)
+@pytest.mark.skipif(
+    not importlib.util.find_spec("tokamax"), reason="tokamax is not installed: extra `kernels`"
+)
+def test_tokamax_is_compiled_for_tpus(tpus):
+    mesh = mesh_of(tpus[:1], 1, 1, 1)
+    inputs = shapes(mesh_lib.replicated(mesh), 1, 1024, 2, 1, 128)
+    run = jax.jit(functools.partial(with_library, "tokamax"))
+    with jax.set_mesh(mesh), compiled_elsewhere("tokamax"), jax.numpy_rank_promotion("allow"):
+        program = run.lower(*inputs, WINDOW).compile()
+    assert program.as_text().count(TPU_CALL) >= 2
 
 
 def test_a_step_of_layers_of_several_kinds_is_compiled_for_tpus(tpus, decoder_config):

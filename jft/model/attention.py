@@ -19,7 +19,8 @@ Where all queries of a chunk share their keys, as in the prefix, arrays of keys 
 
 Layers with a window have lists, and a mask, of their own; a layer runs the branch of its window.
 
-XLA compiles this for any device; it is written for CPUs. GPUs and TPUs have kernels: `kernels/`.
+XLA compiles this for any device; it is written for CPUs. GPUs and TPUs have other candidates, of
+which `kernels/choices.py` chooses.
 """
 
 from __future__ import annotations
@@ -38,7 +39,9 @@ from jft.batch import BLOCK, Batch
 from jft.model import attention_mask
 from jft.model.architecture import DecoderConfig
 from jft.model.attention_mask import BlockMask, KeyBlocks, Mask
-from jft.model.kernels import tree_attention
+from jft.model.kernels import choices, library, tree_attention
+from jft.model.kernels.blocks import Inputs
+from jft.model.kernels.library import WholeMask
 from jft.model.kernels.tree_attention import KernelMask
 from jft.model.linear import save_for_backward
 from jft.model.scores import Scores
@@ -56,21 +59,31 @@ class GatheredKeys(NamedTuple):
     visible_BCXS: jax.Array
 
 
-def block_mask(batch: Batch, config: DecoderConfig) -> Mask | KernelMask:
-    """Make the masks of a batch, once for all layers.
+def block_mask(
+    batch: Batch, config: DecoderConfig, dtype: jnp.dtype
+) -> Mask | KernelMask | WholeMask:
+    """Make the masks of a batch, once for all layers; their type decides what `attend` runs.
 
-    Their type decides what `attend` runs: kernels, where the devices of the mesh have them.
+    Args:
+      batch: of which visibility, positions and the lists of key blocks are read.
+      config: the decoder's shape.
+      dtype: of queries, keys and values.
     """
-    if kernels := tree_attention.kernels_for_mesh(config.head_dim):
-        return tree_attention.kernel_mask(batch, kernels, config.windows)
-    return attention_mask.make_mask(batch, config)
+    inputs = Inputs(config.head_dim, dtype, Scores.of(config))
+    chosen = choices.choose(inputs, batch)
+    if chosen == "xla":
+        return attention_mask.make_mask(batch, config)
+    if chosen == "pallas":
+        kernels = tree_attention.kernels_for_mesh()
+        return tree_attention.kernel_mask(batch, kernels, inputs, config.windows)
+    return library.whole_mask(batch, chosen, config.windows)
 
 
 def attend(
     query_BTNH: jax.Array,
     key_BTKH: jax.Array,
     value_BTKH: jax.Array,
-    mask: Mask | KernelMask,
+    mask: Mask | KernelMask | WholeMask,
     scores: Scores,
     window: int | jax.Array = 0,
 ) -> jax.Array:
@@ -88,6 +101,8 @@ def attend(
         return tree_attention.attend_with_kernels(
             query_BTNH, key_BTKH, value_BTKH, mask, scores, window
         )
+    if isinstance(mask, WholeMask):
+        return library.attend_with_library(query_BTNH, key_BTKH, value_BTKH, mask, scores, window)
     rows, length, heads, head_size = query_BTNH.shape
     kv_heads, (chunks, _, chunk_size) = key_BTKH.shape[2], mask.masks[0][0].visible_ABCXS.shape[:3]
 

@@ -73,9 +73,9 @@ def apply(config, params, batch, remat="attention", keep_cache=False):
       remat: one of `REMAT_POLICIES`, which says what the backward pass computes again.
       keep_cache: return also the keys and values of every layer, (hidden_BTD, `Cache`).
     """
-    mask, scores = attention.block_mask(batch, config), Scores.of(config)
-    run = layer(config)
+    run, scores = layer(config), Scores.of(config)
     x_BTD, ropes = embed(config, params, batch.tokens_BT, batch.positions_BT)
+    mask = attention.block_mask(batch, config, x_BTD.dtype)
 
     def body(x_BTD, of_layer):
         layer_params, window, rope = of_layer

@@ -116,7 +116,38 @@ def on_devices(function, inputs: tuple[str, ...], outputs: tuple[str, ...], *arr
         )
 
     in_specs, out_specs = specs(inputs, arrays), specs(outputs, jax.eval_shape(function, *arrays))
-    return jax.shard_map(function, in_specs=in_specs, out_specs=out_specs, check_vma=False)(*arrays)
+    return shard_map(function, in_specs, out_specs)(*arrays)
+
+
+def attention_specs(query_BTNH, key_BTKH):
+    """Choose partitions: of (query, key, value, mask), of any [B, T, N, H], of any [B, N, ...].
+
+    The query heads of a group stay with their key-value head: heads are split where both numbers
+    allow it.
+    """
+    mesh_shape = jax.sharding.get_abstract_mesh().shape
+    if not mesh_shape:
+        return (PartitionSpec(),) * 4, PartitionSpec(), PartitionSpec()
+    rows, heads, (kv_heads,) = (
+        *spec("BN", query_BTNH.shape[::2], mesh_shape, ACTIVATIONS),
+        spec("K", key_BTKH.shape[2:3], mesh_shape, ACTIVATIONS),
+    )
+    heads = heads and kv_heads
+    tokens, mask = PartitionSpec(rows, None, heads), PartitionSpec(rows)
+    return (tokens, tokens, tokens, mask), tokens, PartitionSpec(rows, heads)
+
+
+def shard_map(function, inputs, outputs):
+    """Apply a function to each device's own parts, since XLA does not split kernels.
+
+    Args:
+      function: of arrays of any size along the dimensions that are split.
+      inputs: partitions of what it takes.
+      outputs: partitions of what it returns.
+    """
+    if jax.sharding.get_abstract_mesh().size <= 1:
+        return function
+    return jax.shard_map(function, in_specs=inputs, out_specs=outputs, check_vma=False)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))

@@ -23,6 +23,34 @@ MASKED = -1e30
 LOG2_E = math.log2(math.e)
 
 
+class Inputs(NamedTuple):
+    """Facts about attention's inputs that decide what can compute it.
+
+    Attributes:
+      head_size: H.
+      dtype: of queries, keys and values.
+      scores: what becomes of the products of queries and keys.
+    """
+
+    head_size: int
+    dtype: jnp.dtype
+    scores: Scores
+
+
+class Static(NamedTuple):
+    """Facts that a kernel is compiled for, besides shapes.
+
+    Attributes:
+      scores: what becomes of the products of queries and keys.
+      tuning: of the kernels' module.
+      interpret: run the kernel on any device, slowly, for tests.
+    """
+
+    scores: Scores
+    tuning: Any
+    interpret: bool
+
+
 class BlockPairs(NamedTuple):
     """The pairs of blocks that hold a query and a key which it sees, sorted by one side.
 
@@ -103,8 +131,8 @@ def block_pairs(
     full_BQQ &= (key_Q1 < query_Q)[None]
     most = min(most or num_blocks, num_blocks)
     listed = sum(min(q + 1, most) for q in range(num_blocks))
-    by_query = (x_BQQ.swapaxes(1, 2) for x_BQQ in (seen_BQQ, full_BQQ))
-    return _sorted_pairs(*by_query, listed), _sorted_pairs(seen_BQQ, full_BQQ, listed)
+    by_key = _sorted_pairs(seen_BQQ, full_BQQ, listed)
+    return _sorted_pairs(seen_BQQ.swapaxes(1, 2), full_BQQ.swapaxes(1, 2), listed), by_key
 
 
 def _sorted_pairs(seen_BQQ: jax.Array, full_BQQ: jax.Array, most: int) -> BlockPairs:

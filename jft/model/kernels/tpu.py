@@ -19,8 +19,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
 from jft.model.kernels import blocks
-from jft.model.kernels.blocks import BlockPairs, Marks
-from jft.model.scores import Scores
+from jft.model.kernels.blocks import BlockPairs, Marks, Static
 
 LARGEST_HEAD = 256
 # Tokens of a block. Small blocks pay more for the overhead of a grid step; of large ones, more of
@@ -32,9 +31,16 @@ OUTER, INNER = 0, 1
 OF_QUERIES, OF_KEYS = ("first",), ("until", "position")
 
 
-def block_size(length: int) -> int:
-    """Choose the tokens of a block in rows of `length` tokens."""
-    return next((size for size in SIZES if length <= 8 * size), SIZES[-1])
+class Tuning(NamedTuple):
+    """The tokens of a block."""
+
+    block: int
+
+
+def tuning(length: int, head_size: int, dtype: jnp.dtype) -> Tuning:
+    """Choose the sizes for rows of `length` tokens."""
+    del head_size, dtype
+    return Tuning(next((size for size in SIZES if length <= 8 * size), SIZES[-1]))
 
 
 def padded_head(head_size: int) -> int:
@@ -42,60 +48,59 @@ def padded_head(head_size: int) -> int:
     return head_size
 
 
-def forward(marks_B1T: Marks, inputs, by_query: BlockPairs, scores: Scores, interpret: bool):
+def forward(marks_B1T: Marks, inputs, by_query: BlockPairs, static: Static):
     """Compute out_BNTH and lse_BN1T from (query_BNTH, key_BKTH, value_BKTH)."""
     query_BNTH, key_BKTH, _ = inputs
     grid = _Grid(query_BNTH, key_BKTH, by_query, members=1)
     query, key, vector = grid.query(OUTER), grid.key(INNER), grid.vector(OUTER)
     return grid.call(
-        functools.partial(_forward, scores=scores),
+        functools.partial(_forward, scores=static.scores),
         (marks_B1T, *inputs),
         (grid.marks(marks_B1T, queries=OUTER), query, key, key),
         (query, vector),
         (query_BNTH, jax.ShapeDtypeStruct(grid.vector_shape, jnp.float32)),
         (grid.columns(marks_B1T, OF_QUERIES), grid.column, grid.column, grid.block),
-        interpret,
+        static.interpret,
     )
 
 
-def backward_query(marks_B1T: Marks, inputs, by_query: BlockPairs, scores: Scores, interpret: bool):
+def backward_query(marks_B1T: Marks, inputs, by_query: BlockPairs, static: Static):
     """Compute d_query_BNTH.
 
     Args:
       marks_B1T: of the rows.
       inputs: query_BNTH, key_BKTH, value_BKTH, d_out_BNTH, lse_BN1T, delta_BN1T.
       by_query: the pairs of the batch.
-      scores: what becomes of the products of queries and keys.
-      interpret: for tests.
+      static: what they are compiled for.
     """
     query_BNTH, key_BKTH, *_ = inputs
     grid = _Grid(query_BNTH, key_BKTH, by_query, members=1)
     query, key, vector = grid.query(OUTER), grid.key(INNER), grid.vector(OUTER)
     return grid.call(
-        functools.partial(_backward_query, scores=scores),
+        functools.partial(_backward_query, scores=static.scores),
         (marks_B1T, *inputs),
         (grid.marks(marks_B1T, queries=OUTER), query, key, key, query, vector, vector),
         (query,),
         (query_BNTH,),
         (grid.columns(marks_B1T, OF_QUERIES), grid.column, grid.column, grid.block),
-        interpret,
+        static.interpret,
     )[0]
 
 
-def backward_key(marks_B1T: Marks, inputs, by_key: BlockPairs, scores: Scores, interpret: bool):
+def backward_key(marks_B1T: Marks, inputs, by_key: BlockPairs, static: Static):
     """Compute d_key_BKTH and d_value_BKTH from the inputs of `backward_query`."""
     query_BNTH, key_BKTH, *_ = inputs
     group = query_BNTH.shape[1] // key_BKTH.shape[1]
     grid = _Grid(query_BNTH, key_BKTH, by_key, group)
     query, key, vector = grid.query(INNER), grid.key(OUTER), grid.vector(INNER)
     return grid.call(
-        functools.partial(_backward_key, scores=scores),
+        functools.partial(_backward_key, scores=static.scores),
         (marks_B1T, *inputs),
         (grid.marks(marks_B1T, queries=INNER), query, key, key, query, vector, vector),
         (key, key),
         (key_BKTH, key_BKTH),
         (grid.columns(marks_B1T, OF_KEYS), grid.block, grid.block),
-        interpret,
+        static.interpret,
     )
 
 

@@ -11,18 +11,16 @@ import dataclasses
 import functools
 import importlib
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import PartitionSpec
 
 from jft.batch import Batch
 from jft.model import sharding
-from jft.model.kernels.blocks import BlockPairs, Marks, block_pairs
+from jft.model.kernels.blocks import BlockPairs, Inputs, Marks, Static, block_pairs
 from jft.model.linear import save_for_backward
 from jft.model.scores import Scores
-from jft.runtime import progress
 
 # Imported when there is something to compute on such a device: a CPU's programs start sooner.
 MODULES = {"gpu": "jft.model.kernels.gpu", "tpu": "jft.model.kernels.tpu"}
@@ -33,12 +31,14 @@ class Kernels:
     """The kernels for one kind of device.
 
     Attributes:
-      module: `gpu` or `tpu`, with `forward`, `backward_query`, `backward_key`, `block_size`,
+      module: `gpu` or `tpu`, with `forward`, `backward_query`, `backward_key`, `tuning`,
         `padded_head` and `LARGEST_HEAD`.
+      tuning: sizes to compile them for; None: those that the module chooses.
       interpret: run them on any device, slowly, for tests.
     """
 
     module: ModuleType
+    tuning: Any = None
     interpret: bool = False
 
 
@@ -61,7 +61,7 @@ class KernelMask:
     """The masks of a batch, and the kernels that take them.
 
     Attributes:
-      kernels: for the devices of the mesh.
+      kernels: for the devices of the mesh, with their tuning.
       arrays: the mask of all layers or, if `by_window`, those of all of `DecoderConfig.windows` on
         an axis before the others.
     """
@@ -71,47 +71,39 @@ class KernelMask:
     by_window: bool
 
 
-class _Static(NamedTuple):
-    """The facts that a kernel is compiled for, besides shapes."""
-
-    kernels: Kernels
-    scores: Scores
-
-
-def kernels_for_mesh(head_size: int) -> Kernels | None:
-    """Find the kernels for the devices of the ambient mesh and a head size; None: there are none.
-
-    The mesh decides, not what this machine has: a program may be compiled for other devices.
-    """
-    device = jax.sharding.get_abstract_mesh().abstract_device
-    if device is None or device.platform not in MODULES:
-        return None
+def refusal(platform: str, inputs: Inputs) -> str:
+    """Say why there are no kernels for these devices and inputs; empty: there are."""
+    if platform not in MODULES:
+        return f"there are none for {platform}"
     try:
-        module = importlib.import_module(MODULES[device.platform])
+        module = importlib.import_module(MODULES[platform])
     except ImportError as error:  # JAX has deprecated Pallas's Triton backend
-        _say_once(f"attention goes without kernels: {error}")
-        return None
-    if head_size > module.LARGEST_HEAD:
-        _say_once(f"attention goes without kernels: they take heads of up to {module.LARGEST_HEAD}")
-        return None
-    return Kernels(module)
+        return str(error)
+    if inputs.head_size > module.LARGEST_HEAD:
+        return f"they take heads of up to {module.LARGEST_HEAD}, not {inputs.head_size}"
+    return ""
 
 
-# Attention gets much slower without kernels, so the user should know, and only here is it known.
-# JAX traces the model for every program and shape: the line is printed the first time alone.
-_say_once = functools.cache(progress.say)
+def kernels_for_mesh() -> Kernels:
+    """Return the kernels for the devices of the ambient mesh, where `refusal` says nothing."""
+    platform = jax.sharding.get_abstract_mesh().abstract_device.platform
+    return Kernels(importlib.import_module(MODULES[platform]))
 
 
-def kernel_mask(batch: Batch, kernels: Kernels, windows: tuple[int, ...] = (0,)) -> KernelMask:
+def kernel_mask(
+    batch: Batch, kernels: Kernels, inputs: Inputs, windows: tuple[int, ...] = (0,)
+) -> KernelMask:
     """Make the masks of a batch, once for all layers.
 
     Args:
       batch: of which visibility, positions and the lengths of the lists of key blocks are read.
       kernels: those that take the masks.
+      inputs: of attention.
       windows: `DecoderConfig.windows`.
     """
     length = batch.visible_until_BT.shape[1]
-    size = kernels.module.block_size(length)
+    tuning = kernels.tuning or kernels.module.tuning(length, inputs.head_size, inputs.dtype)
+    kernels, size = dataclasses.replace(kernels, tuning=tuning), tuning.block
     fill = jnp.arange(length, length + -length % size, dtype=jnp.int32)
 
     def filled(x_BT, fill_T):
@@ -144,65 +136,61 @@ def attend_with_kernels(
 ) -> jax.Array:
     """Compute grouped-query attention, [B, T, N, H]; see `jft.model.attention.attend`."""
     arrays = jax.tree.map(lambda x: x[window], mask.arrays) if mask.by_window else mask.arrays
-    return _attend(_Static(mask.kernels, scores), query_BTNH, key_BTKH, value_BTKH, arrays)
+    static = Static(scores, mask.kernels.tuning, mask.kernels.interpret)
+    return _attend(mask.kernels.module, static, query_BTNH, key_BTKH, value_BTKH, arrays)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _attend(static: _Static, query_BTNH, key_BTKH, value_BTKH, mask: MaskArrays) -> jax.Array:
-    return _forward(static, query_BTNH, key_BTKH, value_BTKH, mask)[0]
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _attend(
+    module, static: Static, query_BTNH, key_BTKH, value_BTKH, mask: MaskArrays
+) -> jax.Array:
+    return _forward(module, static, query_BTNH, key_BTKH, value_BTKH, mask)[0]
 
 
-def _forward(static: _Static, query_BTNH, key_BTKH, value_BTKH, mask: MaskArrays):
-    kernels, scores = static
-
+def _forward(module, static: Static, query_BTNH, key_BTKH, value_BTKH, mask: MaskArrays):
     def on_device(query_BTNH, key_BTKH, value_BTKH, mask):
-        inputs = _by_head(kernels, mask, query_BTNH, key_BTKH, value_BTKH)
-        out_BNTH, lse_BN1T = kernels.module.forward(
-            mask.marks_B1T, inputs, mask.by_query, scores, kernels.interpret
-        )
+        inputs = _by_head(module, mask, query_BTNH, key_BTKH, value_BTKH)
+        out_BNTH, lse_BN1T = module.forward(mask.marks_B1T, inputs, mask.by_query, static)
         return _by_token(out_BNTH, query_BTNH), lse_BN1T
 
-    inputs, tokens, vectors = _specs(query_BTNH, key_BTKH)
-    outputs = _shard_map(on_device, inputs, (tokens, vectors))(
+    inputs, tokens, vectors = sharding.attention_specs(query_BTNH, key_BTKH)
+    outputs = sharding.shard_map(on_device, inputs, (tokens, vectors))(
         query_BTNH, key_BTKH, value_BTKH, mask
     )
     out_BTNH, lse_BN1T = map(save_for_backward, outputs)
     return out_BTNH, (query_BTNH, key_BTKH, value_BTKH, mask, out_BTNH, lse_BN1T)
 
 
-def _backward(static: _Static, residuals, d_out_BTNH):
-    kernels, scores = static
-
+def _backward(module, static: Static, residuals, d_out_BTNH):
     def on_device(query_BTNH, key_BTKH, value_BTKH, mask, out_BTNH, lse_BN1T, d_out_BTNH):
         *inputs, d_out_BNTH, out_BNTH = _by_head(
-            kernels, mask, query_BTNH, key_BTKH, value_BTKH, d_out_BTNH, out_BTNH
+            module, mask, query_BTNH, key_BTKH, value_BTKH, d_out_BTNH, out_BTNH
         )
         # FlashAttention-2's D: see `jft.model.attention._backward`.
         delta_BN1T = jnp.einsum(
             "BNTH,BNTH->BNT", d_out_BNTH, out_BNTH, preferred_element_type=jnp.float32
         )[:, :, None]
         arrays = mask.marks_B1T, (*inputs, d_out_BNTH, lse_BN1T, delta_BN1T)
-        options = scores, kernels.interpret
-        d_query_BNTH = kernels.module.backward_query(*arrays, mask.by_query, *options)
-        d_key_BKTH, d_value_BKTH = kernels.module.backward_key(*arrays, mask.by_key, *options)
+        d_query_BNTH = module.backward_query(*arrays, mask.by_query, static)
+        d_key_BKTH, d_value_BKTH = module.backward_key(*arrays, mask.by_key, static)
         grads = d_query_BNTH, d_key_BKTH, d_value_BKTH
         return tuple(map(_by_token, grads, (query_BTNH, key_BTKH, value_BTKH)))
 
-    inputs, tokens, vectors = _specs(*residuals[:2])
-    on_mesh = _shard_map(on_device, (*inputs, tokens, vectors, tokens), (tokens,) * 3)
+    inputs, tokens, vectors = sharding.attention_specs(*residuals[:2])
+    on_mesh = sharding.shard_map(on_device, (*inputs, tokens, vectors, tokens), (tokens,) * 3)
     return *on_mesh(*residuals, d_out_BTNH), None
 
 
 _attend.defvjp(_forward, _backward)
 
 
-def _by_head(kernels: Kernels, mask: MaskArrays, *arrays_BTNH) -> list[jax.Array]:
+def _by_head(module, mask: MaskArrays, *arrays_BTNH) -> list[jax.Array]:
     """Lay arrays out as the kernels take them, [B, N, T, H], filled up to their sizes."""
     length = mask.marks_B1T.until.shape[2]
 
     def by_head(x_BTNH):
         _, tokens, _, head = x_BTNH.shape
-        fill = kernels.module.padded_head(head) - head
+        fill = module.padded_head(head) - head
         x_BTNH = jnp.pad(x_BTNH, ((0, 0), (0, length - tokens), (0, 0), (0, fill)))
         return x_BTNH.swapaxes(1, 2)
 
@@ -212,28 +200,3 @@ def _by_head(kernels: Kernels, mask: MaskArrays, *arrays_BTNH) -> list[jax.Array
 def _by_token(x_BNTH, like_BTNH) -> jax.Array:
     """Undo `_by_head`: lay an array out as `like_BTNH` is."""
     return x_BNTH.swapaxes(1, 2)[:, : like_BTNH.shape[1], :, : like_BTNH.shape[3]]
-
-
-def _specs(query_BTNH, key_BTKH):
-    """Choose partitions: of (query, key, value, mask), of any [B, T, N, H], of any [B, N, 1, T].
-
-    The query heads of a group stay with their key-value head: heads are split where both numbers
-    allow it.
-    """
-    mesh_shape = jax.sharding.get_abstract_mesh().shape
-    if not mesh_shape:
-        return (PartitionSpec(),) * 4, PartitionSpec(), PartitionSpec()
-    rows, heads, (kv_heads,) = (
-        *sharding.spec("BN", query_BTNH.shape[::2], mesh_shape, sharding.ACTIVATIONS),
-        sharding.spec("K", key_BTKH.shape[2:3], mesh_shape, sharding.ACTIVATIONS),
-    )
-    heads = heads and kv_heads
-    tokens, mask = PartitionSpec(rows, None, heads), PartitionSpec(rows)
-    return (tokens, tokens, tokens, mask), tokens, PartitionSpec(rows, heads)
-
-
-def _shard_map(function, inputs, outputs):
-    """Apply a function to each device's own rows and heads, since XLA does not split kernels."""
-    if jax.sharding.get_abstract_mesh().size <= 1:
-        return function
-    return jax.shard_map(function, in_specs=inputs, out_specs=outputs, check_vma=False)
