@@ -22,8 +22,8 @@ def parser(name: str, doc: str | None) -> argparse.ArgumentParser:
         description=doc,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    command.add_argument("--model", type=_model, required=True, help="a folder or a GGUF file")
-    command.add_argument("--data", type=_folder, required=True, help="the paper's folder data/")
+    command.add_argument("--model", type=model, required=True, help="a folder or a GGUF file")
+    command.add_argument("--data", type=folder, required=True, help="the paper's folder data/")
     return command
 
 
@@ -42,7 +42,8 @@ def positive(text: str) -> int:
     return int(text)
 
 
-def _model(text: str) -> str:
+def model(text: str) -> str:
+    """Parse the name of a model: a folder, a file, or the random one."""
     if text == RANDOM_MODEL:
         return text
     if not Path(text).exists():
@@ -50,7 +51,8 @@ def _model(text: str) -> str:
     return str(Path(text).resolve())
 
 
-def _folder(text: str) -> Path:
+def folder(text: str) -> Path:
+    """Parse the name of a folder."""
     if not Path(text).is_dir():
         raise argparse.ArgumentTypeError(f"{text}: no such folder")
     return Path(text).resolve()

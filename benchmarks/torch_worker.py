@@ -9,6 +9,7 @@ import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -31,17 +32,20 @@ class Peer:
       template: the prompt of the task.
       examples: examples of the work's file.
       context: the demonstrations, as text before each prompt.
+      device: `cpu`, or `cuda`, where products are bfloat16.
     """
 
-    def __init__(self, work: Work, model: str, data: str):
+    def __init__(self, work: Work, model: str, data: str, device: str = "cpu"):
         path, options = Path(model), {}
         if path.suffix == ".gguf":
             path, options = path.parent, {"gguf_file": path.name}
-        self.work = work
+        self.work, self.device = work, device
         self.tokenizer = AutoTokenizer.from_pretrained(path, **options)
-        self.model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, **options)
+        load: Any = AutoModelForCausalLM.from_pretrained
+        self.model = load(path, dtype=torch.float32, **options)
         if options:  # what was quantized is float32 now, and may be trained
             self.model.hf_quantizer, self.model.is_quantized = None, False
+        self.model.to(device)
         folder = Path(data) / work.task
         self.template = json.loads((Path(data) / "prompt_map.json").read_text())[0][work.task]
         self.examples = json.loads((folder / f"{work.file}.json").read_text())
@@ -69,9 +73,14 @@ class Peer:
         seen = (
             torch.arange(longest)[None] < torch.tensor([len(ids) for ids, _ in sequences])[:, None]
         )
-        logits = self.model(input_ids=tokens, attention_mask=seen.long()).logits[:, :-1]
+        tokens, targets, seen = (x.to(self.device) for x in (tokens, targets, seen.long()))
+        with torch.autocast(self.device, torch.bfloat16, enabled=self.device == "cuda"):
+            logits = self.model(input_ids=tokens, attention_mask=seen).logits[:, :-1]
         return torch.nn.functional.cross_entropy(
-            logits.transpose(1, 2), targets[:, 1:], ignore_index=NO_TARGET, reduction="none"
+            logits.float().transpose(1, 2),
+            targets[:, 1:],
+            ignore_index=NO_TARGET,
+            reduction="none",
         )
 
 
@@ -79,7 +88,8 @@ def prepare(spec: dict) -> Callable[[], list]:
     """Return a function that does one round of the work that `spec` names."""
     torch.set_num_threads(spec["threads"])
     work = WORKS[spec["work"]]
-    peer = Peer(work, spec["model"], spec["data"])
+    work = work._replace(peer_batch=spec.get("peer_batch", work.peer_batch))
+    peer = Peer(work, spec["model"], spec["data"], spec.get("device", "cpu"))
     kinds = {"train": _train, "score": _score, "generate": _generate}
     return kinds[work.kind](peer, spec["rounds"])
 
@@ -142,6 +152,7 @@ def _generate(peer: Peer, _rounds: int) -> Callable[[], list]:
         for at in range(0, len(prompts), work.peer_batch):
             batch = prompts[at : at + work.peer_batch]
             batch = tokenizer(batch, add_special_tokens=False, return_tensors="pt", padding=True)
+            batch = batch.to(peer.device)
             found = peer.model.generate(**batch, max_new_tokens=MAX_NEW_TOKENS, do_sample=False)
             new = found[:, batch.input_ids.shape[1] :]
             texts += tokenizer.batch_decode(new, skip_special_tokens=True)

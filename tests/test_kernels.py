@@ -330,8 +330,10 @@ def test_a_candidate_may_be_asked_for(monkeypatch, said):
     assert choose("gpu", dtype=jnp.float32) == "pallas"
     assert choose("gpu", cap=30.0) == "pallas"
     assert choose("gpu", head_size=20) == "pallas"
-    assert [line.split(": ")[0] for line in said] == ["attention goes without cudnn"] * 3
-    assert [word in line for word, line in zip(("float32", "bound", "20"), said, strict=True)]
+    assert choose("tpu") == "pallas"
+    assert [line.split(": ")[0] for line in said] == ["attention goes without cudnn"] * 4
+    words = ("float32", "bound", "20", "tpu")
+    assert all(word in line for word, line in zip(words, said, strict=True))
     monkeypatch.setenv(choices.VARIABLE, "flash")
     with pytest.raises(UserError, match="JFT_ATTENTION=flash: one of xla, pallas, cudnn, tokamax"):
         choose("gpu")

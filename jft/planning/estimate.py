@@ -194,6 +194,31 @@ def _compile(
 ) -> tuple[Memory, dict[str, Traffic] | None]:
     """Compile a step: its memory, and its collectives, or None where the compiler refuses it."""
     program = step_lib.CompiledStep(decoder, config.train.remat, dtype, optimizer, mesh)
+    try:
+        compiled = program.compile(batch)
+    except jax.errors.JaxRuntimeError as error:
+        memory = step_memory(decoder, optimizer, mesh, batch)
+        return replace(memory, temporary=max(0.0, refused_bytes(error) - memory.peak)), None
+    memory = step_memory(decoder, optimizer, mesh, batch, compiled)
+    return memory, hlo.collectives(compiled.as_text() or "")
+
+
+def step_memory(
+    decoder: DecoderConfig,
+    optimizer,
+    mesh: Mesh,
+    batch,
+    compiled: jax.stages.Compiled | None = None,
+) -> Memory:
+    """Forecast what a step takes on a device.
+
+    Args:
+      decoder: of the model, with its adapters.
+      optimizer: of the run.
+      mesh: the devices.
+      batch: of the step, or its shapes.
+      compiled: the step; None: what is temporary is left out.
+    """
     shapes = step_lib.shapes(decoder, optimizer)
     layout = step_lib.shardings(decoder, optimizer, mesh)
     memory = Memory(
@@ -203,15 +228,13 @@ def _compile(
         batch=_nbytes(batch) / mesh_lib.row_shards(mesh),
         temporary=0.0,
     )
-    try:
-        compiled = program.compile(batch)
-    except jax.errors.JaxRuntimeError as error:
-        return replace(memory, temporary=max(0.0, refused_bytes(error) - memory.peak)), None
+    if compiled is None:
+        return memory
     stats = compiled.memory_analysis()
     assert stats
     # The compiler counts gradients among what is temporary.
     temporary = stats.temp_size_in_bytes + stats.generated_code_size_in_bytes - memory.gradients
-    return replace(memory, temporary=max(0.0, temporary)), hlo.collectives(compiled.as_text() or "")
+    return replace(memory, temporary=max(0.0, temporary))
 
 
 def _structs(batch):

@@ -78,7 +78,7 @@ def choose(inputs: Inputs, batch: Batch) -> str:
 def why_not(name: str, platform: str, inputs: Inputs) -> str:
     """Say why a candidate cannot compute attention of these inputs; empty: it can."""
     if name in library.LIBRARIES:
-        return library.refusal(name, inputs)
+        return library.refusal(name, platform, inputs)
     return tree_attention.refusal(platform, inputs) if name == "pallas" else ""
 
 

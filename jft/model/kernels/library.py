@@ -23,6 +23,7 @@ from jft.model.scores import Scores
 
 # Rows are filled up to a multiple of what one of the libraries takes.
 FILL = 128
+NOT_INSTALLED = "it is not installed: take jft's extra `kernels`"
 LARGEST_HEAD = 256
 
 
@@ -43,10 +44,12 @@ class WholeMask:
     on_cpu: bool = False
 
 
-def refusal(name: str, inputs: Inputs) -> str:
+def refusal(name: str, platform: str, inputs: Inputs) -> str:
     """Say why a library cannot compute attention of these inputs; empty: it can."""
+    if name == "cudnn" and platform != "gpu":
+        return f"it is for NVIDIA's GPUs, not for {platform}"
     if name == "tokamax" and not importlib.util.find_spec("tokamax"):
-        return "it is not installed: take jft's extra `kernels`"
+        return NOT_INSTALLED
     if inputs.dtype not in (jnp.bfloat16, jnp.float16):
         return f"it does not take {inputs.dtype}"
     if inputs.head_size % 8 or inputs.head_size > LARGEST_HEAD:
