@@ -254,7 +254,7 @@ def decode(
 
     def step(state: DecodeState) -> DecodeState:
         hidden_R1D, cache = _forward(config, params, prefix, state)
-        token_R = _greedy_token(decoder.logits(config, params, hidden_R1D))[:, 0]
+        token_R = _greedy_token(decoder.logits(config, params, hidden_R1D, few=True))[:, 0]
         generated = append_tokens(state.generated, token_R, stops)
         return _constrain_state(DecodeState(generated, cache))
 
@@ -332,9 +332,15 @@ def _forward(
 
 
 def _greedy_token(logits_BMV: jax.Array) -> jax.Array:
-    """Find the most likely token by the logits, or `NOT_FINITE`; [B, M], or [R, 1]."""
-    token_BM = jnp.argmax(logits_BMV, axis=-1).astype(jnp.int32)  # the first NaN, if there is one
-    largest_BM1 = jnp.take_along_axis(logits_BMV, token_BM[..., None], axis=-1)
+    """Find the most likely token by the logits, or `NOT_FINITE`; [B, M], or [R, 1].
+
+    The largest logit, which is NaN if one is, then the first token that has it: XLA:CPU takes a
+    tenth of the time for two plain reductions that it takes for `jnp.argmax`.
+    """
+    vocab_size = logits_BMV.shape[-1]
+    largest_BM1 = logits_BMV.max(axis=-1, keepdims=True)
+    token_V = jnp.arange(vocab_size, dtype=jnp.int32)[None, None]
+    token_BM = jnp.where(logits_BMV == largest_BM1, token_V, vocab_size).min(axis=-1)
     return jnp.where(jnp.isfinite(largest_BM1[..., 0]), token_BM, NOT_FINITE)
 
 

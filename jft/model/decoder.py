@@ -17,7 +17,7 @@ from jft.batch import Array, Batch
 from jft.model import attention, lora, sharding
 from jft.model.architecture import DecoderConfig
 from jft.model.layers import EmbedAndHead, Layer, Norm, declare, draw, merge, rotary
-from jft.model.linear import REMAT_POLICIES, map_chunks
+from jft.model.linear import REMAT_POLICIES, map_chunks, matmul_of_few
 from jft.model.scores import Scores, soft_cap
 from jft.model.sharding import constrain, gather
 
@@ -171,10 +171,21 @@ def final_norm(config: DecoderConfig, params: Params, x_BTD: jax.Array) -> jax.A
     return merge(graph, jax.tree.map(gather, letters, params["final_norm"]))(x_BTD)
 
 
-def logits(config: DecoderConfig, params: Params, hidden_BMD: jax.Array) -> jax.Array:
-    """Apply the head: float32 logits of the whole vocabulary, [B, M, V]."""
+def logits(
+    config: DecoderConfig, params: Params, hidden_BMD: jax.Array, few: bool = False
+) -> jax.Array:
+    """Apply the head: float32 logits of the whole vocabulary, [B, M, V].
+
+    `few` is for decoding, where there is one row a slot; its gradient would be slow.
+    """
     head_VD = gather("VD", params["embed"] if config.tied_head else params["head"]["kernel"])
-    logits_BMV = jnp.einsum("BMD,VD->BMV", hidden_BMD, head_VD, preferred_element_type=jnp.float32)
+    if few:
+        of_all = matmul_of_few(hidden_BMD.reshape(-1, config.embed_dim), head_VD, jnp.float32)
+        logits_BMV = of_all.reshape(*hidden_BMD.shape[:2], -1)
+    else:
+        logits_BMV = jnp.einsum(
+            "BMD,VD->BMV", hidden_BMD, head_VD, preferred_element_type=jnp.float32
+        )
     if config.logit_scale != 1:
         logits_BMV = logits_BMV * config.logit_scale
     return constrain(soft_cap(logits_BMV, config.logit_cap), "BMV")

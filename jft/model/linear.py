@@ -5,6 +5,7 @@ Kernels have their output dimensions first, as checkpoints on the Hugging Face h
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -76,20 +77,24 @@ def matmul(x: jax.Array, kernel: jax.Array) -> jax.Array:
     JAX computes the kernel's gradient as the transpose of a product. XLA:CPU fuses that
     transposition with the operation before it, and then reads whole activations column by column.
     """
-    if len(x) > FEW_TOKENS:
-        return _matmul(x, kernel)
-    return jax.lax.platform_dependent(x, kernel, cpu=_matmul_of_few, default=_matmul)
+    return _matmul(x, kernel) if len(x) > FEW_TOKENS else matmul_of_few(x, kernel)
 
 
-def _matmul(x, kernel):
-    return jax.lax.dot_general(x, kernel, (((1,), (1,)), ((), ())))
+def matmul_of_few(x: jax.Array, kernel: jax.Array, dtype: jnp.dtype | None = None) -> jax.Array:
+    """Compute `x @ kernel.T` for few rows of `x`, in `dtype` or that of the factors."""
+
+    def on_cpu(x, kernel):
+        # XLA:CPU packs the second matrix of a product before it begins, so the small one goes
+        # second. Without the barriers it would recognize the same product and swap them back.
+        barrier = jax.lax.optimization_barrier
+        return barrier(jnp.matmul(kernel, barrier(x.T), preferred_element_type=dtype)).T
+
+    elsewhere = functools.partial(_matmul, dtype=dtype)
+    return jax.lax.platform_dependent(x, kernel, cpu=on_cpu, default=elsewhere)
 
 
-def _matmul_of_few(x, kernel):
-    # XLA:CPU packs the second matrix of a product before it begins, so the small one goes second.
-    # Without the barriers it would recognize the same product and swap the factors back.
-    barrier = jax.lax.optimization_barrier
-    return barrier(kernel @ barrier(x.T)).T
+def _matmul(x, kernel, dtype=None):
+    return jax.lax.dot_general(x, kernel, (((1,), (1,)), ((), ())), preferred_element_type=dtype)
 
 
 def _forward(x, kernel):
