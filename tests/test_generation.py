@@ -21,7 +21,7 @@ from jft.data import eval_batches, eval_grid
 from jft.data.packed import in_order
 from jft.errors import UserError
 from jft.evaluation import compiled, generation, loop, texts
-from jft.model import decode, decoder, sharding
+from jft.model import decode, decoder, lora, sharding
 from jft.model import mesh as mesh_lib
 
 NEW_TOKENS = 12  # as `notes_config` has it
@@ -181,9 +181,32 @@ def test_a_generation_ends_at_the_first_blank_line_after_text(pieces):
 
 def test_a_model_that_gives_no_numbers_is_an_error(notes_config, tmp_path, monkeypatch):
     monkeypatch.setattr(compiled, "programs", compiled.programs.__wrapped__)  # keep none of these
-    monkeypatch.setattr(decoder, "logits", lambda config, params, x: x[..., :9] * jnp.nan)
+    monkeypatch.setattr(
+        decoder, "logits", lambda config, params, x, few=False: x[..., :9] * jnp.nan
+    )
     with pytest.raises(UserError, match="scores that are no numbers"):
         loop.evaluate(notes_config, str(tmp_path / "eval"))
+
+
+def test_the_next_token_is_the_first_of_the_largest_logits():
+    logits_V = {
+        (0.0, 2.0, 1.0, 2.0): 1,
+        (-jnp.inf, -1.0, -1.0, -2.0): 1,
+        (0.0, jnp.nan, 1.0, 2.0): decode.NOT_FINITE,
+        (0.0, 1.0, jnp.inf, 2.0): decode.NOT_FINITE,
+        (-jnp.inf,) * 4: decode.NOT_FINITE,
+    }
+    found_RM = jax.jit(decode._greedy_token)(jnp.array(list(logits_V))[:, None])
+    assert found_RM[:, 0].tolist() == list(logits_V.values())
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_logits_of_few_are_those_of_many(decoder_config, dtype):
+    params = lora.cast(decoder.init(decoder_config, jax.random.key(0)), jnp.dtype(dtype))
+    hidden_R1D = jax.random.normal(jax.random.key(1), (5, 1, decoder_config.embed_dim), dtype)
+    few, many = (decoder.logits(decoder_config, params, hidden_R1D, few) for few in (True, False))
+    assert few.dtype == many.dtype == jnp.float32
+    np.testing.assert_allclose(few, many, rtol=1e-5, atol=1e-5)
 
 
 def test_eos_ends_a_generation():

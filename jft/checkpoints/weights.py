@@ -56,9 +56,10 @@ def from_files(
       UserError: nothing is there, or it is damaged.
     """
     config, unread, _ = safetensors_io.open_weights(path)
-    layout = mesh_lib.param_shardings(mesh, config)
-    place = functools.partial(mesh_lib.put_by_layer, dtype=dtype)
-    return config, map(place, *map(jax.tree.leaves, (decoder.dims(config), unread, layout)))
+    layout, dims = mesh_lib.param_shardings(mesh, config), decoder.dims(config)
+    rounded = dtype != jnp.bfloat16 or safetensors_io.dtype_of(path) == "bfloat16"
+    place = functools.partial(mesh_lib.put_by_layer, dtype=dtype, rounded=rounded)
+    return config, map(place, _names(dims), *map(jax.tree.leaves, (dims, unread, layout)))
 
 
 def from_checkpoint(
@@ -70,7 +71,13 @@ def from_checkpoint(
       UserError: it is damaged.
     """
     params = restore(workdir, step, sharded_shapes(config, mesh))
-    return (lora.astype_donated(x, dtype) for x in jax.tree.leaves(params))
+    pairs = zip(jax.tree.leaves(params), _names(params), strict=True)
+    return (lora.astype_donated(x, dtype, name) for x, name in pairs)
+
+
+def _names(params: Params) -> list[str]:
+    """Name all parameters, in the order of their leaves."""
+    return [lora.name_of(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
 
 
 def restore(workdir: Path, step: int, like: Params) -> Params:
@@ -123,14 +130,17 @@ def frozen(
     if adapters.base != "int8":
         return config, in_tree(plain, arrays)
     _, layout = lora.split(mesh_lib.param_shardings(mesh, config))
-    dims = decoder.dims(plain)
-    return config, jax.tree.map(lambda *each: _quantized(next(arrays), *each), dims, layout)
+
+    def quantized(path, dims, layout):
+        return _quantized(next(arrays), lora.name_of(path), dims, layout)
+
+    return config, jax.tree_util.tree_map_with_path(quantized, decoder.dims(plain), layout)
 
 
-def _quantized(x: jax.Array, dims: str, layout) -> jax.Array | dict:
+def _quantized(x: jax.Array, name: str, dims: str, layout) -> jax.Array | dict:
     """Quantize a kernel, or cast what is none to bfloat16; the buffer of `x` is donated."""
     if not isinstance(layout, dict):
-        return lora.astype_donated(x, jnp.dtype("bfloat16"))
+        return lora.astype_donated(x, jnp.dtype("bfloat16"), name)
     outputs = 1 if dims.startswith("LD") else len(dims) - 2
     held = jax.block_until_ready(_quantize(outputs, *layout.values())(x))
     x.delete()

@@ -83,9 +83,9 @@ def export(
                 known = {"base": base, "base_sha256": trained_on.fingerprint()}
                 records.write(folder, records.ADAPTER_BASE, known)
             else:
-                safetensors_io.save(
-                    session.model.description, params, str(folder), dtype, tokenizer.special_ids
-                )
+                whole = session.model.description, lora.cast(params, jnp.dtype(dtype))
+                safetensors_io.save(*whole, str(folder), dtype, tokenizer.special_ids)
+                del whole
             tokenizer.save(str(folder))
             text = card.model_card(session.model, cells, target.name, dtype, adapters)
             write_text(folder / "README.md", text)
@@ -227,8 +227,7 @@ def _rounded_logits(
     decoder: DecoderConfig, params: Params, dtype: str, unrounded: np.ndarray
 ) -> np.ndarray:
     """Compute the logits of weights rounded to a type, and say how far they have moved."""
-    rounded = jax.tree.map(lambda x: x.astype(dtype).astype(jnp.float32), params)
-    logits = _logits(decoder, rounded)
+    logits = _logits(decoder, lora.cast(params, jnp.dtype(dtype)))
     worst = _distance(unrounded, logits)
     say(f"Rounding the weights to {dtype} moves scores by up to {worst:.1e} of the largest")
     return logits

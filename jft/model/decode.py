@@ -334,13 +334,12 @@ def _forward(
 def _greedy_token(logits_BMV: jax.Array) -> jax.Array:
     """Find the most likely token by the logits, or `NOT_FINITE`; [B, M], or [R, 1].
 
-    The largest logit, which is NaN if one is, then the first token that has it: XLA:CPU takes a
-    tenth of the time for two plain reductions that it takes for `jnp.argmax`.
+    The largest logit, which is NaN if one is, then its first token: for two plain reductions
+    XLA:CPU takes a tenth of the time of `jnp.argmax`.
     """
-    vocab_size = logits_BMV.shape[-1]
     largest_BM1 = logits_BMV.max(axis=-1, keepdims=True)
-    token_V = jnp.arange(vocab_size, dtype=jnp.int32)[None, None]
-    token_BM = jnp.where(logits_BMV == largest_BM1, token_V, vocab_size).min(axis=-1)
+    token_11V = jnp.arange(logits_BMV.shape[-1], dtype=jnp.int32)[None, None]
+    token_BM = jnp.where(logits_BMV == largest_BM1, token_11V, token_11V.size).min(axis=-1)
     return jnp.where(jnp.isfinite(largest_BM1[..., 0]), token_BM, NOT_FINITE)
 
 

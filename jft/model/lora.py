@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jft.model import dither
 from jft.model.architecture import Adapters
 
 ADAPTER = "adapter"
@@ -58,7 +59,16 @@ def join(trained: dict, frozen: dict) -> dict:
 
 def cast(params: dict, dtype: jnp.dtype) -> dict:
     """Cast to the type to compute in; int8 numbers stay, since each layer casts its own."""
-    return jax.tree.map(lambda x: x if x.dtype == jnp.int8 else x.astype(dtype), params)
+
+    def of_one(path, x):
+        return x if x.dtype == jnp.int8 else dither.astype(x, dtype, name_of(path))
+
+    return jax.tree_util.tree_map_with_path(of_one, params)
+
+
+def name_of(path: tuple) -> str:
+    """Name a parameter by its path in a dict of them, such as `layers.mlp.gate.kernel`."""
+    return jax.tree_util.keystr(path, simple=True, separator=".")
 
 
 def init(shapes: dict, seed: int) -> dict:
@@ -127,22 +137,29 @@ def norm_ratio(magnitude: jax.Array, norms: jax.Array) -> jax.Array:
     return jnp.where(zero, 1.0, magnitude / jnp.where(zero, 1.0, norms))
 
 
-def merge(params: dict, adapters: Adapters, dtype: jnp.dtype) -> dict:
+def merge(params: dict, adapters: Adapters, dtype: jnp.dtype, path: tuple[str, ...] = ()) -> dict:
     """Compute the parameters of a decoder without adapters that computes the same, in one type.
 
-    The given arrays are deleted, one after the other: there may be no room for both models.
+    The given arrays are deleted, one after the other: there may be no room for both models. `path`
+    is that of `params` in the whole.
     """
     if not isinstance(params, dict):
-        return astype_donated(params, dtype)
+        return astype_donated(params, dtype, ".".join(path))
     if not has_adapter_or_int8(params):
-        return {name: merge(value, adapters, dtype) for name, value in params.items()}
+        return {name: merge(x, adapters, dtype, (*path, name)) for name, x in params.items()}
     projection = {name: value for name, value in params.items() if name != "bias"}
     held = jax.tree.leaves(params["kernel"])
-    whole = jax.block_until_ready(_merged(adapters, dtype, held[0].sharding)(projection))
+    name = ".".join((*path, "kernel"))
+    merging = _merged(adapters, dtype, name, held[0].sharding)
+    whole = jax.block_until_ready(merging(jnp.arange(len(held[0])), projection))
     for array in held:
         array.delete()
-    bias = {"bias": astype_donated(params["bias"], dtype)} if "bias" in params else {}
-    return {"kernel": whole} | bias
+    if "bias" not in params:
+        return {"kernel": whole}
+    return {
+        "kernel": whole,
+        "bias": astype_donated(params["bias"], dtype, ".".join((*path, "bias"))),
+    }
 
 
 def has_adapter_or_int8(params: dict) -> bool:
@@ -151,19 +168,21 @@ def has_adapter_or_int8(params: dict) -> bool:
 
 
 @functools.lru_cache
-def _merged(adapters: Adapters, dtype: jnp.dtype, layout) -> Callable[[dict], jax.Array]:
+def _merged(adapters: Adapters, dtype: jnp.dtype, name: str, layout) -> Callable[..., jax.Array]:
     """Compile the merging of one projection of all layers, layer by layer."""
-    return jax.jit(
-        functools.partial(lax.map, lambda node: kernel(node, adapters).astype(dtype)),
-        out_shardings=layout,
-    )
+
+    def merge_layer(of_layer):
+        layer, projection = of_layer
+        return dither.astype(kernel(projection, adapters), dtype, name, layer)
+
+    return jax.jit(lambda *layers: lax.map(merge_layer, layers), out_shardings=layout)
 
 
-def astype_donated(x: jax.Array, dtype: jnp.dtype) -> jax.Array:
-    """Cast an array and delete the original: there may be no room for both."""
+def astype_donated(x: jax.Array, dtype: jnp.dtype, name: str) -> jax.Array:
+    """Cast a parameter and delete the original: there may be no room for both."""
     if x.dtype == dtype:
         return x
-    cast = jax.block_until_ready(x.astype(dtype))
+    cast = jax.block_until_ready(dither.astype(x, dtype, name))
     x.delete()
     return cast
 

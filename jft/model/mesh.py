@@ -14,7 +14,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jft import config as config_lib
 from jft.errors import UserError
-from jft.model import decoder, sharding
+from jft.model import decoder, dither, sharding
 
 AXES = ("data", "fsdp", "tensor")
 Tree = TypeVar("Tree")
@@ -88,23 +88,29 @@ def row_sharding(mesh: Mesh, leading: int) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(*[None] * leading, ("data", "fsdp")))
 
 
-def put_by_layer(dims: str, source, layout: NamedSharding, dtype: jnp.dtype) -> jax.Array:
+def put_by_layer(
+    name: str, dims: str, source, layout: NamedSharding, dtype: jnp.dtype, rounded: bool
+) -> jax.Array:
     """Read a parameter onto devices. Of stacked layers, the host holds one at a time.
 
     Args:
+      name: of the parameter.
       dims: letters of its dimensions; the first is L if layers are stacked.
       source: a NumPy array, or an object with `shape`, `astype` and slices like one.
       layout: the sharding to place it with.
       dtype: the type to cast it to.
+      rounded: whether its numbers have this type, or fewer bits, so that none are lost.
     """
+    read_as = dtype if rounded else jnp.dtype("float32")
     if not dims.startswith("L"):
-        return _put_part(source, (), layout, dtype)
+        return dither.astype(_put_part(source, (), layout, read_as), dtype, name)
     mesh, spec = layout.mesh, layout.spec
     layer_layout = NamedSharding(mesh, PartitionSpec(*spec[1:]))
     zeros, set_layer = _by_layer(layout)
     array = zeros(source.shape, dtype)
     for i in range(source.shape[0]):
-        part = _put_part(source, (slice(i, i + 1),), layer_layout, dtype)
+        part = _put_part(source, (slice(i, i + 1),), layer_layout, read_as)
+        part = dither.astype(part, dtype, name, i)
         # Wait: the host would read layers faster than devices take them, and hold them all.
         array = jax.block_until_ready(set_layer(array, part, np.int32(i)))
     return array
