@@ -10,7 +10,9 @@ import time
 import pytest
 from tensorboardX.proto.event_pb2 import Event
 
+from jft.runtime import records
 from jft.training import log, loop
+from jft.training import step as step_lib
 
 
 def events(file):
@@ -47,6 +49,25 @@ def test_tensorboard_shows_what_the_log_holds(config, tmp_path):
     for record in probes:
         tag = f"probe/{record['dataset']}/nll"
         assert values[tag, record["step"]] == pytest.approx(record["nll"], rel=1e-6)
+
+
+def test_steps_are_written_at_once_and_wait_for_the_disk_where_a_checkpoint_is_saved(
+    config, tmp_path, monkeypatch
+):
+    config.train.steps, config.checkpoint.every, config.optim.warmup_steps = 6, 3, 2
+    synced, sync = [], records.sync
+
+    def noted(folder, kind):
+        synced.append(len((folder / kind.name).read_text().splitlines()))
+        sync(folder, kind)
+
+    monkeypatch.setattr(log.records, "sync", noted)
+    loop.train(config, str(tmp_path))
+    assert synced == [3, 6]
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    schedule = step_lib.learning_rate(config.optim, 6)
+    rates = [float(schedule(step)) for step in range(6)]
+    assert [json.loads(line)["lr"] for line in lines] == pytest.approx(rates, rel=1e-6)
 
 
 def test_files_of_a_resumed_run_hide_what_is_trained_again(tmp_path):

@@ -150,13 +150,15 @@ def put_shards(build: Callable[[int], Tree], layout: NamedSharding, shards: int)
     places = {device: index[1].start or 0 for device, index in order.items() if index}
     parts = {shard: build(shard) for shard in sorted(set(places.values()))}
 
-    def one(*of_shards):
-        found = dict(zip(parts, of_shards, strict=True))
-        shape = (of_shards[0].shape[0], of_shards[0].shape[1] * shards, *of_shards[0].shape[2:])
-        arrays = [jax.device_put(found[shard], device) for device, shard in places.items()]
-        return jax.make_array_from_single_device_arrays(shape, layout, arrays)
+    # All arrays of a device in one transfer: they are small, so that each costs its start.
+    placed = [jax.device_put(parts[shard], device) for device, shard in places.items()]
 
-    return jax.tree.map(one, *parts.values())
+    def one(*of_devices):
+        micro_batches, rows, *rest = of_devices[0].shape
+        shape = (micro_batches, rows * shards, *rest)
+        return jax.make_array_from_single_device_arrays(shape, layout, list(of_devices))
+
+    return jax.tree.map(one, *placed)
 
 
 def put(tree: Tree, layout: NamedSharding) -> Tree:

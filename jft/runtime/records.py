@@ -159,10 +159,15 @@ def write(folder: Path, kind: Format, value: dict) -> None:
     workdir.write_json(folder / kind.name, {"version": kind.version} | value)
 
 
-def append(folder: Path, kind: Format, records: Iterable[dict]) -> None:
-    """Add records to a JSON Lines file; they are on disk when this returns."""
+def append(folder: Path, kind: Format, records: Iterable[dict], wait: bool = True) -> None:
+    """Add records to a JSON Lines file; with `wait` they are on disk when this returns."""
     versioned = ({"version": kind.version} | record for record in records)
-    workdir.append_jsonl(folder / kind.name, versioned)
+    workdir.append_jsonl(folder / kind.name, versioned, wait)
+
+
+def sync(folder: Path, kind: Format) -> None:
+    """Wait until the disk has all records of a file."""
+    workdir.sync(folder / kind.name)
 
 
 def read(folder: Path, kind: Format) -> dict:

@@ -272,14 +272,25 @@ def _json_parts(value) -> Iterator[str]:
     yield "]" if value else "[]"
 
 
-def append_jsonl(path: Path, records: Iterable[dict]) -> None:
-    """Add records to a file of JSON lines, on disk when this returns."""
+def append_jsonl(path: Path, records: Iterable[dict], wait: bool = True) -> None:
+    """Add records to a file of JSON lines.
+
+    They outlive the process when this returns, and also the machine with `wait`, or after `sync`.
+    """
     if not processes.first():
         return
     with naming(path), path.open("a", encoding="utf-8") as file:
         file.write(to_jsonl(records))
         file.flush()
-        os.fsync(file.fileno())
+        if wait:
+            os.fsync(file.fileno())
+
+
+def sync(path: Path) -> None:
+    """Wait until the disk has what was written to a file, if there is one."""
+    if processes.first() and path.exists():
+        with naming(path), path.open("a", encoding="utf-8") as file:
+            os.fsync(file.fileno())
 
 
 def read_jsonl(path: Path) -> list[dict]:

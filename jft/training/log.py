@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jax
+import numpy as np
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.record_writer import RecordWriter
 from tensorboardX.summary import scalar
@@ -112,7 +114,10 @@ class Log:
         # Without a checkpoint the probe before the first step is made again, too.
         records.keep_lines(folder, records.PROBES, lambda r: done > 0 and r["step"] <= done)
         self.board = Board(folder, done) if processes.first() else None
-        self.batches, self.lr = batches, step_lib.learning_rate(config.optim, batches.steps)
+        # For all steps at once: asked for in turn, a device would answer after the step under way.
+        schedule = step_lib.learning_rate(config.optim, batches.steps)
+        self.batches = batches
+        self.lr = np.asarray(jax.jit(jax.vmap(schedule))(np.arange(batches.steps, dtype=np.int32)))
         self.bar = Bar("Training", batches.steps, done)
         self.time = self._flushed = time.monotonic()
         self._pending: tuple[int, Metrics] | None = None
@@ -144,6 +149,7 @@ class Log:
           UserError: the loss is not a number; training on would only lose more.
         """
         self._record()
+        records.sync(self.folder, records.METRICS)
         if self.board:
             self.board.flush()
 
@@ -151,7 +157,7 @@ class Log:
         if self._pending is None:
             return
         (step, metrics), self._pending = self._pending, None
-        loss, grad_norm = float(metrics.loss), float(metrics.grad_norm)
+        loss, grad_norm = map(float, jax.device_get(metrics))
         _check_finite(step, loss, grad_norm)
         counts = prefix_tree.count(self.batches.packed[step - 1].sequences)
         now = time.monotonic()
@@ -168,10 +174,11 @@ class Log:
             "target_tokens": counts.target_tokens,
             "row_tokens": counts.row_tokens,
             "seconds": round(seconds, 4),
-            "lr": float(self.lr(step - 1)),
+            "lr": float(self.lr[step - 1]),
             "grad_norm": grad_norm,
         }
-        records.append(self.folder, records.METRICS, [record])
+        # What a checkpoint does not hold yet is trained again: only `flush` waits for the disk.
+        records.append(self.folder, records.METRICS, [record], wait=False)
         for name in ("loss", "lr", "grad_norm", "seconds"):
             self._show(f"train/{name}", record[name], step)
         self.bar.advance(f"loss {loss:.4f}  {counts.row_tokens / seconds:.0f} tokens/s")
