@@ -50,11 +50,11 @@ class Part(NamedTuple):
 
 
 PARTS = {
-    "a": Part("attention", "errors", 60),
-    "b": Part("attention", "speeds", 100),
-    "c": Part("steps", "", 100),
-    "d": Part("small_steps", "", 50),
-    "e": Part("programs", "", 110),
+    "a": Part("attention", "errors", 50),
+    "b": Part("attention", "speeds", 90),
+    "c": Part("steps", "", 140),
+    "d": Part("small_steps", "", 40),
+    "e": Part("programs", "", 100),
     "f": Part("torch_side", "", 60, peer=True),
 }
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
 import time
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -26,6 +27,7 @@ from jft.model import decoder as decoder_lib
 from jft.model import flops
 from jft.model import mesh as mesh_lib
 from jft.model.architecture import DecoderConfig
+from jft.model.kernels import choices
 from jft.planning import chips, estimate, planner
 from jft.training import step as step_lib
 
@@ -51,6 +53,8 @@ class Case(NamedTuple):
       rows, length: of the batch.
       prefix: tokens of demonstrations before all sequences of a row.
       each: tokens of a sequence after them; 0: the row is one.
+      remat: `train.remat`.
+      attention: candidate that is asked for; empty: that of the table.
     """
 
     model: str
@@ -59,6 +63,8 @@ class Case(NamedTuple):
     length: int
     prefix: int
     each: int
+    remat: str = "attention"
+    attention: str = ""
 
 
 # In the order of their memory, of which devices only tell the peak since the start.
@@ -69,12 +75,23 @@ CASES = (
     Case("llama-3.2-1b", 0, 8, 2048, 0, 0),
     Case("llama-2-7b", 8, 4, 2048, 308, 75),
     Case("llama-2-7b", 8, 4, 2048, 0, 0),
+    # What else a line of the table, or a default, could say; peaks are those of the steps above.
+    Case("llama-3.2-1b", 0, 8, 2048, 0, 0, attention="cudnn"),
+    Case("llama-3.2-1b", 0, 8, 2048, 0, 0, attention="tokamax"),
+    Case("smollm2-135m", 0, 16, 2048, 308, 75, remat="none"),
+    Case("llama-3.2-1b", 0, 8, 2048, 308, 75, remat="full"),
 )
-TINY = (Case("llama-tiny", 1, 2, 128, 30, 20), Case("llama-tiny", 1, 2, 128, 0, 0))
+TINY = (
+    Case("llama-tiny", 1, 2, 128, 30, 20),
+    Case("llama-tiny", 1, 2, 128, 0, 0, remat="none", attention="xla"),
+)
 
 
 def measure(case: Case) -> Row:
     """Compile a step, and time it."""
+    os.environ.pop(choices.VARIABLE, None)
+    if case.attention:
+        os.environ[choices.VARIABLE] = case.attention
     decoder = planner.decoder_config(f"{planner.PREFIX}{case.model}")
     if case.layers:
         decoder = dataclasses.replace(decoder, num_layers=case.layers)
@@ -90,7 +107,7 @@ def measure(case: Case) -> Row:
         params = decoder_lib.init(decoder, jax.random.key(0))
     state = step_lib.create_state(params, optimizer, layout)
     del params
-    program = step_lib.CompiledStep(decoder, config.train.remat, dtype, optimizer, mesh)
+    program = step_lib.CompiledStep(decoder, case.remat, dtype, optimizer, mesh)
     began = time.perf_counter()
     compiled = program.compile(batch)
     compiling = time.perf_counter() - began
@@ -104,7 +121,7 @@ def measure(case: Case) -> Row:
         seconds = (time.perf_counter() - began) / number
     peak = (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use", 0)
     needed = 3 * _needed(decoder, drawn, counts.row_tokens)
-    computed = flops.forward_backward(decoder, shape_of(drawn), config.train.remat)
+    computed = flops.forward_backward(decoder, shape_of(drawn), case.remat)
     return {
         "step ms": round(seconds * 1e3, 2),
         "tokens/s": round(counts.row_tokens / seconds),
@@ -154,6 +171,8 @@ def rows(spec: Spec) -> Iterator[Row]:
             "table": "c. Steps of jft",
             "model": named,
             "rows": f"{case.rows} x {case.length}, {kind}",
+            "remat": case.remat,
+            "attention": case.attention or "by the table",
         }
         yield attempt(row, functools.partial(measure, case))
 
