@@ -74,10 +74,11 @@ def test_greedy_generation_equals_transformers(name):
     config, params, _ = _golden(name)
     expected = _expected(name)
     ids = expected["tokens"].astype(np.int32)
-    for _ in expected["generated"]:
-        logits = plain_row.logits(config, params, ids[None])
-        ids = np.append(ids, np.int32(np.argmax(logits[-1])))
-    assert ids[len(expected["tokens"]) :].tolist() == expected["generated"].tolist()
+    for token in expected["generated"]:
+        logits = np.asarray(plain_row.logits(config, params, ids[None])[-1])
+        # Bounded logits of gemma2 are equal for several tokens, but for the last bit.
+        np.testing.assert_allclose(logits[int(token)], logits.max(), rtol=1e-6, atol=0)
+        ids = np.append(ids, np.int32(token))
 
 
 @pytest.mark.parametrize("name", ADAPTERS)
